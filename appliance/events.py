@@ -1,0 +1,202 @@
+"""Event: one thing a student did; how it is decoded, what is refused, and what time it gets.
+
+An event arrives as a JSON object with a string ``event`` and any other fields. Its text is archived
+as it came; this module turns that text into the `Event` that reducers see, and does so in the same way
+for a live event and for one read back from the archive. So whatever is normalised here must depend on
+the event's text alone.
+
+The rule of time: a browser stamps an event with its own clock (``t``, milliseconds). `Clock` corrects it
+by the offset seen at hello, never later than receipt and never earlier than the stream's previous event.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+_decode = msgspec.json.Decoder().decode
+_GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d+/)?d/[^/]+/\w")
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event as a reducer sees it.
+
+    Attributes:
+        name: what happened, the ``event`` field.
+        at: when, in seconds since the epoch, with a resolution of one millisecond.
+        source: what produced it, such as ``org.example.app``.
+        body: all fields as they were sent, ``event`` and ``t`` included. Not to be changed.
+            ``document`` is filled in for Google Docs events, which name it otherwise.
+    """
+
+    name: str
+    at: float
+    source: str
+    body: dict[str, Any]
+
+    def text(self, field: str, default: str | None = None) -> str | None:
+        """The field where it holds a string, else `default`."""
+        value = self.body.get(field)
+        return value if isinstance(value, str) else default
+
+    def whole(self, field: str, default: int | None = None) -> int | None:
+        """The field where it holds a whole number (JSON ``3`` or ``3.0``, not ``true``), else `default`."""
+        value = self.body.get(field)
+        if type(value) is int:
+            return value
+        if type(value) is float and value.is_integer():
+            return int(value)
+        return default
+
+
+class EventLimits(msgspec.Struct, frozen=True):
+    """What one event may be.
+
+    Attributes:
+        bytes: length of its JSON text in UTF-8 bytes.
+        depth: how deep its objects and arrays nest; the event itself is depth 1.
+        name_characters: length of its name.
+    """
+
+    bytes: int = 2 * 1024 * 1024
+    depth: int = 64
+    name_characters: int = 200
+
+
+class RejectedError(Exception):
+    """This event cannot be used; the stream goes on after it.
+
+    Attributes:
+        code: a stable word for programs.
+        message: a sentence for a person.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
+    """Turn the JSON text of one event into its fields.
+
+    Of a key given twice the last one counts, as in every browser. Half of a surrogate pair
+    (``"\\ud83d"``) is kept: an editor that counts in UTF-16 units may cut a pair in two.
+
+    Args:
+        text: UTF-8 JSON.
+        limits: what an event may be.
+
+    Returns:
+        The fields, with a non-empty string ``event`` and, where a document can be told, ``document``.
+
+    Raises:
+        RejectedError: with code ``too_large``, ``too_deep``, ``not_an_object``, ``no_event_name``,
+            ``bad_number`` or ``not_json``.
+    """
+    try:
+        body = _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        body = _decode_slowly(text)
+    if type(body) is not dict:
+        raise RejectedError("not_an_object", "An event must be a JSON object such as {\"event\": \"edit\"}.")
+    name = body.get("event")
+    if type(name) is not str or not name:
+        raise RejectedError("no_event_name", "An event needs a field \"event\" with a name in it.")
+    if len(name) > limits.name_characters:
+        raise RejectedError("no_event_name", f"An event's name may have {limits.name_characters} characters.")
+    if len(text) > limits.bytes:
+        raise RejectedError("too_large", f"An event may have {limits.bytes:,} bytes; this one has {len(text):,}.")
+    # Counting brackets is far cheaper than walking, and tells almost every event from one too deep.
+    if text.count(b"{") + text.count(b"[") > limits.depth and _depth_exceeds(body, limits.depth):
+        raise RejectedError("too_deep", f"An event may nest {limits.depth} deep.")
+    if "document" not in body:
+        _name_document(body)
+    return body
+
+
+def _decode_slowly(text: bytes) -> Any:
+    """Decode what the fast decoder refuses: lone surrogates are fine, all else gets a reason."""
+    try:
+        body = json.loads(text, parse_constant=_not_json)
+        json.dumps(body, allow_nan=False)
+    except RecursionError:
+        raise RejectedError("too_deep", "An event nests too deep to be read.") from None
+    except RejectedError:
+        raise
+    except ValueError as error:
+        if "out of range" in str(error).lower() or "digits" in str(error).lower():
+            raise RejectedError("bad_number", "A number in the event is too large.") from None
+        raise RejectedError("not_json", "The event is not valid JSON.") from None
+    return body
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise RejectedError("not_json", f"{constant} is not a JSON number.")
+
+
+def _depth_exceeds(body: dict[str, Any], depth: int) -> bool:
+    level: list[Any] = [body]
+    for _ in range(depth):
+        deeper: list[Any] = []
+        for value in level:
+            for child in value.values() if type(value) is dict else value:
+                if type(child) is dict or type(child) is list:
+                    deeper.append(child)
+        if not deeper:
+            return False
+        level = deeper
+    return True
+
+
+def _name_document(body: dict[str, Any]) -> None:
+    """Fill in ``document`` for Google Docs events: ``doc_id``, or the ``object`` of a document's page."""
+    document = body.get("doc_id")
+    if document is None:
+        thing = body.get("object")
+        if type(thing) is not dict:
+            return
+        url = thing.get("url")
+        if type(url) is not str or not _GOOGLE_DOCUMENT.match(url):
+            return
+        document = thing.get("id")
+    if type(document) is str and document:
+        body["document"] = document
+
+
+class Clock:
+    """Gives each event of one stream its time, in whole milliseconds since the epoch.
+
+    Attributes:
+        offset: server's clock minus client's, in milliseconds, as seen at hello.
+        last: the time of the stream's previous event, in milliseconds.
+    """
+
+    __slots__ = ("last", "offset")
+
+    def __init__(self, last: int = 0) -> None:
+        self.offset = 0
+        self.last = last
+
+    def at(self, client_time: object, received: int) -> int:
+        """The corrected time of an event.
+
+        Args:
+            client_time: the event's ``t``, milliseconds by the client's clock; anything else counts as now.
+            received: the server's clock at receipt, in milliseconds.
+        """
+        kind = type(client_time)
+        if kind is int or kind is float:
+            # A float near the edge of its range, or of an integer beyond it, compares without converting.
+            corrected = client_time + self.offset  # type: ignore[operator]
+            at = received if corrected >= received else int(corrected)
+        else:
+            at = received
+        # Where the server's own clock was set back both rules cannot hold; order within a stream is kept.
+        if at < self.last:
+            return self.last
+        self.last = at
+        return at

@@ -1,0 +1,106 @@
+"""KVS: the key-value store that holds every student's states. The truth lives here; pubsub only hints at it.
+
+A store holds rows. A row has a key (``student/ID``, ``class/ID``), a version that rises by one with every
+commit, and fields. All that belongs to one student stands in one row, so that the numbers of the student's
+streams and the states they produced change in one atomic unit, and one version guards them all.
+
+Values are given as objects that can be encoded, not as bytes: a store that keeps them in this process never
+pays for encoding what nobody reads. Values are immutable, so what is read is what was committed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from appliance.errors import SettingsError
+
+
+class Value(Protocol):
+    """An immutable value that knows its encoding."""
+
+    def encode(self) -> bytes:
+        """The value as bytes; the same bytes at every call."""
+        ...
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """A value that is bytes already."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        return self.data
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What a read gives: `version` 0 and no fields where there is no such row."""
+
+    key: str
+    version: int
+    fields: dict[str, bytes]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What a commit does to one row.
+
+    Attributes:
+        key: the row.
+        version: the version this change was worked out from; 0 for a row that is not there yet.
+        fields: new values by field name; None removes a field.
+    """
+
+    key: str
+    version: int
+    fields: Mapping[str, Value | None]
+
+
+class KVS(ABC):
+    """A key-value store of rows with compare-and-set on each row's version."""
+
+    @abstractmethod
+    async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
+        """Read rows, in the order of `keys`; only fields whose names start with `prefix`.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+
+    @abstractmethod
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        """Apply each change whole or not at all, and raise its row's version by one.
+
+        Returns:
+            The keys of rows whose version was not the expected one; these are unchanged.
+
+        Raises:
+            BackendError: the store cannot be reached or is full; no row or some rows were changed, each of them whole.
+        """
+
+    @abstractmethod
+    async def keys(self, prefix: str = "") -> list[str]:
+        """The keys of all rows that start with `prefix`, sorted."""
+
+    @abstractmethod
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove rows; a row that is not there is no error."""
+
+    async def close(self) -> None:
+        """Let go of connections. The store is not used after that."""
+
+
+def open_kvs(url: str) -> KVS:
+    """The store that a URL names: ``memory://``. The scheme picks the backend, imported only then.
+
+    Raises:
+        SettingsError: no backend has that scheme.
+    """
+    scheme = url.partition(":")[0]
+    if scheme == "memory":
+        from appliance.kvs.memory import MemoryKVS
+
+        return MemoryKVS()
+    raise SettingsError(f"kvs: {scheme!r} is not a key-value store this version knows; use memory://.")

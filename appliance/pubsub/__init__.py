@@ -1,0 +1,77 @@
+"""PubSub: tells consumers that something changed. It carries hints; the key-value store carries truth.
+
+A message that was published while a subscriber was connected reaches it, in order. A subscriber that reads
+too slowly, or whose connection was lost, does not get what it missed: it gets `RESYNC`, which says "read the
+store again". So a lost hint costs freshness for a moment and never correctness, and memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import Literal
+
+from appliance.errors import SettingsError
+
+
+class Resync(Enum):
+    """The type of `RESYNC`."""
+
+    RESYNC = "resync"
+
+
+RESYNC: Literal[Resync.RESYNC] = Resync.RESYNC
+"""In place of a message: some were missed, read the store again."""
+
+Message = bytes | Literal[Resync.RESYNC]
+
+
+class Subscription(ABC):
+    """The messages of one topic, from the moment of subscribing on."""
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over messages for as long as the subscription is open."""
+
+
+class PubSub(ABC):
+    """Publishes short messages to topics."""
+
+    @abstractmethod
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Send `message` to all who are subscribed to `topic` now.
+
+        Raises:
+            BackendError: the message could not be handed over.
+        """
+
+    @abstractmethod
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe for the length of an ``async with`` block.
+
+        Raises:
+            BackendError: the topic cannot be subscribed to.
+        """
+
+    async def close(self) -> None:
+        """End all subscriptions and let go of connections."""
+
+
+def open_pubsub(url: str, *, queue: int) -> PubSub:
+    """The pubsub that a URL names: ``memory://``. The scheme picks the backend, imported only then.
+
+    Args:
+        url: where it is.
+        queue: how many messages may wait for one slow subscriber before it gets `RESYNC` in their place.
+
+    Raises:
+        SettingsError: no backend has that scheme.
+    """
+    scheme = url.partition(":")[0]
+    if scheme == "memory":
+        from appliance.pubsub.memory import MemoryPubSub
+
+        return MemoryPubSub(queue)
+    raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://.")

@@ -1,0 +1,170 @@
+"""Roster: who is who. Classes, the students in them, the codes they join by and the tokens they hold.
+
+A class has a join code that a teacher can read aloud. A student who joins gets a token, which the browser
+keeps and shows at every connection; only its hash is stored. Names and ids are the student's own data: they
+go to educators' pages and into this store, never into a log or an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import msgspec
+
+from appliance.counters import Counters
+from appliance.errors import ObserverError, SettingsError
+
+CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+CODE_DIGITS = "23456789"
+
+
+class Class(msgspec.Struct, frozen=True):
+    """A class (OneRoster: section).
+
+    Attributes:
+        class_id: stable id.
+        title: what the teacher calls it.
+        code: the join code, such as ``ABC-234``.
+        open: whether students may join.
+    """
+
+    class_id: str
+    title: str
+    code: str
+    open: bool = True
+
+
+class Student(msgspec.Struct, frozen=True):
+    """A student of one class.
+
+    Attributes:
+        student_id: stable id.
+        name: as the student gave it, or as the roster knows it.
+        class_id: the class.
+        listed: whether the educator's list names the student; others came in by joining.
+    """
+
+    student_id: str
+    name: str
+    class_id: str
+    listed: bool = False
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """What joining gives: the student, and the token that only the student's browser keeps."""
+
+    student: Student
+    token: str
+
+
+class RosterLimits(msgspec.Struct, frozen=True):
+    """Attributes:
+    students: students in one class, listed and joined together.
+    tokens: tokens one student may hold; a further one takes the place of the oldest.
+    name_characters: length of a student's name.
+    """
+
+    students: int = 1000
+    tokens: int = 20
+    name_characters: int = 80
+
+
+class JoinError(ObserverError):
+    """A student cannot join.
+
+    Attributes:
+        code: a stable word: ``class_closed``, ``class_full``, ``unknown_student``, ``bad_name``, ``unknown_class``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Roster(ABC):
+    """Classes, students, codes and tokens. All that a method returns is durable when it returns."""
+
+    @abstractmethod
+    async def classes(self) -> list[Class]:
+        """All classes, in the order in which they were made. There is always at least one."""
+
+    @abstractmethod
+    async def change_class(
+        self, class_id: str, *, title: str | None = None, code: str | None = None, open: bool | None = None
+    ) -> Class:
+        """Change what is given, leave the rest.
+
+        Raises:
+            JoinError: ``unknown_class``.
+        """
+
+    @abstractmethod
+    async def students(self, class_id: str) -> list[Student]:
+        """The students of a class, by name."""
+
+    @abstractmethod
+    async def student(self, student_id: str) -> Student | None:
+        """The student with this id."""
+
+    @abstractmethod
+    async def join(
+        self, class_id: str, *, name: str | None = None, student_id: str | None = None, token: str | None = None
+    ) -> Joined:
+        """Let a student into a class.
+
+        A browser that still holds a token of this class is the same student again, whatever name it gives
+        (the name is changed to the new one unless the educator's list gave it), and keeps that token.
+        Otherwise `student_id` picks a student from the list, or `name` makes a new student.
+
+        Raises:
+            JoinError: with the code that says why not.
+        """
+
+    @abstractmethod
+    async def student_by_token(self, token: str) -> Student | None:
+        """Whose token this is."""
+
+    @abstractmethod
+    async def remove(self, student_id: str) -> Student | None:
+        """Take a student out of the class and make the student's tokens worthless; returns who it was."""
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+
+
+def new_code() -> str:
+    """A join code, ``ABC-234``: no letter or digit that is easily taken for another. About 7 million of them."""
+    letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
+    return letters + "-" + "".join(secrets.choice(CODE_DIGITS) for _ in range(3))
+
+
+def plain_code(code: str) -> str:
+    """A code as it is compared: upper case, with nothing but letters and digits."""
+    return "".join(character for character in code.upper() if character.isalnum())
+
+
+def new_token() -> str:
+    """A token: 256 random bits, URL-safe."""
+    return secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> str:
+    """What is stored of a token. It is random enough that a plain SHA-256 cannot be searched."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def open_roster(url: str, limits: RosterLimits, counters: Counters) -> Roster:
+    """The roster that a URL names: ``file:PATH``, a folder. The scheme picks the backend, imported only then.
+
+    Raises:
+        SettingsError: no backend has that scheme, or its files cannot be read; the text says which and where.
+    """
+    scheme, _, path = url.partition(":")
+    if scheme == "file" and path:
+        from appliance.roster.flatfile import FlatFileRoster
+
+        return FlatFileRoster(Path(path), limits, counters)
+    raise SettingsError(f"roster: {scheme!r} is not a roster this version knows; use file: and a folder.")
