@@ -1,0 +1,265 @@
+"""The command line. Each command is a thin call into another room, which is imported only when the command runs.
+
+An error of ours is one line on stderr and an exit code; a traceback means a mistake in the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance import __version__
+from appliance.errors import ObserverError
+
+if TYPE_CHECKING:
+    from appliance.config import Configuration, Settings
+    from appliance.plugins import Catalog
+
+PROGRAM = "classroom-observer"
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+# Flag names as argparse stores them, and the options they set.
+FLAG_OPTIONS = {
+    "host": "web.host",
+    "port": "web.port",
+    "data_dir": "data_dir",
+    "kvs": "kvs.url",
+    "pubsub": "pubsub.url",
+    "roster": "roster.url",
+    "node": "node",
+    "tray": "desktop.tray",
+    "browser": "desktop.browser",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the program's exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # `classroom-observer --port 0` starts it, as `classroom-observer run --port 0` does.
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words.insert(0, "run")
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        # A Windows console or a pipe may not know every letter; a mark in its place is better than a failure.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    parsed = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = parsed.command
+    try:
+        return command(parsed)
+    except ObserverError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has seen enough; Python must not try to flush the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def set_up_logging() -> None:
+    """Log to stderr, everywhere in one form."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Shows educators live what their students are doing. Without a command it runs the appliance.",
+        epilog=f"'{PROGRAM} COMMAND --help' tells the flags of a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", _run, "start the appliance (the default)")
+    _add_config_flag(run)
+    _add_option_flags(run)
+    run.add_argument(
+        "--ready-file",
+        type=Path,
+        metavar="PATH",
+        help="once listening, write where and with which codes to this file; removed at exit",
+    )
+
+    check = _command(commands, "check", _check, "check the configuration, the backends and the folders")
+    _add_config_flag(check)
+    _add_option_flags(check)
+
+    config = _command(commands, "config", _config, "print the settings that hold and where each came from")
+    _add_config_flag(config)
+    _add_option_flags(config)
+    config.add_argument("--example", action="store_true", help="print a complete config.toml with comments instead")
+
+    reducers = _command(commands, "reducers", _reducers, "list the reducers and where each came from")
+    _add_config_flag(reducers)
+
+    replay = _command(commands, "replay", _replay, "reduce archived events from nothing")
+    _add_config_flag(replay)
+    replay.add_argument(
+        "archives", nargs="+", type=Path, metavar="ARCHIVE", help="an archive file, plain or compressed"
+    )
+    replay.add_argument("--out", required=True, metavar="FILE", help="where to write the states as JSON; - prints them")
+
+    _command(commands, "version", _version, "print the version")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    summary: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_config_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (default: config.toml in this user's configuration folder)",
+    )
+
+
+def _add_option_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="folder for the archive and the roster")
+    parser.add_argument("--host", metavar="ADDR", help="address to listen on (default: every interface)")
+    parser.add_argument("--port", metavar="N", help="port to listen on; 0 takes any free one (default: 8000)")
+    parser.add_argument("--kvs", metavar="URL", help="key-value store (default: memory://)")
+    parser.add_argument("--pubsub", metavar="URL", help="pubsub (default: memory://)")
+    parser.add_argument("--roster", metavar="URL", help="roster (default: a folder in the data folder)")
+    parser.add_argument("--node", metavar="NAME", help="this node's name (default: the host name)")
+    parser.add_argument(
+        "--no-tray", dest="tray", action="store_false", default=None, help="no tray icon (this version has none)"
+    )
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", default=None, help="do not open the browser"
+    )
+
+
+def _configuration(parsed: argparse.Namespace) -> Configuration:
+    from appliance import config
+
+    flags = {option: getattr(parsed, flag, None) for flag, option in FLAG_OPTIONS.items()}
+    return config.read(parsed.config, os.environ, flags)
+
+
+def _catalog(settings: Settings) -> Catalog:
+    from appliance import plugins
+
+    return plugins.load(settings.reducers_path, settings.reducers.disabled)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    settings = _configuration(parsed).settings
+    set_up_logging()
+    from appliance import node
+
+    return node.run(settings, parsed.ready_file)
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    import asyncio
+
+    from appliance import check
+
+    with _plugin_log_silenced():
+        return (
+            0
+            if asyncio.run(check.check(lambda: _configuration(parsed), lambda finding: print(finding, flush=True)))
+            else 1
+        )
+
+
+def _config(parsed: argparse.Namespace) -> int:
+    from appliance import config
+
+    print(config.example() if parsed.example else config.effective(_configuration(parsed)), end="")
+    return 0
+
+
+def _reducers(parsed: argparse.Namespace) -> int:
+    settings = _configuration(parsed).settings
+    with _plugin_log_silenced():
+        catalog = _catalog(settings)
+    rows = [("NAME", "VERSION", "SCOPES", "ORIGIN")]
+    for loaded in catalog.reducers:
+        reducer = loaded.reducer
+        scopes = ", ".join("+".join(("student", *scope)) for scope in reducer.scopes)
+        rows.append((reducer.name, str(reducer.version), scopes, loaded.origin))
+    for line in _columns(rows):
+        print(line)
+    for problem in catalog.problems:
+        print(f"problem: {problem}")
+    return 1 if catalog.problems else 0
+
+
+@contextmanager
+def _plugin_log_silenced() -> Iterator[None]:
+    """For a command that prints the problems of plug-ins itself."""
+    logger = logging.getLogger("classroom_observer.plugins")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _replay(parsed: argparse.Namespace) -> int:
+    settings = _configuration(parsed).settings
+    set_up_logging()
+    from appliance import replay
+
+    states = replay.replay(parsed.archives, _catalog(settings)).to_json()
+    if parsed.out == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(states + b"\n")
+        sys.stdout.buffer.flush()
+    else:
+        _write_whole(Path(parsed.out), states + b"\n")
+    return 0
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, readable by this user alone: it holds students' work.
+
+    Raises:
+        ObserverError: it cannot be written.
+    """
+    import tempfile
+
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None
+
+
+def _version(parsed: argparse.Namespace) -> int:
+    print(f"{PROGRAM} {__version__}")
+    return 0

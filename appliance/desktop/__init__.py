@@ -1,0 +1,1 @@
+"""What the appliance does on a desktop. Nothing outside this room needs it, so that a server runs without."""

@@ -1,0 +1,366 @@
+"""Finds reducers: the bundled ones, those that installed distributions offer, and those in the user's folder.
+
+A plug-in is somebody else's code, so that nothing it does at import may stop the appliance: one that cannot
+be imported, that is not a valid reducer or that claims a name already taken is left out and reported, and the
+rest run. Bundled reducers come first, then installed ones (entry points of the group
+``classroom_observer.reducers``), then the folder, each in the order of their names; of two reducers with one
+name the first counts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from appliance.reducer import STUDENT, Reducer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+ENTRY_POINTS = "classroom_observer.reducers"
+FOLDER_MODULE_PREFIX = "classroom_observer_plugin_"
+
+log = logging.getLogger("classroom_observer.plugins")
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A reducer that runs, and where it came from: ``bundled``, ``installed (NAME VERSION)`` or ``folder: FILE``."""
+
+    reducer: Reducer[Any]
+    origin: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that was left out, and why.
+
+    Attributes:
+        what: the kind of thing, ``plug-in``.
+        name: the reducer's name where it has one, else that of its module.
+        origin: where it came from.
+        reason: one sentence on what is wrong.
+    """
+
+    what: str
+    name: str
+    origin: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name} ({self.origin}): {self.reason}"
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """The reducers of this run, and what was left out."""
+
+    reducers: tuple[Loaded, ...]
+    problems: tuple[Problem, ...]
+
+
+class InvalidReducerError(Exception):
+    """A class is not a reducer that can run; the text is one sentence on what to change."""
+
+
+def load(folder: Path, disabled: Sequence[str]) -> Catalog:
+    """Import and check every reducer there is.
+
+    Args:
+        folder: the user's plug-in folder; it need not exist.
+        disabled: names of reducers that shall not run.
+    """
+    gathered = _Gathered(disabled)
+    _load_bundled(gathered)
+    _load_installed(gathered)
+    _load_folder(gathered, folder)
+    for name in disabled:
+        if name not in gathered.disabled_found:
+            gathered.problem(
+                name, "reducers.disabled", "It is disabled in the configuration, but no reducer has that name."
+            )
+    for problem in gathered.problems:
+        log.warning("%s", problem)
+    return Catalog(tuple(gathered.reducers.values()), tuple(gathered.problems))
+
+
+class _Gathered:
+    """What has been found so far."""
+
+    def __init__(self, disabled: Sequence[str]) -> None:
+        self.reducers: dict[str, Loaded] = {}
+        self.problems: list[Problem] = []
+        self.disabled = frozenset(disabled)
+        self.disabled_found: set[str] = set()
+
+    def problem(self, name: str, origin: str, reason: str) -> None:
+        self.problems.append(Problem("plug-in", name, origin, reason))
+
+    def failed(self, name: str, origin: str, error: BaseException, file: Path | None = None) -> None:
+        """Report a module that could not be imported."""
+        self.problem(name, origin, f"It cannot be imported: {_told(error, file)}.")
+        log.debug("import of plug-in %s failed", name, exc_info=error)
+
+    def add_module(self, module: ModuleType, name: str, origin: str) -> None:
+        """Add every reducer that a module defines."""
+        classes = list(_reducers_of(module))
+        if not classes and origin != "bundled":
+            self.problem(name, origin, "It defines no subclass of appliance.reducer.Reducer that has a name.")
+        for reducer_class in classes:
+            self.add_class(reducer_class, origin)
+
+    def add_class(self, reducer_class: type[Reducer[Any]], origin: str) -> None:
+        """Add one reducer, unless it is disabled, invalid or comes second with its name."""
+        name = getattr(reducer_class, "name", None)
+        if isinstance(name, str) and name in self.disabled:
+            self.disabled_found.add(name)
+            return
+        shown = name if isinstance(name, str) else reducer_class.__name__
+        try:
+            reducer = checked(reducer_class)
+        except InvalidReducerError as error:
+            self.problem(shown, origin, str(error))
+            return
+        taken = self.reducers.get(reducer.name)
+        if taken is not None:
+            reason = f"Its name is taken by the reducer of that name that is {taken.origin}; give it another one."
+            self.problem(shown, origin, reason)
+            return
+        self.reducers[reducer.name] = Loaded(reducer, origin)
+
+
+def _load_bundled(gathered: _Gathered) -> None:
+    try:
+        package = importlib.import_module("reducers")
+    except (Exception, SystemExit) as error:
+        gathered.failed("reducers", "bundled", error)
+        return
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        if name.startswith("_"):
+            continue
+        try:
+            module = importlib.import_module(f"reducers.{name}")
+        except (Exception, SystemExit) as error:
+            gathered.failed(name, "bundled", error)
+        else:
+            gathered.add_module(module, name, "bundled")
+
+
+def _load_installed(gathered: _Gathered) -> None:
+    for entry_point in sorted(_entry_points(), key=lambda entry: (_distribution(entry), entry.name, entry.value)):
+        origin = f"installed ({_distribution(entry_point)})"
+        try:
+            thing = entry_point.load()
+        except (Exception, SystemExit) as error:
+            gathered.failed(entry_point.name, origin, error)
+            continue
+        if isinstance(thing, ModuleType):
+            gathered.add_module(thing, entry_point.name, origin)
+        elif isinstance(thing, type) and issubclass(thing, Reducer):
+            gathered.add_class(thing, origin)
+        else:
+            reason = f"Its entry point {entry_point.value} is neither a module nor a subclass of Reducer."
+            gathered.problem(entry_point.name, origin, reason)
+
+
+def _entry_points() -> Iterator[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    yield from entry_points(group=ENTRY_POINTS)
+
+
+def _distribution(entry_point: EntryPoint) -> str:
+    distribution = entry_point.dist
+    return f"{distribution.name} {distribution.version}" if distribution is not None else "unknown distribution"
+
+
+def _load_folder(gathered: _Gathered, folder: Path) -> None:
+    try:
+        found = sorted(_plugins_in(folder), key=lambda path: path.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = f"The plug-in folder {folder} cannot be read: {error.strerror or type(error).__name__}."
+        gathered.problem(folder.name, "folder", reason)
+        return
+    module_names: set[str] = set()
+    for path in found:
+        origin = f"folder: {path.parent.name if path.name == '__init__.py' else path.name}"
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        module_name = FOLDER_MODULE_PREFIX + re.sub(r"\W", "_", name)
+        while module_name in module_names:
+            module_name += "_"
+        module_names.add(module_name)
+        try:
+            module = _import_file(path, module_name)
+        except (Exception, SystemExit) as error:
+            gathered.failed(name, origin, error, path)
+        else:
+            gathered.add_module(module, name, origin)
+
+
+def _plugins_in(folder: Path) -> Iterator[Path]:
+    """The file to import for each module and package of the folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith(("_", ".")):
+                continue
+            if entry.is_dir():
+                if (path / "__init__.py").is_file():
+                    yield path / "__init__.py"
+            elif path.suffix == ".py":
+                yield path
+
+
+def _import_file(path: Path, module_name: str) -> ModuleType:
+    """Import a file under a name of ours, so that it can neither hide nor be hidden by another module."""
+    package = [str(path.parent)] if path.name == "__init__.py" else None
+    specification = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=package)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    _forget(module_name)
+    sys.modules[module_name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        _forget(module_name)
+        raise
+    return module
+
+
+def _forget(module_name: str) -> None:
+    for name in list(sys.modules):
+        if name == module_name or name.startswith(f"{module_name}."):
+            del sys.modules[name]
+
+
+def _reducers_of(module: ModuleType) -> Iterator[type[Reducer[Any]]]:
+    """The named reducers that a module, or a package around it, defines; not those that it imports from elsewhere."""
+    seen = set()
+    for thing in list(vars(module).values()):
+        if not (isinstance(thing, type) and issubclass(thing, Reducer)) or thing in seen:
+            continue
+        seen.add(thing)
+        own = thing.__module__ == module.__name__ or thing.__module__.startswith(f"{module.__name__}.")
+        if own and getattr(thing, "name", None) is not None:
+            yield thing
+
+
+def _told(error: BaseException, file: Path | None = None) -> str:
+    """An exception in one line, with the place in the plug-in's own file where there is one."""
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    if isinstance(error, SystemExit):
+        told = "it ends the program (SystemExit)"
+    else:
+        told = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    line, where = None, None
+    if isinstance(error, SyntaxError):
+        line, where = error.lineno, error.filename
+    elif file is not None:
+        own = file.parent if file.name == "__init__.py" else file
+        traceback = error.__traceback__
+        while traceback is not None:
+            frame_file = Path(traceback.tb_frame.f_code.co_filename)
+            if frame_file == own or own in frame_file.parents:
+                line, where = traceback.tb_lineno, str(frame_file)
+            traceback = traceback.tb_next
+    return f"{told} ({Path(where).name}, line {line})" if line and where else told
+
+
+def checked(reducer_class: type[Reducer[Any]]) -> Reducer[Any]:
+    """An instance of a reducer's class, tried out on its initial state.
+
+    Raises:
+        InvalidReducerError: the class breaks a rule of `appliance.reducer`.
+    """
+    _check_declaration(reducer_class)
+    step = "Making it"
+    try:
+        reducer = reducer_class()
+        step = "Its initial()"
+        state = reducer.initial()
+        if not isinstance(state, reducer_class.State):
+            raise InvalidReducerError("Its initial() must return a State.")
+        step = "Its encode() or decode()"
+        encoded = reducer.encode(state)
+        if not isinstance(encoded, bytes) or reducer.encode(reducer.decode(encoded)) != encoded:
+            raise InvalidReducerError("Its initial state must be the same after encode() and decode().")
+        step = "Its summarize()"
+        summary = reducer.summarize(state)
+        if not _is_json_object(summary):
+            raise InvalidReducerError("Its summarize() must return a dict of JSON values.")
+        step = "Its detail()"
+        if not _is_json_object(reducer.detail(state)):
+            raise InvalidReducerError("Its detail() must return a dict of JSON values.")
+        step = "Its overview()"
+        if STUDENT not in reducer_class.scopes and not _is_json_object(reducer.overview({"": state}, "")):
+            raise InvalidReducerError("Its overview() must return a dict of JSON values.")
+    except InvalidReducerError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidReducerError(f"{step} fails on the initial state: {_told(error)}.") from error
+    return reducer
+
+
+def _check_declaration(reducer_class: type[Reducer[Any]]) -> None:
+    name, version = getattr(reducer_class, "name", None), reducer_class.version
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InvalidReducerError("Its name must be lower-case letters, digits and '_', beginning with a letter.")
+    if type(version) is not int or version < 1:
+        raise InvalidReducerError("Its version must be a whole number from 1 up.")
+    _check_state(getattr(reducer_class, "State", None))
+    scopes = reducer_class.scopes
+    if not isinstance(scopes, tuple | list) or not scopes or not all(_is_scope(scope) for scope in scopes):
+        raise InvalidReducerError(
+            "Its scopes must be one or more tuples of field names, such as (STUDENT,) or (DOCUMENT,) with the comma."
+        )
+    if len(set(scopes)) != len(scopes):
+        raise InvalidReducerError("Its scopes name the same scope twice.")
+    for attribute in ("events", "sources"):
+        wanted = getattr(reducer_class, attribute)
+        if wanted is not None and not (
+            isinstance(wanted, set | frozenset) and all(isinstance(name, str) for name in wanted)
+        ):
+            raise InvalidReducerError(f"Its {attribute} must be None or a frozenset of names.")
+    for method in ("reduce", "summarize"):
+        function = getattr(reducer_class, method)
+        if function is getattr(Reducer, method):
+            raise InvalidReducerError(f"It has no {method}().")
+        if inspect.iscoroutinefunction(function):
+            raise InvalidReducerError(f"Its {method}() must be a plain function, not async.")
+
+
+def _check_state(state_class: object) -> None:
+    if not isinstance(state_class, type) or not issubclass(state_class, msgspec.Struct):
+        raise InvalidReducerError("It needs a class State, a subclass of appliance.reducer.State.")
+    if not state_class.__struct_config__.frozen:
+        raise InvalidReducerError("Its State must be frozen; make it a subclass of appliance.reducer.State.")
+    required = [field.name for field in msgspec.structs.fields(state_class) if field.required]
+    if required:
+        raise InvalidReducerError(f"The field {required[0]} of its State needs a default.")
+
+
+def _is_scope(scope: object) -> bool:
+    return isinstance(scope, tuple) and all(isinstance(field, str) and field for field in scope)
+
+
+def _is_json_object(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
