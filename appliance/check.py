@@ -81,7 +81,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("reducers", "No reducer runs, so dashboards would stay empty; check reducers.disabled.")
     for problem in catalog.problems:
-        yield Finding(f"{problem.what} {problem.name} ({problem.origin})", problem.reason)
+        yield Finding(f"{problem.what} {problem.name}, {problem.origin}", problem.reason)
 
 
 def _folder(what: str, folder: Path) -> Finding:

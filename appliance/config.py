@@ -77,7 +77,16 @@ class WebSettings(msgspec.Struct, frozen=True):
     ] = ""
 
 
-class KvsSettings(msgspec.Struct, frozen=True):
+class _WithUrl(msgspec.Struct, frozen=True):
+    """A section whose URL may hold a password, which must not get into a log by way of a repr."""
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown = (f"{name}={redact(value) if isinstance(value, str) else value!r}" for name, value in values.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class KvsSettings(_WithUrl, frozen=True):
     """Where students' states are kept."""
 
     url: Annotated[
@@ -89,7 +98,7 @@ class KvsSettings(msgspec.Struct, frozen=True):
     ] = "memory://"
 
 
-class PubsubSettings(msgspec.Struct, frozen=True):
+class PubsubSettings(_WithUrl, frozen=True):
     """How dashboards hear of changes."""
 
     url: Annotated[
@@ -108,7 +117,7 @@ class PubsubSettings(msgspec.Struct, frozen=True):
     ] = 1000
 
 
-class RosterSettings(msgspec.Struct, frozen=True):
+class RosterSettings(_WithUrl, frozen=True):
     """Who is who."""
 
     url: Annotated[
@@ -570,7 +579,7 @@ def _near(wrong: str, right: Mapping[str, object] | set[str]) -> str:
     """
     import difflib
 
-    near = difflib.get_close_matches(wrong, sorted(right), n=1, cutoff=0.75)
+    near = difflib.get_close_matches(wrong, sorted(right), n=1, cutoff=0.6)
     if not near:
         name = wrong.rpartition(".")[2]
         near = [key for key in sorted(right) if key.rpartition(".")[2] == name]

@@ -59,7 +59,7 @@ class Problem(msgspec.Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.name} ({self.origin}): {self.reason}"
+        return f"{self.what} {self.name}, {self.origin}: {self.reason}"
 
 
 class Catalog(msgspec.Struct, frozen=True):
