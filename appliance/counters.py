@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Counters:
-    """Named whole numbers that only rise. A name is ``snake_case``, with labels after it: ``reducer_failures{writing}``."""
+    """Named whole numbers that only rise; a name may have a label after it: ``reducer_failures{writing}``."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

@@ -25,3 +25,14 @@ class BackendError(ObserverError):
 
 class ArchiveError(ObserverError):
     """The archive cannot be written or read."""
+
+
+def place_of(error: BaseException) -> str:
+    """The kind of an error and where it was raised, without its text: that may hold what a student wrote."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = trace.tb_frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
+    return f"{type(error).__name__} in {trace.tb_frame.f_code.co_name}(), {file} line {trace.tb_lineno}"

@@ -102,10 +102,10 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError):
         body = _decode_slowly(text)
     if type(body) is not dict:
-        raise RejectedError("not_an_object", "An event must be a JSON object such as {\"event\": \"edit\"}.")
+        raise RejectedError("not_an_object", 'An event must be a JSON object such as {"event": "edit"}.')
     name = body.get("event")
     if type(name) is not str or not name:
-        raise RejectedError("no_event_name", "An event needs a field \"event\" with a name in it.")
+        raise RejectedError("no_event_name", 'An event needs a field "event" with a name in it.')
     if len(name) > limits.name_characters:
         raise RejectedError("no_event_name", f"An event's name may have {limits.name_characters} characters.")
     if len(text) > limits.bytes:

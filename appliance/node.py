@@ -1,0 +1,304 @@
+"""One running appliance: opens every room in order, serves until it is told to stop, and closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from appliance import plugins
+from appliance.archive import Archive, read, segments
+from appliance.classes import ClassStates
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.credentials import Credentials, load_credentials, write_private
+from appliance.desktop import browser
+from appliance.errors import ObserverError, PortInUseError, SettingsError
+from appliance.events import EventLimits
+from appliance.kvs import open_kvs
+from appliance.pipeline import Pipeline
+from appliance.pubsub import open_pubsub
+from appliance.roster import RosterLimits, open_roster
+from appliance.states import Fold
+from appliance.web.addresses import base_url
+from appliance.web.app import WebApp
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+
+
+class Ready(msgspec.Struct):
+    """What the ready file says once the appliance listens."""
+
+    pid: int
+    port: int
+    dashboard_url: str
+    join_url: str
+    join_code: str
+    educator_token: str
+
+
+class Node:
+    """The rooms of one appliance, put together from its settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open what needs no event loop.
+
+        Raises:
+            SettingsError: a folder, file or URL of the settings cannot be used.
+            ArchiveError: the archive cannot be written.
+        """
+        limits = settings.limits
+        self.settings = settings
+        self.counters = Counters()
+        self.credentials: Credentials = load_credentials(settings.data_path)
+        self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
+        self.kvs = open_kvs(settings.kvs.url)
+        self.pubsub = open_pubsub(settings.pubsub.url, queue=settings.pubsub.queue)
+        self.roster = open_roster(
+            settings.roster_url,
+            RosterLimits(limits.students_per_class, limits.tokens_per_student, limits.student_name_characters),
+            self.counters,
+        )
+        self.archive = Archive(
+            settings.data_path / "archive", self.counters, segment_bytes=settings.archive.segment_bytes
+        )
+        self.fold = Fold(
+            [loaded.reducer for loaded in self.catalog.reducers],
+            self.counters,
+            values=limits.scope_values,
+            characters=limits.scope_characters,
+        )
+        self.pipeline = Pipeline(
+            self.fold,
+            self.kvs,
+            self.pubsub,
+            self.archive,
+            self.counters,
+            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters),
+            commit_seconds=settings.pipeline.commit_ms / 1000,
+            commit_events=settings.pipeline.commit_events,
+            streams_per_student=limits.streams_per_student,
+            buffer_bytes=settings.archive.buffer_bytes,
+        )
+        self.states = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
+        self.web = WebApp(
+            settings,
+            self.credentials,
+            self.catalog,
+            self.pipeline,
+            self.kvs,
+            self.pubsub,
+            self.roster,
+            self.states,
+            self.counters,
+        )
+        self._runner: web.AppRunner | None = None
+        self.port = settings.web.port
+
+    async def start(self, listener: socket.socket) -> None:
+        """Bring back what was archived, then serve on a socket that is bound.
+
+        Raises:
+            BackendError: a backend cannot be reached.
+        """
+        self._restore()
+        self.pipeline.start()
+        await self.pipeline.settle()
+        for section in await self.roster.classes():
+            await self.states.follow(section.class_id)
+        self.web.start()
+        self.port = listener.getsockname()[1]
+        self.web.educators.listening_on(self.port)
+        self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener, backlog=1024).start()
+
+    async def stop(self) -> None:
+        """Stop accepting, commit, sync, close everything.
+
+        Raises:
+            ObserverError: what was taken last could not be made durable; it was never acknowledged.
+        """
+        if self._runner:
+            for site in list(self._runner.sites):
+                await site.stop()
+        try:
+            with contextlib.suppress(ObserverError):
+                await self.pipeline.settle()
+            await self.web.close()
+            await self.pipeline.close()
+        finally:
+            await self.states.close()
+            if self._runner:
+                await self._runner.cleanup()
+            await self.archive.close()
+            await self.pubsub.close()
+            await self.kvs.close()
+            await self.roster.close()
+
+    async def ready(self) -> Ready:
+        """What others need to use this appliance; it holds secrets, and a link that signs in once."""
+        [view, *_] = await self.web.educators.class_views()
+        url = f"{base_url('127.0.0.1', self.port)}/?token={self.web.security.launch_token()}"
+        return Ready(os.getpid(), self.port, url, view.join_url, view.code, self.credentials.educator_token)
+
+    def _restore(self) -> None:
+        """Fold the archive into the in-memory store, which starts empty."""
+        started = time.monotonic()
+        restored = self.pipeline.restore(read(segments(self.archive.folder)))
+        for damage in restored.damaged:
+            self.counters.add("archive_lines_damaged")
+            log.warning(
+                "Archive file %s, line %d (byte %d): %s. The line was left out.",
+                damage.file,
+                damage.line,
+                damage.byte,
+                damage.reason,
+            )
+        if restored.events:
+            log.info("%d archived events were read in %.1f s.", restored.events, time.monotonic() - started)
+
+
+def run(settings: Settings, ready_file: Path | None) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        settings: what to run.
+        ready_file: where to say that the appliance listens; removed at the end.
+
+    Returns:
+        The exit code, 0 after an orderly end.
+
+    Raises:
+        ObserverError: it cannot start; the text says why.
+    """
+    # The port comes first: where another appliance has it, that one's archive must not be touched.
+    listener = _bind(settings.web.host, settings.web.port)
+    try:
+        with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(settings, listener, ready_file))
+    finally:
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+
+
+async def _serve(settings: Settings, listener: socket.socket, ready_file: Path | None) -> int:
+    stop = asyncio.Event()
+    _on_signals(stop.set)
+    node = Node(settings)
+    await node.start(listener)
+    ready = await node.ready()
+    log.info("Students join at %s with the code %s.", ready.join_url, ready.join_code)
+    try:
+        if ready_file is not None:
+            _write_ready(ready_file, ready)
+        _show(settings, ready)
+        await stop.wait()
+        log.info("Stopping.")
+    finally:
+        try:
+            async with asyncio.timeout(STOP_SECONDS - 0.5):
+                await node.stop()
+        except TimeoutError:
+            log.error("Stopping took too long. Nothing that was acknowledged is lost.")
+    return 0
+
+
+def _show(settings: Settings, ready: Ready) -> None:
+    """Open the dashboard, or say how to."""
+    if settings.desktop.browser and browser.has_desktop():
+        browser.open_url(ready.dashboard_url)
+    elif settings.desktop.browser:
+        log.info("No desktop was found, so no browser is opened and there is no tray icon.")
+    if sys.stdout is not None and sys.stdout.isatty():
+        # Only ever to the person at the terminal: the link signs in, and a log would keep it.
+        pass
+
+
+def _write_ready(path: Path, ready: Ready) -> None:
+    try:
+        write_private(path, msgspec.json.encode(ready))
+    except OSError as error:
+        raise SettingsError(f"The ready file {path} cannot be written: {error.strerror}.") from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise SettingsError(f"web.host: {host!r} is not an address of this computer.") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform == "win32":
+            # There SO_REUSEADDR would let two programs share the port.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1)):
+            raise PortInUseError(
+                f"Port {port} is in use by {_program_on(port) or 'another program'}. End it, or choose another port "
+                "with --port."
+            ) from None
+        if error.errno == errno.EACCES:
+            raise SettingsError(
+                f"Port {port} may not be used without administrator rights; choose one above 1023."
+            ) from None
+        raise SettingsError(f"web.host: {host} port {port} cannot be listened on: {error.strerror}.") from error
+    return listener
+
+
+def _program_on(port: int) -> str | None:
+    """The name and number of the process that listens on a TCP port, where Linux tells us."""
+    try:
+        listening = {
+            fields[9]
+            for table in ("/proc/net/tcp", "/proc/net/tcp6")
+            for fields in map(str.split, Path(table).read_text().splitlines()[1:])
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port
+        }
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if any(
+                    str(link.readlink()) in {f"socket:[{inode}]" for inode in listening}
+                    for link in (process / "fd").iterdir()
+                ):
+                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

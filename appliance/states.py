@@ -1,0 +1,362 @@
+"""What the appliance holds of one student: the states of every reducer, and the numbers of every stream.
+
+A student's whole standing is one row of the key-value store (`student_key`), so that states and stream numbers
+change together. This module keeps the live copy in process and works out what a commit must write; it does no
+input or output. Fields of the row:
+
+- ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``).
+- ``version/REDUCER``: the version of the reducer that made these states.
+- ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` holds what is no reducer's.
+- ``stream/ID``: the number of the last event applied and its time, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from appliance.archive import StreamLines
+from appliance.counters import Counters
+from appliance.errors import place_of
+from appliance.events import Clock, Event
+from appliance.kvs import Change, Encoded, Row, Value
+from appliance.reducer import Reducer, Scope, State, UnusableError
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary/"
+
+
+def student_key(student_id: str) -> str:
+    """The key of a student's row."""
+    return f"student/{student_id}"
+
+
+class Place:
+    """One reducer in one scope: where an event's state is found, and what is called with it."""
+
+    __slots__ = ("field", "fields", "index", "kind", "name", "prefix", "reduce", "reducer", "version")
+
+    def __init__(self, index: int, reducer: Reducer[Any], scope: Scope) -> None:
+        self.index = index
+        self.reducer = reducer
+        self.name = reducer.name
+        self.reduce = reducer.reduce
+        self.kind = reducer.State
+        self.fields = scope
+        self.field = scope[0] if len(scope) == 1 else None
+        self.version = Encoded(b"%d" % reducer.version)
+        self.prefix = f"state/{reducer.name}/{'+'.join(scope)}/"
+
+    def value(self, body: Mapping[str, Any]) -> str | None:
+        """The scope's value in an event, "" for a scope of the student alone, None where a field is missing."""
+        values = [body.get(field) for field in self.fields]
+        if not all(type(value) is str and value for value in values):
+            return None
+        return "\x1f".join(values)  # type: ignore[arg-type]
+
+
+Route = tuple[Place, ...]
+
+
+class Slot:
+    """A student's states at one place, by scope value."""
+
+    __slots__ = ("changed", "latest", "states")
+
+    def __init__(self) -> None:
+        self.states: dict[str, State] = {}
+        self.changed: set[str] = set()
+        self.latest = ""
+
+
+class Stream:
+    """The numbers of one stream: one tab of one student, from one source.
+
+    Attributes:
+        last: number of the last event applied (or rejected, or taken while paused).
+        durable: number of the last event whose commit is done; all up to it may be acknowledged.
+        clock: gives events their times.
+    """
+
+    __slots__ = ("clock", "durable", "id", "last", "lines", "routes", "source", "student")
+
+    def __init__(self, student: Student, id: str, source: str, last: int, at: int) -> None:
+        self.student = student
+        self.id = id
+        self.last = last
+        self.durable = last
+        self.clock = Clock(at)
+        self.rename(source)
+
+    def rename(self, source: str) -> None:
+        """Say which source the stream's coming events are from."""
+        self.source = source
+        self.routes = self.student.fold.routes(source)
+        self.lines = StreamLines(self.student.id, self.student.class_id, source, self.id)
+
+
+class Student:
+    """The live copy of one student's row. Only the pipeline changes it, never across an await."""
+
+    __slots__ = ("changed_streams", "class_id", "fold", "id", "last_event_at", "slots", "streams", "version")
+
+    def __init__(self, fold: Fold, id: str, class_id: str) -> None:
+        self.fold = fold
+        self.id = id
+        self.class_id = class_id
+        self.version = 0
+        self.last_event_at: float | None = None
+        self.slots = [Slot() for _ in fold.places]
+        self.streams: dict[str, Stream] = {}
+        self.changed_streams: dict[str, Stream] = {}
+
+    def stream(self, id: str, source: str) -> Stream:
+        """The stream with this id, made where the student has none such."""
+        stream = self.streams.get(id)
+        if stream is None:
+            stream = self.streams[id] = Stream(self, id, source, 0, 0)
+        elif stream.source != source:
+            stream.rename(source)
+        return stream
+
+    def note(self, stream: Stream, at: float) -> None:
+        """Remember that events of a stream were taken, the last of them at this time."""
+        if self.last_event_at is None or at > self.last_event_at:
+            self.last_event_at = at
+        self.changed_streams[stream.id] = stream
+
+    def load(self, row: Row) -> None:
+        """Take over what the key-value store holds of this student.
+
+        States of reducers that are not here now, or have another version, are left alone.
+
+        Raises:
+            msgspec.DecodeError: a state does not fit its reducer though the version is the same.
+        """
+        self.version = row.version
+        for field, encoded in row.fields.items():
+            if field.startswith("stream/"):
+                last, at = msgspec.json.decode(encoded, type=tuple[int, int])
+                id = field.removeprefix("stream/")
+                self.streams[id] = Stream(self, id, "", last, at)
+            elif field == SUMMARY:
+                self.last_event_at = msgspec.json.decode(encoded)["last_event_at"]
+        for place, slot in zip(self.fold.places, self.slots, strict=True):
+            if row.fields.get(f"version/{place.name}") != place.version.data:
+                continue
+            for field, encoded in row.fields.items():
+                if field.startswith(place.prefix):
+                    slot.states[field.removeprefix(place.prefix)] = place.reducer.decode(encoded)
+
+    def row(self) -> Row:
+        """The row that the store would hold, had all been committed to it at once; for a student made by replay."""
+        change = self.change()
+        fields = change.fields if change else {}
+        return Row(student_key(self.id), 0, {name: value.encode() for name, value in fields.items() if value})
+
+    def change(self) -> Change | None:
+        """What the key-value store must write, None for nothing; what was noted as changed is forgotten."""
+        if not self.changed_streams:
+            return None
+        fields: dict[str, Value | None] = {SUMMARY: Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))}
+        for id, stream in self.changed_streams.items():
+            fields[f"stream/{id}"] = Encoded(b"[%d,%d]" % (stream.last, stream.clock.last))
+        self.changed_streams = {}
+        for place, slot in zip(self.fold.places, self.slots, strict=True):
+            if not slot.changed:
+                continue
+            for value in slot.changed:
+                fields[place.prefix + value] = StoredState(place.reducer, slot.states[value])
+            slot.changed = set()
+            if place.index == self.fold.summarized[place.name]:
+                fields[SUMMARY + place.name] = self.fold.summary(place, slot)
+            fields[f"version/{place.name}"] = place.version
+        return Change(student_key(self.id), self.version, fields)
+
+
+class StoredState(msgspec.Struct, frozen=True):
+    """A state as a value of the key-value store."""
+
+    reducer: Reducer[Any]
+    state: State
+
+    def encode(self) -> bytes:
+        return self.reducer.encode(self.state)
+
+
+class StoredSummary(msgspec.Struct, frozen=True):
+    """A summary as a value of the key-value store, worked out when it is read."""
+
+    fold: Fold
+    place: Place
+    states: Mapping[str, State]
+    latest: str
+
+    def encode(self) -> bytes:
+        return self.fold.summarize(self.place, self.states, self.latest)
+
+
+class Fold:
+    """Folds events into states: the one path that live events and replayed ones both take.
+
+    Attributes:
+        places: every reducer in each of its scopes.
+        summarized: by reducer name, the index of the place whose states make the summary for the class view:
+            the one of the student alone where there is one, else the first.
+        failures: by reducer name, what went wrong last, without anything of a student's.
+    """
+
+    def __init__(self, reducers: Iterable[Reducer[Any]], counters: Counters, *, values: int, characters: int) -> None:
+        """Args:
+        values: states one reducer may keep for one student in one scope.
+        characters: length of a scope's value.
+        """
+        self.reducers = tuple(reducers)
+        self.counters = counters
+        self.failures: dict[str, str] = {}
+        self._values = values
+        self._characters = characters
+        scoped = [(reducer, tuple(scope)) for reducer in self.reducers for scope in reducer.scopes]
+        self.places = tuple(Place(index, reducer, scope) for index, (reducer, scope) in enumerate(scoped))
+        self.summarized: dict[str, int] = {}
+        for place in self.places:
+            if not place.fields or place.name not in self.summarized:
+                self.summarized[place.name] = place.index
+        self._choosy = any(place.reducer.sources is not None for place in self.places)
+        self._every_source = self._routes("")
+
+    def routes(self, source: str) -> tuple[dict[str, Route], Route]:
+        """Which places see which events of a source: by event name, and for every other name."""
+        return self._routes(source) if self._choosy else self._every_source
+
+    def _routes(self, source: str) -> tuple[dict[str, Route], Route]:
+        mine = [p for p in self.places if p.reducer.sources is None or source in p.reducer.sources]
+        others = tuple(place for place in mine if place.reducer.events is None)
+        named = {
+            name: tuple(place for place in mine if place.reducer.events is None or name in place.reducer.events)
+            for name in {name for place in mine for name in place.reducer.events or ()}
+        }
+        return named, others
+
+    def reduce(self, student: Student, route: Route, event: Event) -> None:
+        """Let every reducer of the route see one event; a reducer that fails keeps its state and harms nobody."""
+        body = event.body
+        slots = student.slots
+        for place in route:
+            field = place.field
+            if field is not None:
+                value = body.get(field)
+                if type(value) is not str or not value:
+                    continue
+            elif not place.fields:
+                value = ""
+            else:
+                value = place.value(body)
+                if value is None:
+                    continue
+            slot = slots[place.index]
+            state = slot.states.get(value)
+            try:
+                if state is None:
+                    if self._full(slot, value):
+                        continue
+                    state = place.reducer.initial()
+                new = place.reduce(state, event)
+            except UnusableError:
+                self.counters.add(f"unusable_events{{{place.name}}}")
+                continue
+            except Exception as error:
+                self._failed(place.name, error)
+                continue
+            if new is not state:
+                if type(new) is not place.kind:
+                    self._failed(place.name, TypeError("reduce() did not return the reducer's State"))
+                    continue
+                slot.states[value] = new
+                slot.changed.add(value)
+                slot.latest = value
+
+    def summary(self, place: Place, slot: Slot) -> Value:
+        """The value of ``summary/REDUCER`` for the states as they are now."""
+        if type(place.reducer).overview is Reducer.overview or not place.fields:
+            states: Mapping[str, State] = {slot.latest: slot.states[slot.latest]}
+        else:
+            states = dict(slot.states)
+        return StoredSummary(self, place, states, slot.latest)
+
+    def summarize(self, place: Place, states: Mapping[str, State], latest: str) -> bytes:
+        """A summary as JSON; ``{}`` where the reducer fails."""
+        try:
+            if place.fields:
+                return to_json(place.reducer.overview(states, latest))
+            return to_json(place.reducer.summarize(states[latest]))
+        except Exception as error:
+            self._failed(place.name, error)
+            return b"{}"
+
+    def details(self, row: Row) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """All that an educator sees of one student, from the student's row.
+
+        Returns:
+            The summaries by reducer, and for each scope but the student's own, under the plural of its
+            field names (``documents``, ``items``): scope value -> reducer -> detail. Values are JSON texts.
+        """
+        summaries = {
+            field.removeprefix(SUMMARY): msgspec.Raw(encoded)
+            for field, encoded in row.fields.items()
+            if field.startswith(SUMMARY) and field != SUMMARY
+        }
+        scopes: dict[str, dict[str, Any]] = {"documents": {}}
+        for place in self.places:
+            if not place.fields:
+                continue
+            plural = "+".join(place.fields) + "s"
+            for field, encoded in row.fields.items():
+                if field.startswith(place.prefix):
+                    value = field.removeprefix(place.prefix).replace("\x1f", "/")
+                    found = scopes.setdefault(plural, {}).setdefault(value, {})
+                    found[place.name] = self._detail(place, encoded)
+        return summaries, scopes
+
+    def _detail(self, place: Place, encoded: bytes) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(to_json(place.reducer.detail(place.reducer.decode(encoded))))
+        except Exception as error:
+            self._failed(place.name, error)
+            return msgspec.Raw(b"{}")
+
+    def _full(self, slot: Slot, value: str) -> bool:
+        if len(value) > self._characters:
+            self.counters.add("limit_scope_characters")
+            return True
+        if len(slot.states) >= self._values:
+            self.counters.add("limit_scope_values")
+            return True
+        return False
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self.failures[name] = place_of(error)
+        if self.counters.add(f"reducer_failures{{{name}}}") == 1:
+            log.error(
+                "The reducer %s failed: %s. Its states stay as they were; the events are archived.",
+                name,
+                self.failures[name],
+            )
+
+
+def to_json(value: object) -> bytes:
+    """JSON text of a value; half a surrogate pair in it becomes U+FFFD, since UTF-8 cannot hold it."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=False, default=msgspec.to_builtins, allow_nan=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _number(value: float | None) -> bytes:
+    return b"null" if value is None else b"%.3f" % value

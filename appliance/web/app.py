@@ -1,0 +1,214 @@
+"""The web application: which route leads where, and what every request passes on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+import appliance
+from appliance import __version__
+from appliance.background import in_background
+from appliance.classes import ClassStates
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.credentials import Credentials
+from appliance.kvs import KVS
+from appliance.pipeline import Pipeline
+from appliance.plugins import Catalog
+from appliance.pubsub import PubSub
+from appliance.roster import Roster
+from appliance.web.educators import Educators
+from appliance.web.errors import ApiError, answer, as_api_error
+from appliance.web.feed import Feed, Students
+from appliance.web.pages import Pages
+from appliance.web.security import HEADERS, Security, is_loopback
+from appliance.web.students import EventSockets, Joining
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WEBUI = Path(appliance.__file__).parent.parent / "webui"
+_CORS = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "authorization, content-type",
+    "Access-Control-Max-Age": "600",
+}
+# What pages of other sites that the configuration names may use: joining, streaming and the client library.
+_FOREIGN = ("/api/v1/join", "/api/v1/me", "/client.js", "/client.classic.js")
+
+
+class WebApp:
+    """Everything that answers HTTP and WebSockets.
+
+    Attributes:
+        application: for aiohttp to run.
+        security: makes launch tokens.
+        educators: must be told the port.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: Credentials,
+        catalog: Catalog,
+        pipeline: Pipeline,
+        kvs: KVS,
+        pubsub: PubSub,
+        roster: Roster,
+        states: ClassStates,
+        counters: Counters,
+    ) -> None:
+        """Put the rooms together; nothing listens yet.
+
+        Raises:
+            SettingsError: the pages are missing.
+        """
+        limits = settings.limits
+        self._settings = settings
+        self._pipeline = pipeline
+        self._states = states
+        self.security = Security(credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins)
+        self._pages = Pages(WEBUI)
+        self._sockets = EventSockets(pipeline, roster, states, settings, counters)
+        self._sockets.on_presence = self._presence
+        students = Students(roster, kvs, self._sockets.online)
+        self.educators = Educators(
+            settings, catalog, pipeline, roster, kvs, states, self._sockets, self.security, counters, students
+        )
+        self._feed = Feed(
+            students,
+            roster,
+            pubsub,
+            counters,
+            classes=self.educators.class_views,
+            updates_per_second=limits.dashboard_updates_per_second,
+            dashboards=limits.dashboards,
+            send_buffer_bytes=limits.send_buffer_bytes,
+            message_bytes=limits.body_bytes,
+        )
+        self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
+        self._routes(Joining(roster, states, settings, counters))
+
+    def start(self) -> None:
+        """Begin to serve WebSockets."""
+        self._sockets.start()
+
+    async def close(self) -> None:
+        """Send students and dashboards away."""
+        await self._sockets.close()
+        await self._feed.close()
+
+    def _routes(self, joining: Joining) -> None:
+        route = self.application.router.add_route
+        educator = self._educator
+        people = self.educators
+        route("GET", "/healthz", self._healthz)
+        route("POST", "/api/v1/join", joining.join)
+        route("GET", "/api/v1/me", joining.me)
+        route("GET", "/ws/events", self._sockets.handle)
+        route("POST", "/api/v1/login", people.login)
+        route("POST", "/api/v1/logout", educator(people.logout))
+        route("GET", "/api/v1/status", educator(people.status))
+        route("GET", "/api/v1/students", educator(people.list_students))
+        route("GET", "/api/v1/students/{id}", educator(people.one_student))
+        route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))
+        route("GET", "/api/v1/classes", educator(people.list_classes))
+        route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
+        route("POST", "/api/v1/class/pause", educator(people.pause))
+        route("POST", "/api/v1/class/resume", educator(people.resume))
+        route("POST", "/api/v1/class/message", educator(people.message))
+        route("POST", "/api/v1/class/change", educator(people.change))
+        route("GET", "/ws/dashboard", educator(self._feed.handle))
+        route("GET", "/", self._dashboard)
+        route("GET", "/setup", self._educators_page("setup.html"))
+        for path, name in (
+            ("/join", "join.html"),
+            ("/write", "write.html"),
+            ("/login", "login.html"),
+            ("/client.js", "client.js"),
+            ("/client.classic.js", "client.classic.js"),
+            ("/favicon.ico", "icon.svg"),
+        ):
+            route("GET", path, self._page(name))
+        route("GET", "/static/{name:.+}", self._static)
+        route("OPTIONS", "/api/v1/{name:join|me}", self._preflight)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
+        try:
+            self.security.guard(request)
+            response = await handler(request)
+        except ApiError as error:
+            response = error.response()
+        except Exception as error:
+            response = as_api_error(error).response()
+        if not response.prepared:
+            response.headers.update(HEADERS)
+            origin = request.headers.get("Origin")
+            if request.path in _FOREIGN and self.security.foreign_allowed(origin):
+                response.headers.update({"Access-Control-Allow-Origin": origin or "", "Vary": "Origin"})
+        return response
+
+    def _educator(self, handler: Handler) -> Handler:
+        async def only_educators(request: web.Request) -> web.StreamResponse:
+            self.security.educator(request)
+            return await handler(request)
+
+        return only_educators
+
+    def _page(self, name: str) -> Handler:
+        async def page(request: web.Request) -> web.StreamResponse:
+            return self._pages.serve(request, name)
+
+        return page
+
+    def _educators_page(self, name: str) -> Handler:
+        async def page(request: web.Request) -> web.StreamResponse:
+            if not self.security.is_educator(request):
+                return self._pages.serve(request, "welcome.html", status=401)
+            return self._pages.serve(request, name)
+
+        return page
+
+    async def _static(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.serve(request, request.match_info["name"])
+
+    async def _dashboard(self, request: web.Request) -> web.StreamResponse:
+        """``GET /``: the dashboard; with ``?token=`` the one-use link that the program itself opens."""
+        token = request.query.get("token")
+        if token is None:
+            return await self._educators_page("dashboard.html")(request)
+        if not is_loopback(request):
+            raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
+        if not self.security.redeem(token) and not self.security.is_educator(request):
+            return self._pages.serve(request, "welcome.html", status=403)
+        # The token goes out of the address bar and the history; it is worth nothing any more.
+        response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
+        self.security.start_session(request, response)
+        return response
+
+    async def _preflight(self, request: web.Request) -> web.StreamResponse:
+        if not self.security.foreign_allowed(request.headers.get("Origin")):
+            raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
+        return web.Response(status=204, headers=_CORS)
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        """``GET /healthz``."""
+        ok = self._pipeline.trouble is None
+        settings = self._settings
+        return answer(
+            {
+                "status": "ok" if ok else "trouble",
+                "version": __version__,
+                "node": settings.node_name,
+                "kvs": settings.kvs.url.partition(":")[0],
+                "pubsub": settings.pubsub.url.partition(":")[0],
+                "archive": "ok" if ok else "waiting",
+            },
+            status=200 if ok else 503,
+        )
+
+    def _presence(self, class_id: str, student_id: str) -> None:
+        in_background(self._states.changed(class_id, student_id))

@@ -1,0 +1,89 @@
+"""The pages and their files, read into memory at start; no request ever touches the disk."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from pathlib import Path
+
+from aiohttp import web
+
+from appliance.errors import SettingsError
+from appliance.web.errors import ApiError
+
+_TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".md": "text/plain",
+    ".txt": "text/plain",
+}
+_EXPORT = "export { ClassroomStream };"
+
+
+class _File:
+    def __init__(self, name: str, content: bytes) -> None:
+        kind = _TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        text = kind.startswith("text/") or kind in ("image/svg+xml", "application/json")
+        self.headers = {
+            "Content-Type": f"{kind}; charset=utf-8" if text else kind,
+            "Cache-Control": "no-cache",
+            "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+            "Vary": "Accept-Encoding",
+        }
+        self.content = content
+        self.packed = gzip.compress(content, mtime=0) if text and len(content) > 1024 else None
+
+
+class Pages:
+    """The files of the webui folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read them all.
+
+        Raises:
+            SettingsError: the folder is not there; the installation is incomplete.
+        """
+        if not (folder / "client.js").is_file():
+            raise SettingsError(f"The pages are missing from {folder}. Install Classroom Observer again.")
+        self._files = {
+            path.relative_to(folder).as_posix(): _File(path.name, path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+            and path.suffix != ".py"
+            and not any(part.startswith(("_", ".")) for part in path.parts[-2:])
+        }
+        client = self._files["client.js"].content.decode()
+        self._files["client.classic.js"] = _File("client.classic.js", classic_script(client).encode())
+
+    def serve(self, request: web.Request, name: str, status: int = 200) -> web.Response:
+        """One file.
+
+        Raises:
+            ApiError: 404.
+        """
+        file = self._files.get(name)
+        if file is None:
+            raise ApiError(404, "not_found", "There is nothing at this address.")
+        if status == 200 and request.headers.get("If-None-Match") == file.headers["ETag"]:
+            return web.Response(status=304, headers=file.headers)
+        if file.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=file.packed, status=status, headers={**file.headers, "Content-Encoding": "gzip"})
+        return web.Response(body=file.content, status=status, headers=file.headers)
+
+
+def classic_script(module: str) -> str:
+    """A module with one export, in its last line, as a classic script that sets a global of that name.
+
+    Raises:
+        SettingsError: the module does not end so.
+    """
+    text = module.rstrip()
+    if not text.endswith(_EXPORT):
+        raise SettingsError(f"webui/client.js must end with the line {_EXPORT!r}.")
+    body = text.removesuffix(_EXPORT)
+    return f'(() => {{\n"use strict";\n{body}\nglobalThis.ClassroomStream = ClassroomStream;\n}})();\n'

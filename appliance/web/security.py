@@ -1,0 +1,283 @@
+"""Who may do what: hosts, origins, educators' sessions, guessing, and what the browser is told to forbid.
+
+Every request passes `Security.guard` before any handler. The rules:
+
+- The Host must be one of our own names or the very address that the connection came in on, so that a foreign page
+  cannot reach us through a name of its own that it points at us (DNS rebinding).
+- An Origin, where the browser sends one, must be ours or configured; ``null`` never is. That covers WebSockets too.
+- An educator shows the educator token or a session cookie; a request that changes something must be JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from appliance.counters import Counters
+from appliance.credentials import Credentials
+from appliance.web.errors import ApiError
+
+SESSION_SECONDS = 12 * 3600
+_LAUNCH_TOKENS = 20
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Tries:
+    """How often an address may guess wrongly within a minute, for a bounded number of addresses."""
+
+    def __init__(
+        self, tries: int, counters: Counters, counter: str, *, seconds: float = 60, addresses: int = 10_000
+    ) -> None:
+        self._tries = tries
+        self._seconds = seconds
+        self._addresses = addresses
+        self._counters = counters
+        self._counter = counter
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+
+    def check(self, address: str) -> None:
+        """Refuse an address that guessed wrongly too often.
+
+        Raises:
+            ApiError: 429, with the seconds to wait in ``Retry-After``.
+        """
+        now = time.monotonic()
+        recent = [when for when in self._wrong.get(address, ()) if now - when < self._seconds]
+        if len(recent) >= self._tries:
+            self._counters.add(self._counter)
+            wait = max(1, round(self._seconds - (now - recent[0])))
+            raise ApiError(
+                429,
+                "too_many_tries",
+                f"Too many wrong tries. Wait {wait} seconds, then try again.",
+                {"Retry-After": str(wait)},
+            )
+
+    def wrong(self, address: str) -> None:
+        """Note a wrong guess."""
+        now = time.monotonic()
+        recent = [when for when in self._wrong.pop(address, ()) if now - when < self._seconds]
+        self._wrong[address] = [*recent, now]
+        while len(self._wrong) > self._addresses:
+            self._wrong.popitem(last=False)
+
+
+class Security:
+    """The rules of one appliance."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        counters: Counters,
+        *,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+    ) -> None:
+        """Args:
+        credentials: what educators must show.
+        counters: where refusals are counted.
+        hosts: names this server answers to, beside its own.
+        origins: origins of other sites whose pages may join and stream here.
+        """
+        self._credentials = credentials
+        self._counters = counters
+        self._hosts = {host.lower().rstrip(".") for host in hosts} | own_names()
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._key = bytes.fromhex(credentials.session_key)
+        self._launch: OrderedDict[str, None] = OrderedDict()
+
+    def guard(self, request: web.Request) -> None:
+        """Refuse a request with a foreign Host or Origin.
+
+        Raises:
+            ApiError: 403 or 421; a malformed header is a foreign one.
+        """
+        if not self._host_is_ours(request):
+            self._counters.add("requests_refused{host}")
+            raise ApiError(
+                421,
+                "unknown_host",
+                "This server does not answer to that host name. An administrator can "
+                "add it to web.hosts in the configuration.",
+            )
+        origin = request.headers.get("Origin")
+        if origin is not None and not self.origin_allowed(request, origin):
+            self._counters.add("requests_refused{origin}")
+            raise ApiError(
+                403,
+                "foreign_origin",
+                "Pages of that site may not talk to this server. An administrator "
+                "can add it to web.origins in the configuration.",
+            )
+
+    def origin_allowed(self, request: web.Request, origin: str) -> bool:
+        """Whether pages of an origin may talk to us: our own, or one that the configuration names."""
+        origin = origin.lower()
+        return origin in self._origins or origin in (
+            f"http://{request.host.lower()}",
+            f"https://{request.host.lower()}",
+        )
+
+    def foreign_allowed(self, origin: str | None) -> bool:
+        """Whether this is an origin of another site that the configuration lets in."""
+        return origin is not None and origin.lower() in self._origins
+
+    def educator(self, request: web.Request) -> None:
+        """Let only educators pass.
+
+        Raises:
+            ApiError: 401 where no valid session is shown; 403 where a token is shown that is not an educator's, as a
+                student's; 415 where something would change and the body is not JSON.
+        """
+        if not self.is_educator(request):
+            shown = "Authorization" in request.headers
+            self._counters.add("requests_refused{educator}")
+            if shown:
+                raise ApiError(403, "not_an_educator", "That token is not an educator's.")
+            raise ApiError(401, "sign_in", "Sign in as an educator first.", {"WWW-Authenticate": "Bearer"})
+        if request.method not in ("GET", "HEAD") and request.content_type != "application/json":
+            # What a foreign page can send without asking the browser's leave is never JSON by its content type.
+            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
+
+    def is_educator(self, request: web.Request) -> bool:
+        """Whether the request shows the educator token or a session."""
+        bearer = bearer_token(request)
+        if bearer is not None:
+            return self.is_educator_token(bearer)
+        cookie = request.cookies.get(cookie_name(request))
+        return cookie is not None and self._session_valid(cookie)
+
+    def is_educator_token(self, token: str) -> bool:
+        """Whether this is the educator's token."""
+        return hmac.compare_digest(
+            token.encode("utf-8", "surrogatepass"), self._credentials.educator_token.encode("utf-8")
+        )
+
+    def launch_token(self) -> str:
+        """A token for one visit of the dashboard from this machine."""
+        token = secrets.token_urlsafe(24)
+        self._launch[token] = None
+        while len(self._launch) > _LAUNCH_TOKENS:
+            self._launch.popitem(last=False)
+        return token
+
+    def redeem(self, token: str) -> bool:
+        """Use a launch token up; False where it is none, or was used."""
+        return self._launch.pop(token, self) is None
+
+    def start_session(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Give the browser a session cookie."""
+        value = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_urlsafe(12)}"
+        response.set_cookie(
+            cookie_name(request),
+            f"{value}.{self._sign(value)}",
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+            path="/",
+        )
+
+    def end_session(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Take the session cookie away."""
+        response.del_cookie(cookie_name(request), path="/")
+
+    def _session_valid(self, cookie: str) -> bool:
+        value, _, signature = cookie.rpartition(".")
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(value).encode()):
+            return False
+        return int(value.partition(".")[0]) > time.time()
+
+    def _sign(self, value: str) -> str:
+        return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+    def _host_is_ours(self, request: web.Request) -> bool:
+        name = _host_name(request.headers.get("Host", ""))
+        if name is None:
+            return False
+        if name in self._hosts:
+            return True
+        # The address the browser connected to; whoever knows it by that name has not been misled.
+        own = request.transport.get_extra_info("sockname") if request.transport else None
+        return own is not None and _same_address(name, own[0])
+
+
+def _host_name(header: str) -> str | None:
+    try:
+        split = urlsplit(f"//{header}")
+        name = split.hostname
+        _ = split.port
+    except ValueError:
+        return None
+    if not name or split.path or split.query or split.username is not None:
+        return None
+    return name.rstrip(".")
+
+
+def _same_address(name: str, address: str) -> bool:
+    try:
+        found, own = ipaddress.ip_address(name), ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = own.ipv4_mapped if isinstance(own, ipaddress.IPv6Address) else None
+    return found in (own, mapped) or (found.is_loopback and own.is_loopback)
+
+
+def own_names() -> set[str]:
+    """Names by which this machine may be called: localhost, its host name, and that with ``.local``."""
+    name = socket.gethostname().lower().rstrip(".")
+    short = name.partition(".")[0]
+    return {"localhost", name, short, f"{short}.local"} - {""}
+
+
+def cookie_name(request: web.Request) -> str:
+    """The session cookie's name; cookies know no ports, so two appliances on one machine need two names."""
+    port = urlsplit(f"//{request.host}").port or 80
+    return f"classroom_observer_{port}"
+
+
+def bearer_token(request: web.Request) -> str | None:
+    """The token of an ``Authorization: Bearer`` header; None where there is no such header."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
+def is_loopback(request: web.Request) -> bool:
+    """Whether the request came from this machine."""
+    try:
+        return ipaddress.ip_address((request.remote or "").partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,440 @@
+"""The students' side: joining a class, and the WebSockets on which events stream in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from aiohttp import ClientError, WSMsgType, web
+
+from appliance.background import in_background
+from appliance.classes import ClassStates, Control
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.errors import BackendError
+from appliance.pipeline import Pipeline, TooManyStreamsError
+from appliance.roster import Class, JoinError, Roster, Student, plain_code
+from appliance.states import Stream
+from appliance.web import protocol
+from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
+from appliance.web.security import Tries, bearer_token
+
+log = logging.getLogger(__name__)
+
+_JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
+_ROOM_SECONDS = 0.05
+
+
+class _JoinBody(msgspec.Struct):
+    code: str
+    name: str | None = None
+    student_id: str | None = None
+    token: str | None = None
+
+
+class Joining:
+    """Lets students into classes by code."""
+
+    def __init__(self, roster: Roster, states: ClassStates, settings: Settings, counters: Counters) -> None:
+        self._roster = roster
+        self._states = states
+        self._tries = Tries(settings.limits.join_tries, counters, "limit_join_tries")
+
+    async def join(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/join``."""
+        address = request.remote or ""
+        self._tries.check(address)
+        body = await body_of(request, _JoinBody)
+        if (body.name is None) == (body.student_id is None):
+            raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
+        section = await self._by_code(body.code)
+        if section is None:
+            self._tries.wrong(address)
+            raise ApiError(403, "wrong_code", "No class has this code. Look at the code again, or ask your teacher.")
+        try:
+            joined = await self._roster.join(
+                section.class_id, name=body.name, student_id=body.student_id, token=body.token
+            )
+        except JoinError as error:
+            raise ApiError(_JOIN_STATUS.get(error.code, 400), error.code, str(error)) from None
+        student = joined.student
+        await self._states.follow(student.class_id)
+        await self._states.changed(student.class_id, student.student_id)
+        return answer(
+            {
+                "token": joined.token,
+                "student_id": student.student_id,
+                "name": student.name,
+                "class_id": student.class_id,
+            }
+        )
+
+    async def me(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/me``: whose token this is."""
+        student = await self._roster.student_by_token(bearer_token(request) or "")
+        if student is None:
+            raise ApiError(401, "bad_token", "This browser has not joined a class, or was taken out of it.")
+        title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
+        return answer(
+            {"student_id": student.student_id, "name": student.name, "class_id": student.class_id, "class_title": title}
+        )
+
+    async def _by_code(self, code: str) -> Class | None:
+        wanted = plain_code(code)
+        return next((c for c in await self._roster.classes() if wanted and plain_code(c.code) == wanted), None)
+
+
+class _Socket(web.WebSocketResponse):
+    """A WebSocket that tells an over-long frame by the protocol's own close code."""
+
+    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        if code == 1009:
+            code, message = Close.FRAME_TOO_LARGE, b"A frame was too large; see limits.frame_bytes in the welcome."
+        return await super().close(code=code, message=message, drain=drain)
+
+
+class _Connection:
+    """One student's open WebSocket."""
+
+    __slots__ = ("acked", "request", "room", "seen", "socket", "stream", "student")
+
+    def __init__(self, request: web.Request, socket: _Socket, student: Student, stream: Stream) -> None:
+        self.request = request
+        self.socket = socket
+        self.student = student
+        self.stream = stream
+        self.acked = stream.durable
+        self.seen = time.monotonic()
+        self.room = asyncio.Event()
+
+    def waiting_bytes(self) -> int:
+        """What was sent and the network has not taken yet."""
+        transport = self.request.transport
+        return transport.get_write_buffer_size() if transport else 0
+
+    async def send(self, frame: str) -> None:
+        """Send a frame; to a connection that has just ended that does nothing."""
+        try:
+            await self.socket.send_str(frame)
+        except (ConnectionError, ClientError):
+            pass
+
+    def close(self, code: Close, reason: str) -> None:
+        """Close without waiting for the other side."""
+        in_background(_close(self.socket, code, reason))
+
+
+class EventSockets:
+    """All students' WebSockets of this node.
+
+    Attributes:
+        on_presence: called with a class's and a student's id when the student came on line or went.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        roster: Roster,
+        states: ClassStates,
+        settings: Settings,
+        counters: Counters,
+    ) -> None:
+        limits = settings.limits
+        self.on_presence: Callable[[str, str], None] = lambda class_id, student_id: None
+        self._pipeline = pipeline
+        self._roster = roster
+        self._states = states
+        self._limits = limits
+        self._frame_limits = FrameLimits(limits.frame_bytes, limits.events_per_frame, limits.unacked)
+        self._counters = counters
+        self._ack_seconds = settings.pipeline.ack_ms / 1000
+        self._ack_events = settings.pipeline.ack_events
+        self._open = 0
+        self._streams: dict[Stream, _Connection] = {}
+        self._students: dict[str, set[_Connection]] = {}
+        self._due: dict[_Connection, None] = {}
+        self._ack_now = asyncio.Event()
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to acknowledge and to look for silent connections."""
+        self._pipeline.on_durable = self._durable
+        self._states.on_control = self._control
+        self._tasks = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._watch())]
+
+    async def close(self) -> None:
+        """Take nothing more and send every student away; the acknowledgements of what is durable go first."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        connections = list(self._streams.values())
+        await asyncio.gather(*(self._send_ack(connection) for connection in connections))
+        await asyncio.gather(
+            *(
+                _close(connection.socket, Close.GOING_AWAY, "The server stops; come back later.")
+                for connection in connections
+            )
+        )
+
+    def online(self, student_id: str) -> bool:
+        """Whether a student has a connection to this node."""
+        return student_id in self._students
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """``GET /ws/events``."""
+        socket = _Socket(max_msg_size=self._limits.frame_bytes, autoping=False, compress=False, timeout=2.0)
+        await socket.prepare(request)
+        if self._closing:
+            await _close(socket, Close.GOING_AWAY, "The server stops; come back later.")
+        elif self._open >= self._limits.connections:
+            self._counters.add("limit_connections")
+            await _close(socket, Close.TOO_MANY_CONNECTIONS, "The server has as many connections as it can serve.")
+        else:
+            self._open += 1
+            try:
+                await self._serve(request, socket)
+            finally:
+                self._open -= 1
+        return socket
+
+    async def _serve(self, request: web.Request, socket: _Socket) -> None:
+        conversation = Protocol(self._frame_limits, self._counters, bad_frames=self._limits.bad_frames)
+        try:
+            async with asyncio.timeout(self._limits.hello_seconds):
+                connection = await self._greet(request, socket, conversation)
+        except TimeoutError:
+            await _close(socket, Close.BAD_HELLO, f"No hello came within {self._limits.hello_seconds} seconds.")
+            return
+        if connection is None:
+            return
+        self._enter(connection)
+        try:
+            await self._converse(connection, conversation)
+        finally:
+            self._leave(connection)
+
+    async def _greet(self, request: web.Request, socket: _Socket, conversation: Protocol) -> _Connection | None:
+        """Read the hello and answer it; None where the socket was closed instead."""
+        received = await socket.receive()
+        while received.type in (WSMsgType.PING, WSMsgType.PONG):
+            received = await socket.receive()
+        if received.type is not WSMsgType.TEXT:
+            await _close(socket, Close.BAD_HELLO, "The first frame must be a hello, as JSON text.")
+            return None
+        hello = conversation.read(received.data)
+        if not isinstance(hello, Hello):
+            fault = (
+                hello if isinstance(hello, Fault) else conversation.fault("out_of_order", "A hello must come first.")
+            )
+            await socket.send_str(protocol.error(fault))
+            await _close(socket, Close.BAD_HELLO, fault.message)
+            return None
+        student = await self._roster.student_by_token(hello.token)
+        if student is None:
+            self._counters.add("tokens_refused")
+            await _close(socket, Close.BAD_TOKEN, "This token is not valid; join the class again.")
+            return None
+        if len(self._students.get(student.student_id, ())) >= self._limits.connections_per_student:
+            self._counters.add("limit_connections_per_student")
+            await _close(socket, Close.TOO_MANY_CONNECTIONS, "This student has too many pages open.")
+            return None
+        try:
+            await self._states.follow(student.class_id)
+            stream = await self._pipeline.stream(student.student_id, student.class_id, hello.stream, hello.source)
+        except TooManyStreamsError as error:
+            await _close(socket, Close.TOO_MANY_CONNECTIONS, str(error))
+            return None
+        except BackendError:
+            await _close(socket, Close.GOING_AWAY, "The server cannot reach its storage just now; come back later.")
+            return None
+        older = self._streams.get(stream)
+        if older is not None:
+            # Before the welcome tells a number, so that the older one cannot raise it afterwards.
+            self._leave(older)
+            older.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
+        now = _now()
+        stream.clock.offset = round(now - hello.now) if hello.now is not None else 0
+        connection = _Connection(request, socket, student, stream)
+        self._streams[stream] = connection
+        state = self._states.state(student.class_id)
+        await connection.send(
+            protocol.welcome(student.student_id, student.name, stream.durable, state, now, self._frame_limits)
+        )
+        return connection
+
+    async def _converse(self, connection: _Connection, conversation: Protocol) -> None:
+        socket = connection.socket
+        stream = connection.stream
+        unacked = self._limits.unacked
+        while True:
+            received = await socket.receive()
+            connection.seen = time.monotonic()
+            if received.type is WSMsgType.TEXT:
+                message = conversation.read(received.data)
+                if self._streams.get(stream) is not connection:
+                    return
+                if type(message) is Events:
+                    await self._take(connection, message)
+                    if stream.last - stream.durable >= unacked or not self._pipeline.has_room():
+                        await self._wait_for_room(connection)
+                    continue
+                assert isinstance(message, Fault)
+                await connection.send(protocol.error(message))
+                if message.close is not None:
+                    await _close(socket, message.close, "Too many frames in a row could not be used.")
+                    return
+            elif received.type is WSMsgType.PING:
+                await socket.pong(received.data)
+            elif received.type is WSMsgType.BINARY:
+                fault = conversation.fault("binary", "Frames must be JSON text; binary ones are not understood.")
+                await connection.send(protocol.error(fault))
+                if fault.close is not None:
+                    await _close(socket, fault.close, "Too many frames in a row could not be used.")
+                    return
+            elif received.type is not WSMsgType.PONG:
+                return
+
+    async def _take(self, connection: _Connection, events: Events) -> None:
+        stream = connection.stream
+        accepted = self._pipeline.accept(stream, events.first, events.texts, _now())
+        if accepted.gap is not None:
+            await connection.send(protocol.gap(accepted.gap))
+        elif not accepted.fresh:
+            # All of it was here before: there may be no commit to come that would acknowledge it.
+            connection.acked = min(connection.acked, events.first - 1)
+            self._acknowledge_soon(connection)
+        for seq, rejection in accepted.rejected:
+            await connection.send(protocol.reject(seq, rejection))
+
+    async def _wait_for_room(self, connection: _Connection) -> None:
+        """Stop reading until the stream has fewer unacknowledged events, and the disk has caught up."""
+        self._counters.add("limit_unacked")
+        stream = connection.stream
+        while not connection.socket.closed and (
+            stream.last - stream.durable >= self._limits.unacked or not self._pipeline.has_room()
+        ):
+            connection.room.clear()
+            # A lost connection is noticed at the next look; commits wake this at once.
+            try:
+                async with asyncio.timeout(1):
+                    await connection.room.wait()
+            except TimeoutError:
+                connection.seen = time.monotonic()
+
+    def _enter(self, connection: _Connection) -> None:
+        student = connection.student
+        connections = self._students.setdefault(student.student_id, set())
+        connections.add(connection)
+        if len(connections) == 1:
+            self.on_presence(student.class_id, student.student_id)
+
+    def _leave(self, connection: _Connection) -> None:
+        if self._streams.get(connection.stream) is connection:
+            del self._streams[connection.stream]
+        self._due.pop(connection, None)
+        student = connection.student
+        connections = self._students.get(student.student_id)
+        if connections and connection in connections:
+            connections.discard(connection)
+            if not connections:
+                del self._students[student.student_id]
+                self.on_presence(student.class_id, student.student_id)
+
+    def _durable(self, streams: Sequence[Stream]) -> None:
+        """After a commit: note who is owed an acknowledgement."""
+        for stream in streams:
+            connection = self._streams.get(stream)
+            if connection is not None:
+                connection.room.set()
+                if stream.durable - connection.acked >= self._ack_events:
+                    self._ack_now.set()
+                self._acknowledge_soon(connection)
+
+    def _acknowledge_soon(self, connection: _Connection) -> None:
+        self._due[connection] = None
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(self._ack_seconds, self._ack_now.set)
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge what is durable: soon, and at once where much is. Merged for a student who reads slowly."""
+        while True:
+            await self._ack_now.wait()
+            self._ack_now.clear()
+            if self._ack_timer is not None:
+                self._ack_timer.cancel()
+                self._ack_timer = None
+            due, self._due = self._due, {}
+            for connection in due:
+                if connection.waiting_bytes() > self._limits.send_buffer_bytes // 16:
+                    self._counters.add("slow_students")
+                    self._acknowledge_soon(connection)
+                else:
+                    await self._send_ack(connection)
+
+    async def _send_ack(self, connection: _Connection) -> None:
+        durable = connection.stream.durable
+        if durable > connection.acked:
+            connection.acked = durable
+            await connection.send(protocol.ack(durable))
+
+    async def _watch(self) -> None:
+        """Ask silent connections whether they are there, and close those that stay silent."""
+        silent = self._limits.silent_seconds
+        while True:
+            await asyncio.sleep(silent / 4)
+            now = time.monotonic()
+            for connection in list(self._streams.values()):
+                quiet = now - connection.seen
+                if quiet >= silent:
+                    self._counters.add("limit_silent_seconds")
+                    connection.close(Close.SILENT, "Nothing was heard for too long.")
+                elif quiet >= silent / 4:
+                    in_background(_ping(connection))
+
+    def _control(self, class_id: str, control: Control) -> None:
+        """Act on what an educator did, on this node or another."""
+        for connection in list(self._streams.values()):
+            if connection.student.class_id != class_id:
+                continue
+            if control.state is not None:
+                self._tell(connection, protocol.state(control.state))
+            if control.message is not None:
+                self._tell(connection, protocol.message(control.message))
+            if control.removed == connection.student.student_id:
+                connection.close(Close.REMOVED, "You were taken out of the class.")
+
+    def _tell(self, connection: _Connection, frame: str) -> None:
+        if connection.waiting_bytes() > self._limits.send_buffer_bytes:
+            self._counters.add("limit_send_buffer_bytes")
+            connection.close(Close.SILENT, "This page reads too slowly.")
+        else:
+            in_background(connection.send(frame))
+
+
+async def _ping(connection: _Connection) -> None:
+    try:
+        await connection.socket.ping()
+    except (ConnectionError, ClientError):
+        pass
+
+
+async def _close(socket: web.WebSocketResponse, code: Close, reason: str) -> None:
+    # RFC 6455 gives a reason 123 bytes.
+    try:
+        await socket.close(code=code, message=reason.encode()[:123])
+    except (ConnectionError, ClientError):
+        pass
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
