@@ -1,0 +1,72 @@
+# One command each for run, test, lint, format, types, bench. The virtual environment is made when it is needed and
+# made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
+
+.DEFAULT_GOAL := help
+.PHONY: help run test pytest webui-test lint format types bench docs packages clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export PYTHON
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.runs: pyproject.toml
+	@python=$$(.ci/python) && rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs
+	@$(PIP) install -e ".[test]"
+	@touch $@
+
+node_modules/.ready: $(wildcard package.json package-lock.json)
+	@npm install --no-audit --no-fund --loglevel=error
+	@touch $@
+
+run: $(VENV)/.runs ## start the appliance
+	@exec $(BIN)/python run.py $(ARGS)
+
+packages: ## install, or name, what the tests need beside Python packages
+	@.ci/packages
+
+test: packages webui-test pytest ## run every test
+
+webui-test: packages
+	@tests=$$(find tests/webui -name '*.test.js' -o -name '*.test.mjs' 2>/dev/null); \
+	if [ -z "$$tests" ]; then echo "No tests in tests/webui."; \
+	elif command -v node >/dev/null; then node --test $$tests; \
+	else echo "SKIPPED: the tests of webui, because there is no node."; fi
+
+pytest: packages webui-test
+	@$(MAKE) --no-print-directory $(VENV)/.tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: packages ## check style, types and the pages' scripts
+	@$(MAKE) --no-print-directory $(VENV)/.tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@if [ ! -f package.json ]; then :; \
+	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.ready && npx --no-install biome check .; \
+	else echo "SKIPPED: the lint of webui, because there is no npm."; fi
+
+format: $(VENV)/.tests ## bring the code into form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@if [ -f package.json ] && command -v npm >/dev/null; then \
+	$(MAKE) --no-print-directory node_modules/.ready && npx --no-install biome check --write .; fi
+
+types: $(VENV)/.tests ## check types alone
+	@$(BIN)/mypy
+
+bench: $(VENV)/.tests ## measure
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(VENV)/.tests ## write the table of options into docs/configuration.md
+	@$(BIN)/python -m tests.test_docs
+
+clean: ## remove what these commands made
+	@rm -rf $(VENV) node_modules build dist
