@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        return command(parsed)
+        code = command(parsed)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except ObserverError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ def open_url(url: str) -> bool:
         starter = shutil.which("xdg-open") if _bundle() is not None and sys.platform.startswith("linux") else None
         if starter is None:
             return webbrowser.open(url)
-        subprocess.Popen(
+        started = subprocess.Popen(
             [starter, url],
             env=clean_environment(os.environ, _bundle()),
             stdin=subprocess.DEVNULL,
@@ -41,6 +42,8 @@ def open_url(url: str) -> bool:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        # Somebody must take note of its end, or it stays in the list of processes.
+        threading.Thread(target=started.wait, name="browser", daemon=True).start()
     except (OSError, webbrowser.Error) as error:
         # The URL itself may hold a sign-in token, which belongs in no log.
         log.warning("The browser could not be opened (%s).", type(error).__name__)

@@ -1,0 +1,434 @@
+"""The command line: which command runs, with which settings, and what a person reads when it cannot."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance import __version__, check, cli
+from appliance.config import Settings
+from appliance.desktop import browser
+from appliance.errors import BackendError, PortInUseError
+from appliance.kvs import Row
+
+ROOT = Path(cli.__file__).parent.parent
+
+
+class World:
+    """Runs commands in this process and keeps what they print."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+        self._capsys = capsys
+        self.home = home
+
+    def __call__(self, *words: str | Path) -> int:
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def observer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> World:
+    return World(capsys, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> None:
+    """Put a module of ours in the place of `appliance.NAME`."""
+    module = types.ModuleType(f"appliance.{name}")
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(f"appliance.{name}", module, raising=False)
+
+
+class TestRun:
+    @pytest.fixture
+    def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None]]:
+        calls: list[tuple[Settings, Path | None]] = []
+
+        def run(settings: Settings, ready_file: Path | None) -> int:
+            calls.append((settings, ready_file))
+            return 0
+
+        stand_in(monkeypatch, "node", run=run)
+        return calls
+
+    def test_no_command_runs_the_appliance(self, observer: World, started: list[Any]) -> None:
+        assert observer() == 0
+        assert started == [(Settings(), None)]
+
+    @pytest.mark.parametrize("command", [[], ["run"]])
+    def test_every_flag_sets_its_option(self, observer: World, started: list[Any], command: list[str]) -> None:
+        flags = "--host 127.0.0.1 --port 0 --data-dir d --no-tray --no-browser --kvs redis://k --pubsub redis://p "
+        flags += "--roster sqlite:r --node n --ready-file ready.json"
+        assert observer(*command, *flags.split()) == 0
+        [(settings, ready_file)] = started
+        assert (settings.web.host, settings.web.port, settings.data_dir) == ("127.0.0.1", 0, "d")
+        assert (settings.kvs.url, settings.pubsub.url, settings.roster.url) == ("redis://k", "redis://p", "sqlite:r")
+        assert (settings.desktop.tray, settings.desktop.browser, settings.node) == (False, False, "n")
+        assert ready_file == Path("ready.json")
+
+    def test_the_file_and_the_environment_count(
+        self, observer: World, started: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = observer.home / "c.toml"
+        file.write_text("[web]\nport = 1\n[desktop]\nbrowser = false\n")
+        monkeypatch.setenv("CLASSROOM_OBSERVER_WEB__PORT", "2")
+        assert observer("--config", file) == 0
+        assert (started[0][0].web.port, started[0][0].desktop.browser) == (2, False)
+
+    def test_a_wrong_setting_is_one_line_and_exit_code_2(self, observer: World, started: list[Any]) -> None:
+        assert observer("--port", "http") == 2
+        assert observer.err == (
+            'classroom-observer: The flag --port must be a whole number, 0 to 65535; found "http".\n'
+        )
+        assert started == []
+
+    def test_an_error_of_ours_is_one_line_and_its_exit_code(
+        self, observer: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(settings: Settings, ready_file: Path | None) -> int:
+            raise PortInUseError("Port 8000 is in use by another program.")
+
+        stand_in(monkeypatch, "node", run=run)
+        assert observer("run") == 3
+        assert observer.err == "classroom-observer: Port 8000 is in use by another program.\n"
+
+    def test_a_person_who_interrupts_sees_no_traceback(self, observer: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(settings: Settings, ready_file: Path | None) -> int:
+            raise KeyboardInterrupt
+
+        stand_in(monkeypatch, "node", run=run)
+        assert observer("run") == 130
+        assert observer.err == ""
+
+    def test_an_unknown_command_names_those_there_are(self, observer: World) -> None:
+        assert observer("rnu") == 2
+        assert "'rnu'" in observer.err
+        assert "replay" in observer.err
+
+    def test_a_flag_is_never_guessed_from_its_beginning(self, observer: World, started: list[Any]) -> None:
+        assert observer("--po", "1") == 2
+        assert started == []
+
+    def test_help_tells_every_command(self, observer: World) -> None:
+        assert observer("--help") == 0
+        for command in ("run", "check", "config", "reducers", "replay", "version"):
+            assert re.search(rf"(?m)^ +{command} ", observer.out)
+
+
+class TestVersionAndConfig:
+    @pytest.mark.parametrize("words", ["version", "--version"])
+    def test_the_version(self, observer: World, words: str) -> None:
+        assert observer(words) == 0
+        assert observer.out == f"classroom-observer {__version__}\n"
+
+    def test_config_prints_what_holds_and_where_it_came_from(
+        self, observer: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLASSROOM_OBSERVER_KVS__URL", "redis://:hush@h")
+        assert observer("config", "--port", "81") == 0
+        assert tomllib.loads(observer.out)["web"]["port"] == 81
+        assert re.search(r"(?m)^port = 81 +# --port$", observer.out)
+        assert re.search(r'(?m)^url = "redis://:\*\*\*@h" +# CLASSROOM_OBSERVER_KVS__URL$', observer.out)
+        assert re.search(r'(?m)^host = "0.0.0.0" +# default$', observer.out)
+        assert "hush" not in observer.out
+
+    def test_config_example_is_a_file_to_start_from(self, observer: World) -> None:
+        assert observer("config", "--example") == 0
+        file = observer.home / "config.toml"
+        file.write_text(observer.out.replace("#port = 8000", "port = 8001"), encoding="utf-8")
+        assert observer("config", "--config", file) == 0
+        assert "port = 8001" in observer.out
+
+
+REDUCER = """
+from appliance.reducer import DOCUMENT, STUDENT, Reducer, State
+class Mine(Reducer):
+    name = "mine"
+    version = 3
+    State = State
+    scopes = (STUDENT, DOCUMENT)
+    def reduce(self, state, event): return state
+    def summarize(self, state): return {}
+"""
+
+
+class TestReducers:
+    @pytest.fixture
+    def folder(self, observer: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = observer.home / "plug-ins"
+        folder.mkdir()
+        monkeypatch.setenv("CLASSROOM_OBSERVER_REDUCERS__FOLDER", str(folder))
+        return folder
+
+    def test_each_is_listed_with_its_origin(self, observer: World, folder: Path) -> None:
+        (folder / "mine.py").write_text(REDUCER)
+        assert observer("reducers") == 0
+        assert re.search(r"(?m)^NAME +VERSION +SCOPES +ORIGIN$", observer.out)
+        assert re.search(r"(?m)^mine +3 +student, student\+document +folder: mine.py$", observer.out)
+
+    def test_problems_are_listed_and_make_exit_code_1(self, observer: World, folder: Path) -> None:
+        (folder / "broken.py").write_text("1 / 0")
+        assert observer("reducers") == 1
+        assert "problem: plug-in broken, folder: broken.py: It cannot be imported: ZeroDivisionError" in observer.out
+        assert observer.err == ""
+
+
+class TestReplay:
+    @pytest.fixture(autouse=True)
+    def _replay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Replayed:
+            def to_json(self) -> bytes:
+                return b'{"students":{},"events":0,"damaged":[]}'
+
+        stand_in(monkeypatch, "replay", replay=lambda paths, catalog: Replayed())
+
+    def test_the_states_are_written_for_this_user_alone(self, observer: World) -> None:
+        out = observer.home / "states.json"
+        out.write_text("old")
+        assert observer("replay", "a.jsonl", "--out", out) == 0
+        assert json.loads(out.read_bytes())["events"] == 0
+        assert list(observer.home.iterdir()) == [out]
+        if os.name == "posix":
+            assert out.stat().st_mode & 0o777 == 0o600
+
+    def test_a_dash_prints_them(self, observer: World) -> None:
+        assert observer("replay", "a.jsonl", "--out", "-") == 0
+        assert json.loads(observer.out)["damaged"] == []
+
+    def test_a_file_that_cannot_be_written_is_one_line(self, observer: World) -> None:
+        assert observer("replay", "a.jsonl", "--out", observer.home / "none" / "states.json") == 1
+        assert re.fullmatch(r"classroom-observer: .*states\.json cannot be written: .*\.\n", observer.err)
+
+
+class FakeStore:
+    """A key-value store that answers and keeps nothing."""
+
+    async def commit(self, changes: object) -> list[str]:
+        return []
+
+    async def read(self, keys: list[str]) -> list[Row]:
+        return [Row(key, 0, {}) for key in keys]
+
+    async def remove(self, keys: list[str]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class FakePubSub:
+    """A pubsub of which messages come back only if `loses` is false."""
+
+    def __init__(self, loses: bool = True) -> None:
+        self.loses = loses
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def messages() -> AsyncIterator[bytes]:
+            if not self.loses:
+                yield b"ok"
+
+        yield messages()
+
+    async def publish(self, topic: str, message: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class TestCheck:
+    @pytest.fixture
+    def lines(self, observer: World) -> Callable[..., tuple[int, dict[str, str]]]:
+        """Runs the check: its exit code, and what it says by the beginning of each line."""
+
+        def run(*words: str | Path) -> tuple[int, dict[str, str]]:
+            code = observer("check", "--data-dir", observer.home / "data", *words)
+            found = re.findall(r"(?m)^(?:ok |bad) (configuration|\w+ folder|\w+)(.*)$", observer.out)
+            return code, {
+                what: line[:3].strip() + rest
+                for line, (what, rest) in zip(observer.out.splitlines(), found, strict=True)
+            }
+
+        return run
+
+    def test_all_is_well_with_the_defaults(self, observer: World, lines: Callable[..., Any]) -> None:
+        code, said = lines("--port", "0")
+        assert code == 0, observer.out
+        assert list(said) == [
+            "configuration", "reducers", "data folder", "log folder", "kvs", "pubsub", "roster", "port"
+        ]  # fmt: skip
+        assert said["kvs"] == "ok (memory://)"
+        assert not list((observer.home / "data").glob(".check-*"))
+
+    def test_a_port_in_use_is_told(self, lines: Callable[..., Any]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            code, said = lines("--host", "127.0.0.1", "--port", str(other.getsockname()[1]))
+        assert code == 1
+        assert said["port"].startswith("bad")
+        assert "Another program listens there" in said["port"]
+
+    @pytest.mark.parametrize(
+        ("host", "reason"), [("no.such.invalid", "is not an address"), ("192.0.2.7", "does not have")]
+    )
+    def test_an_address_that_is_not_ours_is_told(self, lines: Callable[..., Any], host: str, reason: str) -> None:
+        assert reason in lines("--host", host, "--port", "8001")[1]["port"]
+
+    def test_a_wrong_configuration_ends_the_check(self, observer: World) -> None:
+        assert observer("check", "--port", "x") == 1
+        assert observer.out.startswith("bad configuration: The flag --port must be")
+
+    def test_a_folder_that_cannot_be_written_is_told(self, observer: World, lines: Callable[..., Any]) -> None:
+        (observer.home / "file").touch()
+        code, said = lines("--port", "0", "--data-dir", observer.home / "file" / "data")
+        assert code == 1
+        assert "It cannot be written" in said["data folder"]
+
+    def test_a_plugin_that_is_left_out_is_told_once(self, observer: World) -> None:
+        folder = observer.home / "plug-ins"
+        folder.mkdir()
+        (folder / "broken.py").write_text("1 / 0")
+        file = observer.home / "config.toml"
+        file.write_text(f"[reducers]\nfolder = '{folder}'\n")
+        assert observer("check", "--config", file, "--port", "0") == 1
+        assert "bad plug-in broken, folder: broken.py: It cannot be imported" in observer.out
+        assert observer.err == ""
+
+    def test_backends_that_do_not_work_are_told_without_their_password(
+        self, lines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise BackendError("The roster at x://u:hush@h refuses the password.")
+
+        monkeypatch.setattr("appliance.kvs.open_kvs", lambda url: FakeStore())
+        monkeypatch.setattr("appliance.pubsub.open_pubsub", lambda url, queue: FakePubSub())
+        monkeypatch.setattr("appliance.roster.open_roster", refuse)
+        code, said = lines("--port", "0", "--kvs", "x://u:hush@h")
+        assert code == 1
+        assert said["kvs"].startswith("bad (x://u:***@h): It does not give back what was written to it")
+        assert "A message that was published did not come back" in said["pubsub"]
+        assert said["roster"].endswith("The roster at x://u:***@h refuses the password.")
+
+    def test_a_backend_that_does_not_answer_is_told(
+        self, lines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def hang(url: str) -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr("appliance.kvs.open_kvs", hang)
+        _, said = lines("--port", "0")
+        assert f"It did not answer within {check.SECONDS_TO_ANSWER} seconds" in said["kvs"]
+
+    def test_a_drivers_own_error_is_told(self, lines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(url: str) -> None:
+            raise ValueError("no such place: x://u:hush@h")
+
+        monkeypatch.setattr("appliance.kvs.open_kvs", fail)
+        _, said = lines("--port", "0")
+        assert "It fails (ValueError: no such place: x://u:***@h)" in said["kvs"]
+
+
+class TestProgram:
+    """The program as it is started, in a process of its own."""
+
+    @pytest.mark.parametrize("start", [[str(ROOT / "run.py")], ["-m", "appliance"]])
+    def test_run_py_and_the_module_are_the_same_program(self, start: list[str]) -> None:
+        done = subprocess.run([sys.executable, *start, "version"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == f"classroom-observer {__version__}\n"
+
+    def test_a_command_loads_only_what_it_needs(self) -> None:
+        code = "import sys, appliance.cli; appliance.cli.main(['config', '--example']); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        modules = set(done.stdout.splitlines()[-1].split())
+        assert "appliance.config" in modules
+        assert not modules & {"aiohttp", "asyncio", "PIL", "importlib.metadata", "appliance.plugins", "appliance.web"}
+
+    def test_a_reader_that_has_seen_enough_sees_no_traceback(self) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-m", "appliance", "config", "--example"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as program:  # fmt: skip
+            assert program.stdout is not None
+            assert program.stderr is not None
+            program.stdout.close()
+            assert program.stderr.read() == ""
+
+
+class TestBrowser:
+    @pytest.mark.parametrize(
+        ("platform", "environment", "shown"),
+        [
+            ("linux", {}, False),
+            ("linux", {"DISPLAY": ""}, False),
+            ("linux", {"DISPLAY": ":0"}, True),
+            ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+            ("win32", {}, True),
+            ("darwin", {}, True),
+        ],
+    )
+    def test_where_there_is_a_desktop(self, platform: str, environment: dict[str, str], shown: bool) -> None:
+        assert browser.has_desktop(platform, environment) is shown
+
+    def test_a_frozen_program_gives_the_browser_the_library_paths_of_the_system(self) -> None:
+        bundle = Path("/tmp/bundle")
+        frozen = {
+            "HOME": "/home/ann",
+            "LD_LIBRARY_PATH": "/tmp/bundle",
+            "LD_LIBRARY_PATH_ORIG": "/opt/lib",
+            "XDG_DATA_DIRS": os.pathsep.join(["/tmp/bundle/share", "/usr/share"]),
+        }
+        assert browser.clean_environment(frozen, bundle) == {
+            "HOME": "/home/ann",
+            "LD_LIBRARY_PATH": "/opt/lib",
+            "XDG_DATA_DIRS": "/usr/share",
+        }
+        assert browser.clean_environment({"LD_LIBRARY_PATH": "/tmp/bundle"}, bundle) == {}
+        assert browser.clean_environment({"LD_LIBRARY_PATH": "/opt/lib"}, None) == {"LD_LIBRARY_PATH": "/opt/lib"}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems open URLs without a program")
+    def test_a_frozen_program_starts_the_browser_with_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        os.mkfifo(tmp_path / "told")
+        opener = tmp_path / "xdg-open"
+        opener.write_text(f'#!/bin/sh\necho "$1 ${{LD_LIBRARY_PATH-unset}}" > {tmp_path / "told"}\n')
+        opener.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/bundle")
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+        monkeypatch.setattr(sys, "_MEIPASS", "/tmp/bundle", raising=False)
+        assert browser.open_url("http://127.0.0.1:8000/")
+        assert (tmp_path / "told").read_text() == "http://127.0.0.1:8000/ unset\n"
+
+    def test_a_browser_that_does_not_start_is_no_error(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(url: str) -> bool:
+            raise OSError("no")
+
+        monkeypatch.setattr("webbrowser.open", fail)
+        assert not browser.open_url("http://127.0.0.1:8000/?token=hush")
+        assert "could not be opened" in caplog.text
+        assert "hush" not in caplog.text

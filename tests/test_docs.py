@@ -1,0 +1,95 @@
+"""The documentation is true: its table of options is that of the program, and its examples run.
+
+`make docs` runs this file as a program, which writes the table.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import appliance.reducer
+from appliance import config, plugins
+from appliance.errors import SettingsError
+from appliance.reducer import Event, UnusableError
+
+DOCS = Path(appliance.__file__).parent.parent / "docs"
+TABLE = re.compile(r"(?s)(?<=<!-- options: begin \(written by `make docs`\) -->\n).*(?=<!-- options: end -->)")
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"))
+
+
+def edit(insert: object) -> Event:
+    return Event("edit", 1.0, "test", {"event": "edit", "document": "essay", "offset": 0, "insert": insert})
+
+
+class TestConfigurationPage:
+    def test_the_table_of_options_is_current(self) -> None:
+        found = TABLE.search((DOCS / "configuration.md").read_text(encoding="utf-8"))
+        assert found is not None
+        assert found[0] == f"\n{config.table()}\n", "run `make docs`"
+
+    def test_its_examples_are_valid(self, tmp_path: Path) -> None:
+        examples = code_blocks("configuration.md", "toml")
+        assert len(examples) == 3
+        for example in examples:
+            file = tmp_path / "config.toml"
+            file.write_text(example, encoding="utf-8")
+            assert config.load(file, {}, {}) != config.Settings()
+
+    def test_the_error_it_shows_is_the_one_that_comes(self, tmp_path: Path) -> None:
+        file = tmp_path / "classroom-observer.toml"
+        file.write_text("[web]\nprot = 1\n")
+        with pytest.raises(SettingsError) as caught:
+            config.load(file, {}, {})
+        shown = str(caught.value).replace(str(file), "/etc/classroom-observer.toml")
+        assert f"classroom-observer: {shown}\n" in (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+
+class TestReducersPage:
+    @pytest.fixture
+    def pastes(self, tmp_path: Path) -> plugins.Loaded:
+        """The page's reducer, as the appliance finds it in a plug-in folder."""
+        (tmp_path / "pastes.py").write_text(code_blocks("reducers.md", "python")[0], encoding="utf-8")
+        catalog = plugins.load(tmp_path, [])
+        assert [problem for problem in catalog.problems if problem.name == "pastes"] == []
+        [loaded] = [loaded for loaded in catalog.reducers if loaded.reducer.name == "pastes"]
+        return loaded
+
+    def test_its_reducer_loads_from_the_plugin_folder_and_counts(self, pastes: plugins.Loaded) -> None:
+        assert pastes.origin == "folder: pastes.py"
+        reducer = pastes.reducer
+        state = reducer.initial()
+        for insert in ("a", "b" * 40, "c" * 41, "d" * 100):
+            state = reducer.reduce(state, edit(insert))
+        assert reducer.summarize(state) == {"pastes": 2, "characters": 141}
+        assert reducer.decode(reducer.encode(state)) == state
+
+    def test_its_reducer_calls_an_edit_without_text_unusable(self, pastes: plugins.Loaded) -> None:
+        with pytest.raises(UnusableError):
+            pastes.reducer.reduce(pastes.reducer.initial(), edit(5))
+
+    def test_its_test_passes(self, pastes: plugins.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pastes", sys.modules[type(pastes.reducer).__module__])
+        names: dict[str, Any] = {}
+        exec(code_blocks("reducers.md", "python")[1], names)
+        names["test_a_long_insertion_is_a_paste"]()
+
+    def test_it_tells_everything_that_a_plugin_may_import_or_declare(self) -> None:
+        text = (DOCS / "reducers.md").read_text(encoding="utf-8")
+        for name in set(appliance.reducer.__all__) - {"Scope"}:
+            assert name in text
+        for name in ("name", "version", "State", "scopes", "events", "sources", "detail", "overview"):
+            assert f"`{name}" in text
+
+
+if __name__ == "__main__":
+    page = DOCS / "configuration.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(TABLE.sub(lambda _: f"\n{config.table()}\n", text), encoding="utf-8", newline="\n")
