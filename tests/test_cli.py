@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import tomllib
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -411,7 +412,6 @@ class TestBrowser:
     def test_a_frozen_program_starts_the_browser_with_them(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        os.mkfifo(tmp_path / "told")
         opener = tmp_path / "xdg-open"
         opener.write_text(f'#!/bin/sh\necho "$1 ${{LD_LIBRARY_PATH-unset}}" > {tmp_path / "told"}\n')
         opener.chmod(0o755)
@@ -419,8 +419,16 @@ class TestBrowser:
         monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/bundle")
         monkeypatch.setattr(sys, "frozen", True, raising=False)
         monkeypatch.setattr(sys, "_MEIPASS", "/tmp/bundle", raising=False)
-        assert browser.open_url("http://127.0.0.1:8000/")
+        assert browser.show("http://127.0.0.1:8000/")
         assert (tmp_path / "told").read_text() == "http://127.0.0.1:8000/ unset\n"
+
+    def test_opening_does_not_wait_for_the_browser(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        opening, opened = threading.Event(), threading.Event()
+        monkeypatch.setattr("webbrowser.open", lambda url: opening.wait(10) and not opened.set())
+        browser.open_url("http://127.0.0.1:8000/")
+        assert not opened.is_set()
+        opening.set()
+        assert opened.wait(10)
 
     def test_a_browser_that_does_not_start_is_no_error(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -429,6 +437,6 @@ class TestBrowser:
             raise OSError("no")
 
         monkeypatch.setattr("webbrowser.open", fail)
-        assert not browser.open_url("http://127.0.0.1:8000/?token=hush")
+        assert not browser.show("http://127.0.0.1:8000/?token=hush")
         assert "could not be opened" in caplog.text
         assert "hush" not in caplog.text

@@ -28,27 +28,29 @@ def has_desktop(platform: str = sys.platform, environment: Mapping[str, str] = o
     return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
 
 
-def open_url(url: str) -> bool:
-    """Show a web page in the default browser; returns whether one was started. Never raises, never waits for it."""
+def open_url(url: str) -> None:
+    """Show a web page in the default browser, without waiting for it. Never raises."""
+    # Some desktops take seconds to start a browser, or end the starter only with it.
+    threading.Thread(target=show, args=(url,), name="browser", daemon=True).start()
+
+
+def show(url: str) -> bool:
+    """Show a web page in the default browser; returns whether that worked, which may take a while."""
     try:
         starter = shutil.which("xdg-open") if _bundle() is not None and sys.platform.startswith("linux") else None
         if starter is None:
-            return webbrowser.open(url)
-        started = subprocess.Popen(
-            [starter, url],
-            env=clean_environment(os.environ, _bundle()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        # Somebody must take note of its end, or it stays in the list of processes.
-        threading.Thread(target=started.wait, name="browser", daemon=True).start()
-    except (OSError, webbrowser.Error) as error:
+            shown = webbrowser.open(url)
+        else:
+            environment = clean_environment(os.environ, _bundle())
+            quiet = subprocess.DEVNULL
+            done = subprocess.run([starter, url], env=environment, stdin=quiet, stdout=quiet, stderr=quiet, check=False)
+            shown = done.returncode == 0
+    except (OSError, webbrowser.Error):
+        shown = False
+    if not shown:
         # The URL itself may hold a sign-in token, which belongs in no log.
-        log.warning("The browser could not be opened (%s).", type(error).__name__)
-        return False
-    return True
+        log.warning("The browser could not be opened; open the dashboard's address by hand.")
+    return shown
 
 
 def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> dict[str, str]:
