@@ -160,7 +160,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
     segment_bytes: Annotated[
         int,
         Meta(
-            description="Size at which an archive file is closed, compressed and followed by a new one.",
+            description="Size at which an archive file is closed and followed by a new one.",
             ge=4096,
             le=LARGEST,
         ),
@@ -219,7 +219,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
         Count, Meta(description="Seconds without a sign of life after which a connection is closed.")
     ] = 60
     connections: Annotated[
-        Count, Meta(description="Student connections this node holds; further ones are told to come back later.")
+        Count, Meta(description="Student connections this node holds; further ones are refused.")
     ] = 4000
     connections_per_student: Annotated[
         Count, Meta(description="Connections of one student, such as open tabs; further ones are refused.")
@@ -242,8 +242,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     streams_per_student: Annotated[
         Count,
         Meta(
-            description="Streams (tabs ever opened) that are remembered for one student; at more the one that was "
-            "silent longest is forgotten."
+            description="Streams (tabs ever opened) of one student; a further one is refused and its events stay in the browser."
         ),
     ] = 2000
     scope_values: Annotated[
@@ -271,7 +270,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     send_buffer_bytes: Annotated[
         int,
         Meta(
-            description="Bytes that may wait for one slow reader; at more its updates are merged until it catches up.",
+            description="Bytes that may wait for one slow reader; at more it gets no updates until it catches up, then the newest state.",
             ge=4096,
             le=LARGEST,
         ),
@@ -320,7 +319,12 @@ class Settings(msgspec.Struct, frozen=True):
             extra={"flag": "--data-dir"},
         ),
     ] = ""
-    log_dir: Annotated[Text, Meta(description="The folder for log files; empty is this user's log folder.")] = ""
+    log_dir: Annotated[
+        Text,
+        Meta(
+            description="The folder for log files, of which this version writes none; empty is this user's log folder."
+        ),
+    ] = ""
     node: Annotated[
         str,
         Meta(
