@@ -242,7 +242,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     streams_per_student: Annotated[
         Count,
         Meta(
-            description="Streams (tabs ever opened) of one student; a further one is refused and its events stay in the browser."
+            description="Streams (tabs ever opened) of one student; a further one is refused and its events stay in the "
+            "browser."
         ),
     ] = 2000
     scope_values: Annotated[
@@ -270,7 +271,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     send_buffer_bytes: Annotated[
         int,
         Meta(
-            description="Bytes that may wait for one slow reader; at more it gets no updates until it catches up, then the newest state.",
+            description="Bytes that may wait for one slow reader; at more it gets none until it has caught up, and "
+            "then the newest state.",
             ge=4096,
             le=LARGEST,
         ),
