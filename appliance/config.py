@@ -242,8 +242,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     streams_per_student: Annotated[
         Count,
         Meta(
-            description="Streams (tabs ever opened) of one student; a further one is refused and its events stay in the "
-            "browser."
+            description="Streams (tabs ever opened) of one student; a further one is refused and its events stay in "
+            "the browser."
         ),
     ] = 2000
     scope_values: Annotated[
