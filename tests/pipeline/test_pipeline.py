@@ -1,0 +1,370 @@
+"""What the pipeline promises: durable before acknowledged, each number once, failing reducers harm nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance.archive import Damage, Record, read
+from appliance.errors import ArchiveError, BackendError
+from appliance.events import EventLimits
+from appliance.kvs.memory import MemoryKVS
+from appliance.pipeline import TooManyStreamsError, class_topic
+from tests.pipeline.world import CLASS, Fragile, Tally, world
+
+A = {"event": "a", "document": "d1"}
+
+
+async def test_events_are_durable_in_archive_and_store_before_they_may_be_acknowledged(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        seen: list[tuple[int, int, object]] = []
+        stream = await w.stream()
+
+        def durable(streams: object) -> None:
+            seen.append((stream.durable, len(w.lines()), None))
+
+        w.pipeline.on_durable = durable
+        w.accept(stream, 1, A, A)
+        assert stream.durable == 0
+        await w.pipeline.settle()
+        assert seen == [(2, 2, None)]
+        assert (await w.summary("tally"))["seen"] == 2
+
+
+async def test_a_commit_comes_by_itself(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        done = asyncio.Event()
+        w.pipeline.on_durable = lambda streams: done.set()
+        w.accept(await w.stream(), 1, A)
+        async with asyncio.timeout(10):
+            await done.wait()
+
+
+async def test_enough_events_are_committed_without_waiting(tmp_path: Path) -> None:
+    async with world(tmp_path, commit_seconds=3600, commit_events=3) as w:
+        done = asyncio.Event()
+        w.pipeline.on_durable = lambda streams: done.set()
+        w.accept(await w.stream(), 1, A, A, A)
+        async with asyncio.timeout(10):
+            await done.wait()
+
+
+async def test_a_resent_event_is_not_applied_twice(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, A, A)
+        again = w.accept(stream, 1, A, A, A)
+        assert (again.gap, again.fresh) == (None, 1)
+        assert w.accept(stream, 2, A).fresh == 0
+        await w.pipeline.settle()
+        assert (await w.summary("tally"))["seen"] == 3
+        assert [line.seq for line in w.lines()] == [1, 2, 3]
+
+
+async def test_a_gap_takes_nothing_and_tells_what_is_missing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, A)
+        assert w.accept(stream, 3, A).gap == 2
+        await w.pipeline.settle()
+        assert stream.durable == 1
+
+
+async def test_the_archive_keeps_the_text_as_it_came_in_one_line(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, b'{ "event":"a",\n "n": 1.50, "s":"\\n" }', received=1_700_000_000_123)
+        await w.pipeline.settle()
+        [line] = w.lines()
+        assert bytes(line.event) == b'{ "event":"a",  "n": 1.50, "s":"\\n" }'
+        assert (line.received, line.student_id, line.class_id, line.stream) == (1700000000.123, "s-1", CLASS, stream.id)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"3", "not_an_object"),
+        (b"[]", "not_an_object"),
+        (b"{}", "no_event_name"),
+        (b'{"event":3}', "no_event_name"),
+        (b'{"event":""}', "no_event_name"),
+        (b'{"event":"%s"}' % (b"n" * 201), "no_event_name"),
+        (b'{"event":"a","x":%s}' % (b'"' + b"x" * 2000 + b'"'), "too_large"),
+        (b'{"event":"a","x":' + b"[" * 70 + b"]" * 70 + b"}", "too_deep"),
+        (b'{"event":"a","x":' + b"[" * 900 + b"]" * 900 + b"}", "too_deep"),
+        (b'{"event":"a","x":' + b"[" * 30000 + b"]" * 30000 + b"}", "too_deep"),
+        (b'{"event":"a","x":1e400}', "bad_number"),
+        (b'{"event":"a","x":-1e400}', "bad_number"),
+        (b'{"event":"a","x":%s}' % (b"9" * 5000), "bad_number"),
+    ],
+)
+async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
+    tmp_path: Path, text: bytes, code: str
+) -> None:
+    size = 1000 if code == "too_large" else 1 << 20
+    async with world(tmp_path, limits=EventLimits(bytes=size)) as w:
+        stream = await w.stream()
+        accepted = w.accept(stream, 1, A, text, A)
+        assert [(seq, why.code) for seq, why in accepted.rejected] == [(2, code)]
+        await w.pipeline.settle()
+        assert stream.durable == 3
+        assert (await w.summary("tally"))["seen"] == 2
+        line = w.lines()[1]
+        assert (line.seq, line.event, line.rejected.code, line.text) == (2, None, code, text.decode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        rb'{"event":"a","x":"\ud83d"}',
+        rb'{"event":"a","x":"\u0000"}',
+        b'{"event":"a","x":12345678901234567890123456789012345678901234567890}',
+        b'{"event":"b","event":"a"}',
+        '{"event":"a","x":"\u202e\U0001f600\u0301"}'.encode(),
+        b'{"event":"a","x":' + b"[" * 60 + b"]" * 60 + b"}",
+    ],
+)
+async def test_what_is_odd_but_json_is_taken_and_replays_alike(tmp_path: Path, text: bytes) -> None:
+    async with world(tmp_path) as w:
+        assert not w.accept(await w.stream(), 1, text).rejected
+        await w.pipeline.settle()
+        lived = await w.summary("tally")
+        assert lived["last"] == "a"
+    async with world(tmp_path) as w:
+        restored = w.pipeline.restore(read([w.folder]))
+        await w.pipeline.settle()
+        assert (restored.events, restored.damaged) == (1, [])
+        assert await w.summary("tally") == lived
+
+
+async def test_a_failing_reducer_keeps_its_state_and_the_others_go_on(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.accept(await w.stream(), 1, A, {"event": "boom"}, {"event": "odd"}, {"event": "wrong"}, A)
+        await w.pipeline.settle()
+        assert (await w.summary("fragile"))["seen"] == 2
+        assert (await w.summary("tally"))["seen"] == 5
+        assert w.counters["reducer_failures{fragile}"] == 2
+        assert w.counters["unusable_events{fragile}"] == 1
+
+
+async def test_what_is_told_of_a_failure_holds_nothing_of_the_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        w.accept(await w.stream(), 1, {"event": "boom", "essay": "private words"})
+        told = w.fold.failures["fragile"] + caplog.text
+        assert "ValueError" in told
+        assert "private" not in told
+        assert "secret" not in told
+
+
+async def test_paused_events_are_archived_marked_and_not_reduced(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, A)
+        w.pipeline.paused.add(CLASS)
+        w.accept(stream, 2, A)
+        w.pipeline.paused.clear()
+        w.accept(stream, 3, A)
+        await w.pipeline.settle()
+        assert stream.durable == 3
+        assert (await w.summary("tally"))["seen"] == 2
+        assert [line.paused for line in w.lines()] == [False, True, False]
+
+
+async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        events = [A, {"event": "a", "document": "d2"}, {"event": "b"}, {"event": "a", "document": 7}, A]
+        w.accept(await w.stream(), 1, *events)
+        await w.pipeline.settle()
+        [row] = await w.kvs.read(["student/s-1"])
+        summaries, scopes = w.fold.details(row)
+        assert json.loads(summaries["tally"])["seen"] == 5
+        assert {d: json.loads(r["tally"])["seen"] for d, r in scopes["documents"].items()} == {"d1": 2, "d2": 1}
+
+
+async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp_path: Path) -> None:
+    async with world(tmp_path, values=3) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, *({"event": "a", "document": f"d{n}"} for n in range(5)))
+        w.accept(stream, 6, {"event": "a", "document": "d" * 101})
+        await w.pipeline.settle()
+        [row] = await w.kvs.read(["student/s-1"])
+        assert len(w.fold.details(row)[1]["documents"]) == 3
+        assert w.counters["limit_scope_values"] == 2
+        assert w.counters["limit_scope_characters"] == 1
+        assert (await w.summary("tally"))["seen"] == 6
+
+
+async def test_offline_work_counts_at_the_time_it_was_done(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        stream.clock.offset = 5_000
+        received = 1_700_003_600_000
+        events = [{"event": "a", "t": 1_700_000_000_000 + n * 60_000} for n in range(3)]
+        w.accept(stream, 1, *events, received=received)
+        await w.pipeline.settle()
+        assert [line.at for line in w.lines()] == [1700000005.0, 1700000065.0, 1700000125.0]
+
+
+@pytest.mark.parametrize("t", [1_800_000_000_000, 1e300, 10**40, "soon", None, True, -5, [], {}])
+async def test_no_time_is_later_than_receipt_or_earlier_than_before(tmp_path: Path, t: object) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a", "t": 1_700_000_000_000 - 1000}, {"event": "a", "t": t})
+        await w.pipeline.settle()
+        first, second = (line.at for line in w.lines())
+        assert first == 1699999999.0
+        assert first <= second <= 1700000000.0
+
+
+async def test_consumers_hear_once_a_commit_which_students_changed(tmp_path: Path) -> None:
+    async with world(tmp_path, commit_seconds=3600) as w, w.pubsub.subscribe(class_topic(CLASS)) as topic:
+        one, two = await w.stream("s-1"), await w.stream("s-2", "another-stream")
+        for n in range(1, 4):
+            w.accept(one, n, A)
+            w.accept(two, n, A)
+        await w.pipeline.settle()
+        w.accept(two, 4, A)
+        await w.pipeline.settle()
+        messages = aiter(topic)
+        assert msgspec.json.decode(await anext(messages)) == ["s-1", "s-2"]
+        assert msgspec.json.decode(await anext(messages)) == ["s-2"]
+
+
+async def test_two_sockets_that_open_one_student_at_once_share_one_state(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two = await asyncio.gather(w.stream(stream="stream-one"), w.stream(stream="stream-two"))
+        for n in range(1, 51):
+            w.accept(one, n, A)
+            w.accept(two, n, A)
+        await w.pipeline.settle()
+        assert (await w.summary("tally"))["seen"] == 100
+
+
+async def test_streams_of_one_student_are_bounded(tmp_path: Path) -> None:
+    async with world(tmp_path, streams_per_student=2) as w:
+        await w.stream(stream="stream-one")
+        await w.stream(stream="stream-two")
+        with pytest.raises(TooManyStreamsError):
+            await w.stream(stream="stream-three")
+        assert (await w.stream(stream="stream-one")).last == 0
+
+
+async def test_another_pipeline_on_the_same_store_goes_on_where_this_one_ended(tmp_path: Path) -> None:
+    kvs = MemoryKVS()
+    async with world(tmp_path, kvs=kvs) as w:
+        w.accept(await w.stream(), 1, A, A)
+    async with world(tmp_path, kvs=kvs) as w:
+        stream = await w.stream()
+        assert (stream.last, stream.durable) == (2, 2)
+        w.accept(stream, 2, A, A)
+        await w.pipeline.settle()
+        tally = await w.summary("tally")
+        assert (tally["seen"], tally["last"]) == (3, "a")
+
+
+async def test_states_of_another_version_of_a_reducer_are_left_alone(tmp_path: Path) -> None:
+    class Later(Tally):
+        version = 2
+
+    kvs = MemoryKVS()
+    async with world(tmp_path, kvs=kvs) as w:
+        w.accept(await w.stream(), 1, A, A)
+    async with world(tmp_path, Later(), kvs=kvs) as w:
+        w.accept(await w.stream(), 3, A)
+        await w.pipeline.settle()
+        assert (await w.summary("tally"))["seen"] == 1
+
+
+async def test_replay_gives_the_states_that_were_lived_through(tmp_path: Path) -> None:
+    async with world(tmp_path, segment_bytes=300) as w:
+        one, two = await w.stream("s-1"), await w.stream("s-2", "another-stream")
+        for n in range(1, 9):
+            w.accept(one, n, A if n % 3 else {"event": "boom"}, received=1_700_000_000_000 + n * 7_000)
+            w.accept(two, n, b"[]" if n == 4 else json.dumps(A).encode(), received=1_700_000_000_000 + n * 9_000)
+            await w.pipeline.settle()
+        lived = [row.fields for row in await w.kvs.read(["student/s-1", "student/s-2"])]
+        assert len(list(w.folder.iterdir())) > 3
+    async with world(tmp_path) as w:
+        restored = w.pipeline.restore(read([w.folder, w.folder]))
+        await w.pipeline.settle()
+        assert restored.events == 16
+        assert [row.fields for row in await w.kvs.read(["student/s-1", "student/s-2"])] == lived
+        assert w.accept(await w.stream(), 8, A).fresh == 0
+
+
+class _BrokenKVS(MemoryKVS):
+    broken = True
+
+    async def commit(self, changes):  # type: ignore[no-untyped-def]
+        if self.broken:
+            raise BackendError("The store is away.")
+        return await super().commit(changes)
+
+
+async def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is(tmp_path: Path) -> None:
+    kvs = _BrokenKVS()
+    async with world(tmp_path, kvs=kvs) as w:
+        stream = await w.stream()
+        done = asyncio.Event()
+        w.pipeline.on_durable = lambda streams: done.set()
+        w.accept(stream, 1, A)
+        async with asyncio.timeout(10):
+            while w.pipeline.trouble is None:
+                await asyncio.sleep(0)
+        assert w.pipeline.trouble == "The store is away."
+        w.accept(stream, 2, A)
+        assert stream.durable == 0
+        kvs.broken = False
+        await w.pipeline.settle()
+        assert stream.durable == 2
+        assert w.pipeline.trouble is None
+        assert (await w.summary("tally"))["seen"] == 2
+
+
+async def test_a_failed_archive_write_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, commit_seconds=0) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, A)
+        await w.pipeline.settle()
+
+        def full(handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        w.accept(stream, 2, A)
+        async with asyncio.timeout(10):
+            while not (w.pipeline.trouble or "").endswith("No space left on device."):
+                await asyncio.sleep(0)
+        assert stream.durable == 1
+        monkeypatch.undo()
+        await w.pipeline.settle()
+        assert stream.durable == 2
+        assert [line.seq for line in w.lines()] == [1, 2]
+
+
+async def test_an_archive_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("in the way")
+    with pytest.raises(ArchiveError, match="cannot be written"):
+        async with world(tmp_path, Fragile()):
+            pass
+
+
+async def test_damaged_lines_are_left_out_and_told_with_their_place(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.accept(await w.stream(), 1, A, A, A)
+        await w.pipeline.settle()
+    [segment] = (tmp_path / "archive").iterdir()
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(lines[0] + b"\x00\xff damaged\n" + lines[1] + b'{"seq":1}\n' + lines[2][:-20])
+    found = list(read([segment]))
+    assert [type(line) for line in found] == [Record, Damage, Record, Damage, Damage]
+    assert [(d.line, d.byte) for d in found if isinstance(d, Damage)][0] == (2, len(lines[0]))
+    assert found[-1].reason == "the line is cut off"

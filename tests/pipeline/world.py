@@ -1,0 +1,102 @@
+"""A small world for tests of the pipeline: memory backends, a real archive, and reducers that misbehave on request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from appliance.archive import Archive, read
+from appliance.counters import Counters
+from appliance.events import EventLimits
+from appliance.kvs import KVS
+from appliance.kvs.memory import MemoryKVS
+from appliance.pipeline import Pipeline
+from appliance.pubsub.memory import MemoryPubSub
+from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State, UnusableError, replace
+from appliance.states import Fold, Stream, student_key
+
+CLASS = "class-1"
+STREAM = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+class TallyState(State, frozen=True):
+    seen: int = 0
+    last: str = ""
+    at: float = 0.0
+
+
+class Tally(Reducer[TallyState]):
+    """Counts events, and remembers the last one's name and time."""
+
+    name = "tally"
+    State = TallyState
+    scopes = (STUDENT, DOCUMENT)
+
+    def reduce(self, state: TallyState, event: Event) -> TallyState:
+        return TallyState(state.seen + 1, event.name, event.at)
+
+    def summarize(self, state: TallyState) -> dict[str, Any]:
+        return {"seen": state.seen, "last": state.last, "at": state.at}
+
+
+class Fragile(Reducer[TallyState]):
+    """Counts events, but raises on ``boom``, refuses ``odd`` and returns nonsense on ``wrong``."""
+
+    name = "fragile"
+    State = TallyState
+
+    def reduce(self, state: TallyState, event: Event) -> TallyState:
+        if event.name == "boom":
+            raise ValueError(f"secret {event.body}")
+        if event.name == "odd":
+            raise UnusableError("expected something else")
+        if event.name == "wrong":
+            return None  # type: ignore[return-value]
+        return replace(state, seen=state.seen + 1)
+
+    def summarize(self, state: TallyState) -> dict[str, Any]:
+        return {"seen": state.seen}
+
+
+class World:
+    """A pipeline with its store, pubsub and archive."""
+
+    def __init__(self, folder: Path, kvs: KVS, pubsub: MemoryPubSub, reducers: list[Reducer[Any]], **options: Any):
+        self.counters = Counters()
+        self.kvs = kvs
+        self.pubsub = pubsub
+        self.folder = folder / "archive"
+        self.archive = Archive(self.folder, self.counters, segment_bytes=options.pop("segment_bytes", 1 << 20))
+        self.fold = Fold(reducers, self.counters, values=options.pop("values", 50), characters=100)
+        limits = options.pop("limits", EventLimits())
+        self.pipeline = Pipeline(self.fold, kvs, pubsub, self.archive, self.counters, limits, **options)
+
+    async def stream(self, student: str = "s-1", stream: str = STREAM) -> Stream:
+        return await self.pipeline.stream(student, CLASS, stream, "org.example.test")
+
+    def accept(self, stream: Stream, first: int, *events: object, received: int = 1_700_000_000_000) -> Any:
+        texts = [event if isinstance(event, bytes) else json.dumps(event).encode() for event in events]
+        return self.pipeline.accept(stream, first, texts, received)
+
+    async def summary(self, reducer: str, student: str = "s-1") -> Any:
+        [row] = await self.kvs.read([student_key(student)])
+        return json.loads(row.fields.get(f"summary/{reducer}", b"null"))
+
+    def lines(self) -> list[Any]:
+        return list(read([self.folder]))
+
+
+@asynccontextmanager
+async def world(folder: Path, *reducers: Reducer[Any], kvs: KVS | None = None, **options: Any) -> AsyncIterator[World]:
+    """A running pipeline; by default with `Tally` and `Fragile`."""
+    made = World(folder, kvs or MemoryKVS(), MemoryPubSub(100), list(reducers) or [Fragile(), Tally()], **options)
+    made.pipeline.start()
+    try:
+        yield made
+    finally:
+        await made.pipeline.close()
+        await made.archive.close()
+        await made.pubsub.close()

@@ -1,0 +1,256 @@
+"""The educators' side: the dashboard's feed, the routes, and what a slow dashboard does to others (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from appliance import __version__
+from tests.web.world import PATIENCE, until, world
+
+A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
+
+
+async def frame(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    received: dict[str, Any] = await socket.receive_json(timeout=PATIENCE)
+    return received
+
+
+async def test_a_dashboard_gets_a_snapshot_and_then_what_changed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben"), w.dashboard() as dashboard:
+        snapshot = await frame(dashboard)
+        assert snapshot["type"] == "snapshot"
+        assert [s["name"] for s in snapshot["students"]] == ["Ada", "Ben"]
+        assert snapshot["classes"][0]["code"] == await w.code()
+        version = snapshot["version"]
+        await ada.send(A, A)
+        while True:
+            update = await frame(dashboard)
+            version += 1
+            assert (update["type"], update["version"]) == ("update", version)
+            [changed] = update["students"]
+            assert changed["name"] == "Ada"
+            if changed["summaries"].get("writing", {}).get("words") == 2:
+                break
+
+
+async def test_who_comes_and_goes_is_seen(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        assert (await frame(dashboard))["students"] == []
+        async with w.student("Ada"):
+            await seen(dashboard, lambda s: s["name"] == "Ada" and s["online"])
+        await seen(dashboard, lambda s: s["name"] == "Ada" and not s["online"])
+        [student] = await w.get("/api/v1/students")
+        await w.post(f"/api/v1/students/{student['student_id']}/remove", {})
+        while (update := await frame(dashboard)).get("removed") != [student["student_id"]]:
+            pass
+        assert update["students"] == []
+
+
+async def seen(dashboard: aiohttp.ClientWebSocketResponse, wanted: Any) -> dict[str, Any]:
+    """Read updates until one has a student like that."""
+    while True:
+        for student in (await frame(dashboard))["students"]:
+            if wanted(student):
+                found: dict[str, Any] = student
+                return found
+
+
+async def test_a_dashboard_may_ask_for_a_snapshot_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        assert (await frame(dashboard))["type"] == "snapshot"
+        await dashboard.send_str('{"type":"snapshot"}')
+        assert (await frame(dashboard))["type"] == "snapshot"
+        for odd in ("?", "[]", '{"type":3}', "[" * 3000):
+            await dashboard.send_str(odd)
+            assert (await frame(dashboard))["type"] == "error"
+
+
+async def test_updates_are_merged_to_a_few_a_second(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"dashboard_updates_per_second": 2}) as w:
+        async with w.student("Ada") as ada, w.dashboard() as dashboard:
+            await frame(dashboard)
+            for _ in range(40):
+                await ada.send(A)
+                await ada.acked(ada.sent)
+            updates = 0
+            while True:
+                update = await frame(dashboard)
+                updates += 1
+                if update["students"][0]["summaries"]["writing"]["words"] == 40:
+                    break
+            assert updates < 40
+
+
+async def test_a_class_that_changes_is_seen_by_all_dashboards(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as one, w.dashboard() as two:
+        for dashboard in (one, two):
+            await frame(dashboard)
+        changed = await w.post(
+            "/api/v1/class/change", {"class_id": "class-1", "title": "History 7b", "open": False, "new_code": True}
+        )
+        assert (changed["title"], changed["open"]) == ("History 7b", False)
+        assert changed["code"] == await w.code()
+        await w.post("/api/v1/class/pause", {"class_id": "class-1"})
+        for dashboard in (one, two):
+            while True:
+                classes = (await frame(dashboard)).get("classes")
+                if classes and classes[0]["state"] == "paused":
+                    assert classes[0]["title"] == "History 7b"
+                    break
+
+
+async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_later(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"send_buffer_bytes": 4096}) as w:
+        async with w.student("Ada") as ada, w.dashboard() as slow, w.dashboard() as quick:
+            snapshot = await frame(slow)
+            await frame(quick)
+            slow._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+            long = {"event": "answer", "item": "q", "answer": "x" * 200}
+            while not w.node.counters["limit_send_buffer_bytes"]:
+                for number in range(20):
+                    await ada.send({**long, "item": f"q{number}"}, A)
+                await ada.acked(ada.sent)
+                await frame(quick)
+                await w.post("/api/v1/class/change", {"class_id": "class-1", "title": "T" * 100})
+                # What waits for a socket must first fill what the system itself holds for it.
+                for dashboard in list(w.node.web._feed._dashboards):
+                    if dashboard.request.transport and not dashboard.stale:
+                        await dashboard.send(json.dumps({"type": "filler", "x": "x" * 500_000}))
+                        break
+            slow._response.connection.transport.resume_reading()  # type: ignore[union-attr]
+            while True:
+                update = await frame(slow)
+                if update["type"] == "snapshot":
+                    break
+            assert update["version"] > snapshot["version"]
+
+
+async def test_dashboards_are_bounded(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"dashboards": 1}) as w, w.dashboard() as one, w.dashboard() as two:
+        await frame(one)
+        assert (await two.receive()).data == 4429
+
+
+async def test_one_student_is_told_whole(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        joined = await w.join("Ada")
+        async with w.connect() as student:
+            await student.hello(joined["token"])
+            await student.send(
+                {"event": "document", "document": "essay", "title": "My summer"},
+                {"event": "edit", "document": "essay", "offset": 0, "insert": "Hi 😀 there"},
+                {"event": "cursor", "document": "essay", "offset": 5},
+                {"event": "answer", "item": "q1", "answer": "4", "correct": True},
+                {"event": "help", "raised": True},
+            )
+            await student.acked(5)
+        told = await w.get(f"/api/v1/students/{joined['student_id']}")
+        writing = told["documents"]["essay"]["writing"]
+        assert (writing["text"], writing["position"], writing["words"], writing["title"]) == (
+            "Hi 😀 there",
+            5,
+            3,
+            "My summer",
+        )
+        assert told["items"]["q1"]["responses"]["correct"] == 1
+        assert told["summaries"]["activity"]["help"] is True
+        assert "text" not in told["summaries"]["writing"]
+        assert "time_on_task" in told["documents"]["essay"]
+        [listed] = await w.get("/api/v1/students")
+        assert listed["summaries"] == told["summaries"]
+
+
+async def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for method, path in (
+            ("GET", "/api/v1/students/nobody"),
+            ("POST", "/api/v1/students/nobody/remove"),
+            ("GET", "/api/v1/classes/none/qr.svg"),
+            ("GET", "/nowhere"),
+            ("GET", "/static/../../pyproject.toml"),
+            ("GET", "/static/%2e%2e/%2e%2e/pyproject.toml"),
+        ):
+            async with w.client.request(method, w.url + path, headers=w.educator, json={}) as answer:
+                assert answer.status == 404
+                assert set((await answer.json())["error"]) == {"code", "message"}
+
+
+async def test_changes_that_cannot_be_made_are_refused_in_words(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for path, body, status in (
+            ("/api/v1/class/message", {"text": " "}, 400),
+            ("/api/v1/class/message", {"text": "x" * 1001}, 400),
+            ("/api/v1/class/message", {"text": 3}, 400),
+            ("/api/v1/class/message", {"text": "x", "class_id": "none"}, 404),
+            ("/api/v1/class/pause", {"class_id": "none"}, 404),
+            ("/api/v1/class/pause", [], 400),
+            ("/api/v1/class/change", {"class_id": "class-1", "title": " "}, 400),
+            ("/api/v1/class/change", {"class_id": "none", "title": "x"}, 404),
+        ):
+            async with w.client.post(w.url + path, headers=w.educator, json=body) as answer:
+                assert answer.status == status, (path, body)
+                assert (await answer.json())["error"]["message"]
+
+
+async def test_the_qr_code_is_a_picture_without_inline_style(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        [view] = await w.get("/api/v1/classes")
+        async with w.client.get(w.url + view["qr"], headers=w.educator) as answer:
+            text = await answer.text()
+            assert answer.content_type == "image/svg+xml"
+            assert "<svg" in text
+            assert "style=" not in text
+
+
+async def test_the_status_tells_plug_ins_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text("import nothing_of_that_name\n")
+    async with world(tmp_path, reducers={"folder": str(tmp_path / "plugins")}) as w:
+        status = await w.get("/api/v1/status")
+        assert {r["name"] for r in status["reducers"]} == {"activity", "time_on_task", "writing", "responses"}
+        [problem] = status["problems"]
+        assert (problem["what"], problem["name"]) == ("plug-in", "broken")
+        assert "nothing_of_that_name" in problem["reason"]
+
+
+async def test_health_is_told_to_everyone_and_holds_no_students(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student("Ada"):
+        async with w.client.get(f"{w.url}/healthz") as answer:
+            assert answer.status == 200
+            health = await answer.json()
+        assert set(health) == {"status", "version", "node", "kvs", "pubsub", "archive"}
+        assert (health["status"], health["version"], health["kvs"]) == ("ok", __version__, "memory")
+
+
+async def test_trouble_with_storage_shows_in_health_and_status(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.node.pipeline.trouble = "The disk is full."
+        async with w.client.get(f"{w.url}/healthz") as answer:
+            assert (answer.status, (await answer.json())["status"]) == (503, "trouble")
+        [problem] = (await w.get("/api/v1/status"))["problems"]
+        assert problem["reason"] == "The disk is full."
+        w.node.pipeline.trouble = None
+
+
+async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+
+        async def write(number: int) -> None:
+            async with w.student(f"Student {number}") as student:
+                for _ in range(5):
+                    await student.send(A, A)
+                await student.acked(10)
+
+        await asyncio.gather(*(write(number) for number in range(100)))
+        await until(lambda: len(w.node.web._sockets) == 0)
+        words: dict[str, int] = {}
+        online: dict[str, bool] = {}
+        while len(words) < 100 or set(words.values()) != {10} or any(online.values()):
+            for student in (await frame(dashboard))["students"]:
+                words[student["student_id"]] = student["summaries"].get("writing", {}).get("words", 0)
+                online[student["student_id"]] = student["online"]

@@ -1,0 +1,157 @@
+"""The students' protocol without sockets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.counters import Counters
+from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
+
+HELLO = (
+    '{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f-a165-70867728950e","source":"a.b","now":5}'
+)
+DEEP = '{"event":"x","a":' + "[" * 3000 + "]" * 3000 + "}"
+
+
+@pytest.fixture
+def conversation() -> Protocol:
+    return Protocol(FrameLimits(events_per_frame=5), Counters(), bad_frames=4)
+
+
+@pytest.fixture
+def greeted(conversation: Protocol) -> Protocol:
+    assert isinstance(conversation.read(HELLO), Hello)
+    return conversation
+
+
+def test_a_hello_is_understood(conversation: Protocol) -> None:
+    assert conversation.read(HELLO) == Hello("t", "0f8fad5b-d9cb-469f-a165-70867728950e", "a.b", 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"protocol": 2}, "bad_protocol"),
+        ({"protocol": None}, "bad_protocol"),
+        ({"token": ""}, "no_token"),
+        ({"token": None}, "no_token"),
+        ({"stream": "../../etc"}, "bad_stream"),
+        ({"stream": "x" * 65}, "bad_stream"),
+        ({"source": ""}, "bad_source"),
+        ({"source": "a\nb"}, "bad_source"),
+        ({"source": "x" * 201}, "bad_source"),
+        ({"stream": 7}, "bad_field"),
+        ({"now": "soon"}, "bad_field"),
+        ({"type": "events"}, "out_of_order"),
+        ({"type": "goodbye"}, "unknown_type"),
+        ({"type": None}, "unknown_type"),
+    ],
+)
+def test_a_bad_hello_ends_the_connection_with_a_reason(
+    conversation: Protocol, change: dict[str, object], code: str
+) -> None:
+    fault = conversation.read(json.dumps({**json.loads(HELLO), **change}))
+    assert isinstance(fault, Fault)
+    assert fault.code == code
+    assert fault.close is Close.BAD_HELLO
+
+
+def test_events_keep_the_very_text_they_came_as(greeted: Protocol) -> None:
+    frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
+    assert greeted.read(frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
+
+
+def test_a_second_hello_is_refused_and_the_socket_stays(greeted: Protocol) -> None:
+    fault = greeted.read(HELLO)
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.close) == ("out_of_order", None)
+
+
+@pytest.mark.parametrize("first", ["0", "-1", "null", '"1"', "1.5", "1e400"])
+def test_a_first_number_that_is_none_is_refused(greeted: Protocol, first: str) -> None:
+    fault = greeted.read('{"type":"events","first":%s,"events":[{"event":"a"}]}' % first)
+    assert isinstance(fault, Fault)
+    assert fault.code in ("bad_first", "bad_field")
+
+
+def test_more_events_than_a_frame_may_hold_are_refused(greeted: Protocol) -> None:
+    fault = greeted.read(json.dumps({"type": "events", "first": 1, "events": [{"event": "a"}] * 6}))
+    assert isinstance(fault, Fault)
+    assert fault.code == "too_many_events"
+
+
+@pytest.mark.parametrize(
+    "frame", ["", "hello", "[]", "3", "null", "{", '{"type":"events"', "[" * 3000, "NaN", "\ud800"]
+)
+def test_what_is_no_json_object_is_refused(greeted: Protocol, frame: str) -> None:
+    fault = greeted.read(frame)
+    assert isinstance(fault, Fault)
+    assert fault.close is None
+
+
+def test_bad_frames_in_a_row_end_the_connection(greeted: Protocol) -> None:
+    codes = [greeted.read("?").close for _ in range(4)]  # type: ignore[union-attr]
+    assert codes == [None, None, None, Close.BAD_HELLO]
+
+
+def test_a_good_frame_between_bad_ones_keeps_the_connection(greeted: Protocol) -> None:
+    for _ in range(3):
+        for _ in range(3):
+            greeted.read("?")
+        assert isinstance(greeted.read('{"type":"events","first":1,"events":[{"event":"a"}]}'), Events)
+
+
+def test_one_event_that_nests_too_deep_leaves_its_neighbours_alone(greeted: Protocol) -> None:
+    frame = '{"type":"events","first":1,"events":[{"event":"a"},%s , {"event":"b","s":"]},{"}]}' % DEEP
+    assert greeted.read(frame) == Events(1, [b'{"event":"a"}', DEEP.encode(), b'{"event":"b","s":"]},{"}'])
+
+
+def test_half_a_surrogate_pair_is_taken_as_it_came(greeted: Protocol) -> None:
+    frame = r'{"type":"events","events":[{"event":"edit","insert":"\ud83d"},{"event":"b"}],"first":9}'
+    assert greeted.read(frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
+
+
+def test_half_a_surrogate_pair_outside_the_events_is_a_bad_field(greeted: Protocol) -> None:
+    fault = greeted.read(r'{"type":"events","first":1,"events":[],"source":"\ud83d"}')
+    assert isinstance(fault, Fault)
+    assert fault.code == "bad_field"
+
+
+def test_a_frame_too_intricate_to_cut_up_is_refused_quickly(greeted: Protocol) -> None:
+    fault = greeted.read('{"type":"events","first":1,"events":[' + "[" * 1_000_000 + "]" * 1_000_000 + "]}")
+    assert isinstance(fault, Fault)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+FIELDS = st.dictionaries(
+    st.sampled_from(["type", "first", "events", "token", "stream", "source", "now", "protocol", "x"]),
+    st.sampled_from(["events", "hello", 1, 2]) | JSON,
+)
+
+
+@given(st.lists(st.text(max_size=40) | FIELDS.map(json.dumps) | JSON.map(json.dumps), max_size=8))
+def test_no_frame_whatever_raises(frames: list[str]) -> None:
+    conversation = Protocol(FrameLimits(), Counters())
+    conversation.read(HELLO)
+    for frame in frames:
+        assert isinstance(conversation.read(frame), Hello | Events | Fault)
+
+
+@given(st.lists(JSON, max_size=5))
+def test_the_slow_way_cuts_a_frame_as_it_was_put_together(events: list[object]) -> None:
+    texts = [json.dumps(event) for event in events]
+    texts = [text for text in texts if "NaN" not in text and "Infinity" not in text]
+    texts.append(r'{"event":"\ud800"}')
+    conversation = Protocol(FrameLimits(), Counters())
+    conversation.read(HELLO)
+    read = conversation.read('{"type":"events","first":1,"events":[%s]}' % " , ".join(texts))
+    assert isinstance(read, Events)
+    assert [text.decode() for text in read.texts] == texts
