@@ -29,6 +29,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
+from appliance.files import sync_folder, write_all
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One line of the archive. `event` is the event's JSON text, None where it was rejected."""
+    """One line of the archive. `event` is the event's JSON text, empty where it was rejected."""
 
     received: float
     at: float
@@ -52,7 +53,7 @@ class Record(msgspec.Struct, frozen=True):
     source: str
     stream: str
     seq: int
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw()
     paused: bool = False
     rejected: Rejection | None = None
     text: str | None = None
@@ -174,9 +175,7 @@ class Archive:
         file = self._file
         assert file is not None
         try:
-            view = memoryview(text)
-            while view:
-                view = view[os.write(file.fileno(), view) :]
+            write_all(file.fileno(), text)
             os.fsync(file.fileno())
         except OSError:
             # What was half written, or written and not surely on disk, must not stand there twice.
@@ -202,17 +201,6 @@ class Archive:
             log.exception("The archive's segment %s could not be cut back after a failed write.", file.name)
         finally:
             file.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable; Windows does so by itself and cannot be told to."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def segments(folder: Path) -> list[Path]:
@@ -268,6 +256,6 @@ def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
             return Damage(path.name, number, byte, "the line is cut off")
         # A validation error names the field; the text of a syntax error holds nothing of the line either.
         return Damage(path.name, number, byte, str(error))
-    if record.event is None and record.rejected is None:
+    if not bytes(record.event) and record.rejected is None:
         return Damage(path.name, number, byte, "the line has neither an event nor a rejection")
     return record

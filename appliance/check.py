@@ -135,9 +135,10 @@ async def _try_kvs(url: str) -> None:
 
 
 async def _try_pubsub(url: str) -> None:
+    from appliance.counters import Counters
     from appliance.pubsub import open_pubsub
 
-    pubsub = open_pubsub(url, queue=10)
+    pubsub = open_pubsub(url, Counters(), queue=10)
     try:
         topic = f"check/{uuid.uuid4()}"
         async with pubsub.subscribe(topic) as subscription:
@@ -154,8 +155,7 @@ async def _try_roster(url: str, limits: LimitSettings) -> None:
     from appliance.counters import Counters
     from appliance.roster import RosterLimits, open_roster
 
-    bounds = RosterLimits(limits.students_per_class, limits.tokens_per_student, limits.student_name_characters)
-    roster = open_roster(url, bounds, Counters())
+    roster = open_roster(url, RosterLimits.of(limits), Counters())
     try:
         await roster.classes()
     finally:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from appliance import __version__
 from appliance.errors import ObserverError
+from appliance.files import write_private
 
 if TYPE_CHECKING:
     from appliance.config import Configuration, Settings
@@ -230,7 +231,11 @@ def _replay(parsed: argparse.Namespace) -> int:
     set_up_logging()
     from appliance import replay
 
-    states = replay.replay(parsed.archives, _catalog(settings)).to_json()
+    limits = settings.limits
+    replayed = replay.replay(
+        parsed.archives, _catalog(settings), values=limits.scope_values, characters=limits.scope_characters
+    )
+    states = replayed.to_json()
     if parsed.out == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(states + b"\n")
@@ -246,19 +251,8 @@ def _write_whole(path: Path, content: bytes) -> None:
     Raises:
         ObserverError: it cannot be written.
     """
-    import tempfile
-
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_private(path, content)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None
 

@@ -148,7 +148,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
             ge=0,
             le=10000,
         ),
-    ] = 50
+    ] = 100
     ack_events: Annotated[
         Count, Meta(description="Durable events of one stream at which the acknowledgement is sent without waiting.")
     ] = 64
@@ -239,6 +239,9 @@ class LimitSettings(msgspec.Struct, frozen=True):
     student_name_characters: Annotated[
         Count, Meta(description="Length of a student's name; a longer one is refused when joining.")
     ] = 80
+    roster_file_bytes: Annotated[
+        Count, Meta(description="Length of classes.csv and of students.csv; a longer list is not read, and reported.")
+    ] = 10 * 1024 * 1024
     streams_per_student: Annotated[
         Count,
         Meta(
@@ -258,7 +261,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     ] = 300
     join_tries: Annotated[
         Count, Meta(description="Wrong join codes per address and minute; further tries are told to wait.")
-    ] = 10
+    ] = 20
     login_tries: Annotated[
         Count, Meta(description="Wrong educator logins per address and minute; further tries are told to wait.")
     ] = 10

@@ -5,14 +5,13 @@ They are made at the first start and kept in ``credentials.json`` in the data di
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from appliance.errors import SettingsError
+from appliance.files import write_private
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -49,17 +48,3 @@ def load_credentials(folder: Path) -> Credentials:
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}. Choose another --data-dir.") from error
     return made
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable by its owner alone (mode 0600)."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

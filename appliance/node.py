@@ -22,10 +22,11 @@ from appliance.archive import Archive, read, segments
 from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.credentials import Credentials, load_credentials, write_private
+from appliance.credentials import Credentials, load_credentials
 from appliance.desktop import browser
 from appliance.errors import ObserverError, PortInUseError, SettingsError
 from appliance.events import EventLimits
+from appliance.files import write_private
 from appliance.kvs import open_kvs
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
@@ -66,10 +67,10 @@ class Node:
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url)
-        self.pubsub = open_pubsub(settings.pubsub.url, queue=settings.pubsub.queue)
+        self.pubsub = open_pubsub(settings.pubsub.url, self.counters, queue=settings.pubsub.queue)
         self.roster = open_roster(
             settings.roster_url,
-            RosterLimits(limits.students_per_class, limits.tokens_per_student, limits.student_name_characters),
+            RosterLimits.of(limits),
             self.counters,
         )
         self.archive = Archive(
@@ -225,7 +226,8 @@ def _show(settings: Settings, ready: Ready) -> None:
         log.info("No desktop was found, so no browser is opened and there is no tray icon.")
     if sys.stdout is not None and sys.stdout.isatty():
         # Only ever to the person at the terminal: the link signs in, and a log would keep it.
-        pass
+        sys.stdout.write(f"Dashboard, works once: {ready.dashboard_url}\n")
+        sys.stdout.flush()
 
 
 def _write_ready(path: Path, ready: Ready) -> None:

@@ -2,7 +2,7 @@
 
 `Pipeline.accept` is synchronous: between reading a state and writing it there is no await, so two sockets of
 one student cannot lose each other's work. What it took is committed a few milliseconds later together with all
-else that arrived meanwhile: one write to the key-value store, one archive sync, one message per class.
+else that arrived meanwhile: one archive sync, one write to the key-value store, one message per class.
 Only then may an event be acknowledged. A commit that fails is tried again until it succeeds; meanwhile events
 wait, streams run into their limit of unacknowledged events, and the students' pages say so.
 """
@@ -260,10 +260,11 @@ class Pipeline:
             self._full.clear()
             if not streams:
                 return
+            # The archive first: a number that the store knows and the archive lost would never be sent again.
+            await self._persistently(self._archive.sync)
             await self._persistently(lambda: self._store(changes))
             for student in students:
                 student.version += 1
-            await self._persistently(self._archive.sync)
             await self._publish(students)
             for stream, last in streams:
                 stream.durable = last

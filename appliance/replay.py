@@ -47,9 +47,10 @@ def replay_records(
             result.damaged.append(record)
             continue
         body: dict[str, Any] | None = None
-        if record.event is not None:
+        text = bytes(record.event)
+        if text:
             try:
-                body = decode_event(bytes(record.event), _NO_LIMITS)
+                body = decode_event(text, _NO_LIMITS)
             except RejectedError as error:
                 result.damaged.append(Damage("", 0, 0, f"event {record.seq} of a stream: {error.message}"))
                 continue
@@ -87,14 +88,20 @@ class Replayed(msgspec.Struct):
         return msgspec.json.encode(self)
 
 
-def replay(paths: Sequence[Path], catalog: Catalog) -> Replayed:
+def replay(paths: Sequence[Path], catalog: Catalog, *, values: int, characters: int) -> Replayed:
     """Reduce archive files (or folders of them) from nothing.
+
+    Args:
+        paths: what to read, in order.
+        catalog: the reducers.
+        values: states one reducer may keep for one student in one scope; with the limits under which the events
+            were taken the states are those that were lived through.
+        characters: length of a scope's value.
 
     Raises:
         ArchiveError: a file cannot be opened.
     """
-    # No limit here on what a reducer keeps: the archive is finite, and lived states hit theirs only in misuse.
-    fold = Fold([loaded.reducer for loaded in catalog.reducers], Counters(), values=1 << 62, characters=1 << 62)
+    fold = Fold([loaded.reducer for loaded in catalog.reducers], Counters(), values=values, characters=characters)
     students: dict[str, Student] = {}
 
     def note(stream: Stream, at: float, number: int) -> None:

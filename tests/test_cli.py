@@ -324,7 +324,7 @@ class TestCheck:
             raise BackendError("The roster at x://u:hush@h refuses the password.")
 
         monkeypatch.setattr("appliance.kvs.open_kvs", lambda url: FakeStore())
-        monkeypatch.setattr("appliance.pubsub.open_pubsub", lambda url, queue: FakePubSub())
+        monkeypatch.setattr("appliance.pubsub.open_pubsub", lambda url, counters, queue: FakePubSub())
         monkeypatch.setattr("appliance.roster.open_roster", refuse)
         code, said = lines("--port", "0", "--kvs", "x://u:hush@h")
         assert code == 1

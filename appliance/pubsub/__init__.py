@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Literal
 
+from appliance.counters import Counters
 from appliance.errors import SettingsError
 
 
@@ -59,11 +60,12 @@ class PubSub(ABC):
         """End all subscriptions and let go of connections."""
 
 
-def open_pubsub(url: str, *, queue: int) -> PubSub:
+def open_pubsub(url: str, counters: Counters, *, queue: int) -> PubSub:
     """The pubsub that a URL names: ``memory://``. The scheme picks the backend, imported only then.
 
     Args:
         url: where it is.
+        counters: where slow subscribers are counted, as ``limit_pubsub_queue``.
         queue: how many messages may wait for one slow subscriber before it gets `RESYNC` in their place.
 
     Raises:
@@ -73,5 +75,5 @@ def open_pubsub(url: str, *, queue: int) -> PubSub:
     if scheme == "memory":
         from appliance.pubsub.memory import MemoryPubSub
 
-        return MemoryPubSub(queue)
+        return MemoryPubSub(counters, queue)
     raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://.")

@@ -11,11 +11,15 @@ import hashlib
 import secrets
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
+
+if TYPE_CHECKING:
+    from appliance.config import LimitSettings
 
 CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 CODE_DIGITS = "23456789"
@@ -65,11 +69,23 @@ class RosterLimits(msgspec.Struct, frozen=True):
     students: students in one class, listed and joined together.
     tokens: tokens one student may hold; a further one takes the place of the oldest.
     name_characters: length of a student's name.
+    file_bytes: length of one class list.
     """
 
     students: int = 1000
     tokens: int = 20
     name_characters: int = 80
+    file_bytes: int = 10 * 1024 * 1024
+
+    @classmethod
+    def of(cls, limits: LimitSettings) -> RosterLimits:
+        """The roster's share of the configured limits."""
+        return cls(
+            limits.students_per_class,
+            limits.tokens_per_student,
+            limits.student_name_characters,
+            limits.roster_file_bytes,
+        )
 
 
 class JoinError(ObserverError):
@@ -129,7 +145,10 @@ class Roster(ABC):
 
     @abstractmethod
     async def remove(self, student_id: str) -> Student | None:
-        """Take a student out of the class and make the student's tokens worthless; returns who it was."""
+        """Make a student's tokens worthless and take the student out of the class; returns who it was.
+
+        A student whom the educator's list names is signed out and stays on the list.
+        """
 
     async def close(self) -> None:
         """Let go of files and connections."""

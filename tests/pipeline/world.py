@@ -92,7 +92,9 @@ class World:
 @asynccontextmanager
 async def world(folder: Path, *reducers: Reducer[Any], kvs: KVS | None = None, **options: Any) -> AsyncIterator[World]:
     """A running pipeline; by default with `Tally` and `Fragile`."""
-    made = World(folder, kvs or MemoryKVS(), MemoryPubSub(100), list(reducers) or [Fragile(), Tally()], **options)
+    made = World(
+        folder, kvs or MemoryKVS(), MemoryPubSub(Counters(), 100), list(reducers) or [Fragile(), Tally()], **options
+    )
     made.pipeline.start()
     try:
         yield made

@@ -1,0 +1,57 @@
+"""The embedded store: rows in this process. Nothing of it outlives the process; the archive rebuilds it at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from appliance.kvs import KVS, Change, Row, Value
+
+
+class _Row:
+    __slots__ = ("fields", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.fields: dict[str, Value] = {}
+
+
+class MemoryKVS(KVS):
+    """Keeps values as they were given and encodes only what is read."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, _Row] = {}
+
+    async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
+        return [self._read(key, prefix) for key in keys]
+
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        conflicts = []
+        for change in changes:
+            row = self._rows.get(change.key)
+            if (row.version if row else 0) != change.version:
+                conflicts.append(change.key)
+                continue
+            if row is None:
+                row = self._rows[change.key] = _Row()
+            row.version += 1
+            for name, value in change.fields.items():
+                if value is None:
+                    row.fields.pop(name, None)
+                else:
+                    row.fields[name] = value
+        return conflicts
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        return sorted(key for key in self._rows if key.startswith(prefix))
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._rows.pop(key, None)
+
+    def _read(self, key: str, prefix: str) -> Row:
+        row = self._rows.get(key)
+        if row is None:
+            return Row(key, 0, {})
+        return Row(
+            key, row.version, {name: value.encode() for name, value in row.fields.items() if name.startswith(prefix)}
+        )

@@ -1,0 +1,170 @@
+"""An educator's own class lists: ``classes.csv`` and ``students.csv``, as a spreadsheet saves them.
+
+Commas, semicolons or tabs between the columns; UTF-8 or the Windows code page 1252. The first row names the columns.
+
+``students.csv``: ``name`` (or ``given name`` and ``family name``), ``class``, and, so that a student can be renamed
+and stays the same, ``student id``. ``classes.csv``, which is only needed for titles or codes of one's own: ``class``,
+``title``, ``code``; the last two hold until they are changed in the dashboard. The names of OneRoster's columns
+(``sourcedId``, ``givenName``, ``classSourcedId`` ...) do as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from appliance.roster import Class, RosterLimits, Student, plain_code
+from appliance.roster.names import clean_name
+
+_STUDENT_COLUMNS = {
+    "student_id": ("studentid", "sourcedid", "id", "usersourcedid"),
+    "name": ("name", "student", "studentname", "fullname"),
+    "given": ("givenname", "firstname", "given"),
+    "family": ("familyname", "lastname", "surname", "family"),
+    "class_id": ("class", "classid", "classsourcedid", "section", "sectionid", "group"),
+}
+_CLASS_COLUMNS = {
+    "class_id": ("class", "classid", "sourcedid", "section", "sectionid", "id"),
+    "title": ("title", "name", "classtitle"),
+    "code": ("code", "joincode"),
+}
+
+
+class Lists(msgspec.Struct, frozen=True):
+    """What the lists hold.
+
+    Attributes:
+        classes: by id, in the order of the files; `code` is "" where the list gives none.
+        students: by id, each of them `listed`.
+        problems: what could not be used, each with file and line and without anybody's name.
+    """
+
+    classes: dict[str, Class] = {}
+    students: dict[str, Student] = {}
+    problems: list[str] = []
+
+
+class _UnreadableError(Exception):
+    """A whole list, or the rest of it, cannot be used."""
+
+
+def read_lists(folder: Path, limits: RosterLimits, only_class: str) -> Lists:
+    """Read both lists; one that is not there is empty.
+
+    Args:
+        folder: where they are.
+        limits: how long names, classes and files may be.
+        only_class: the class of a student for whom the list names none.
+    """
+    lists = Lists()
+    for read in (_read_classes, _read_students):
+        try:
+            read(lists, folder, limits, only_class)
+        except _UnreadableError as error:
+            lists.problems.append(str(error))
+    return lists
+
+
+def _read_classes(lists: Lists, folder: Path, limits: RosterLimits, only_class: str) -> None:
+    codes: set[str] = set()
+    for line, row in _rows(folder / "classes.csv", _CLASS_COLUMNS, ("class_id",), limits):
+        class_id, code = row.get("class_id", ""), row.get("code", "")
+        wrong = None
+        if not class_id:
+            wrong = "the column class is empty; the line is left out."
+        elif class_id in lists.classes:
+            wrong = "this class stands in the list twice; the line is left out."
+        elif code and (len(plain_code(code)) < 4 or plain_code(code) in codes):
+            wrong = "a join code needs 4 or more letters or digits of its own; the program chooses one."
+            code = ""
+        if wrong:
+            lists.problems.append(f"classes.csv, line {line}: {wrong}")
+        if class_id and class_id not in lists.classes:
+            codes.add(plain_code(code))
+            lists.classes[class_id] = Class(class_id, row.get("title") or class_id, code)
+
+
+def _read_students(lists: Lists, folder: Path, limits: RosterLimits, only_class: str) -> None:
+    numbers: Counter[str] = Counter()
+    for line, row in _rows(folder / "students.csv", _STUDENT_COLUMNS, ("name", "given", "family"), limits):
+        class_id = row.get("class_id") or only_class
+        given = row.get("name") or f"{row.get('given', '')} {row.get('family', '')}"
+        try:
+            name = clean_name(given, limits.name_characters)
+            student_id = row.get("student_id") or _id_of(class_id, name)
+            if student_id in lists.students:
+                raise ValueError(
+                    "This student stands in the list twice; two students of one name need a column student_id."
+                )
+            if numbers[class_id] >= limits.students:
+                raise ValueError(f"A class may have {limits.students} students.")
+        except ValueError as error:
+            lists.problems.append(f"students.csv, line {line}: {error} The line is left out.")
+            continue
+        numbers[class_id] += 1
+        lists.classes.setdefault(class_id, Class(class_id, class_id, ""))
+        lists.students[student_id] = Student(student_id, name, class_id, listed=True)
+
+
+def _id_of(class_id: str, name: str) -> str:
+    """The same student has the same id at every reading, as long as class and name stay."""
+    digest = hashlib.sha256(f"{class_id}\0{name}".encode()).digest()
+    return "l-" + base64.b32encode(digest)[:10].decode().lower()
+
+
+def _rows(
+    path: Path, columns: Mapping[str, tuple[str, ...]], needed: tuple[str, ...], limits: RosterLimits
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a list, each with its line number, as our column name -> text."""
+    try:
+        if path.stat().st_size > limits.file_bytes:
+            raise _UnreadableError(f"{path.name} is larger than {limits.file_bytes:,} bytes and was not read.")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _UnreadableError(f"{path.name} cannot be read: {error.strerror}.") from error
+    reader = csv.reader(io.StringIO(_text(path, content), newline=""), delimiter=_separator(content), strict=True)
+    try:
+        heading = next(reader, [])
+        names = [_column(cell, columns) for cell in heading]
+        if not any(name in needed for name in names):
+            raise _UnreadableError(
+                f"{path.name}: the first line must name the columns, with a column {needed[0].replace('_id', '')!r}."
+            )
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                pairs = zip(names, cells, strict=False)
+                yield reader.line_num, {name: " ".join(cell.split()) for name, cell in pairs if name}
+    except csv.Error as error:
+        raise _UnreadableError(f"{path.name}, line {reader.line_num}: {error}; the rest was not read.") from None
+
+
+def _column(cell: str, columns: Mapping[str, tuple[str, ...]]) -> str | None:
+    plain = "".join(character for character in cell.casefold() if character.isalnum())
+    return next((name for name, spellings in columns.items() if plain in spellings), None)
+
+
+def _text(path: Path, content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        # What spreadsheets call "Unicode text".
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        try:
+            return content.decode("cp1252")
+        except UnicodeDecodeError:
+            raise _UnreadableError(f"{path.name} is neither UTF-8 nor Windows text; save it as CSV UTF-8.") from None
+
+
+def _separator(content: bytes) -> str:
+    first = content.replace(b"\0", b"").split(b"\n", 1)[0]
+    return max((b",", b";", b"\t"), key=first.count).decode()

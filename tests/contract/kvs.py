@@ -1,0 +1,127 @@
+"""The contract of a key-value store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance.kvs import KVS, Change, Encoded, Row, Value
+
+Open = Callable[[], Awaitable[KVS]]
+
+
+class Immutable:
+    """A value that is no bytes, as the pipeline's states are none."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def encode(self) -> bytes:
+        return self.text.encode()
+
+
+def fields(**values: bytes | None) -> dict[str, Value | None]:
+    return {name: None if value is None else Encoded(value) for name, value in values.items()}
+
+
+class KVSContract:
+    """Subclass it with a fixture ``kvs`` that gives an empty store."""
+
+    @pytest.fixture
+    async def kvs(self) -> AsyncIterator[KVS]:
+        raise NotImplementedError
+        yield
+
+    async def test_a_row_that_is_not_there_has_version_0_and_no_fields(self, kvs: KVS) -> None:
+        assert await kvs.read(["student/a"]) == [Row("student/a", 0, {})]
+
+    async def test_what_was_committed_is_read(self, kvs: KVS) -> None:
+        assert await kvs.commit([Change("student/a", 0, fields(x=b"1", y=b"\0\xff{}"))]) == []
+        assert await kvs.read(["student/a"]) == [Row("student/a", 1, {"x": b"1", "y": b"\0\xff{}"})]
+
+    async def test_a_value_that_is_an_object_is_read_as_its_encoding(self, kvs: KVS) -> None:
+        await kvs.commit([Change("student/a", 0, {"x": Immutable("é€😀")})])
+        [row] = await kvs.read(["student/a"])
+        assert row.fields == {"x": "é€😀".encode()}
+
+    async def test_fields_that_a_change_does_not_name_stay_and_none_removes(self, kvs: KVS) -> None:
+        await kvs.commit([Change("student/a", 0, fields(x=b"1", y=b"2", z=b"3"))])
+        await kvs.commit([Change("student/a", 1, fields(y=b"two", z=None, never=None))])
+        assert await kvs.read(["student/a"]) == [Row("student/a", 2, {"x": b"1", "y": b"two"})]
+
+    async def test_rows_come_in_the_order_asked_for(self, kvs: KVS) -> None:
+        await kvs.commit([Change(key, 0, fields(x=key.encode())) for key in ("a", "b", "c")])
+        assert [row.key for row in await kvs.read(["c", "missing", "a", "c"])] == ["c", "missing", "a", "c"]
+        assert await kvs.read([]) == []
+
+    async def test_only_fields_with_the_prefix_are_read(self, kvs: KVS) -> None:
+        change = {"summary/": b"0", "summary/writing": b"1", "state/writing//": b"2"}
+        await kvs.commit([Change("a", 0, {name: Encoded(value) for name, value in change.items()})])
+        [row] = await kvs.read(["a"], "summary/")
+        assert row == Row("a", 1, {"summary/": b"0", "summary/writing": b"1"})
+
+    @pytest.mark.parametrize("version", [0, 2, 7])
+    async def test_a_change_worked_out_from_another_version_changes_nothing(self, kvs: KVS, version: int) -> None:
+        await kvs.commit([Change("a", 0, fields(x=b"1"))])
+        assert await kvs.commit([Change("a", version, fields(x=b"lost", y=b"lost"))]) == ["a"]
+        assert await kvs.read(["a"]) == [Row("a", 1, {"x": b"1"})]
+
+    async def test_a_conflict_in_one_row_does_not_keep_the_others_back(self, kvs: KVS) -> None:
+        await kvs.commit([Change("b", 0, fields(x=b"old"))])
+        changes = [Change("a", 0, fields(x=b"1")), Change("b", 0, fields(x=b"lost")), Change("c", 0, fields(x=b"3"))]
+        assert await kvs.commit(changes) == ["b"]
+        assert [row.fields for row in await kvs.read(["a", "b", "c"])] == [{"x": b"1"}, {"x": b"old"}, {"x": b"3"}]
+
+    async def test_an_empty_commit_does_nothing(self, kvs: KVS) -> None:
+        assert await kvs.commit([]) == []
+
+    async def test_a_change_without_fields_still_raises_the_version(self, kvs: KVS) -> None:
+        await kvs.commit([Change("a", 0, {})])
+        assert (await kvs.read(["a"]))[0].version == 1
+
+    async def test_of_many_writers_each_loses_nothing(self, kvs: KVS) -> None:
+        async def add(times: int) -> None:
+            for _ in range(times):
+                while True:
+                    [row] = await kvs.read(["counter"])
+                    number = int(row.fields.get("n", b"0")) + 1
+                    if not await kvs.commit([Change("counter", row.version, fields(n=b"%d" % number))]):
+                        break
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(add(10) for _ in range(8)))
+        assert await kvs.read(["counter"]) == [Row("counter", 80, {"n": b"80"})]
+
+    async def test_keys_are_listed_by_prefix_and_sorted(self, kvs: KVS) -> None:
+        await kvs.commit([Change(key, 0, fields(x=b"1")) for key in ("student/b", "class/1", "student/a", "stud*")])
+        assert await kvs.keys("student/") == ["student/a", "student/b"]
+        assert await kvs.keys("stud*") == ["stud*"]
+        assert await kvs.keys() == ["class/1", "stud*", "student/a", "student/b"]
+
+    async def test_a_removed_row_is_as_one_that_never_was(self, kvs: KVS) -> None:
+        await kvs.commit([Change("a", 0, fields(x=b"1")), Change("b", 0, fields(x=b"2"))])
+        await kvs.remove(["a", "missing"])
+        assert await kvs.read(["a"]) == [Row("a", 0, {})]
+        assert await kvs.keys() == ["b"]
+        assert await kvs.commit([Change("a", 0, fields(y=b"new"))]) == []
+        assert await kvs.read(["a"]) == [Row("a", 1, {"y": b"new"})]
+
+    async def test_a_value_may_be_large(self, kvs: KVS) -> None:
+        value = b"x" * 5_000_000
+        await kvs.commit([Change("a", 0, fields(x=value))])
+        assert (await kvs.read(["a"]))[0].fields["x"] == value
+
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        key=st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()),
+        names=st.dictionaries(st.text(max_size=40), st.binary(max_size=200), max_size=5),
+    )
+    async def test_keys_and_fields_may_have_any_characters(self, kvs: KVS, key: str, names: dict[str, bytes]) -> None:
+        await kvs.remove([key])
+        await kvs.commit([Change(key, 0, {name: Encoded(value) for name, value in names.items()})])
+        assert await kvs.read([key]) == [Row(key, 1, names)]
+        assert key in await kvs.keys(key)

@@ -1,0 +1,154 @@
+"""The contract of a roster."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import pytest
+
+from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
+
+LIMITS = RosterLimits(students=8, tokens=3, name_characters=20)
+
+
+class Reopen(Protocol):
+    """Closes a roster and opens it again from what it made durable."""
+
+    async def __call__(self, roster: Roster) -> Roster: ...
+
+
+class RosterContract:
+    """Subclass it with fixtures ``roster`` (an empty one with `LIMITS`) and ``reopen``."""
+
+    @pytest.fixture
+    async def roster(self) -> AsyncIterator[Roster]:
+        raise NotImplementedError
+        yield
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        raise NotImplementedError
+
+    async def join(self, roster: Roster, name: str = "Ada", **options: str) -> Joined:
+        [section, *_] = await roster.classes()
+        return await roster.join(section.class_id, name=name, **options)
+
+    async def test_there_is_a_class_from_the_start_with_a_code_to_read_aloud(self, roster: Roster) -> None:
+        [section] = await roster.classes()
+        assert section.open
+        assert re.fullmatch("[A-HJ-NP-Z]{3}-[2-9]{3}", section.code)
+        assert await roster.students(section.class_id) == []
+        assert await roster.classes() == [section]
+
+    async def test_a_student_who_joins_is_found_by_id_token_and_class(self, roster: Roster) -> None:
+        joined = await self.join(roster, "  Ada   L. ")
+        assert joined.student.name == "Ada L."
+        assert not joined.student.listed
+        assert await roster.student(joined.student.student_id) == joined.student
+        assert await roster.student_by_token(joined.token) == joined.student
+        assert await roster.students(joined.student.class_id) == [joined.student]
+
+    async def test_everything_is_as_before_after_a_restart(self, roster: Roster, reopen: Reopen) -> None:
+        [section] = await roster.classes()
+        section = await roster.change_class(section.class_id, title="5 b", open=True)
+        ada, bob = await self.join(roster, "Ada"), await self.join(roster, "Bob")
+        await roster.remove(bob.student.student_id)
+        roster = await reopen(roster)
+        assert await roster.classes() == [section]
+        assert await roster.students(section.class_id) == [ada.student]
+        assert await roster.student_by_token(ada.token) == ada.student
+        assert await roster.student_by_token(bob.token) is None
+
+    async def test_the_same_browser_is_the_same_student_under_its_newest_name(
+        self, roster: Roster, reopen: Reopen
+    ) -> None:
+        first = await self.join(roster, "Ada")
+        again = await self.join(roster, "Ada Lovelace", token=first.token)
+        assert again == Joined(Student(first.student.student_id, "Ada Lovelace", first.student.class_id), first.token)
+        roster = await reopen(roster)
+        assert await roster.students(first.student.class_id) == [again.student]
+
+    async def test_two_browsers_with_one_name_are_two_students(self, roster: Roster) -> None:
+        one, two = await self.join(roster), await self.join(roster)
+        assert one.student.student_id != two.student.student_id
+        assert one.token != two.token
+
+    @pytest.mark.parametrize("token", ["", "never given", "\ud83d", "x" * 100_000])
+    async def test_a_token_that_was_never_given_is_nobodys(self, roster: Roster, token: str) -> None:
+        ada = await self.join(roster)
+        assert await roster.student_by_token(token) is None
+        newcomer = await self.join(roster, "Bob", token=token)
+        assert newcomer.student.student_id != ada.student.student_id
+        assert newcomer.token not in (token, ada.token)
+
+    async def test_a_removed_student_is_gone_and_may_join_anew_as_another(self, roster: Roster) -> None:
+        ada = await self.join(roster)
+        assert await roster.remove(ada.student.student_id) == ada.student
+        assert await roster.remove(ada.student.student_id) is None
+        assert await roster.student(ada.student.student_id) is None
+        assert await roster.student_by_token(ada.token) is None
+        assert await roster.students(ada.student.class_id) == []
+        again = await self.join(roster, token=ada.token)
+        assert again.student.student_id != ada.student.student_id
+
+    async def test_a_class_can_be_named_closed_and_given_another_code(self, roster: Roster) -> None:
+        [section] = await roster.classes()
+        changed = await roster.change_class(section.class_id, title="Physics", code="XYZ-789", open=False)
+        assert (changed.title, changed.code, changed.open) == ("Physics", "XYZ-789", False)
+        assert await roster.classes() == [changed]
+        with pytest.raises(JoinError) as refused:
+            await self.join(roster)
+        assert refused.value.code == "class_closed"
+        assert (await roster.change_class(section.class_id, open=True)).title == "Physics"
+        await self.join(roster)
+
+    async def test_a_class_that_is_not_there_is_said(self, roster: Roster) -> None:
+        for attempt in (roster.change_class("nowhere", title="x"), roster.join("nowhere", name="Ada")):
+            with pytest.raises(JoinError) as refused:
+                await attempt
+            assert refused.value.code == "unknown_class"
+        assert await roster.students("nowhere") == []
+
+    @pytest.mark.parametrize("name", ["", " \t\n", "x" * 21, "a\0b", "\ud83d", "Ada\u202e", "a\x1b[2J"])
+    async def test_what_is_no_name_is_refused_in_a_sentence_that_does_not_repeat_it(
+        self, roster: Roster, name: str
+    ) -> None:
+        with pytest.raises(JoinError) as refused:
+            await self.join(roster, name)
+        assert refused.value.code == "bad_name"
+        assert len(name) < 2 or name not in str(refused.value)
+
+    @pytest.mark.parametrize("name", ["José", "李小龍", "محمد", "👩‍🚀 Zoë", "O'Neil <b>", "=1+1", "x" * 20])
+    async def test_names_of_every_script_stay_as_they_are(self, roster: Roster, reopen: Reopen, name: str) -> None:
+        joined = await self.join(roster, name)
+        roster = await reopen(roster)
+        assert await roster.student(joined.student.student_id) == joined.student
+        assert joined.student.name == name
+
+    async def test_a_name_has_one_form(self, roster: Roster) -> None:
+        assert (await self.join(roster, "Jose\u0301")).student.name == "Jos\u00e9"
+
+    async def test_a_student_id_that_no_list_names_is_refused(self, roster: Roster) -> None:
+        ada = await self.join(roster)
+        with pytest.raises(JoinError) as refused:
+            await roster.join(ada.student.class_id, student_id=ada.student.student_id)
+        assert refused.value.code == "unknown_student"
+
+    async def test_a_class_is_full_at_its_limit_even_when_all_come_at_once(self, roster: Roster) -> None:
+        results = await asyncio.gather(
+            *(self.join(roster, f"S{number}") for number in range(LIMITS.students * 3)), return_exceptions=True
+        )
+        refused = [result for result in results if isinstance(result, BaseException)]
+        assert all(isinstance(result, JoinError) and result.code == "class_full" for result in refused)
+        assert len(results) - len(refused) == LIMITS.students
+        [section] = await roster.classes()
+        assert len(await roster.students(section.class_id)) == LIMITS.students
+
+    async def test_students_come_by_name(self, roster: Roster) -> None:
+        for name in ("bob", "Ada", "Cy"):
+            await self.join(roster, name)
+        [section] = await roster.classes()
+        assert [student.name for student in await roster.students(section.class_id)] == ["Ada", "bob", "Cy"]
