@@ -207,7 +207,7 @@ class TestReplay:
             def to_json(self) -> bytes:
                 return b'{"students":{},"events":0,"damaged":[]}'
 
-        stand_in(monkeypatch, "replay", replay=lambda paths, catalog: Replayed())
+        stand_in(monkeypatch, "replay", replay=lambda paths, catalog, **limits: Replayed())
 
     def test_the_states_are_written_for_this_user_alone(self, observer: World) -> None:
         out = observer.home / "states.json"

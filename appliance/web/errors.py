@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -86,14 +85,4 @@ async def body_of(request: web.Request, kind: type[B]) -> B:
         # Names the field and the kinds of value, never the value.
         raise ApiError(400, "bad_body", f"The request's content is not as expected: {error}.") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        if _is_json(content):
-            raise ApiError(400, "bad_body", "The request's content is not as expected.") from None
-        raise ApiError(400, "not_json", "The request's content must be a JSON object.") from None
-
-
-def _is_json(content: bytes) -> bool:
-    try:
-        found: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict)
+        raise ApiError(400, "not_json", "The request's content must be a JSON object in valid Unicode text.") from None

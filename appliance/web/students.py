@@ -26,7 +26,8 @@ from appliance.web.security import Tries, bearer_token
 log = logging.getLogger(__name__)
 
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
-_ROOM_SECONDS = 0.05
+_DISCARD_SECONDS = 0.5
+_DISCARD_ROUNDS = 20
 
 
 class _JoinBody(msgspec.Struct):
@@ -92,9 +93,46 @@ class _Socket(web.WebSocketResponse):
     """A WebSocket that tells an over-long frame by the protocol's own close code."""
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        if code == 1009:
-            code, message = Close.FRAME_TOO_LARGE, b"A frame was too large; see limits.frame_bytes in the welcome."
+        transport = self._req.transport if self._req else None
+        if code == 1009 and self._writer and transport and not self.closed:
+            await self._writer.close(Close.FRAME_TOO_LARGE, b"A frame was too large; see limits.frame_bytes.")
+            await _Discard(transport).rest()
         return await super().close(code=code, message=message, drain=drain)
+
+
+class _Discard(asyncio.Protocol):
+    """Reads on and throws away what a client is still sending.
+
+    Closing a TCP connection with unread bytes resets it, and the client would never see why it was closed.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._before = transport.get_protocol()
+        self._bytes = 0
+        self._lost = asyncio.Event()
+        transport.set_protocol(self)
+        transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += len(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
+        self._before.connection_lost(exc)
+
+    async def rest(self) -> None:
+        """Return when the client has gone or is quiet, or has been given time enough."""
+        for _ in range(_DISCARD_ROUNDS):
+            before = self._bytes
+            try:
+                async with asyncio.timeout(_DISCARD_SECONDS):
+                    await self._lost.wait()
+                return
+            except TimeoutError:
+                if self._bytes == before:
+                    break
+        self._transport.set_protocol(self._before)
 
 
 class _Connection:
