@@ -1,0 +1,124 @@
+"""Activity: how many events a student's programs sent in each minute, and whether the student is there.
+
+Every event counts. Three of them say more:
+
+==============  ===========  ================================================================
+event           field        meaning
+==============  ===========  ================================================================
+``visibility``  ``visible``  whether the page is in view
+``focus``       ``focused``  whether the page has the keyboard
+``help``        ``raised``   whether the student asks for help; false takes the request back
+==============  ===========  ================================================================
+
+The fields are true or false. Anything else in them is ignored; the event counts all the same.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+from appliance.reducer import STUDENT, Event, Reducer, State
+
+WINDOW_MINUTES = 120
+"""How far back, from the newest minute with an event, the counts by minute reach."""
+
+_FIELDS = {"visibility": "visible", "focus": "focused", "help": "raised"}
+
+
+class Activity(State, frozen=True):
+    """A student's activity.
+
+    Attributes:
+        events: events so far.
+        last_at: time of the newest event, in seconds since the epoch.
+        minute: the minute of the newest event, in whole minutes since the epoch.
+        count: events in that minute so far.
+        closed: earlier minutes within the window that had events, ascending, with their counts.
+        visible: whether the page is in view, None where nothing was said.
+        focused: whether the page has the keyboard, None where nothing was said.
+        help: whether the student asks for help.
+    """
+
+    events: int = 0
+    last_at: float = 0.0
+    minute: int = 0
+    count: int = 0
+    closed: tuple[tuple[int, int], ...] = ()
+    visible: bool | None = None
+    focused: bool | None = None
+    help: bool = False
+
+
+class ActivityReducer(Reducer[Activity]):
+    """Counts a student's events, in all and by minute.
+
+    The summary: ``events``; ``minutes``, minute since the epoch (as text) -> events, for the last 120 minutes up to
+    the newest event, without those that had none; ``last_event_at`` in seconds since the epoch, None before the
+    first event; ``visible`` and ``focused``, true, false or None; ``help``, true or false.
+    """
+
+    name = "activity"
+    State = Activity
+    scopes = (STUDENT,)
+
+    def reduce(self, state: Activity, event: Event) -> Activity:
+        """Count one event; an older one than the newest (of another tab) counts in the minute it belongs to."""
+        at = event.at
+        events = state.events
+        minute = int(at // 60)
+        current = state.minute
+        count = state.count
+        closed = state.closed
+        if minute == current:
+            count += 1
+        elif not events:
+            count = 1
+        elif minute > current:
+            closed = _window((*closed, (current, count)), minute)
+            count = 1
+        else:
+            closed = _counted(closed, minute, current)
+            minute = current
+        if events and at < state.last_at:
+            at = state.last_at
+        visible, focused, help = state.visible, state.focused, state.help
+        field = _FIELDS.get(event.name)
+        if field is not None:
+            value = event.body.get(field)
+            if value is True or value is False:
+                if field == "visible":
+                    visible = value
+                elif field == "focused":
+                    focused = value
+                else:
+                    help = value
+        return Activity(events + 1, at, minute, count, closed, visible, focused, help)
+
+    def summarize(self, state: Activity) -> dict[str, Any]:
+        minutes = {str(minute): count for minute, count in state.closed}
+        if state.events:
+            minutes[str(state.minute)] = state.count
+        return {
+            "events": state.events,
+            "minutes": minutes,
+            "last_event_at": state.last_at if state.events else None,
+            "visible": state.visible,
+            "focused": state.focused,
+            "help": state.help,
+        }
+
+
+def _window(closed: tuple[tuple[int, int], ...], newest: int) -> tuple[tuple[int, int], ...]:
+    """The minutes that are still within the window that ends with the newest one."""
+    return closed[bisect_left(closed, (newest - WINDOW_MINUTES + 1,)) :]
+
+
+def _counted(closed: tuple[tuple[int, int], ...], minute: int, newest: int) -> tuple[tuple[int, int], ...]:
+    """The closed minutes with one more event in one of them; beyond the window it is not kept."""
+    if minute <= newest - WINDOW_MINUTES:
+        return closed
+    at = bisect_left(closed, (minute,))
+    if at < len(closed) and closed[at][0] == minute:
+        return (*closed[:at], (minute, closed[at][1] + 1), *closed[at + 1 :])
+    return (*closed[:at], (minute, 1), *closed[at:])

@@ -1,0 +1,96 @@
+"""Time on task: how long a student worked, in all and on each document.
+
+The rule is that of the Learning Observer's ``time_on_task`` and ``binned_time_on_task``: each event adds the time
+since the one before it, but at most a minute, because whoever does nothing for longer is taken to be away. In the
+bins the time lies where it began: of a long pause, the minute after the event before it.
+
+It differs in one thing. There a clock that goes back takes time away; here an event older than the newest one, as
+comes from a second tab, adds nothing and the newest one stays the mark.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
+
+THRESHOLD_MS = 60_000
+"""The longest time that one event adds, in milliseconds."""
+BIN_MS = 600_000
+"""Length of a bin, in milliseconds."""
+BINS_KEPT = 1_008
+"""How many bins with time in them a state keeps, the newest: a week of work without a pause."""
+BINS_SHOWN = 144
+"""How many bins back from the newest a summary reaches: 24 hours."""
+
+
+class TimeOnTask(State, frozen=True):
+    """Time on task. It is counted in whole milliseconds, the resolution of an event's time, so that sums are exact.
+
+    Attributes:
+        started: whether there was an event.
+        last: time of the newest event, in milliseconds since the epoch.
+        total: time on task, in milliseconds.
+        bin: number of the newest bin with time in it: its start since the epoch, in lengths of a bin.
+        in_bin: time in that bin, in milliseconds.
+        closed: earlier bins with time in them, ascending: number and milliseconds.
+    """
+
+    started: bool = False
+    last: int = 0
+    total: int = 0
+    bin: int = 0
+    in_bin: int = 0
+    closed: tuple[tuple[int, int], ...] = ()
+
+
+class TimeOnTaskReducer(Reducer[TimeOnTask]):
+    """Adds up the time between events, of the student and of each document.
+
+    The summary: ``seconds``, time on task; ``bins``, start of a bin of 600 s in seconds since the epoch (as text) ->
+    seconds in it, for the last 24 hours up to the newest bin, without empty ones. The detail has the last 1,008 bins
+    that had time.
+    """
+
+    name = "time_on_task"
+    State = TimeOnTask
+    scopes = (STUDENT, DOCUMENT)
+
+    def reduce(self, state: TimeOnTask, event: Event) -> TimeOnTask:
+        now = round(event.at * 1000)
+        last = state.last
+        gap = now - last
+        if gap <= 0 or not state.started:
+            return state if state.started else TimeOnTask(True, now)
+        if gap > THRESHOLD_MS:
+            gap = THRESHOLD_MS
+        bin = last // BIN_MS
+        beyond = last + gap - (bin + 1) * BIN_MS
+        if beyond <= 0 and bin == state.bin:
+            return TimeOnTask(True, now, state.total + gap, bin, state.in_bin + gap, state.closed)
+        newest, in_bin, closed = _add(state.bin, state.in_bin, state.closed, bin, gap if beyond <= 0 else gap - beyond)
+        if beyond > 0:
+            newest, in_bin, closed = _add(newest, in_bin, closed, bin + 1, beyond)
+        return TimeOnTask(True, now, state.total + gap, newest, in_bin, closed)
+
+    def summarize(self, state: TimeOnTask) -> dict[str, Any]:
+        return {"seconds": state.total / 1000, "bins": _bins(state, state.bin - BINS_SHOWN)}
+
+    def detail(self, state: TimeOnTask) -> dict[str, Any]:
+        return {"seconds": state.total / 1000, "bins": _bins(state, None)}
+
+
+def _add(
+    newest: int, in_bin: int, closed: tuple[tuple[int, int], ...], bin: int, time: int
+) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+    """The newest bin, the time in it, and the earlier bins, after time was added to the newest or a later one."""
+    if bin == newest:
+        return newest, in_bin + time, closed
+    if in_bin:
+        closed = (*closed, (newest, in_bin))[1 - BINS_KEPT :]
+    return bin, time, closed
+
+
+def _bins(state: TimeOnTask, after: int | None) -> dict[str, float]:
+    bins = (*state.closed, (state.bin, state.in_bin))
+    return {str(bin * BIN_MS // 1000): ms / 1000 for bin, ms in bins if ms and (after is None or bin > after)}

@@ -1,0 +1,74 @@
+"""What the tests of the reducers share: making events, folding them, and JSON of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.reducer import Event, Reducer, State, UnusableError
+from appliance.states import to_json
+
+S = TypeVar("S", bound=State)
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-3, max_value=12),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([10**30, 2.0, -0.0, "", "\ud83d", "\ude00", "a\x00b"]),
+    st.text(st.characters(), max_size=6),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def event(name: str, at: float = 0.0, **body: Any) -> Event:
+    return Event(name, at, "org.example.test", {"event": name, **body})
+
+
+def fold(reducer: Reducer[S], events: Iterable[Event]) -> S:
+    state = reducer.initial()
+    for one in events:
+        state = reducer.reduce(state, one)
+    return state
+
+
+def check_any_body(
+    reducer: Reducer[S], names: list[str], fields: list[str], bodies: Any = None, examples: int = 150
+) -> None:
+    """Whatever the fields hold: a new state or `UnusableError`, and a state that can be stored, shown and reloaded."""
+    arbitrary = st.dictionaries(st.sampled_from(fields), values, max_size=len(fields))
+    chosen = arbitrary if bodies is None else arbitrary | bodies
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(st.tuples(st.sampled_from(names), st.integers(0, 10**6), chosen), max_size=8))
+    def check(script: list[tuple[str, int, dict[str, Any]]]) -> None:
+        state = reducer.initial()
+        for name, ms, body in script:
+            before = reducer.encode(state)
+            try:
+                new = reducer.reduce(state, event(name, ms / 1000, **body))
+            except UnusableError:
+                new = state
+            assert reducer.encode(state) == before
+            state = new
+            encoded = reducer.encode(state)
+            assert reducer.encode(reducer.decode(encoded)) == encoded
+            assert reducer.summarize(reducer.decode(encoded)) == reducer.summarize(state)
+            to_json(reducer.detail(state))
+            to_json(reducer.overview({"it": state}, "it"))
+
+    check()
+
+
+def refused(reducer: Reducer[S], state: S, one: Event) -> None:
+    with pytest.raises(UnusableError):
+        reducer.reduce(state, one)
