@@ -1,0 +1,168 @@
+"""``python -m tests.bench``: how fast this server is beside a bare one, in one run on one machine.
+
+Machines differ and are shared, so what counts are ratios within one run. Every figure is the median of several
+rounds, and the servers take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pstats
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.load import ACK_EVERY, Plan
+from tests.bench.servers import Server, bare, ours, play
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A load: how many students send how many events each, so many in a frame; and what the document holds before."""
+
+    name: str
+    students: int
+    events: int
+    frame: int
+    document: int = 0
+    random: bool = False
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """What one server did under one load."""
+
+    per_second: float
+    cpu_microseconds: float
+    mib: float
+
+
+LOADS = (
+    Load("single frames, 30 students", 30, 4000, 1),
+    Load("single frames, 1,000 students", 1000, 150, 1),
+    Load("frames of 20, 30 students", 30, 10_000, 20),
+    Load("frames of 20, 1,000 students", 1000, 400, 20),
+)
+DOCUMENTS = tuple(
+    Load(f"{length:,} characters, edits {where}", 30, 4000, 1, length, random)
+    for where, random in (("typed on", False), ("anywhere", True))
+    for length in (1000, 100_000)
+)
+
+
+def measure(open_server: Callable[[], AbstractContextManager[Server]], load: Load) -> Figure:
+    """One round of one server."""
+    with open_server() as server:
+        tokens = asyncio.run(server.tokens(load.students))
+        if load.document:
+            # What comes first is not measured.
+            play(Plan(server.port, tokens, 1, document=load.document, fill=True))
+        plan = Plan(server.port, tokens, load.events, load.frame, 1000, document=load.document, random=load.random)
+        cpu = server.cpu_seconds()
+        result = play(plan)
+        cpu = server.cpu_seconds() - cpu
+        return Figure(result.events / result.seconds, cpu / result.events * 1e6, server.resident_mib())
+
+
+def median(figures: list[Figure]) -> Figure:
+    """The middle one by each measure."""
+    return Figure(
+        statistics.median(figure.per_second for figure in figures),
+        statistics.median(figure.cpu_microseconds for figure in figures),
+        statistics.median(figure.mib for figure in figures),
+    )
+
+
+def throughput(loads: tuple[Load, ...], rounds: int) -> None:
+    """Events a second and processor time an event, beside the bare server."""
+    print(f"{'load':32} {'server':6} {'events/s':>10} {'CPU/event':>10} {'memory':>9}   ratio")
+    for load in loads:
+        found: dict[str, list[Figure]] = {"bare": [], "ours": []}
+        for _ in range(rounds):
+            found["bare"].append(measure(bare, load))
+            found["ours"].append(measure(ours, load))
+        yardstick = median(found["bare"])
+        for name, figures in found.items():
+            figure = median(figures)
+            ratios = [mine.per_second / its.per_second for mine, its in zip(figures, found["bare"], strict=True)]
+            ratio = f"{figure.per_second / yardstick.per_second:5.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(
+                f"{load.name:32} {name:6} {figure.per_second:10,.0f} {figure.cpu_microseconds:7.1f} µs "
+                f"{figure.mib:5.0f} MiB   {ratio if name == 'ours' else ''}",
+                flush=True,
+            )
+
+
+def documents(loads: tuple[Load, ...], rounds: int) -> None:
+    """Whether an event costs more in a long document."""
+    print(f"\n{'document':40} {'events/s':>10} {'CPU/event':>10}   ratio to the short one")
+    for short, long in zip(loads[::2], loads[1::2], strict=True):
+        found: dict[Load, list[Figure]] = {short: [], long: []}
+        for _ in range(rounds):
+            for load, figures in found.items():
+                figures.append(measure(ours, load))
+        base = median(found[short]).cpu_microseconds
+        for load, figures in found.items():
+            figure = median(figures)
+            print(
+                f"{load.name:40} {figure.per_second:10,.0f} {figure.cpu_microseconds:7.1f} µs   "
+                f"{figure.cpu_microseconds / base:5.2f}",
+                flush=True,
+            )
+
+
+def latency(students: int, rate: float, seconds: int) -> None:
+    """From an event's sending to the dashboard's frame that shows it, in a class at its usual pace."""
+    with ours() as server:
+        tokens = asyncio.run(server.tokens(students))
+        events = round(rate * seconds / ACK_EVERY + 0.5) * ACK_EVERY
+        cpu = server.cpu_seconds()
+        plan = Plan(server.port, tokens, events, rate=rate, educator=server.ready["educator_token"])
+        result = play(plan)
+        cpu = server.cpu_seconds() - cpu
+    print(f"\n{students} students at {rate:g} events a second for {result.seconds:.0f} s, one dashboard open")
+    for name, waits in (("sent to dashboard", result.latencies), ("sent to acknowledged", result.acks)):
+        cuts = statistics.quantiles(waits, n=1000)
+        print(
+            f"{name:22} {len(waits):7,} events   p50 {cuts[499] * 1e3:6.1f} ms   p99 {cuts[989] * 1e3:6.1f} ms   "
+            f"most {max(waits) * 1e3:6.1f} ms"
+        )
+    print(f"{'processor':22} {cpu / result.seconds:7.1%} of one core")
+
+
+def profile(load: Load) -> None:
+    """Where the time goes under a load, by function, in the server's main thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "profile"
+        measure(lambda: ours(profile=file), load)
+        pstats.Stats(str(file)).sort_stats("tottime").print_stats(35)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each server and load (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="a short run that shows that all parts work")
+    parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
+    parser.add_argument("--only", choices=("throughput", "documents", "latency"), help="one part")
+    parsed = parser.parse_args()
+    loads, long = LOADS, DOCUMENTS
+    if parsed.quick:
+        parsed.rounds = 1
+        loads = (Load("single frames, 5 students", 5, 200, 1), Load("frames of 20, 5 students", 5, 400, 20))
+        long = tuple(Load(load.name, 5, 200, 1, load.document, load.random) for load in DOCUMENTS)
+    if parsed.profile:
+        profile(loads[0])
+        return
+    if parsed.only in (None, "throughput"):
+        throughput(loads, parsed.rounds)
+    if parsed.only in (None, "documents"):
+        documents(long, parsed.rounds)
+    if parsed.only in (None, "latency"):
+        latency(*((5, 5.0, 5) if parsed.quick else (30, 5.0, 30)))
+
+
+if __name__ == "__main__":
+    main()

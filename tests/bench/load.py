@@ -1,0 +1,280 @@
+"""The load generator: a process of its own that plays students typing, as fast as it is allowed to or at a pace.
+
+It speaks the native protocol over plain sockets and prepares every frame before the clock starts, so that it is not
+what is measured. Frames are masked with a key of zeros, which costs a server the same and saves the work here.
+Reads a `Plan` as JSON from standard input, writes a `Result` as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import struct
+import sys
+import time
+import uuid
+
+import msgspec
+import uvloop
+
+ACK_EVERY = 50
+"""A bare server acknowledges no remainder, so numbers of events are multiples of this."""
+
+
+class Plan(msgspec.Struct):
+    """What to play.
+
+    Attributes:
+        port: of the server on 127.0.0.1.
+        tokens: one per student; each opens one connection.
+        events: how many each student sends.
+        frame: events in one frame.
+        window: events a student may have unacknowledged.
+        document: characters that the document has before the first edit.
+        fill: whether to send that document first, as one event more.
+        random: whether edits are at random places, else at the cursor, as when typing on.
+        rate: events a second and student; 0 is as fast as acknowledgements allow.
+        educator: the educator's token; with it a dashboard is open, and latencies are measured.
+    """
+
+    port: int
+    tokens: list[str]
+    events: int
+    frame: int = 1
+    window: int = 500
+    document: int = 0
+    fill: bool = False
+    random: bool = False
+    rate: float = 0.0
+    educator: str = ""
+
+
+class Result(msgspec.Struct):
+    """Attributes:
+    events: how many were acknowledged.
+    seconds: from the first one sent to the last one acknowledged.
+    latencies: seconds from sending an event to the dashboard's frame that shows it, one per event shown.
+    acks: seconds from sending an event to its acknowledgement, where there is a pace.
+    """
+
+    events: int
+    seconds: float
+    latencies: list[float] = []
+    acks: list[float] = []
+
+
+def frame(text: str) -> bytes:
+    """A masked text frame (RFC 6455, section 5.2)."""
+    payload = text.encode()
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", 0x81, 0x80 | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x81, 0x80 | 127, size)
+    return head + b"\0\0\0\0" + payload
+
+
+def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
+    """All frames of one student, each with the number of its last event."""
+    chance = random.Random(seed)
+    first = 1
+    made = []
+    length = plan.document
+    if plan.fill:
+        text = ("It is a truth universally acknowledged, " * (plan.document // 40 + 1))[: plan.document]
+        event = {"event": "document", "document": "essay", "title": "Essay", "text": text, "t": 1}
+        made.append((1, frame(json.dumps({"type": "events", "first": 1, "events": [event]}))))
+        first = 2
+    events = []
+    for number in range(first, plan.events + 1):
+        offset = chance.randrange(length + 1) if plan.random else length
+        letter = " " if number % 6 == 0 else chance.choice("etaoinshrdlu")
+        events.append(
+            {"event": "edit", "t": 1_700_000_000_000, "document": "essay", "offset": offset, "insert": letter}
+        )
+        length += 1
+        if len(events) == plan.frame or number == plan.events:
+            body = {"type": "events", "first": number - len(events) + 1, "events": events}
+            made.append((number, frame(json.dumps(body, separators=(",", ":")))))
+            events = []
+    return made
+
+
+class Student(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, plan: Plan, token: str, seed: int) -> None:
+        self.plan = plan
+        self.frames = frames(plan, seed)
+        self.next = 0
+        self.sent = 0
+        self.acked = 0
+        self.times: list[float] = []
+        self.waits: list[float] = []
+        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._token = token
+        self._buffer = b""
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        key = base64.b64encode(os.urandom(16)).decode()
+        transport.write(
+            f"GET /ws/events HTTP/1.1\r\nHost: 127.0.0.1:{self.plan.port}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._upgraded:
+            head, found, rest = self._buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            if b" 101 " not in head:
+                raise SystemExit(f"The server refused the connection: {head[:100]!r}")
+            self._upgraded = True
+            self._buffer = rest
+            hello = {"type": "hello", "protocol": 1, "token": self._token, "stream": str(uuid.uuid4())}
+            self.transport.write(frame(json.dumps({**hello, "source": "org.example.bench", "now": _now()})))
+        while len(self._buffer) >= 2:
+            opcode, size, start = self._buffer[0] & 15, self._buffer[1] & 127, 2
+            if size == 126:
+                if len(self._buffer) < 4:
+                    return
+                size, start = int.from_bytes(self._buffer[2:4], "big"), 4
+            if len(self._buffer) < start + size:
+                return
+            payload, self._buffer = self._buffer[start : start + size], self._buffer[start + size :]
+            if opcode == 1:
+                self._hear(payload)
+            elif opcode == 8:
+                raise SystemExit(f"The server closed a connection: {payload[:150]!r}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("The server ended the connection."))
+
+    def send(self) -> None:
+        """Send as much as the window allows."""
+        batch = []
+        limit = self.acked + self.plan.window
+        while self.next < len(self.frames) and self.frames[self.next][0] <= limit:
+            self.sent, content = self.frames[self.next]
+            batch.append(content)
+            self.next += 1
+        if batch:
+            self.transport.write(b"".join(batch))
+
+    def send_one(self) -> None:
+        """Send the next frame, and note when."""
+        last, content = self.frames[self.next]
+        self.next += 1
+        now = time.perf_counter()
+        self.times.extend([now] * (last - self.sent))
+        self.sent = last
+        self.transport.write(content)
+
+    def _hear(self, payload: bytes) -> None:
+        message = msgspec.json.decode(payload)
+        kind = message["type"]
+        if kind == "welcome":
+            self.welcomed.set_result(None)
+        elif kind == "ack":
+            if self.times:
+                now = time.perf_counter()
+                self.waits.extend(now - sent for sent in self.times[self.acked : message["seq"]])
+            self.acked = message["seq"]
+            if self.acked >= self.plan.events:
+                if not self.done.done():
+                    self.done.set_result(None)
+            elif not self.plan.rate:
+                self.send()
+        else:
+            raise SystemExit(f"The server said {payload[:200]!r}")
+
+
+async def _run(plan: Plan) -> Result:
+    loop = asyncio.get_running_loop()
+    students: list[Student] = []
+    for start in range(0, len(plan.tokens), 100):
+        some = [Student(plan, token, start + n) for n, token in enumerate(plan.tokens[start : start + 100])]
+        await asyncio.gather(*(loop.create_connection(lambda s=s: s, "127.0.0.1", plan.port) for s in some))
+        await asyncio.gather(*(student.welcomed for student in some))
+        students += some
+    if plan.rate:
+        return await _paced(plan, students)
+    began = time.perf_counter()
+    for student in students:
+        student.send()
+    await asyncio.gather(*(student.done for student in students))
+    seconds = time.perf_counter() - began
+    for student in students:
+        student.transport.abort()
+    return Result(sum(student.acked for student in students), seconds)
+
+
+async def _paced(plan: Plan, students: list[Student]) -> Result:
+    """Every student at its own pace; a dashboard tells when each event can be seen."""
+    import aiohttp
+
+    latencies: list[float] = []
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {plan.educator}"}) as client:
+        identities = {}
+        for student, token in zip(students, plan.tokens, strict=True):
+            url = f"http://127.0.0.1:{plan.port}/api/v1/me"
+            async with client.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+                identities[(await answer.json())["student_id"]] = student
+        shown = dict.fromkeys(identities, 0)
+        complete = asyncio.Event()
+
+        async def watch() -> None:
+            async with client.ws_connect(f"http://127.0.0.1:{plan.port}/ws/dashboard", max_msg_size=0) as socket:
+                ready.set()
+                async for message in socket:
+                    now = time.perf_counter()
+                    for entry in json.loads(message.data)["students"]:
+                        seen = entry["summaries"].get("activity", {}).get("events", 0)
+                        student_id = entry["student_id"]
+                        sent = identities[student_id].times
+                        latencies.extend(now - at for at in sent[shown[student_id] : seen])
+                        shown[student_id] = max(seen, shown[student_id])
+                    if all(number >= plan.events for number in shown.values()):
+                        complete.set()
+
+        ready = asyncio.Event()
+        watching = asyncio.create_task(watch())
+        await ready.wait()
+        began = time.perf_counter()
+        chance = random.Random(7)
+        await asyncio.gather(*(_type(plan, student, began, chance.random()) for student in students))
+        await asyncio.gather(*(student.done for student in students))
+        async with asyncio.timeout(30):
+            await complete.wait()
+        seconds = time.perf_counter() - began
+        watching.cancel()
+        await asyncio.wait([watching])
+    waits = [wait for student in students for wait in student.waits]
+    return Result(sum(student.acked for student in students), seconds, latencies, waits)
+
+
+async def _type(plan: Plan, student: Student, began: float, phase: float) -> None:
+    for number in range(len(student.frames)):
+        due = began + (number + phase) * plan.frame / plan.rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        student.send_one()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    result = uvloop.run(_run(msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)))
+    sys.stdout.buffer.write(msgspec.json.encode(result))
