@@ -1,7 +1,16 @@
-"""What a student writes: the text of each document, where the cursor is, and how the text came about.
+"""Writing: the text of each of a student's documents as it is typed, and how the typing goes.
 
-The text is rebuilt from edits: the native ``edit``, ``document`` and ``cursor`` events, and those of Google Docs
-(`google_docs`). Offsets and lengths are UTF-16 code units, as browsers count.
+Offsets count UTF-16 units from 0, as browsers do. The events:
+
+====================  ============================================================================================
+``edit``              ``offset``, ``remove`` (default 0), ``insert`` (default empty): one change. What lies beyond
+                      the end of the text is taken as the end; the next ``document`` event puts it right.
+``document``          ``title`` and ``text``, both optional: what the page holds. Where the text is another one it
+                      takes the place of ours, without counting as writing.
+``cursor``            ``offset``, and ``length`` of a selection.
+``google_docs_save``  see `reducers.writing.google_docs`.
+``document_history``  likewise: the whole text, without counting as writing, and ``object.title``.
+====================  ============================================================================================
 """
 
 from __future__ import annotations
@@ -11,52 +20,66 @@ from typing import Any
 
 import msgspec
 
-from appliance.reducer import DOCUMENT, Event, Reducer, State, UnusableError
-from reducers.writing.google_docs import draft
-from reducers.writing.text import Text, from_units, to_units
+from appliance.reducer import DOCUMENT, Event, Reducer, State, UnusableError, replace
+from reducers.writing.google_docs import draft_of
+from reducers.writing.text import EMPTY, Text, text_from, text_of, units_of
 
-UNITS = 2_000_000
-"""Length of a document."""
+LIMIT = 2_000_000
+"""The most UTF-16 units that a document's text may have."""
 TITLE_CHARACTERS = 200
-EXCERPT_UNITS = 120
-PAUSE_SECONDS = 2.0
-"""A pause that ends a burst of writing: two seconds, the threshold that most studies of keystroke logs use."""
+"""How much of a title is kept."""
+EXCERPT = 120
+"""Length of the excerpt around the cursor, in UTF-16 units."""
+BURST_PAUSE = 2.0
+"""The pause, in seconds, that ends a burst: the usual criterion of keystroke logging (Chenoweth and Hayes, "Fluency in
+Writing", Written Communication 18(1), 2001)."""
+# Times have a resolution of one millisecond, but their differences are not exact.
+_LONGEST_GAP = BURST_PAUSE - 0.0005
+
+_Stored = tuple[bytes, bytes, int | None, int, int, int, int, int, int, float | None, int, int]
 
 
 class Writing(State, frozen=True):
     """One document of a student.
 
     Attributes:
-        text: what is in it.
-        cursor: the caret's offset in UTF-16 units; None while nothing told.
-        title: as the page gave it.
-        inserted: units that edits put in.
-        removed: units that edits took out.
-        edits: how many edits there were.
-        bursts: runs of edits with pauses shorter than `PAUSE_SECONDS`.
-        burst: units put in by the current run.
-        longest: units put in by the longest run.
-        edited_at: time of the last edit, in seconds since the epoch; 0 before the first.
-        clamped: edits that reached beyond the text; the page's next ``document`` event puts the text right.
-        elsewhere: Google Docs commands for other tabs than the first, which are not followed.
+        text: the text.
+        position: the cursor's offset in UTF-16 units, None where it is not known.
+        edited_at: time of the newest edit, in seconds since the epoch, None before the first.
+        edits: edits so far; of Google Docs' commands each one counts.
+        insertions: UTF-16 units that edits inserted.
+        deletions: UTF-16 units that edits removed.
+        bursts: runs of edits with pauses below `BURST_PAUSE`.
+        burst: characters that the latest of them inserted so far.
+        longest_burst: the most characters that one of them inserted.
+        clamped: edits that reached beyond the end of the text.
+        title: the title, "" where it is not known.
+        other_tabs: Google Docs' commands for other tabs than the first, whose text is not kept.
     """
 
-    text: Text = Text()
-    cursor: int | None = None
-    title: str = ""
-    inserted: int = 0
-    removed: int = 0
+    text: Text = EMPTY
+    position: int | None = None
+    edited_at: float | None = None
     edits: int = 0
+    insertions: int = 0
+    deletions: int = 0
     bursts: int = 0
     burst: int = 0
-    longest: int = 0
-    edited_at: float = 0.0
+    longest_burst: int = 0
     clamped: int = 0
-    elsewhere: int = 0
+    title: str = ""
+    other_tabs: int = 0
 
 
 class WritingReducer(Reducer[Writing]):
-    """Rebuilds documents from edits."""
+    """Keeps the text of each document and counts how it comes about.
+
+    The summary: ``title``; ``words`` (runs of what is not white space) and ``characters`` (Unicode code points) of the
+    text; ``excerpt``, about 120 characters around the cursor, the beginning where there is none; ``excerpt_cursor``,
+    the cursor's offset in it in UTF-16 units, or None; ``insertions`` and ``deletions`` in UTF-16 units; ``edits``;
+    ``bursts``, runs of edits with pauses below 2 s; ``longest_burst`` in inserted characters; ``edited_at`` in seconds
+    since the epoch, or None.
+    """
 
     name = "writing"
     State = Writing
@@ -64,162 +87,238 @@ class WritingReducer(Reducer[Writing]):
     events = frozenset({"edit", "document", "cursor", "google_docs_save", "document_history"})
 
     def reduce(self, state: Writing, event: Event) -> Writing:
+        """The document after one event.
+
+        Raises:
+            UnusableError: a field is of the wrong type or negative, or the text would exceed `LIMIT`.
+        """
         name = event.name
-        if name == "edit":
-            return _edit(state, event)
-        if name == "cursor":
-            offset = event.whole("offset")
-            if offset is None or offset < 0:
-                raise UnusableError("A cursor event needs an offset, a whole number of UTF-16 units.")
-            return msgspec.structs.replace(state, cursor=min(offset, state.text.units))
-        if name == "document":
-            return _opened(state, event)
-        return _google(state, event)
+        if name != "edit":
+            return _OTHERS[name](state, event)
+        body = event.body
+        offset = body.get("offset")
+        if type(offset) is not int:
+            offset = _whole(event, "offset")
+        remove = body.get("remove", 0)
+        if type(remove) is not int:
+            remove = _whole(event, "remove")
+        insert = body.get("insert", "")
+        if type(insert) is not str or offset < 0 or remove < 0:
+            raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
+        if not (remove or insert):
+            return state
+        text = state.text
+        units = text.units
+        clamped = state.clamped
+        if offset + remove > units:
+            clamped += 1
+            offset = min(offset, units)
+            remove = min(remove, units - offset)
+        inserted = insert if insert.isascii() else units_of(insert)
+        size = len(inserted)
+        if units - remove + size > LIMIT:
+            raise UnusableError("The text would be too long.")
+        at = event.at
+        last = state.edited_at
+        bursts = state.bursts
+        if last is None or at - last > _LONGEST_GAP:
+            bursts += 1
+            burst = len(insert)
+        else:
+            burst = state.burst + len(insert)
+            if at < last:
+                at = last
+        longest = state.longest_burst
+        return Writing(
+            text.edit(offset, remove, inserted),
+            offset + size,
+            at,
+            state.edits + 1,
+            state.insertions + size,
+            state.deletions + remove,
+            bursts,
+            burst,
+            burst if burst > longest else longest,
+            clamped,
+            state.title,
+            state.other_tabs,
+        )
 
     def summarize(self, state: Writing) -> dict[str, Any]:
-        """Words, characters (code points), counts, and an excerpt with the cursor's place in it, in UTF-16 units."""
-        excerpt, cursor = _excerpt(state)
+        text = state.text
+        excerpt, cursor = _excerpt(text, state.position)
         return {
             "title": state.title,
-            "words": state.text.words,
-            "characters": state.text.characters,
+            "words": text.words,
+            "characters": text.characters,
             "excerpt": excerpt,
             "excerpt_cursor": cursor,
-            "insertions": state.inserted,
-            "deletions": state.removed,
+            "insertions": state.insertions,
+            "deletions": state.deletions,
             "edits": state.edits,
             "bursts": state.bursts,
-            "longest_burst": state.longest,
-            "edited_at": state.edited_at or None,
+            "longest_burst": state.longest_burst,
+            "edited_at": state.edited_at,
         }
 
     def detail(self, state: Writing) -> dict[str, Any]:
-        """The summary, and the whole ``text`` with the cursor's ``position`` in it, in UTF-16 units."""
-        position = state.cursor
-        if position is not None and state.text.hidden:
-            position -= state.text.slice(0, position).count("\0")
-        return {**self.summarize(state), "text": str(state.text), "position": position, "clamped": state.clamped}
+        """The summary and ``text``, all of it; ``position``, the cursor's offset, and ``units``, the text's length.
+
+        Both are in UTF-16 units, and both count the NULs with which Google Docs' commands pad a text; ``text`` is
+        without them.
+        """
+        return {
+            **self.summarize(state),
+            "text": state.text.visible(),
+            "position": state.position,
+            "units": state.text.units,
+        }
 
     def overview(self, states: Mapping[str, Writing], latest: str) -> dict[str, Any]:
-        """The document that changed last, and how many there are."""
-        return {"document": latest, "documents": len(states), **self.summarize(states[latest])}
+        """The summary of the latest document, its name as ``document``, and ``documents``, how many there are."""
+        return {"documents": len(states), "document": latest, **self.summarize(states[latest])}
 
     def encode(self, state: Writing) -> bytes:
-        """The text as UTF-16, then the rest; the same text gives the same bytes, however it came about."""
-        units = "".join(state.text.chunks).encode("utf-16-le", "surrogatepass")
-        rest = [getattr(state, field) for field in _REST]
-        rest[_TITLE] = state.title.encode("utf-16-le", "surrogatepass")
-        return msgspec.msgpack.encode([units, *rest])
+        """The state as bytes that depend on the text alone and not on how it was cut in chunks."""
+        # UTF-8, which is half as long as UTF-16 for most; half a surrogate pair is kept as such.
+        stored: _Stored = (
+            text_of(state.text.all_units()).encode("utf-8", "surrogatepass"),
+            state.title.encode("utf-8", "surrogatepass"),
+            state.position,
+            state.edits,
+            state.insertions,
+            state.deletions,
+            state.bursts,
+            state.burst,
+            state.longest_burst,
+            state.edited_at,
+            state.clamped,
+            state.other_tabs,
+        )
+        return msgspec.msgpack.encode(stored)
 
     def decode(self, encoded: bytes) -> Writing:
-        units, *rest = msgspec.msgpack.decode(encoded)
-        if len(rest) != len(_REST):
-            raise msgspec.ValidationError("The state has another number of fields.")
-        rest[_TITLE] = rest[_TITLE].decode("utf-16-le", "surrogatepass")
-        text = units.decode("utf-16-le", "surrogatepass")
-        return Writing(Text().splice(0, 0, to_units(text)), *rest)
+        text, title, position, edits, insertions, deletions, bursts, burst, longest, edited_at, clamped, other_tabs = (
+            msgspec.msgpack.decode(encoded, type=_Stored)
+        )
+        try:
+            units = units_of(text.decode("utf-8", "surrogatepass"))
+            known_title = title.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise msgspec.DecodeError("A text is not UTF-8.") from None
+        return Writing(
+            text_from(units),
+            position,
+            edited_at,
+            edits,
+            insertions,
+            deletions,
+            bursts,
+            burst,
+            longest,
+            clamped,
+            known_title,
+            other_tabs,
+        )
 
 
-_REST = Writing.__struct_fields__[1:]
-_TITLE = _REST.index("title")
+def _whole(event: Event, field: str) -> int:
+    """The field where it holds a whole number, else -1, which no field may hold."""
+    value = event.whole(field)
+    return -1 if value is None else value
 
 
-def _edit(state: Writing, event: Event) -> Writing:
+def _document(state: Writing, event: Event) -> Writing:
     body = event.body
-    offset, remove, insert = body.get("offset"), body.get("remove", 0), body.get("insert", "")
-    if type(offset) is not int or type(remove) is not int:
-        offset, remove = event.whole("offset"), event.whole("remove", 0 if remove == 0 else None)
-    if offset is None or remove is None or offset < 0 or remove < 0 or type(insert) is not str:
-        raise UnusableError("An edit needs an offset and may have remove, whole numbers, and insert, a text.")
-    text = state.text
-    length = text.units
-    clamped = state.clamped
-    if offset + remove > length:
-        offset = min(offset, length)
-        remove = min(remove, length - offset)
-        clamped += 1
-    if not insert.isascii():
-        insert = to_units(insert)
-    size = len(insert)
-    if length + size - remove > UNITS:
-        raise UnusableError(f"A document may have {UNITS} UTF-16 units.")
-    if not size and not remove:
-        return state if clamped == state.clamped else msgspec.structs.replace(state, clamped=clamped)
+    title = body.get("title")
+    text = body.get("text")
+    if not (title is None or type(title) is str) or not (text is None or type(text) is str):
+        raise UnusableError("A document's title and text must be text.")
+    title = state.title if title is None else title[:TITLE_CHARACTERS]
+    known = state.text
+    position = state.position
+    if text is not None:
+        units = units_of(text)
+        if len(units) > LIMIT:
+            raise UnusableError("The text is too long.")
+        if len(units) != known.units or units != known.all_units():
+            known = text_from(units)
+            if position is not None and position > known.units:
+                position = known.units
+    if known is state.text and title == state.title:
+        return state
+    return replace(state, text=known, title=title, position=position)
+
+
+def _cursor(state: Writing, event: Event) -> Writing:
+    offset = _whole(event, "offset")
+    if offset < 0 or (event.body.get("length") is not None and _whole(event, "length") < 0):
+        raise UnusableError("A cursor has an offset, and a length if any, from 0 up.")
+    position = min(offset, state.text.units)
+    return state if position == state.position else replace(state, position=position)
+
+
+def _google_docs_save(state: Writing, event: Event) -> Writing:
+    draft = draft_of(event, state.text, state.position, LIMIT)
+    if not draft.edits:
+        return replace(state, other_tabs=state.other_tabs + draft.other_tabs) if draft.other_tabs else state
     at = event.at
-    bursts, burst, longest = state.bursts, state.burst, state.longest
-    if state.edits and at - state.edited_at < PAUSE_SECONDS:
-        burst += size
+    last = state.edited_at
+    if last is None or at - last > _LONGEST_GAP:
+        bursts, burst = state.bursts + 1, draft.characters
     else:
-        bursts += 1
-        burst = size
-    return Writing(
-        text.splice(offset, remove, insert),
-        offset + size,
-        state.title,
-        state.inserted + size,
-        state.removed + remove,
-        state.edits + 1,
-        bursts,
-        burst,
-        burst if burst > longest else longest,
-        at,
-        clamped,
-        state.elsewhere,
+        bursts, burst = state.bursts, state.burst + draft.characters
+        at = max(at, last)
+    return replace(
+        state,
+        text=draft.text,
+        position=draft.position,
+        edited_at=at,
+        edits=state.edits + draft.edits,
+        insertions=state.insertions + draft.inserted,
+        deletions=state.deletions + draft.deleted,
+        bursts=bursts,
+        burst=burst,
+        longest_burst=max(state.longest_burst, burst),
+        other_tabs=state.other_tabs + draft.other_tabs,
     )
 
 
-def _opened(state: Writing, event: Event) -> Writing:
-    title = event.text("title", state.title) or ""
-    text = event.text("text")
-    content, cursor = state.text, state.cursor
-    if text is not None:
-        units = to_units(text)
-        if len(units) > UNITS:
-            raise UnusableError(f"A document may have {UNITS} UTF-16 units.")
-        if "".join(content.chunks) != units:
-            content = Text().splice(0, 0, units)
-            cursor = None if cursor is None else min(cursor, content.units)
-    return msgspec.structs.replace(state, text=content, cursor=cursor, title=title[:TITLE_CHARACTERS])
-
-
-def _google(state: Writing, event: Event) -> Writing:
-    made = draft(state.text, event)
-    if made.text.units > UNITS:
-        raise UnusableError(f"A document may have {UNITS} UTF-16 units.")
+def _document_history(state: Writing, event: Event) -> Writing:
+    draft = draft_of(event, EMPTY, None, LIMIT)
+    title = state.title
     thing = event.body.get("object")
-    title = thing.get("title") if type(thing) is dict else None
-    changed: dict[str, Any] = {
-        "text": made.text,
-        "cursor": state.cursor if made.cursor is None else made.cursor,
-        "title": title[:TITLE_CHARACTERS] if type(title) is str else state.title,
-        "elsewhere": state.elsewhere + made.elsewhere,
-    }
-    if event.name == "google_docs_save" and made.edits:
-        together = state.edits and event.at - state.edited_at < PAUSE_SECONDS
-        burst = (state.burst if together else 0) + made.inserted
-        changed |= {
-            "inserted": state.inserted + made.inserted,
-            "removed": state.removed + made.removed,
-            "edits": state.edits + made.edits,
-            "bursts": state.bursts + (not together),
-            "burst": burst,
-            "longest": max(burst, state.longest),
-            "edited_at": event.at,
-        }
-    return msgspec.structs.replace(state, **changed)
+    if type(thing) is dict and type(thing.get("title")) is str:
+        title = thing["title"][:TITLE_CHARACTERS]
+    other_tabs = state.other_tabs + draft.other_tabs
+    return replace(state, text=draft.text, position=draft.position, title=title, other_tabs=other_tabs)
 
 
-def _excerpt(state: Writing) -> tuple[str, int | None]:
-    """About `EXCERPT_UNITS` units round the cursor, or the end where there is none, and the cursor's place in them."""
-    text = state.text
-    centre = text.units if state.cursor is None else state.cursor
-    first = max(0, min(centre - EXCERPT_UNITS // 2, text.units - EXCERPT_UNITS))
-    before = text.slice(first, centre)
-    after = text.slice(centre, first + EXCERPT_UNITS)
-    # Where the window cuts a pair in two, its half goes; a half that stands alone in the text may go with it.
-    if first and before and "\udc00" <= before[0] <= "\udfff":
-        before = before[1:]
-    if after and "\ud800" <= after[-1] <= "\udbff":
-        after = after[:-1]
-    before, after = before.replace("\0", ""), after.replace("\0", "")
-    return from_units(before + after), None if state.cursor is None else len(before)
+_OTHERS = {
+    "document": _document,
+    "cursor": _cursor,
+    "google_docs_save": _google_docs_save,
+    "document_history": _document_history,
+}
+
+
+def _excerpt(text: Text, position: int | None) -> tuple[str, int | None]:
+    """What is around the cursor, and the cursor's offset in it in UTF-16 units."""
+    start = 0 if position is None else max(0, min(position - EXCERPT // 2, text.units - EXCERPT))
+    stop = min(text.units, start + EXCERPT)
+    # One unit more on each side, to see whether a pair would be cut.
+    before = 1 if start else 0
+    units = text.slice(start - before, min(text.units, stop + 1))
+    if before and not _cuts(units, 1):
+        units = units[1:]
+        before = 0
+    start -= before
+    if len(units) > stop - start and not _cuts(units, stop - start):
+        units = units[: stop - start]
+    cursor = None if position is None else position - start - units[: position - start].count("\0")
+    return text_of(units).replace("\0", ""), cursor
+
+
+def _cuts(units: str, at: int) -> bool:
+    """Whether a cut here goes through a surrogate pair."""
+    return "\ud800" <= units[at - 1 : at] <= "\udbff" and "\udc00" <= units[at : at + 1] <= "\udfff"

@@ -1,185 +1,252 @@
-"""What Google Docs' own save events say of a text: commands with inclusive indices that count from 1.
+"""Google Docs' commands, as the Learning Observer's writing extension reports them, applied to a text.
 
-The commands and their meaning are those that the writing observer of ETS takes from the editor's requests: ``is``
-inserts, ``ds`` deletes, ``rplc`` and ``rvrt`` overwrite, ``mlti`` holds several, ``nm`` wraps one for a named tab; all
-others leave the text alone. Whoever starts to watch in the middle of a document sees indices beyond the text that is
-known: what lies before them is filled with NUL, which is never shown. Indices count UTF-16 units, except where a source
-says ``"unit": "code_point"`` or is the known test script that counts so.
+A save event has ``bundles``, a list of objects with ``commands``; a history event has ``history.changelog``, a list of
+rows that begin with a command. A command is an object whose ``ty`` names it; indices count from 1:
+
+=============  =======================================================================================
+``is``         insert ``s`` before ``ibi``; where that is beyond the end, the text is padded with NULs
+``ds``         delete from ``si`` to ``ei``, both included; pads likewise
+``mlti``       the commands ``mts``, in their order
+``rplc rvrt``  for each entry of ``snapshot`` overwrite ``sl`` characters (as many as ``s`` has, where it
+               is left out) from ``ibi`` on by ``s``; the cursor stays; nothing is padded
+``nm``         the command ``nmc`` for the tab that the last name beginning with ``t.`` in ``nmr`` names
+``as``         formatting, without effect; it has exactly ``ty``, ``st``, ``si``, ``ei`` and ``sm``
+=============  =======================================================================================
+
+Any other type has no effect on the text. Where one command is malformed the whole event has no effect.
+
+The text that a student sees is the one without the NULs. Of a document with tabs the text is that of the first tab,
+``t.0``; commands for other tabs are counted and left alone.
+
+Two things differ from the Learning Observer, which takes Python's slices as they come: a deletion with ``si`` beyond
+``ei`` and an index below 1 are malformed, and an index may be at most `PADDING` beyond the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from appliance.reducer import Event, UnusableError
-from reducers.writing.text import Text, to_units
+from reducers.writing.text import EMPTY, Text, units_of
 
 PADDING = 1_000_000
-"""How far beyond the known text an index may lie."""
-
+"""How far beyond the end of the text an index may be."""
 FIRST_TAB = "t.0"
 
 
 class Draft:
-    """A text under the commands of one event; nothing of it counts if one of them cannot be used.
+    """A text to which commands are applied one by one.
 
     Attributes:
         text: the text so far.
-        cursor: the caret's offset in units; None where no command moved it.
-        inserted: units inserted, padding left out.
-        removed: units removed.
-        edits: commands that changed the text.
-        elsewhere: commands for other tabs than the first.
+        position: the cursor's offset in units, None where it is not known.
+        code_points: whether indices count code points instead of UTF-16 units.
+        limit: the most units that the text may have.
+        edits: insertions, deletions, overwritings and paddings so far.
+        inserted: units inserted so far, without padding.
+        characters: code points inserted so far, without padding.
+        deleted: units deleted so far.
+        other_tabs: commands for other tabs so far.
     """
 
-    def __init__(self, text: Text, *, code_points: bool) -> None:
+    __slots__ = (
+        "characters",
+        "code_points",
+        "deleted",
+        "edits",
+        "inserted",
+        "limit",
+        "other_tabs",
+        "position",
+        "text",
+    )
+
+    def __init__(self, text: Text, position: int | None, code_points: bool, limit: int) -> None:
         self.text = text
-        self.cursor: int | None = None
-        self.inserted = 0
-        self.removed = 0
+        self.position = position
+        self.code_points = code_points
+        self.limit = limit
         self.edits = 0
-        self.elsewhere = 0
-        self._code_points = code_points
+        self.inserted = 0
+        self.characters = 0
+        self.deleted = 0
+        self.other_tabs = 0
 
-    def insert(self, command: Mapping[str, Any]) -> None:
-        """``{"ty":"is","ibi":index,"s":text}``."""
-        units = to_units(_string(command, "s"))
-        place = self._place(_index(command, "ibi"))
-        self.text = self.text.splice(place, 0, units)
-        self.cursor = place + len(units)
-        self.inserted += len(units)
-        self.edits += 1
+    def apply(self, commands: Iterable[Any]) -> None:
+        """Apply commands in their order.
 
-    def delete(self, command: Mapping[str, Any]) -> None:
-        """``{"ty":"ds","si":first,"ei":last}``, both inclusive."""
-        first, last = _index(command, "si"), _index(command, "ei")
-        if last < first:
-            raise UnusableError("A deletion must not end before it begins.")
-        place = self._place(first)
-        end = min(self._offset(last + 1), self.text.units)
-        self.text = self.text.splice(place, end - place, "")
-        self.cursor = place
-        self.removed += end - place
-        self.edits += 1
-
-    def overwrite(self, command: Mapping[str, Any]) -> None:
-        """``{"ty":"rplc","snapshot":[{"ty":"is","ibi":index,"s":text,"sl"?:length},...]}``; the caret stays."""
-        snapshot = command.get("snapshot")
-        if type(snapshot) is not list:
-            raise UnusableError("An overwriting command needs a list named snapshot.")
-        for part in snapshot:
-            if type(part) is not dict:
-                raise UnusableError("A part of a snapshot must be an object.")
-            if "s" not in part:
+        Raises:
+            UnusableError: one of them is malformed, or the text would be too long. What was applied before it stays
+                applied, so the draft is to be thrown away.
+        """
+        # A stack of its own, because batches nest as deep as the sender likes.
+        stack: list[tuple[Iterator[Any], bool]] = [(iter(commands), True)]
+        while stack:
+            remaining, first_tab = stack[-1]
+            command = next(remaining, stack)
+            if command is stack:
+                stack.pop()
                 continue
-            text = _string(part, "s")
-            units = to_units(text)
-            index = _index(part, "ibi")
-            length = _index(part, "sl", least=0) if "sl" in part else len(text if self._code_points else units)
-            place = self._place(index)
-            end = min(self._offset(index + length), self.text.units)
-            self.text = self.text.splice(place, max(end - place, 0), units)
-            self.inserted += len(units)
-            self.removed += max(end - place, 0)
+            if type(command) is not dict:
+                raise UnusableError("A command must be an object.")
+            kind = command.get("ty")
+            if type(kind) is not str:
+                raise UnusableError("A command must have a type.")
+            if kind == "is":
+                index, s = _index(command, "ibi"), _text(command)
+                if first_tab:
+                    self._insert(index, s)
+            elif kind == "ds":
+                first, last = _index(command, "si"), _index(command, "ei")
+                if first > last:
+                    raise UnusableError("A deletion must not end before it begins.")
+                if first_tab:
+                    self._delete(first, last)
+            elif kind == "mlti":
+                stack.append((iter(_list(command, "mts")), first_tab))
+                continue
+            elif kind == "rplc" or kind == "rvrt":
+                for entry in _list(command, "snapshot"):
+                    if type(entry) is not dict:
+                        raise UnusableError("A snapshot's entry must be an object.")
+                    index, s = _index(entry, "ibi"), _text(entry)
+                    over = len(s) if self.code_points else len(units_of(s))
+                    if entry.get("sl") is not None:
+                        over = _whole(entry, "sl", 0)
+                    if first_tab:
+                        self._overwrite(index, s, over)
+            elif kind == "nm":
+                names = [name for name in _list(command, "nmr") if type(name) is str and name.startswith("t.")]
+                stack.append((iter((command.get("nmc"),)), not names or names[-1] == FIRST_TAB))
+                continue
+            elif kind == "as" and command.keys() != {"ty", "st", "si", "ei", "sm"}:
+                raise UnusableError("A formatting command must have exactly its five fields.")
+            if not first_tab:
+                self.other_tabs += 1
+
+    def _insert(self, index: int, s: str) -> None:
+        offset = self._offset(index - 1)
+        units = units_of(s)
+        padding = max(0, offset - self.text.units)
+        self._change(offset - padding, 0, "\0" * padding + units)
+        self.position = offset + len(units)
+        self.edits += 1 + (padding > 0)
+        self.inserted += len(units)
+        self.characters += len(s)
+
+    def _delete(self, first: int, last: int) -> None:
+        start, stop = self._offset(first - 1), self._offset(last)
+        end = self.text.units
+        # What is deleted beyond the end would be padding; only that before it has a use.
+        if stop > end:
             self.edits += 1
+        if start >= end:
+            self.edits += start > end
+            self._change(end, 0, "\0" * (start - end))
+        else:
+            self._change(start, min(stop, end) - start, "")
+            self.deleted += min(stop, end) - start
+        self.edits += 1
+        self.position = start
 
-    def _offset(self, index: int) -> int:
-        """The offset in units that an index from 1 stands for."""
-        return self.text.unit_offset(index - 1) if self._code_points else index - 1
+    def _overwrite(self, index: int, s: str, over: int) -> None:
+        units = units_of(s)
+        end = self.text.units
+        start = min(self._offset(index - 1), end)
+        stop = min(self._offset(index - 1 + over, bounded=False), end)
+        self._change(start, stop - start, units)
+        self.edits += 1
+        self.inserted += len(units)
+        self.characters += len(s)
+        self.deleted += stop - start
+        if self.position is not None and self.position > self.text.units:
+            self.position = self.text.units
 
-    def _place(self, index: int) -> int:
-        """The same, with the text filled up to it."""
-        offset = self._offset(index)
-        missing = offset - self.text.units
-        if missing > PADDING:
-            raise UnusableError(f"An index must not lie more than {PADDING} beyond the text.")
-        if missing > 0:
-            self.text = self.text.splice(self.text.units, 0, "\0" * missing)
+    def _change(self, offset: int, remove: int, insert: str) -> None:
+        if self.text.units - remove + len(insert) > self.limit:
+            raise UnusableError("The text would be too long.")
+        self.text = self.text.edit(offset, remove, insert)
+
+    def _offset(self, index: int, *, bounded: bool = True) -> int:
+        """The offset in units of an index that counts from 0."""
+        if bounded and index > self.text.units + PADDING:
+            raise UnusableError("An index must not be that far beyond the end.")
+        offset = self.text.offset_of_point(index) if self.code_points else index
+        if bounded and offset > self.text.units + PADDING:
+            raise UnusableError("An index must not be that far beyond the end.")
         return offset
 
 
-def draft(text: Text, event: Event) -> Draft:
-    """The text after the commands of an event ``google_docs_save`` or ``document_history``.
+def saved(event: Event) -> Iterator[Any]:
+    """The commands of a save event.
 
     Raises:
-        UnusableError: the event or one of its commands is malformed; the whole event has no effect then.
+        UnusableError: while they are read, where a bundle is malformed.
     """
-    body = event.body
-    code_points = body.get("unit") == "code_point" or body.get("origin") == "stream_test_script"
+    for bundle in _list(event.body, "bundles"):
+        if type(bundle) is not dict:
+            raise UnusableError("A bundle must be an object.")
+        yield from _list(bundle, "commands")
+
+
+def history(event: Event) -> Iterator[Any]:
+    """The commands of a history event.
+
+    Raises:
+        UnusableError: while they are read, where a row is malformed.
+    """
+    told = event.body.get("history")
+    if type(told) is not dict:
+        raise UnusableError("A history must be an object.")
+    for row in _list(told, "changelog"):
+        if type(row) is not list or not row:
+            raise UnusableError("A row of a changelog must begin with a command.")
+        yield row[0]
+
+
+def counts_code_points(event: Event) -> bool:
+    """Whether an event's indices count code points: where it says so, or comes from ``stream_writing.py``."""
+    return event.body.get("unit") == "code_point" or event.body.get("origin") == "stream_test_script"
+
+
+def draft_of(event: Event, text: Text, position: int | None, limit: int) -> Draft:
+    """The text after a save or history event; a history begins with nothing.
+
+    Raises:
+        UnusableError: the event is malformed.
+    """
     if event.name == "document_history":
-        made = Draft(Text(), code_points=code_points)
-        commands = _changelog(body)
+        draft = Draft(EMPTY, None, counts_code_points(event), limit)
+        draft.apply(history(event))
     else:
-        made = Draft(text, code_points=code_points)
-        commands = _saved(body)
-    # Commands nest; a stack keeps their order without recursion.
-    waiting = commands[::-1]
-    while waiting:
-        command = waiting.pop()
-        if type(command) is not dict:
-            raise UnusableError("A command must be an object.")
-        kind = command.get("ty")
-        if kind == "is":
-            made.insert(command)
-        elif kind == "ds":
-            made.delete(command)
-        elif kind in ("rplc", "rvrt"):
-            made.overwrite(command)
-        elif kind == "mlti":
-            several = command.get("mts")
-            if type(several) is not list:
-                raise UnusableError("A command of several needs a list named mts.")
-            waiting.extend(several[::-1])
-        elif kind == "nm":
-            if _tab(command) == FIRST_TAB:
-                waiting.append(command.get("nmc"))
-            else:
-                made.elsewhere += 1
-    return made
+        draft = Draft(text, position, counts_code_points(event), limit)
+        draft.apply(saved(event))
+    return draft
 
 
-def _saved(body: Mapping[str, Any]) -> list[Any]:
-    bundles = body.get("bundles")
-    if type(bundles) is not list:
-        raise UnusableError("A save event needs a list named bundles.")
-    commands: list[Any] = []
-    for bundle in bundles:
-        several = bundle.get("commands") if type(bundle) is dict else None
-        if type(several) is not list:
-            raise UnusableError("A bundle needs a list named commands.")
-        commands += several
-    return commands
-
-
-def _changelog(body: Mapping[str, Any]) -> list[Any]:
-    history = body.get("history")
-    rows = history.get("changelog") if type(history) is dict else None
-    if type(rows) is not list or not all(type(row) is list and row for row in rows):
-        raise UnusableError("A document's history needs a changelog: a list of lists, each with a command first.")
-    return [row[0] for row in rows]
-
-
-def _tab(command: Mapping[str, Any]) -> str:
-    names = command.get("nmr")
-    if type(names) is list:
-        for name in reversed(names):
-            if type(name) is str and name.startswith("t."):
-                return name
-    return FIRST_TAB
-
-
-def _index(command: Mapping[str, Any], field: str, least: int = 1) -> int:
-    value = command.get(field)
+def _whole(fields: dict[str, Any], field: str, least: int) -> int:
+    value = fields.get(field)
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is not int or not least <= value <= 1 << 40:
-        raise UnusableError(f"A command's {field} must be a whole number, {least} or more.")
+    if type(value) is not int or value < least:
+        raise UnusableError(f"A command's {field} must be a whole number from {least} up.")
     return value
 
 
-def _string(command: Mapping[str, Any], field: str) -> str:
-    value = command.get(field)
-    if type(value) is not str:
-        raise UnusableError(f"A command's {field} must be text.")
+def _index(command: dict[str, Any], field: str) -> int:
+    return _whole(command, field, 1)
+
+
+def _text(command: dict[str, Any]) -> str:
+    s = command.get("s")
+    if type(s) is not str:
+        raise UnusableError("A command's s must be text.")
+    return s
+
+
+def _list(fields: dict[str, Any], field: str) -> list[Any]:
+    value = fields.get(field)
+    if type(value) is not list:
+        raise UnusableError(f"A list of {field} is missing.")
     return value

@@ -1,193 +1,441 @@
-"""A text that is edited at UTF-16 offsets, as browsers count, at a cost that does not grow with its length.
+"""A long text that is changed at one place at a time, as an immutable value.
 
-It is kept as short chunks of which an edit replaces one or two. Within a chunk every character is one UTF-16 code
-unit: what lies beyond the basic plane, an emoji for instance, stands as its two surrogates. So an offset is an index,
-and an editor that cuts a pair in two does no harm. Words and characters are counted as the text changes, from the
-edited stretch and its two neighbours alone.
+Positions count UTF-16 code units, as browsers do. The text is held in Python strings of which each character is one
+UTF-16 unit: a character beyond U+FFFF is a pair of surrogates, and half of a pair stays as it is. `units_of` and
+`text_of` convert.
 
-NUL stands for characters that are not known (see `google_docs`); it does not count and is not shown.
+The strings are chunks of at most `CHUNK` units, and blocks of at most `BLOCK` chunks hold them. The chunk that was
+edited last is kept apart (`Text.active`) and goes back to its block when another one is edited. So typing copies one
+chunk, an edit elsewhere copies one block and the tuple of blocks besides, and neither depends on how long the text is
+by more than the number of blocks. Words, pairs and NULs are counted around the edit alone.
 """
 
 from __future__ import annotations
 
-import array
 import re
 import sys
+from itertools import pairwise
 
 import msgspec
 
-CHUNK = 2048
-"""Units of a new chunk; one that grows to twice as many is divided."""
+CHUNK = 1024
+"""The most units in a chunk."""
+SMALL = CHUNK // 8
+"""A chunk with fewer units is joined to a neighbour."""
+BLOCK = 16
+"""The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
 
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_NATIVE_UTF_16 = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
+_WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+Block = tuple[int, int, int, tuple[str, ...]]
+"""Units, surrogate pairs and NULs in the chunks, and the chunks. None of them is empty unless all the text is."""
+Place = tuple[int, int, int, int]
+"""Of the active chunk: index of the block, index in it, and pairs and NULs in the text when it became active."""
 
 
-class Text(msgspec.Struct, frozen=True, gc=False):
-    """An immutable text; `splice` gives a new one.
-
-    Attributes:
-        units: length in UTF-16 code units, NUL included.
-        words: runs of characters between white space, as `str.split` finds them.
-        hidden: how many units are NUL.
-        pairs: how many surrogate pairs there are, NUL left out.
-        chunks: the text; never empty, though a chunk may be "" where it is the only one.
-        near: index of a chunk near which the next edit is likely.
-        start: offset at which that chunk starts.
-    """
-
-    units: int = 0
-    words: int = 0
-    hidden: int = 0
-    pairs: int = 0
-    chunks: tuple[str, ...] = ("",)
-    near: int = 0
-    start: int = 0
-
-    @classmethod
-    def of(cls, text: str) -> Text:
-        """A text from an ordinary string."""
-        return cls().splice(0, 0, to_units(text))
-
-    @property
-    def characters(self) -> int:
-        """Length in Unicode code points, NUL left out."""
-        return self.units - self.hidden - self.pairs
-
-    def __str__(self) -> str:
-        """The text as an ordinary string, without NUL. Half a pair stays half a pair."""
-        return from_units("".join(self.chunks).replace("\0", ""))
-
-    def splice(self, offset: int, remove: int, insert: str) -> Text:
-        """Replace `remove` units from `offset` on by the units `insert`; both must lie within the text."""
-        chunks = self.chunks
-        first, start = self._find(offset)
-        chunk = chunks[first]
-        at = offset - start
-        end = at + remove
-        last = first
-        if end <= len(chunk):
-            old = chunk[at:end]
-            tail = chunk[end:]
-        else:
-            removed = [chunk[at:]]
-            end -= len(chunk)
-            last += 1
-            while end > len(chunks[last]):
-                removed.append(chunks[last])
-                end -= len(chunks[last])
-                last += 1
-            removed.append(chunks[last][:end])
-            old = "".join(removed)
-            tail = chunks[last][end:]
-        before = chunk[at - 1] if at else ""
-        after = tail[0] if tail else ""
-        if not before or before == "\0":
-            before = self._visible_before(first, at)
-        if not after or after == "\0":
-            after = self._visible_after(last, tail)
-
-        hidden = self.hidden
-        shown_old, shown_new = old, insert
-        if hidden and "\0" in old:
-            shown_old = old.replace("\0", "")
-            hidden -= len(old) - len(shown_old)
-        if "\0" in insert:
-            shown_new = insert.replace("\0", "")
-            hidden += len(insert) - len(shown_new)
-        # What lies further away than one visible unit on each side neither joins nor parts from what changed.
-        was = before + shown_old + after
-        now = before + shown_new + after
-        words = self.words + len(now.split()) - len(was.split())
-        pairs = self.pairs
-        if not (was.isascii() and now.isascii()):
-            pairs += len(_PAIR.findall(now)) - len(_PAIR.findall(was))
-
-        middle = chunk[:at] + insert + tail
-        size = len(middle)
-        made: tuple[str, ...]
-        near = first
-        if size >= 2 * CHUNK:
-            made = tuple(middle[place : place + CHUNK] for place in range(0, size, CHUNK))
-            near = first + min((at + len(insert)) // CHUNK, len(made) - 1)
-            start += (near - first) * CHUNK
-        elif size or len(chunks) == last - first + 1:
-            made = (middle,)
-            if remove and size < CHUNK // 4 and last + 1 < len(chunks) and size + len(chunks[last + 1]) < 2 * CHUNK:
-                # Small neighbours become one, or deleting would leave ever more of them.
-                last += 1
-                made = (middle + chunks[last],)
-        else:
-            made = ()
-            if first:
-                near = first - 1
-                start -= len(chunks[near])
-        kept = chunks[:first] + made + chunks[last + 1 :] if len(chunks) > 1 else made
-        return Text(self.units + len(insert) - remove, words, hidden, pairs, kept, near, start)
-
-    def slice(self, offset: int, end: int) -> str:
-        """The units from `offset` to `end`; what lies outside the text is left out."""
-        offset, end = max(offset, 0), min(end, self.units)
-        if offset >= end:
-            return ""
-        index, start = self._find(offset)
-        found = []
-        while start < end:
-            chunk = self.chunks[index]
-            found.append(chunk[max(offset - start, 0) : end - start])
-            start += len(chunk)
-            index += 1
-        return "".join(found)
-
-    def unit_offset(self, code_points: int) -> int:
-        """The offset in units of a place given in code points, NUL included; beyond the end each counts as one unit.
-
-        Where the text has surrogate pairs this reads all of it before the place, unlike every other method.
-        """
-        if not self.pairs:
-            return code_points
-        whole = from_units("".join(self.chunks))
-        return len(to_units(whole[:code_points])) + max(0, code_points - len(whole))
-
-    def _find(self, offset: int) -> tuple[int, int]:
-        """The first chunk near the last edit that holds `offset`, at its end or within, and where it starts."""
-        chunks, index, start = self.chunks, self.near, self.start
-        while offset < start:
-            index -= 1
-            start -= len(chunks[index])
-        while offset > (end := start + len(chunks[index])):
-            index += 1
-            start = end
-        return index, start
-
-    def _visible_before(self, index: int, at: int) -> str:
-        """The last unit that is not NUL before a place; "" where there is none."""
-        rest = self.chunks[index][:at].rstrip("\0")
-        while not rest and index:
-            index -= 1
-            rest = self.chunks[index].rstrip("\0")
-        return rest[-1:]
-
-    def _visible_after(self, index: int, tail: str) -> str:
-        """The first unit that is not NUL of `tail` and the chunks after `index`; "" where there is none."""
-        rest = tail.lstrip("\0")
-        while not rest and index + 1 < len(self.chunks):
-            index += 1
-            rest = self.chunks[index].lstrip("\0")
-        return rest[:1]
-
-
-def to_units(text: str) -> str:
-    """A string with one character per UTF-16 code unit."""
-    if text.isascii() or not _ASTRAL.search(text):
+def units_of(text: str) -> str:
+    """The text as a string of UTF-16 units."""
+    if text.isascii() or not _WIDE.search(text):
         return text
-    units = array.array("H", text.encode(f"utf-16-{sys.byteorder[0]}e", "surrogatepass"))
+    units = memoryview(text.encode(_NATIVE_UTF_16, "surrogatepass")).cast("H")
     return "".join(map(chr, units))
 
 
-def from_units(units: str) -> str:
-    """An ordinary string: each surrogate pair is one character again."""
+def text_of(units: str) -> str:
+    """The text that these UTF-16 units are; half of a pair stays one."""
     if units.isascii() or not _SURROGATE.search(units):
         return units
-    return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return units.encode(_NATIVE_UTF_16, "surrogatepass").decode(_NATIVE_UTF_16, "surrogatepass")
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """A text and what is counted of it.
+
+    Attributes:
+        blocks: the text, but for changes of the active chunk since it became active.
+        place: where in `blocks` the active chunk belongs.
+        start: its offset in the text.
+        active: the chunk that was edited last, as it is now; the only one that may be empty.
+        units: length in UTF-16 units.
+        words: runs of what is not white space, as ``str.split`` finds them in the text without its NULs.
+        pairs: surrogate pairs; no pair lies across the border of two chunks.
+        nuls: U+0000 units.
+        surrogates: units that are surrogates, in a pair or not.
+    """
+
+    blocks: tuple[Block, ...] = ((0, 0, 0, ("",)),)
+    place: Place = (0, 0, 0, 0)
+    start: int = 0
+    active: str = ""
+    units: int = 0
+    words: int = 0
+    pairs: int = 0
+    nuls: int = 0
+    surrogates: int = 0
+
+    @property
+    def characters(self) -> int:
+        """Unicode code points that are not NUL; half of a pair counts as one."""
+        return self.units - self.pairs - self.nuls
+
+    @property
+    def points(self) -> int:
+        """Unicode code points, NUL included."""
+        return self.units - self.pairs
+
+    def edit(self, offset: int, remove: int, insert: str) -> Text:
+        """The text with `remove` units from `offset` on replaced.
+
+        Args:
+            offset: from 0 to `units`.
+            remove: no more than there are from `offset` on.
+            insert: UTF-16 units.
+        """
+        start = self.start
+        active = self.active
+        at = offset - start
+        until = at + remove
+        if at >= 0 and until <= len(active):
+            blocks = self.blocks
+            place = self.place
+        else:
+            found = self._seek(offset, remove)
+            if found is None:
+                return self._edit_widely(offset, remove, insert)
+            blocks, place, start, active = found
+            at = offset - start
+            until = at + remove
+        kept = active[:at]
+        rest = active[until:]
+        new = kept + insert + rest
+        if len(new) > CHUNK:
+            return self._edit_widely(offset, remove, insert)
+        units = self.units + len(insert) - remove
+        words = self.words
+        nuls = self.nuls
+        surrogates = self.surrogates
+        if not (surrogates or nuls or "\0" in insert) and (insert.isascii() or not _SURROGATE.search(insert)):
+            # A letter after a letter makes no word, and most edits are such.
+            if remove or not (insert.isalnum() and kept[-1:].isalnum()):
+                if at and rest:
+                    before = active[at - 1 : until + 1]
+                    after = new[at - 1 : at + len(insert) + 1]
+                else:
+                    left = kept[-1:] or _unit_before(blocks, place)
+                    right = rest[:1] or _unit_after(blocks, place)
+                    before = left + active[at:until] + right
+                    after = left + insert + right
+                words += len(after.split()) - len(before.split())
+            return Text(blocks, place, start, new, units, words, 0, 0, 0)
+        left = _unit_before(blocks, place)
+        right = _unit_after(blocks, place)
+        words, pairs, nuls, surrogates = self._counted(
+            blocks, place, kept, active[at:until], insert, rest, place, left, right
+        )
+        if surrogates and (_is_pair(left + (new[:1] or right)) or _is_pair((new[-1:] or left) + right)):
+            return self._edit_widely(offset, remove, insert)
+        return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
+
+    def slice(self, start: int, stop: int) -> str:
+        """The units from `start` (0 to `units`) up to `stop`."""
+        at = start - self.start
+        if at >= 0 and stop - self.start <= len(self.active):
+            return self.active[at : stop - self.start]
+        return _sliced(self._placed(), start, stop)
+
+    def all_units(self) -> str:
+        """The whole text, as UTF-16 units."""
+        return "".join([chunk for block in self._placed() for chunk in block[3]])
+
+    def visible(self) -> str:
+        """The whole text as it is shown: real characters, without NULs."""
+        text = text_of(self.all_units())
+        return text.replace("\0", "") if self.nuls else text
+
+    def offset_of_point(self, point: int) -> int:
+        """The offset in units of the code point with this number, counted from 0; beyond the end it goes on by one."""
+        if not self.pairs:
+            return point
+        offset = 0
+        for units, pairs, _, chunks in self._placed():
+            if point >= units - pairs:
+                point -= units - pairs
+                offset += units
+                continue
+            for chunk in chunks:
+                text = text_of(chunk)
+                if point < len(text):
+                    return offset + len(text[:point].encode(_NATIVE_UTF_16, "surrogatepass")) // 2
+                point -= len(text)
+                offset += len(chunk)
+        return offset + point
+
+    def _placed(self) -> tuple[Block, ...]:
+        """The blocks with the active chunk in its place."""
+        blocks = self.blocks
+        active = self.active
+        b, c, pairs, nuls = self.place
+        units, block_pairs, block_nuls, chunks = blocks[b]
+        old = chunks[c]
+        if active is old:
+            return blocks
+        if len(active) < SMALL and (len(blocks) > 1 or len(chunks) > 1):
+            return _spliced(blocks, b, c, b, c, active, self.surrogates > 0)
+        block = (
+            units + len(active) - len(old),
+            block_pairs + self.pairs - pairs,
+            block_nuls + self.nuls - nuls,
+            (*chunks[:c], active, *chunks[c + 1 :]),
+        )
+        return (*blocks[:b], block, *blocks[b + 1 :])
+
+    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], Place, int, str] | None:
+        """Blocks, place, start and chunk where one chunk holds all that is removed."""
+        blocks = self._placed()
+        b, c, start = _find(blocks, offset)
+        chunks = blocks[b][3]
+        chunk = chunks[c]
+        if offset + remove > start + len(chunk):
+            c += 1
+            start += len(chunk)
+            if start > offset or c == len(chunks) or offset + remove > start + len(chunks[c]):
+                return None
+            chunk = chunks[c]
+        return blocks, (b, c, self.pairs, self.nuls), start, chunk
+
+    def _edit_widely(self, offset: int, remove: int, insert: str) -> Text:
+        """An edit that makes or removes chunks."""
+        blocks = self._placed()
+        b1, c1, start1 = _find(blocks, offset)
+        b2, c2, start2 = _find(blocks, offset + remove)
+        kept = blocks[b1][3][c1][: offset - start1]
+        rest = blocks[b2][3][c2][offset + remove - start2 :]
+        first: Place = (b1, c1, 0, 0)
+        last: Place = (b2, c2, 0, 0)
+        words, pairs, nuls, surrogates = self._counted(
+            blocks,
+            first,
+            kept,
+            _sliced(blocks, offset, offset + remove),
+            insert,
+            rest,
+            last,
+            _unit_before(blocks, first),
+            _unit_after(blocks, last),
+        )
+        blocks = _spliced(blocks, b1, c1, b2, c2, kept + insert + rest, surrogates > 0)
+        b, c, start = _find(blocks, offset + len(insert))
+        units = self.units + len(insert) - remove
+        return Text(blocks, (b, c, pairs, nuls), start, blocks[b][3][c], units, words, pairs, nuls, surrogates)
+
+    def _counted(
+        self,
+        blocks: tuple[Block, ...],
+        first: Place,
+        kept: str,
+        removed: str,
+        insert: str,
+        rest: str,
+        last: Place,
+        left: str,
+        right: str,
+    ) -> tuple[int, int, int, int]:
+        """Words, pairs, NULs and surrogates of the text after an edit.
+
+        Args:
+            blocks: the text; the chunks from `first` to `last` are not looked at.
+            first: the chunk in which the edit begins.
+            kept: what stays of it.
+            removed: what goes.
+            insert: what comes.
+            rest: what stays of the chunk in which the edit ends.
+            last: that chunk.
+            left: the unit before the first chunk, if there is one.
+            right: the unit after the last chunk, if there is one.
+        """
+        nuls = self.nuls + insert.count("\0") - removed.count("\0")
+        surrogates = self.surrogates
+        pairs = self.pairs
+        if surrogates or not insert.isascii():
+            surrogates += len(_SURROGATE.findall(insert)) - len(_SURROGATE.findall(removed))
+            before, after = kept[-1:] or left, rest[:1] or right
+            pairs += _pairs_in(before + insert + after) - _pairs_in(before + removed + after)
+        if nuls or self.nuls:
+            before = kept.rstrip("\0")[-1:] or _visible_before(blocks, first)
+            after = rest.lstrip("\0")[:1] or _visible_after(blocks, last)
+            removed = removed.replace("\0", "")
+            insert = insert.replace("\0", "")
+        else:
+            before, after = kept[-1:] or left, rest[:1] or right
+        words = self.words + len((before + insert + after).split()) - len((before + removed + after).split())
+        return words, pairs, nuls, surrogates
+
+
+EMPTY = Text()
+
+
+def text_from(units: str) -> Text:
+    """The text of these UTF-16 units."""
+    return EMPTY.edit(0, 0, units)
+
+
+def _is_pair(two: str) -> bool:
+    return len(two) == 2 and "\ud800" <= two[0] <= "\udbff" and "\udc00" <= two[1] <= "\udfff"
+
+
+def _pairs_in(units: str) -> int:
+    return 0 if units.isascii() else len(_PAIR.findall(units))
+
+
+def _find(blocks: tuple[Block, ...], offset: int) -> tuple[int, int, int]:
+    """Block, chunk and the chunk's start of the unit before an offset, so that who types at a border stays."""
+    start = 0
+    b = 0
+    for block in blocks:
+        units = block[0]
+        if offset <= start + units:
+            break
+        start += units
+        b += 1
+    c = 0
+    for chunk in blocks[b][3]:
+        size = len(chunk)
+        if offset <= start + size:
+            break
+        start += size
+        c += 1
+    return b, c, start
+
+
+def _sliced(blocks: tuple[Block, ...], start: int, stop: int) -> str:
+    b, c, begin = _find(blocks, start)
+    first = begin
+    parts: list[str] = []
+    while begin < stop:
+        for chunk in blocks[b][3][c:]:
+            parts.append(chunk)
+            begin += len(chunk)
+            if begin >= stop:
+                break
+        b += 1
+        c = 0
+    return "".join(parts)[start - first : stop - first]
+
+
+def _unit_before(blocks: tuple[Block, ...], place: Place) -> str:
+    """The last unit before a chunk, "" where it is the first."""
+    b, c, _, _ = place
+    if c:
+        return blocks[b][3][c - 1][-1]
+    return blocks[b - 1][3][-1][-1] if b else ""
+
+
+def _unit_after(blocks: tuple[Block, ...], place: Place) -> str:
+    """The first unit after a chunk, "" where it is the last."""
+    b, c, _, _ = place
+    chunks = blocks[b][3]
+    if c + 1 < len(chunks):
+        return chunks[c + 1][0]
+    return blocks[b + 1][3][0][0] if b + 1 < len(blocks) else ""
+
+
+def _visible_before(blocks: tuple[Block, ...], place: Place) -> str:
+    """The last unit before a chunk that is not NUL, or ""."""
+    b, c, _, _ = place
+    chunks = blocks[b][3][:c]
+    while True:
+        for chunk in reversed(chunks):
+            visible = chunk.rstrip("\0")
+            if visible:
+                return visible[-1]
+        b -= 1
+        while b >= 0 and blocks[b][0] == blocks[b][2]:
+            b -= 1
+        if b < 0:
+            return ""
+        chunks = blocks[b][3]
+
+
+def _visible_after(blocks: tuple[Block, ...], place: Place) -> str:
+    """The first unit after a chunk that is not NUL, or ""."""
+    b, c, _, _ = place
+    chunks = blocks[b][3][c + 1 :]
+    while True:
+        for chunk in chunks:
+            visible = chunk.lstrip("\0")
+            if visible:
+                return visible[0]
+        b += 1
+        while b < len(blocks) and blocks[b][0] == blocks[b][2]:
+            b += 1
+        if b == len(blocks):
+            return ""
+        chunks = blocks[b][3]
+
+
+def _spliced(
+    blocks: tuple[Block, ...], b1: int, c1: int, b2: int, c2: int, units: str, surrogates: bool
+) -> tuple[Block, ...]:
+    """The blocks with the chunks from (b1, c1) to (b2, c2), both included, replaced by these units.
+
+    Takes in a neighbour where the units are few, or where a surrogate pair would lie across the border. `surrogates`:
+    whether the text has any, so that pairs must be counted.
+    """
+    while True:
+        left = _unit_before(blocks, (b1, c1, 0, 0))
+        right = _unit_after(blocks, (b2, c2, 0, 0))
+        small = len(units) < SMALL
+        if left and (small or _is_pair(left + units[0])):
+            b1, c1 = (b1, c1 - 1) if c1 else (b1 - 1, len(blocks[b1 - 1][3]) - 1)
+            units = blocks[b1][3][c1] + units
+        elif right and (small or _is_pair(units[-1] + right)):
+            b2, c2 = (b2, c2 + 1) if c2 + 1 < len(blocks[b2][3]) else (b2 + 1, 0)
+            units += blocks[b2][3][c2]
+        else:
+            break
+    chunks = (*blocks[b1][3][:c1], *_cut(units), *blocks[b2][3][c2 + 1 :])
+    if len(chunks) < BLOCK // 4:
+        if b1:
+            b1 -= 1
+            chunks = blocks[b1][3] + chunks
+        elif b2 + 1 < len(blocks):
+            b2 += 1
+            chunks += blocks[b2][3]
+    # No empty chunk beside others.
+    chunks = tuple(filter(None, chunks))
+    before, after = blocks[:b1], blocks[b2 + 1 :]
+    if not chunks:
+        return before + after or EMPTY.blocks
+    # Room for a third more in each, so that blocks do not split again at once.
+    groups = 1 if len(chunks) <= BLOCK else -(-len(chunks) * 4 // (BLOCK * 3))
+    bounds = [len(chunks) * number // groups for number in range(groups + 1)]
+    made = (_block(chunks[low:high], surrogates) for low, high in pairwise(bounds))
+    return (*before, *made, *after)
+
+
+def _block(chunks: tuple[str, ...], surrogates: bool) -> Block:
+    return (
+        sum(map(len, chunks)),
+        sum(map(_pairs_in, chunks)) if surrogates else 0,
+        sum(chunk.count("\0") for chunk in chunks),
+        chunks,
+    )
+
+
+def _cut(units: str) -> list[str]:
+    """The units in chunks of equal length, with room to grow and no pair cut in two."""
+    if len(units) <= CHUNK:
+        return [units]
+    number = -(-len(units) * 3 // (CHUNK * 2))
+    chunks = []
+    low = 0
+    for index in range(1, number + 1):
+        high = len(units) * index // number
+        if _is_pair(units[high - 1 : high + 1]):
+            high += 1
+        chunks.append(units[low:high])
+        low = high
+    return chunks

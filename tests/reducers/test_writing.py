@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.reducer import DOCUMENT, UnusableError
+from appliance.states import to_json
+from reducers.writing import LIMIT, Writing, WritingReducer
+from reducers.writing import text as text_module
+from reducers.writing.text import CHUNK, Text, text_from, text_of, units_of
+from tests.reducers.folding import check_any_body, event, fold, refused, values
+
+reducer = WritingReducer()
+
+
+def edit(offset: Any, insert: Any = "", remove: Any = 0, at: float = 0.0) -> Any:
+    return event("edit", at, document="d", offset=offset, remove=remove, insert=insert)
+
+
+def document(at: float = 0.0, **fields: Any) -> Any:
+    return event("document", at, document="d", **fields)
+
+
+def cursor(offset: Any, **fields: Any) -> Any:
+    return event("cursor", document="d", offset=offset, **fields)
+
+
+def detail(*events: Any) -> dict[str, Any]:
+    return reducer.detail(fold(reducer, events))
+
+
+def test_scope_and_events() -> None:
+    assert tuple(reducer.scopes) == (DOCUMENT,)
+    assert reducer.events == {"edit", "document", "cursor", "google_docs_save", "document_history"}
+
+
+def test_before_the_first_event() -> None:
+    assert reducer.detail(reducer.initial()) == {
+        "title": "",
+        "words": 0,
+        "characters": 0,
+        "excerpt": "",
+        "excerpt_cursor": None,
+        "insertions": 0,
+        "deletions": 0,
+        "edits": 0,
+        "bursts": 0,
+        "longest_burst": 0,
+        "edited_at": None,
+        "text": "",
+        "position": None,
+        "units": 0,
+    }
+
+
+def test_typing_and_deleting() -> None:
+    told = detail(
+        edit(0, "Hello world", at=1.0), edit(5, ",", at=2.0), edit(6, "", 6, at=7.5), edit(6.0, " you", 0.0, at=8.0)
+    )
+    assert (told["text"], told["words"], told["characters"]) == ("Hello, you", 2, 10)
+    assert (told["edits"], told["insertions"], told["deletions"]) == (4, 16, 6)
+    assert (told["position"], told["edited_at"]) == (10, 8.0)
+    assert (told["bursts"], told["longest_burst"]) == (2, 12)
+
+
+def test_defaults_and_an_edit_without_change() -> None:
+    state = fold(
+        reducer, [event("edit", document="d", offset=0, insert="ab"), event("edit", document="d", offset=0, remove=1)]
+    )
+    assert reducer.detail(state)["text"] == "b"
+    assert reducer.reduce(state, event("edit", 9.0, document="d", offset=1)) is state
+
+
+def test_the_pause_that_ends_a_burst() -> None:
+    start = 1_700_000_000.0
+    told = detail(*(edit(0, "a", at=start + at) for at in (0.0, 1.999, 3.998, 5.998, 5.0, 7.997)))
+    assert (told["bursts"], told["longest_burst"]) == (2, 3)
+    assert told["edited_at"] == start + 7.997
+
+
+@pytest.mark.parametrize("wrong", [None, "1", True, -1, 1.5, [], {}])
+def test_edits_that_make_no_sense(wrong: Any) -> None:
+    state = fold(reducer, [edit(0, "abc")])
+    refused(reducer, state, edit(wrong, "x"))
+    refused(reducer, state, edit(0, "x", wrong))
+    refused(reducer, state, edit(0, wrong if wrong != "1" else 1))
+    refused(reducer, state, event("edit", document="d", insert="x"))
+
+
+def test_what_lies_beyond_the_end_is_taken_as_the_end() -> None:
+    state = fold(reducer, [edit(0, "abc"), edit(10, "d"), edit(2, "X", 10**30), edit(10**30, "Y")])
+    assert reducer.detail(state)["text"] == "abXY"
+    assert state.clamped == 3
+    assert state.deletions == 2
+
+
+def test_a_text_has_a_limit() -> None:
+    state = fold(reducer, [edit(0, "x" * LIMIT)])
+    refused(reducer, state, edit(5, "y"))
+    assert reducer.reduce(state, edit(5, "y", 1)).text.units == LIMIT
+    refused(reducer, state, document(text="x" * (LIMIT + 1)))
+    refused(reducer, state, document(text="😀" * (LIMIT // 2 + 1)))
+
+
+def test_a_document_resynchronises() -> None:
+    state = fold(reducer, [edit(0, "abc def", at=1.0)])
+    again = reducer.reduce(state, document(9.0, title="T" * 300, text="abc"))
+    told = reducer.detail(again)
+    assert (told["title"], told["text"], told["words"]) == ("T" * 200, "abc", 1)
+    assert (told["insertions"], told["deletions"], told["edits"], told["edited_at"]) == (7, 0, 1, 1.0)
+    assert told["position"] == 3
+    assert reducer.reduce(again, document(title="T" * 200, text="abc")) is again
+    assert reducer.reduce(again, document()) is again
+    assert reducer.reduce(again, document(title="", text="")).text.units == 0
+    for wrong in ({"title": 5}, {"text": ["a"]}, {"title": "x", "text": False}):
+        refused(reducer, again, document(**wrong))
+
+
+def test_the_cursor_moves() -> None:
+    state = fold(reducer, [document(text="Hi 😀!"), cursor(3)])
+    assert reducer.detail(state)["position"] == 3
+    assert reducer.reduce(state, cursor(3, length=2)) is state
+    assert reducer.reduce(state, cursor(100)).position == 6
+    for wrong in (
+        cursor(-1),
+        cursor("3"),
+        cursor(None),
+        cursor(1, length=-1),
+        cursor(1, length="x"),
+        cursor(1, length=True),
+    ):
+        refused(reducer, state, wrong)
+    assert reducer.reduce(state, cursor(2, length=None)).position == 2
+
+
+def test_the_excerpt_is_around_the_cursor() -> None:
+    text = "".join(f"{number:05d}" for number in range(1000))
+    state = fold(reducer, [document(text=text)])
+    assert (reducer.summarize(state)["excerpt"], reducer.summarize(state)["excerpt_cursor"]) == (text[:120], None)
+    for offset, start in ((0, 0), (30, 0), (60, 0), (61, 1), (2500, 2440), (4980, 4880), (5000, 4880)):
+        summary = reducer.summarize(reducer.reduce(state, cursor(offset)))
+        assert summary["excerpt"] == text[start : start + 120]
+        assert summary["excerpt_cursor"] == offset - start
+
+
+def test_the_excerpt_cuts_no_pair() -> None:
+    for shift in ("", "a"):
+        text = shift + "😀" * 500
+        state = fold(reducer, [document(text=text)])
+        for offset in range(0, len(units_of(text)) + 1, 7):
+            summary = reducer.summarize(reducer.reduce(state, cursor(offset)))
+            assert set(summary["excerpt"]) <= {"a", "😀"}
+            assert 60 <= len(summary["excerpt"]) <= 62
+            kept = len(units_of(summary["excerpt"])) - summary["excerpt_cursor"]
+            assert kept >= min(60, len(units_of(text)) - offset) - 1
+    to_json(reducer.detail(fold(reducer, [edit(0, "\ud83d"), edit(1, "x\ude00")])))
+
+
+def test_cutting_and_joining_pairs() -> None:
+    state = fold(reducer, [edit(0, "a😀b")])
+    cut = reducer.reduce(state, edit(2, "", 1))
+    assert (cut.text.visible(), cut.text.characters) == ("a\ud83db", 3)
+    between = reducer.reduce(state, edit(2, " "))
+    assert (between.text.visible(), between.text.characters, between.text.words) == ("a\ud83d \ude00b", 5, 2)
+    assert reducer.reduce(between, edit(2, "", 1)).text.visible() == "a😀b"
+    joined = reducer.reduce(cut, edit(2, "\ude00"))
+    assert (joined.text.visible(), joined.text.characters) == ("a😀b", 3)
+
+
+def test_overview_of_all_documents() -> None:
+    states = {"one": fold(reducer, [edit(0, "a b c")]), "two": fold(reducer, [edit(0, "d")])}
+    assert reducer.overview(states, "two") == {"documents": 2, "document": "two", **reducer.summarize(states["two"])}
+    assert reducer.overview(states, "one")["words"] == 3
+
+
+def test_bytes_that_are_no_state() -> None:
+    for encoded in (b"", b"\x90", msgspec.msgpack.encode([1] * 12), b"\xc1"):
+        with pytest.raises(msgspec.DecodeError):
+            reducer.decode(encoded)
+    fields = msgspec.msgpack.decode(reducer.encode(reducer.initial()))
+    with pytest.raises(msgspec.DecodeError):
+        reducer.decode(msgspec.msgpack.encode([b"\xff", *fields[1:]]))
+
+
+def test_the_same_text_gives_the_same_bytes() -> None:
+    text = "One two three 😀. " * 300
+    units = units_of(text)
+    one = fold(reducer, [edit(0, text)])
+    other = fold(reducer, [edit(at, units[at]) for at in range(len(units))])
+    assert reducer.encode(Writing(text=one.text)) == reducer.encode(Writing(text=other.text))
+
+
+def check(text: Text, units: str) -> None:
+    """A text is what it should be, down to its chunks."""
+    assert text.all_units() == units
+    joined = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    visible = joined.replace("\0", "")
+    assert text.visible() == visible
+    assert text.units == len(units)
+    assert text.characters == len(visible)
+    assert text.words == len(visible.split())
+    assert text.points == len(joined)
+    assert text.nuls == units.count("\0")
+    assert text.surrogates == sum("\ud800" <= unit <= "\udfff" for unit in units)
+    blocks = text._placed()
+    last = "a"
+    for total, pairs, nuls, chunks in blocks:
+        assert 1 <= len(chunks) <= text_module.BLOCK
+        assert total == sum(map(len, chunks))
+        assert nuls == sum(chunk.count("\0") for chunk in chunks)
+        assert pairs == sum(len(chunk) - len(text_of(chunk)) for chunk in chunks)
+        for chunk in chunks:
+            assert len(chunk) <= text_module.CHUNK + 1
+            assert chunk or not units
+            assert not ("\ud800" <= last <= "\udbff" and "\udc00" <= chunk[:1] <= "\udfff")
+            last = chunk[-1:] or "a"
+
+
+SMALL_SIZES = {"CHUNK": 12, "SMALL": 2, "BLOCK": 4}
+pieces = st.text(st.sampled_from("abc  \n\u2003\0é\u0301世😀🏽\ud83d\ude00"), max_size=9) | st.text(
+    st.sampled_from("ab \0😀"), min_size=10, max_size=60
+)
+script_strategy = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 40), pieces, st.booleans()), max_size=40)
+
+
+@settings(max_examples=400, deadline=None)
+@given(script_strategy, st.booleans())
+def test_against_a_string(script: list[tuple[int, int, str, bool]], small: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # Small chunks, so that short scripts cross their borders.
+        for name, size in SMALL_SIZES.items() if small else ():
+            patch.setattr(text_module, name, size)
+        model = ""
+        state = reducer.initial()
+        earlier: list[tuple[Writing, bytes]] = []
+        inserted = deleted = 0
+        for place, remove, insert, reload in script:
+            offset = place % (len(model) + 1)
+            expected = "".join(chr(u) for u in memoryview(insert.encode("utf-16-le", "surrogatepass")).cast("H"))
+            removed = model[offset : offset + remove]
+            model = model[:offset] + expected + model[offset + remove :]
+            state = reducer.reduce(state, edit(offset, insert, remove))
+            check(state.text, model)
+            if remove or insert:
+                inserted += len(expected)
+                deleted += len(removed)
+                assert state.position == offset + len(expected)
+            assert (state.insertions, state.deletions) == (inserted, deleted)
+            encoded = reducer.encode(state)
+            assert reducer.encode(reducer.decode(encoded)) == encoded
+            earlier.append((state, encoded))
+            if reload:
+                state = reducer.decode(encoded)
+        for state, encoded in earlier:
+            assert reducer.encode(state) == encoded
+            assert reducer.detail(state) == reducer.detail(reducer.decode(encoded))
+
+
+@pytest.mark.parametrize("alphabet", ["ab c", "aé 世", "a 😀\ud83d\ude00", "\0a "])
+def test_a_long_text_against_a_string(alphabet: str) -> None:
+    chance = random.Random(5)
+    model = units_of("".join(chance.choices(alphabet, k=30_000)))
+    text = text_from(model)
+    check(text, model)
+    for number in range(1500):
+        offset = chance.randrange(len(model) + 1)
+        if number % 100 == 0:
+            remove, insert = chance.randrange(20_000), "".join(chance.choices(alphabet, k=chance.randrange(20_000)))
+        else:
+            remove, insert = chance.randrange(30) % 3, "".join(chance.choices(alphabet, k=chance.randrange(3)))
+        remove = min(remove, len(model) - offset)
+        insert = units_of(insert)
+        text = text.edit(offset, remove, insert)
+        model = model[:offset] + insert + model[offset + remove :]
+        start = chance.randrange(len(model) + 1)
+        stop = min(start + 200, len(model))
+        assert text.slice(start, stop) == model[start:stop]
+        if number % 50 == 0:
+            check(text, model)
+            points = len(text_of(model[:start]))
+            if start == 0 or text_of(model[start - 1 : start + 1]) == model[start - 1 : start + 1]:
+                assert text.offset_of_point(points) == start
+    check(text, model)
+
+
+def test_chunks_stay_few_when_text_is_removed_everywhere() -> None:
+    chance = random.Random(7)
+    text = text_from("word " * 20_000)
+    while text.units > 2000:
+        offset = chance.randrange(text.units - 20)
+        text = text.edit(offset, 20, "")
+    check(text, text.all_units())
+    assert len(text._placed()) <= 2
+    assert sum(len(block[3]) for block in text._placed()) <= 2 * (text.units // (CHUNK // 8) + 1)
+    assert text.edit(0, text.units, "").words == 0
+
+
+@given(st.text(st.characters() | st.sampled_from("\ud83d\ude00😀\0")))
+def test_units_and_text(text: str) -> None:
+    units = units_of(text)
+    assert all(unit <= "\uffff" for unit in units)
+    assert text_of(units) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def test_any_body() -> None:
+    fields = ["offset", "remove", "insert", "title", "text", "length", "bundles", "history", "unit", "object"]
+    number = st.integers(-1, 8) | values
+    entry = st.fixed_dictionaries(
+        {},
+        optional={
+            "ty": st.sampled_from(["is", "ds", "as", "rplc"]),
+            "ibi": number,
+            "si": number,
+            "ei": number,
+            "s": st.text(max_size=3) | values,
+        },
+    )
+    nested = st.recursive(
+        entry | values,
+        lambda inner: st.fixed_dictionaries(
+            {"ty": st.sampled_from(["mlti", "nm", "rplc", "rvrt"])},
+            optional={
+                "mts": st.lists(inner, max_size=3) | values,
+                "nmc": inner,
+                "nmr": st.lists(st.sampled_from(["t.0", "t.1", 5]), max_size=2) | values,
+                "snapshot": st.lists(inner, max_size=2),
+            },
+        ),
+        max_leaves=5,
+    )
+    bodies = st.fixed_dictionaries(
+        {},
+        optional={
+            "bundles": st.lists(
+                st.fixed_dictionaries({}, optional={"commands": st.lists(nested, max_size=3) | values}) | values,
+                max_size=2,
+            ),
+            "history": st.fixed_dictionaries(
+                {}, optional={"changelog": st.lists(st.lists(nested, max_size=2) | values, max_size=2)}
+            ),
+            "unit": st.sampled_from(["code_point", "utf-16", None]),
+            "offset": number,
+            "remove": number,
+            "insert": st.text(max_size=4) | values,
+            "title": st.text(max_size=4) | values,
+            "text": st.text(max_size=9) | values,
+        },
+    )
+    names = ["edit", "document", "cursor", "google_docs_save", "document_history"]
+    check_any_body(reducer, names, fields, bodies, examples=300)
+
+
+def test_messages_hold_nothing_of_the_event() -> None:
+    for one in (edit(-5, "secret"), document(title=["secret"]), event("google_docs_save", bundles=["secret"])):
+        with pytest.raises(UnusableError) as told:
+            reducer.reduce(reducer.initial(), one)
+        assert "secret" not in str(told.value)
