@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from appliance.reducer import Event, UnusableError
-from reducers.writing.text import EMPTY, Text, units_of
+from reducers.writing.text import EMPTY, Text, text_of, units_of
 
 PADDING = 1_000_000
 """How far beyond the end of the text an index may be."""
@@ -111,7 +111,7 @@ class Draft:
                     if type(entry) is not dict:
                         raise UnusableError("A snapshot's entry must be an object.")
                     index, s = _index(entry, "ibi"), _text(entry)
-                    over = len(s) if self.code_points else len(units_of(s))
+                    over = len(text_of(units_of(s)) if self.code_points else units_of(s))
                     if entry.get("sl") is not None:
                         over = _whole(entry, "sl", 0)
                     if first_tab:
