@@ -288,6 +288,30 @@ def test_a_long_text_against_a_string(alphabet: str) -> None:
     check(text, model)
 
 
+@pytest.mark.parametrize("alphabet", ["ab c", "a 😀\ud83d\ude00\0"])
+def test_small_chunks_come_and_go(alphabet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"CHUNK": 16, "SMALL": 5, "BLOCK": 4}.items():
+        monkeypatch.setattr(text_module, name, size)
+    chance = random.Random(3)
+    model = ""
+    text = text_from(model)
+    for number in range(6000):
+        # The text grows and shrinks in turn, with runs of edits near each other.
+        growing = number % 2000 < 1000
+        if number % 5 == 0:
+            place = chance.randrange(len(model) + 1)
+        offset = min(len(model), max(0, place + chance.randrange(-6, 7)))
+        remove = min(chance.randrange(3 if growing else 7), len(model) - offset)
+        insert = units_of("".join(chance.choices(alphabet, k=chance.randrange(5 if growing else 2))))
+        text = text.edit(offset, remove, insert)
+        model = model[:offset] + insert + model[offset + remove :]
+        assert text.units == len(model)
+        assert text.words == len(text_of(model).replace("\0", "").split())
+        if number % 7 == 0:
+            check(text, model)
+    check(text, model)
+
+
 def test_chunks_stay_few_when_text_is_removed_everywhere() -> None:
     chance = random.Random(7)
     text = text_from("word " * 20_000)
