@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_the_installed_program_runs_away_from_the_checkout(installed: Path, tmp_
 def test_the_installed_program_finds_the_bundled_reducers(installed: Path, tmp_path: Path) -> None:
     table = run("-m", "appliance", "reducers", cwd=tmp_path, PYTHONPATH=str(installed))
     listed = set(re.findall(r"(?m)^(\w+) .* bundled$", table))
-    there = {path.stem for path in (ROOT / "reducers").glob("[!_]*.py")}
+    there = {module.name for module in pkgutil.iter_modules([str(ROOT / "reducers")])}
     assert {"activity", "time_on_task", "writing"} <= there
     assert listed >= there & {"activity", "time_on_task", "writing", "responses"}
 

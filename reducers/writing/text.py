@@ -116,21 +116,27 @@ class Text(msgspec.Struct, frozen=True, gc=False):
             return self._edit_widely(offset, remove, insert)
         units = self.units + len(insert) - remove
         words = self.words
+        pairs = self.pairs
         nuls = self.nuls
         surrogates = self.surrogates
-        if not (surrogates or nuls or "\0" in insert) and (insert.isascii() or not _SURROGATE.search(insert)):
-            # A letter after a letter makes no word, and most edits are such.
-            if remove or not (insert.isalnum() and kept[-1:].isalnum()):
-                if at and rest:
-                    before = active[at - 1 : until + 1]
-                    after = new[at - 1 : at + len(insert) + 1]
-                else:
-                    left = kept[-1:] or _unit_before(blocks, place)
-                    right = rest[:1] or _unit_after(blocks, place)
-                    before = left + active[at:until] + right
-                    after = left + insert + right
-                words += len(after.split()) - len(before.split())
-            return Text(blocks, place, start, new, units, words, 0, 0, 0)
+        if not remove and insert.isalnum() and kept[-1:].isalnum():
+            # Letters after a letter make no word, and neither is a surrogate or NUL. Most edits are such.
+            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
+        if at and rest:
+            before = active[at - 1 : until + 1]
+            after = new[at - 1 : at + len(insert) + 1]
+        else:
+            left = kept[-1:] or _unit_before(blocks, place)
+            right = rest[:1] or _unit_after(blocks, place)
+            before = left + active[at:until] + right
+            after = left + insert + right
+        if (
+            "\0" not in insert and (insert.isascii() or not _SURROGATE.search(insert))
+            if not (surrogates or nuls)
+            else before.isascii() and after.isascii() and "\0" not in before and "\0" not in after
+        ):
+            words += len(after.split()) - len(before.split())
+            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
         left = _unit_before(blocks, place)
         right = _unit_after(blocks, place)
         words, pairs, nuls, surrogates = self._counted(
