@@ -18,8 +18,13 @@ Any other type has no effect on the text. Where one command is malformed the who
 The text that a student sees is the one without the NULs. Of a document with tabs the text is that of the first tab,
 ``t.0``; commands for other tabs are counted and left alone.
 
-Two things differ from the Learning Observer, which takes Python's slices as they come: a deletion with ``si`` beyond
-``ei`` and an index below 1 are malformed, and an index may be at most `PADDING` beyond the end.
+What differs from the Learning Observer:
+
+- Indices count UTF-16 units, as Google Docs does, so that after an emoji the text is what the student sees. They count
+  code points where the event's ``unit`` is ``code_point`` or its ``origin`` is ``stream_test_script``.
+- A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed. There, Python's slices take them as they come.
+- An index may be at most `PADDING` beyond the end.
+- Our positions are offsets that count from 0, where ``position`` there counts from 1.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from appliance.reducer import Event, UnusableError
 from reducers.writing.text import EMPTY, Text, text_of, units_of
 
 PADDING = 1_000_000
-"""How far beyond the end of the text an index may be."""
+"""How far beyond the end of the text an index may be, and how many NULs the commands of one event may add in all."""
 FIRST_TAB = "t.0"
 
 
@@ -48,6 +53,7 @@ class Draft:
         characters: code points inserted so far, without padding.
         deleted: units deleted so far.
         other_tabs: commands for other tabs so far.
+        padding: NULs that may still be added.
     """
 
     __slots__ = (
@@ -58,6 +64,7 @@ class Draft:
         "inserted",
         "limit",
         "other_tabs",
+        "padding",
         "position",
         "text",
     )
@@ -72,6 +79,7 @@ class Draft:
         self.characters = 0
         self.deleted = 0
         self.other_tabs = 0
+        self.padding = PADDING
 
     def apply(self, commands: Iterable[Any]) -> None:
         """Apply commands in their order.
@@ -129,7 +137,7 @@ class Draft:
         offset = self._offset(index - 1)
         units = units_of(s)
         padding = max(0, offset - self.text.units)
-        self._change(offset - padding, 0, "\0" * padding + units)
+        self._change(offset - padding, 0, self._nuls(padding) + units)
         self.position = offset + len(units)
         self.edits += 1 + (padding > 0)
         self.inserted += len(units)
@@ -143,7 +151,7 @@ class Draft:
             self.edits += 1
         if start >= end:
             self.edits += start > end
-            self._change(end, 0, "\0" * (start - end))
+            self._change(end, 0, self._nuls(start - end))
         else:
             self._change(start, min(stop, end) - start, "")
             self.deleted += min(stop, end) - start
@@ -162,6 +170,13 @@ class Draft:
         self.deleted += stop - start
         if self.position is not None and self.position > self.text.units:
             self.position = self.text.units
+
+    def _nuls(self, number: int) -> str:
+        # Else a short event that pads and deletes again and again would take minutes.
+        self.padding -= number
+        if self.padding < 0:
+            raise UnusableError("Commands must not pad a text that much.")
+        return "\0" * number
 
     def _change(self, offset: int, remove: int, insert: str) -> None:
         if self.text.units - remove + len(insert) > self.limit:

@@ -12,8 +12,8 @@ by more than the number of blocks. Words, pairs and NULs are counted around the 
 
 from __future__ import annotations
 
+import json
 import re
-import sys
 from itertools import pairwise
 
 import msgspec
@@ -25,7 +25,6 @@ SMALL = CHUNK // 8
 BLOCK = 16
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
 
-_NATIVE_UTF_16 = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
 _WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -41,15 +40,18 @@ def units_of(text: str) -> str:
     """The text as a string of UTF-16 units."""
     if text.isascii() or not _WIDE.search(text):
         return text
-    units = memoryview(text.encode(_NATIVE_UTF_16, "surrogatepass")).cast("H")
-    return "".join(map(chr, units))
+    # JSON writes a character beyond U+FFFF as the escapes of two surrogates, and this codec leaves them apart. Other
+    # codecs call an error handler for each surrogate, which takes ten times as long.
+    return json.dumps(text)[1:-1].encode("ascii").decode("unicode_escape")
 
 
 def text_of(units: str) -> str:
     """The text that these UTF-16 units are; half of a pair stays one."""
     if units.isascii() or not _SURROGATE.search(units):
         return units
-    return units.encode(_NATIVE_UTF_16, "surrogatepass").decode(_NATIVE_UTF_16, "surrogatepass")
+    # JSON's escapes again: read back, two surrogates that are a pair become one character.
+    joined: str = json.loads(json.dumps(units))
+    return joined
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -175,7 +177,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
             for chunk in chunks:
                 text = text_of(chunk)
                 if point < len(text):
-                    return offset + len(text[:point].encode(_NATIVE_UTF_16, "surrogatepass")) // 2
+                    return offset + len(units_of(text[:point]))
                 point -= len(text)
                 offset += len(chunk)
         return offset + point
@@ -277,7 +279,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         surrogates = self.surrogates
         pairs = self.pairs
         if surrogates or not insert.isascii():
-            surrogates += len(_SURROGATE.findall(insert)) - len(_SURROGATE.findall(removed))
+            surrogates += _surrogates_in(insert) - _surrogates_in(removed)
             before, after = kept[-1:] or left, rest[:1] or right
             pairs += _pairs_in(before + insert + after) - _pairs_in(before + removed + after)
         if nuls or self.nuls:
@@ -304,7 +306,16 @@ def _is_pair(two: str) -> bool:
 
 
 def _pairs_in(units: str) -> int:
-    return 0 if units.isascii() else len(_PAIR.findall(units))
+    if units.isascii():
+        return 0
+    return len(_PAIR.findall(units)) if len(units) < 100 else len(units) - len(text_of(units))
+
+
+def _surrogates_in(units: str) -> int:
+    if units.isascii():
+        return 0
+    # A surrogate takes three bytes, if it is not left out.
+    return (len(units.encode("utf-8", "surrogatepass")) - len(units.encode("utf-8", "ignore"))) // 3
 
 
 def _find(blocks: tuple[Block, ...], offset: int, b: int = 0, begin: int = 0) -> tuple[int, int, int, int]:

@@ -321,3 +321,6 @@ def test_padding_is_bounded_and_cheap() -> None:
     assert reducer.summarize(state)["words"] == 2
     with pytest.raises(UnusableError):
         reducer.reduce(state, save(insert(2 * PADDING + 5, "x")))
+    again = [insert(PADDING // 3, "x"), delete(1, PADDING // 3)]
+    assert after(*again, *again)["text"] == ""
+    refused(reducer, reducer.initial(), save(*again * 20_000))
