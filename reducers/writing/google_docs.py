@@ -22,7 +22,7 @@ What differs from the Learning Observer:
 
 - Indices count UTF-16 units, as Google Docs does, so that after an emoji the text is what the student sees. They count
   code points where the event's ``unit`` is ``code_point`` or its ``origin`` is ``stream_test_script``.
-- A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed. There, Python's slices take them as they come.
+- A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed; there, Python's slices take them.
 - An index may be at most `PADDING` beyond the end.
 - Our positions are offsets that count from 0, where ``position`` there counts from 1.
 """

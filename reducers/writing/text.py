@@ -18,11 +18,11 @@ from itertools import pairwise
 
 import msgspec
 
-CHUNK = 512
+CHUNK = 384
 """The most units in a chunk."""
 SMALL = CHUNK // 8
 """A chunk with fewer units is joined to a neighbour."""
-BLOCK = 16
+BLOCK = 24
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
 
 _WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")

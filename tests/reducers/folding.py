@@ -1,4 +1,7 @@
-"""What the tests of the reducers share: making events, folding them, and JSON of every kind."""
+"""What the tests of the reducers share: making events, folding them, and JSON of every kind.
+
+The folder has no ``__init__.py``: with one, pytest would take it for the package ``reducers`` itself.
+"""
 
 from __future__ import annotations
 
