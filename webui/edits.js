@@ -1,0 +1,49 @@
+/**
+ * What changed between two texts, as one replacement. All offsets and lengths are UTF-16 code units.
+ */
+
+/**
+ * The smallest replacement that makes `after` of `before` and cuts no surrogate pair.
+ *
+ * Where several are equally small, as when one more "l" is typed into "hello", the one that ends at the cursor is
+ * taken (or the nearest to it): that is where the student typed.
+ *
+ * @param {string} before the text before the edit
+ * @param {string} after the text after it
+ * @param {number} cursor where the cursor stands after the edit
+ * @returns {{offset: number, remove: number, insert: string} | null} null where nothing changed
+ */
+export function difference(before, after, cursor = after.length) {
+  if (before === after) return null;
+  const shorter = Math.min(before.length, after.length);
+  const inserted = after.length - shorter;
+  let prefix = 0;
+  while (prefix < shorter && before.charCodeAt(prefix) === after.charCodeAt(prefix)) prefix++;
+  let suffix = 0;
+  while (suffix < shorter && before.charCodeAt(before.length - 1 - suffix) === after.charCodeAt(after.length - 1 - suffix))
+    suffix++;
+
+  let start = prefix;
+  if (prefix + suffix >= shorter) {
+    // Something was only inserted or only removed, and it may be put anywhere from `shorter - suffix` to `prefix`.
+    start = Math.min(Math.max(cursor - inserted, shorter - suffix), prefix);
+    suffix = shorter - start;
+  }
+  let endBefore = before.length - suffix;
+  let endAfter = after.length - suffix;
+  if (cutsPair(before, start) || cutsPair(after, start)) start--;
+  if (cutsPair(before, endBefore) || cutsPair(after, endAfter)) {
+    endBefore++;
+    endAfter++;
+  }
+  return { offset: start, remove: endBefore - start, insert: after.slice(start, endAfter) };
+}
+
+function cutsPair(text, offset) {
+  return (text.charCodeAt(offset - 1) & 0xfc00) === 0xd800 && (text.charCodeAt(offset) & 0xfc00) === 0xdc00;
+}
+
+/** How many words a text has: runs of what is not white space, as the teacher's page counts them. */
+export function countWords(text) {
+  return text.match(/\S+/g)?.length ?? 0;
+}
