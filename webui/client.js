@@ -26,6 +26,7 @@ const CROWDED_MS = 5_000;
 const MISTAKEN_MS = 30_000;
 const OWNERS_MS = 80;
 const DRAIN_MS = 15_000;
+const AGAIN_MS = 30_000;
 const STORAGE_MS = 5_000;
 const ABANDONED_MS = 60 * 24 * 3600 * 1000;
 
@@ -268,10 +269,8 @@ class Outbox {
 
   /** An event that can never be sent must not hold up those after it; a small one takes its number. */
   #replace(item, name) {
-    const t = /"t":(\d+)\}$/.exec(item.text)?.[1] ?? "null";
-    const text = `{"event":"${name}","bytes":${item.bytes},"t":${t}}`;
-    item.text = text;
-    item.bytes = text.length;
+    item.text = JSON.stringify({ event: name, bytes: item.bytes, t: JSON.parse(item.text).t });
+    item.bytes = item.text.length;
     this.replaced?.(item.seq, name);
   }
 
@@ -696,7 +695,7 @@ class ClassroomStream extends EventTarget {
   #notBefore = 0;
   #owed = 0;
   #draining = new Set();
-  #drained = false;
+  #again = null;
   #told = false;
   #flushes = new Set();
   #listening = new AbortController();
@@ -844,6 +843,7 @@ class ClassroomStream extends EventTarget {
     await this.#chain;
     clearTimeout(this.#retry);
     clearTimeout(this.#dropping);
+    clearTimeout(this.#again);
     this.#line?.end("closed");
     this.#listening.abort();
     this.#owners.close();
@@ -984,7 +984,6 @@ class ClassroomStream extends EventTarget {
     }
     if (items.length) outbox.written(items.at(-1).seq);
     // What was left behind has an owner, or is found when we look for streams without one.
-    if (which !== "all") this.#drained = false;
     await this.#count();
     this.#line?.pump();
   }
@@ -1001,7 +1000,7 @@ class ClassroomStream extends EventTarget {
     });
     this.#line = line;
     // What this student's other, closed tabs left behind is older, and goes first.
-    line.held = !this.#drained && this.#store !== null;
+    line.held = this.#store !== null;
   }
 
   #welcomed(frame) {
@@ -1041,7 +1040,6 @@ class ClassroomStream extends EventTarget {
     this.#line = null;
     if (line.steady) this.#attempts = 0;
     if (why === "closed" || this.#closed) return;
-    if (this.#connection === "online") this.#show("waiting");
     let least = 0;
     if (why === CLOSE.token && !this.#renewed()) return this.#refuse("token");
     if (why === CLOSE.removed) return this.#refuse("removed");
@@ -1061,7 +1059,7 @@ class ClassroomStream extends EventTarget {
     const most = Math.min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** this.#attempts);
     this.#notBefore = Date.now() + least;
     this.#retry = setTimeout(() => this.#connect(), least + Math.random() * most);
-    if (this.#attempts > 1) this.#show("waiting");
+    this.#show("waiting");
   }
 
   /** There is reason to think that the server can be reached now. */
@@ -1119,6 +1117,7 @@ class ClassroomStream extends EventTarget {
       line.held = false;
       line.pump();
     };
+    clearTimeout(this.#again);
     const impatient = setTimeout(release, DRAIN_MS);
     try {
       let complete = true;
@@ -1127,9 +1126,9 @@ class ClassroomStream extends EventTarget {
         if (this.#line !== line) return;
         complete = (await this.#deliver(record)) && complete;
       }
-      this.#drained = complete;
+      if (!complete) this.#again = setTimeout(() => this.#line === line && this.#drain(line), AGAIN_MS);
     } catch {
-      this.#drained = true;
+      // The storage failed; what it holds is found by the next page that can read it.
     } finally {
       clearTimeout(impatient);
       release();
@@ -1138,7 +1137,7 @@ class ClassroomStream extends EventTarget {
   }
 
   /** Send a stream that has no tab any more. Gives whether nothing of it is left to be tried again. */
-  async #deliver(record) {
+  async #deliver(record, twice = false) {
     const store = this.#store;
     const token = this.#isOurs(record) ? this.#token : record.token;
     this.#draining.add(record.id);
@@ -1155,8 +1154,9 @@ class ClassroomStream extends EventTarget {
       if (why === "renumber") {
         const fork = outbox.fork(uuid());
         const items = fork.unwritten();
-        await store.move({ ...record, id: fork.stream, next: fork.next }, items, record.id);
-        return false;
+        const renewed = { ...kept.record, id: fork.stream, next: fork.next };
+        await store.move(renewed, items, record.id);
+        return twice ? false : this.#deliver(renewed, true);
       }
       // Nobody can send for a student who left, and the browser is not an archive.
       const refused = why === CLOSE.token || why === CLOSE.removed;
