@@ -4,6 +4,7 @@
  */
 
 import { ClassroomStream } from "/client.js";
+import { inheritText } from "/static/session.js";
 
 const find = (id) => document.getElementById(id);
 const [again, form, error, button] = ["again", "form", "error", "join"].map(find);
@@ -20,6 +21,8 @@ const ABOUT = {
 };
 
 let waiting = null;
+// Who this browser was, where the server does not know that student any more.
+let forgotten = null;
 
 function codeOfAddress() {
   let text = location.hash.slice(1);
@@ -106,7 +109,8 @@ async function join(code, name) {
   busy(true);
   complain("");
   try {
-    await ClassroomStream.join({ code, name });
+    const joined = await ClassroomStream.join({ code, name });
+    if (forgotten?.name === joined.name) inheritText(forgotten.student_id, joined.student_id);
     location.assign("/write");
   } catch (failure) {
     busy(false);
@@ -169,6 +173,7 @@ async function begin() {
     const student = await ClassroomStream.me();
     if (again.hidden) return;
     if (student) return showAgain(student);
+    forgotten = member;
     showForm();
     complain("Please join again.");
   } catch {

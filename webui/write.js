@@ -5,6 +5,7 @@
 
 import { ClassroomStream } from "/client.js";
 import { countWords, difference } from "/static/edits.js";
+import { isTextOf, keepText, recallText } from "/static/session.js";
 
 const SOURCE = "classroom-observer.write";
 const DOCUMENT = "essay";
@@ -30,6 +31,7 @@ function soon(ms, act) {
     timer ??= setTimeout(run, ms);
   };
   call.now = () => timer !== null && run();
+  call.isDue = () => timer !== null;
   return call;
 }
 
@@ -38,7 +40,6 @@ if (member) begin();
 else location.replace("/join");
 
 function begin() {
-  const place = `classroom-observer text ${member.student_id}`;
   let stream = null;
   let known = { title: "", text: "" };
   let cursor = { offset: 0, length: 0 };
@@ -50,24 +51,15 @@ function begin() {
   // ---- The text in the browser ----
 
   function recall() {
-    try {
-      const kept = JSON.parse(localStorage.getItem(place) ?? "{}");
-      title.value = kept.title ?? "";
-      text.value = kept.text ?? "";
-      raised = kept.raised === true;
-    } catch {
-      // Nothing is kept, or not by us.
-    }
+    const kept = recallText(member.student_id);
+    title.value = kept.title ?? "";
+    text.value = kept.text ?? "";
+    raised = kept.raised === true;
     known = { title: title.value, text: text.value };
   }
 
-  const keep = soon(KEEP_MS, () => {
-    try {
-      localStorage.setItem(place, JSON.stringify({ title: title.value, text: text.value, raised }));
-    } catch {
-      // Full or switched off. The server has the text; after a reload the page would be empty.
-    }
-  });
+  // Where the browser keeps nothing, the server still has the text; after a reload the page would be empty.
+  const keep = soon(KEEP_MS, () => keepText(member.student_id, { title: title.value, text: text.value, raised }));
 
   // ---- What is logged ----
 
@@ -246,7 +238,7 @@ function begin() {
     if (key === "classroom-observer" && ClassroomStream.member()?.student_id !== member.student_id) {
       leave();
       location.reload();
-    } else if (key === place && !document.hasFocus()) {
+    } else if (isTextOf(member.student_id, key) && !keep.isDue()) {
       // The student writes in another tab, which logs it; here it is only shown.
       recall();
       showTitle();
