@@ -104,7 +104,7 @@ function members() {
   }
 }
 
-function keepMember(server, member) {
+function keepMemberHere(server, member) {
   const all = members();
   if (member) {
     all[server] = member;
@@ -117,6 +117,34 @@ function keepMember(server, member) {
     browserStorage("localStorage")?.setItem(KEPT, JSON.stringify(all));
   } catch {
     // Full or switched off: membersHere has it while the page is open.
+  }
+}
+
+/**
+ * Keep who joined, or that nobody did. Browsers write localStorage to the disk at leisure, and after a power cut it may
+ * still name the student before this one; the database is written at once, and its word counts.
+ */
+async function keepMember(server, member) {
+  keepMemberHere(server, member);
+  await withStore((store) => store.keepMember({ server, member }));
+}
+
+async function memberOf(server) {
+  const kept = await withStore((store) => store.member(server));
+  const here = members()[server] ?? null;
+  if (!kept || kept.member?.token === here?.token) return here;
+  keepMemberHere(server, kept.member);
+  return kept.member;
+}
+
+async function withStore(act) {
+  const store = await Store.open();
+  try {
+    return store ? await act(store) : null;
+  } catch {
+    return null;
+  } finally {
+    store?.database.close();
   }
 }
 
@@ -223,7 +251,10 @@ class Outbox {
     }
     const bytes = text.length > this.limits.frame_bytes / 3 ? encoder.encode(text).length : 0;
     if (bytes + ENVELOPE_BYTES > this.limits.frame_bytes)
-      throw new ClassroomError("too_large", `An event may have ${this.limits.frame_bytes} bytes; this one has ${bytes}.`);
+      throw new ClassroomError(
+        "too_large",
+        `An event may have ${this.limits.frame_bytes} bytes; this one has ${bytes}.`,
+      );
     this.#push(this.next, text, false);
     return this.next++;
   }
@@ -376,6 +407,7 @@ class Store {
       opening.onupgradeneeded = () => {
         opening.result.createObjectStore("streams", { keyPath: "id" });
         opening.result.createObjectStore("events");
+        opening.result.createObjectStore("members", { keyPath: "server" });
       };
       return new Store(await inTime(done(opening)));
     } catch {
@@ -408,7 +440,9 @@ class Store {
     const ours = records.filter((record) => record.server === server);
     const counts = await inTime(
       Promise.all(
-        ours.map((record) => done(this.database.transaction("events").objectStore("events").count(eventsOf(record.id)))),
+        ours.map((record) =>
+          done(this.database.transaction("events").objectStore("events").count(eventsOf(record.id))),
+        ),
       ),
     );
     return ours.map((record, at) => ({ ...record, count: counts[at] }));
@@ -440,6 +474,22 @@ class Store {
         events.delete(eventsOf(old));
       }
     });
+  }
+
+  /** Who joined a server in this browser: `{server, member}`, with null where nobody is to be remembered. */
+  member(server) {
+    return inTime(done(this.database.transaction("members").objectStore("members").get(server)));
+  }
+
+  keepMember(kept) {
+    const work = this.database.transaction("members", "readwrite", { durability: "strict" });
+    work.objectStore("members").put(kept);
+    return inTime(
+      new Promise((resolve, reject) => {
+        work.oncomplete = () => resolve();
+        work.onabort = () => reject(work.error);
+      }),
+    );
   }
 
   /** Forget a stream's events up to a number. */
@@ -669,7 +719,8 @@ class Line {
  *
  * Its events: "status" (something of what the properties tell has changed), "message" (`detail.text`, words from the
  * educator), "reject" (`detail.seq`, `detail.code`, `detail.message`: the server cannot use an event), "refused"
- * (`detail.reason`, "token": join again, or "removed": the student was taken out of the class).
+ * (`detail.reason`, "token": join again, or "removed": the student was taken out of the class), "resync" (the server
+ * was set back and has lost events that it had acknowledged: a page that knows the whole state should log it again).
  */
 class ClassroomStream extends EventTarget {
   static Outbox = Outbox;
@@ -711,7 +762,7 @@ class ClassroomStream extends EventTarget {
    */
   static async join({ server, code, name, studentId }) {
     const origin = originOf(server);
-    const before = members()[origin];
+    const before = await memberOf(origin);
     const who = studentId === undefined ? { name } : { student_id: studentId };
     const { token, student_id, ...more } = await ask(origin, "/api/v1/join", {
       method: "POST",
@@ -719,13 +770,13 @@ class ClassroomStream extends EventTarget {
       body: JSON.stringify({ code, ...who, ...(before ? { token: before.token } : {}) }),
     });
     const member = { token, student_id, name: more.name, class_id: more.class_id };
-    keepMember(origin, member);
+    await keepMember(origin, member);
     return { ...member };
   }
 
   /** Who this browser has joined as, without asking the server; null where it has not. */
-  static member({ server } = {}) {
-    const member = members()[originOf(server)];
+  static async member({ server } = {}) {
+    const member = await memberOf(originOf(server));
     return member ? { student_id: member.student_id, name: member.name, class_id: member.class_id } : null;
   }
 
@@ -736,7 +787,7 @@ class ClassroomStream extends EventTarget {
    */
   static async me({ server } = {}) {
     const origin = originOf(server);
-    const token = members()[origin]?.token;
+    const token = (await memberOf(origin))?.token;
     if (!token) return null;
     try {
       return await ask(origin, "/api/v1/me", { headers: { Authorization: `Bearer ${token}` } });
@@ -750,8 +801,8 @@ class ClassroomStream extends EventTarget {
    * Forget who joined, so that somebody else can. Events that are still owed are not forgotten: they keep the token
    * that they were logged under until the server has them.
    */
-  static forget({ server } = {}) {
-    keepMember(originOf(server), null);
+  static async forget({ server } = {}) {
+    await keepMember(originOf(server), null);
   }
 
   /**
@@ -763,7 +814,7 @@ class ClassroomStream extends EventTarget {
    */
   static async open({ source, server, token }) {
     const origin = originOf(server);
-    const kept = members()[origin] ?? null;
+    const kept = await memberOf(origin);
     const member = token === undefined || token === kept?.token ? kept : { token };
     if (!member?.token) throw new ClassroomError("not_joined", "This browser has not joined a class.");
     const stream = new ClassroomStream(origin, source, member, await Store.open());
@@ -986,6 +1037,7 @@ class ClassroomStream extends EventTarget {
     // What was left behind has an owner, or is found when we look for streams without one.
     await this.#count();
     this.#line?.pump();
+    if (which === "all") this.#dispatch("resync", {});
   }
 
   #connect() {

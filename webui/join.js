@@ -72,6 +72,17 @@ function showAgain(member) {
   again.hidden = false;
 }
 
+/** Whether this browser lets us remember from one page to the next who joined. */
+function remembers() {
+  try {
+    localStorage.setItem("classroom-observer try", "1");
+    localStorage.removeItem("classroom-observer try");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function busy(yes) {
   for (const each of [button, find("go")]) {
     each.classList.toggle("is-loading", yes);
@@ -110,7 +121,7 @@ async function join(code, name) {
   complain("");
   try {
     const joined = await ClassroomStream.join({ code, name });
-    if (forgotten?.name === joined.name) inheritText(forgotten.student_id, joined.student_id);
+    if (forgotten?.name === joined.name) await inheritText(forgotten.student_id, joined.student_id);
     location.assign("/write");
   } catch (failure) {
     busy(false);
@@ -124,6 +135,7 @@ form.addEventListener("submit", async (submitted) => {
   fields.code.value = neat(fields.code.value);
   fields.name.value = fields.name.value.trim();
   if (!fields.code.value) return complain("Type the code that your teacher shows, such as ABC-234.", "code");
+  if (!remembers()) return complain("This browser keeps no data of this page. Allow it to, and try again.");
   if (!fields.name.value) return complain("Type your name, so that your teacher knows you.", "name");
   try {
     await join(fields.code.value, fields.name.value);
@@ -141,7 +153,7 @@ find("go").addEventListener("click", async () => {
   if (!code) return location.assign("/write");
   // The code may be another class's, into which the same person goes now.
   try {
-    await join(code, ClassroomStream.member()?.name ?? "");
+    await join(code, (await ClassroomStream.member())?.name ?? "");
   } catch (failure) {
     // Whoever is in may go on, also where nobody may join or the server is out of reach just now.
     if (["class_closed", "class_full", "offline"].includes(failure.code)) return location.assign("/write");
@@ -150,8 +162,8 @@ find("go").addEventListener("click", async () => {
   }
 });
 
-find("other").addEventListener("click", () => {
-  ClassroomStream.forget();
+find("other").addEventListener("click", async () => {
+  await ClassroomStream.forget();
   fields.name.value = "";
   complain("");
   showForm();
@@ -165,7 +177,7 @@ window.addEventListener("hashchange", () => {
 
 async function begin() {
   fields.code.value = codeOfAddress();
-  const member = ClassroomStream.member();
+  const member = await ClassroomStream.member();
   if (!member) return showForm();
   fields.name.value = member.name ?? "";
   showAgain(member);

@@ -5,13 +5,14 @@
 
 import { ClassroomStream } from "/client.js";
 import { countWords, difference } from "/static/edits.js";
-import { isTextOf, keepText, recallText } from "/static/session.js";
+import { keepText, keepTextAtOnce, recallText, textOfEvent } from "/static/session.js";
 
 const SOURCE = "classroom-observer.write";
 const DOCUMENT = "essay";
 const CURSOR_MS = 300;
 const TITLE_MS = 600;
-const KEEP_MS = 400;
+const KEEP_MS = 150;
+const KEEP_TOO_MS = 2000;
 const WORDS_MS = 200;
 const RESYNC_MS = 60_000;
 const MESSAGES = 3;
@@ -35,11 +36,11 @@ function soon(ms, act) {
   return call;
 }
 
-const member = ClassroomStream.member();
-if (member) begin();
+const member = await ClassroomStream.member();
+if (member) begin(await recallText(member.student_id));
 else location.replace("/join");
 
-function begin() {
+function begin(kept) {
   let stream = null;
   let known = { title: "", text: "" };
   let cursor = { offset: 0, length: 0 };
@@ -50,16 +51,29 @@ function begin() {
 
   // ---- The text in the browser ----
 
-  function recall() {
-    const kept = recallText(member.student_id);
-    title.value = kept.title ?? "";
-    text.value = kept.text ?? "";
-    raised = kept.raised === true;
+  function fill(from) {
+    title.value = from.title ?? "";
+    text.value = from.text ?? "";
+    raised = from.raised === true;
     known = { title: title.value, text: text.value };
+    showTitle();
+    showWords();
+    showHand();
   }
 
-  // Where the browser keeps nothing, the server still has the text; after a reload the page would be empty.
-  const keep = soon(KEEP_MS, () => keepText(member.student_id, { title: title.value, text: text.value, raised }));
+  const all = () => ({ title: title.value, text: text.value, raised });
+  const keepSoon = soon(KEEP_MS, () => keepText(member.student_id, all(), { strict: stream?.connection !== "online" }));
+  const keepToo = soon(KEEP_TOO_MS, () => keepTextAtOnce(member.student_id, all()));
+
+  function keep() {
+    keepSoon();
+    keepToo();
+  }
+
+  keep.now = () => {
+    keepSoon.now();
+    keepToo.now();
+  };
 
   // ---- What is logged ----
 
@@ -146,7 +160,8 @@ function begin() {
     }
     if (stream.connection === "waiting") {
       if (!pending) return ["waiting", "Saved. The class computer is out of reach just now; keep writing."];
-      if (stream.durable) return ["waiting", `${changes} on this device, waiting for the class computer. Keep writing.`];
+      if (stream.durable)
+        return ["waiting", `${changes} on this device, waiting for the class computer. Keep writing.`];
       return ["waiting", `${changes} waiting for the class computer. Keep this page open until it says “Saved”.`];
     }
     if (stream.connection === "online" && !pending) return ["saved", "Saved"];
@@ -234,17 +249,14 @@ function begin() {
     if (stream && !stream.durable && stream.pending) leaving.preventDefault();
   });
 
-  window.addEventListener("storage", ({ key }) => {
-    if (key === "classroom-observer" && ClassroomStream.member()?.student_id !== member.student_id) {
-      leave();
-      location.reload();
-    } else if (isTextOf(member.student_id, key) && !keep.isDue()) {
-      // The student writes in another tab, which logs it; here it is only shown.
-      recall();
-      showTitle();
-      showWords();
-      showHand();
-    }
+  window.addEventListener("storage", async (event) => {
+    const elsewhere = textOfEvent(member.student_id, event);
+    // The student writes in another tab, which logs it; here it is only shown.
+    if (elsewhere && !keepToo.isDue()) fill(elsewhere);
+    if (event.key !== "classroom-observer") return;
+    if ((await ClassroomStream.member())?.student_id === member.student_id) return;
+    leave();
+    location.reload();
   });
 
   async function open() {
@@ -257,6 +269,7 @@ function begin() {
       resynced = Date.now();
       logWhole();
     });
+    stream.addEventListener("resync", logWhole);
     logWhole();
     if (raised) log({ event: "help", raised });
     logVisibility();
@@ -264,10 +277,7 @@ function begin() {
     showState();
   }
 
-  recall();
-  showTitle();
-  showHand();
-  showWords();
+  fill(kept);
   showWords.now();
   find("who").textContent = member.name ?? "";
   if (matchMedia("(hover: hover)").matches) text.focus();

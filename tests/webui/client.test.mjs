@@ -41,7 +41,10 @@ describe("outbox", () => {
   test("sends nothing that is not written down", () => {
     const outbox = filled(2);
     outbox.add({ event: "e", n: 3 });
-    assert.deepEqual(numbers(outbox.frame()), [[1, 1], [2, 2]]); // biome-ignore format: a table
+    assert.deepEqual(numbers(outbox.frame()), [
+      [1, 1],
+      [2, 2],
+    ]);
     assert.equal(outbox.frame(), null);
     assert.deepEqual(
       outbox.unwritten().map((item) => item.seq),
@@ -119,7 +122,10 @@ describe("outbox", () => {
     outbox.disconnected();
     assert.equal(outbox.welcome(3), "go");
     assert.equal(outbox.pending, 2);
-    assert.deepEqual(numbers(outbox.frame()), [[4, 4], [5, 5]]); // biome-ignore format: a table
+    assert.deepEqual(numbers(outbox.frame()), [
+      [4, 4],
+      [5, 5],
+    ]);
   });
 
   test("goes on after the server's number where the storage was set back", () => {
@@ -137,7 +143,10 @@ describe("outbox", () => {
     assert.equal(outbox.welcome(9), "renumber");
     const fork = outbox.fork("new");
     fork.written(2);
-    assert.deepEqual(numbers(fork.frame()), [[1, 1], [2, 2]]); // biome-ignore format: a table
+    assert.deepEqual(numbers(fork.frame()), [
+      [1, 1],
+      [2, 2],
+    ]);
   });
 
   test("a server without data gets everything in a new stream", () => {
@@ -150,7 +159,11 @@ describe("outbox", () => {
     assert.equal(fork.welcome(0), "go");
     assert.equal(fork.frame(), null);
     fork.written(3);
-    assert.deepEqual(numbers(fork.frame()), [[1, 51], [2, 52], [3, 53]]); // biome-ignore format: a table
+    assert.deepEqual(numbers(fork.frame()), [
+      [1, 51],
+      [2, 52],
+      [3, 53],
+    ]);
     assert.equal(new Outbox("stream", { next: 54 }).welcome(0), "renumber");
     assert.equal(new Outbox("stream").welcome(0), "go");
   });
@@ -160,7 +173,10 @@ describe("outbox", () => {
     outbox.welcome(0, { events_per_frame: 2 });
     frames(outbox);
     assert.equal(outbox.gap(3), "go");
-    assert.deepEqual(numbers(outbox.frame()), [[3, 3], [4, 4]]); // biome-ignore format: a table
+    assert.deepEqual(numbers(outbox.frame()), [
+      [3, 3],
+      [4, 4],
+    ]);
     outbox.ack(4);
     assert.equal(outbox.gap(2), "renumber");
   });
@@ -428,9 +444,9 @@ describe("joining", () => {
     };
   };
 
-  afterEach(() => {
+  afterEach(async () => {
     globalThis.fetch = fetch;
-    ClassroomStream.forget({ server: SERVER });
+    await ClassroomStream.forget({ server: SERVER });
   });
 
   test("keeps who joined, and shows the token when the browser comes back", async () => {
@@ -439,13 +455,17 @@ describe("joining", () => {
     assert.deepEqual(joined, { token: "t1", student_id: "s1", name: "Ada", class_id: "c1" });
     assert.equal(asked.url, `${SERVER}/api/v1/join`);
     assert.deepEqual(JSON.parse(asked.body), { code: "ABC-234", name: "Ada" });
-    assert.deepEqual(ClassroomStream.member({ server: SERVER }), { student_id: "s1", name: "Ada", class_id: "c1" });
+    assert.deepEqual(await ClassroomStream.member({ server: SERVER }), {
+      student_id: "s1",
+      name: "Ada",
+      class_id: "c1",
+    });
 
     await ClassroomStream.join({ server: SERVER, code: "ABC-234", studentId: "0042" });
     assert.deepEqual(JSON.parse(asked.body), { code: "ABC-234", student_id: "0042", token: "t1" });
 
-    ClassroomStream.forget({ server: SERVER });
-    assert.equal(ClassroomStream.member({ server: SERVER }), null);
+    await ClassroomStream.forget({ server: SERVER });
+    assert.equal(await ClassroomStream.member({ server: SERVER }), null);
     assert.equal(await ClassroomStream.me({ server: SERVER }), null);
   });
 
