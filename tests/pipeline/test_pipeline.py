@@ -183,8 +183,8 @@ async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
         await w.pipeline.settle()
         [row] = await w.kvs.read(["student/s-1"])
         summaries, scopes = w.fold.details(row)
-        assert json.loads(summaries["tally"])["seen"] == 5
-        assert {d: json.loads(r["tally"])["seen"] for d, r in scopes["documents"].items()} == {"d1": 2, "d2": 1}
+        assert json.loads(bytes(summaries["tally"]))["seen"] == 5
+        assert {d: json.loads(bytes(r["tally"]))["seen"] for d, r in scopes["documents"].items()} == {"d1": 2, "d2": 1}
 
 
 async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,433 @@
+// The class, live: a tile per student, the join panel, and what a teacher can do to a class.
+
+import { excerptOf, handUp, Roster, STATES, sorted, spark, stateOf, timeOf, wordsOf } from "/static/dashboard/model.js";
+
+const $ = (id) => document.getElementById(id);
+const roster = new Roster();
+const tiles = new Map();
+const shown = { classId: null, address: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
+let drawn = false;
+let socket = null;
+let tries = 0;
+
+async function call(method, path, body) {
+  const options = { method, headers: {} };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("The class computer cannot be reached just now.");
+  }
+  if (answer.status === 401) signedOut();
+  const content = answer.status === 204 ? {} : await answer.json();
+  if (!answer.ok) throw new Error(content.error.message);
+  return content;
+}
+
+// What a button does; why it failed is said at the top.
+function act(button, action) {
+  button.addEventListener("click", async () => {
+    $("failed").textContent = "";
+    try {
+      await action();
+    } catch (error) {
+      $("failed").textContent = error.message;
+    }
+  });
+}
+
+function connection(state, text) {
+  $("connection").dataset.state = state;
+  $("connection").textContent = text;
+}
+
+function signedOut() {
+  connection("signed-out", "Signed out");
+  location.assign("/login");
+}
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  socket = new WebSocket(`${scheme}://${location.host}/ws/dashboard`);
+  socket.addEventListener("message", (event) => {
+    tries = 0;
+    connection("live", "Live");
+    if (!roster.take(JSON.parse(event.data))) socket.send('{"type":"snapshot"}');
+    else draw();
+  });
+  socket.addEventListener("close", async () => {
+    connection("reconnecting", "Reconnecting…");
+    roster.version = null;
+    // Whether the session ended cannot be seen from the socket.
+    await call("GET", "/api/v1/status").catch(() => {});
+    const wait = Math.random() * Math.min(10000, 500 * 2 ** tries++);
+    setTimeout(connect, 200 + wait);
+  });
+}
+
+function draw() {
+  if (drawn) return;
+  drawn = true;
+  requestAnimationFrame(() => {
+    drawn = false;
+    drawClass();
+    drawTiles();
+    if (shown.student) drawStudent();
+  });
+}
+
+function current() {
+  return roster.classes.find((view) => view.class_id === shown.classId) ?? roster.classes[0];
+}
+
+function options(select, entries, chosen) {
+  select.replaceChildren(
+    ...entries.map(([value, text]) => {
+      const option = document.createElement("option");
+      option.value = value;
+      option.textContent = text;
+      option.selected = value === chosen;
+      return option;
+    }),
+  );
+}
+
+function drawClass() {
+  const view = current();
+  if (!view) return;
+  shown.classId = view.class_id;
+  const several = roster.classes.length > 1;
+  $("class-title").textContent = view.title;
+  $("class-title").hidden = several;
+  $("class-choice").hidden = !several;
+  if (document.activeElement !== $("class")) {
+    options(
+      $("class"),
+      roster.classes.map((one) => [one.class_id, one.title]),
+      view.class_id,
+    );
+  }
+  const address = view.addresses.includes(shown.address) ? shown.address : view.join_url;
+  $("join-url").textContent = address;
+  $("address-choice").hidden = view.addresses.length < 2;
+  if (document.activeElement !== $("address")) {
+    options(
+      $("address"),
+      view.addresses.map((one) => [one, one]),
+      address,
+    );
+  }
+  $("code").textContent = view.code;
+  const picture = `${view.qr}?address=${encodeURIComponent(address)}&v=${encodeURIComponent(view.code)}`;
+  if ($("qr").getAttribute("src") !== picture) $("qr").src = picture;
+  $("open").checked = view.open;
+  const paused = view.state === "paused";
+  $("pause").setAttribute("aria-pressed", String(paused));
+  $("pause").textContent = paused ? "Resume" : "Pause";
+  $("paused").hidden = !paused;
+}
+
+function members() {
+  return [...roster.students.values()].filter((student) => student.class_id === shown.classId);
+}
+
+function drawTiles() {
+  const students = members();
+  const now = roster.now();
+  const online = students.filter((student) => student.online).length;
+  const hands = students.filter(handUp).length;
+  const counts = `${online} of ${students.length} online${hands ? ` · ✋ ${hands}` : ""}`;
+  if ($("counts").textContent !== counts) $("counts").textContent = counts;
+  $("empty").hidden = students.length > 0;
+  if (!shown.joinChosen) toggleJoin(students.length === 0);
+
+  const kept = new Set(students.map((student) => student.student_id));
+  for (const [id, tile] of tiles) {
+    if (!kept.has(id)) {
+      tile.node.remove();
+      tiles.delete(id);
+    }
+  }
+  for (const student of students) {
+    if (!tiles.has(student.student_id)) tiles.set(student.student_id, makeTile(student.student_id));
+    fill(tiles.get(student.student_id), student, now);
+  }
+  order(students);
+}
+
+// Tiles move only when the order was chosen anew, somebody came or went, or a hand went up or down.
+let lastOrder = "";
+function order(students) {
+  const wanted = $("filter").value.trim().toLocaleLowerCase();
+  const key = JSON.stringify([$("sort").value, wanted, students.map((s) => [s.student_id, s.name, handUp(s)])]);
+  if (key === lastOrder) return;
+  lastOrder = key;
+  const focused = document.activeElement;
+  const nodes = sorted(students, $("sort").value).map((student) => {
+    const { node } = tiles.get(student.student_id);
+    node.hidden = !student.name.toLocaleLowerCase().includes(wanted);
+    return node;
+  });
+  $("tiles").replaceChildren(...nodes);
+  if (focused?.isConnected) focused.focus();
+}
+
+function makeTile(id) {
+  const node = d3.create("button").attr("type", "button").attr("class", "tile").attr("data-student", id);
+  const top = node.append("span").attr("class", "top");
+  const tile = { node: node.node(), seen: {} };
+  tile.name = top.append("span").attr("class", "name").attr("dir", "auto").node();
+  tile.state = top.append("span").attr("class", "state").node();
+  const numbers = node.append("span").attr("class", "numbers");
+  tile.words = numbers.append("span").attr("class", "words").node();
+  tile.time = numbers.append("span").attr("class", "time").node();
+  tile.spark = node
+    .append("svg")
+    .attr("class", "sparkline")
+    .attr("viewBox", "0 0 100 20")
+    .attr("preserveAspectRatio", "none")
+    .attr("role", "img");
+  tile.excerpt = node.append("span").attr("class", "excerpt").node();
+  tile.node.addEventListener("click", () => openStudent(id));
+  return tile;
+}
+
+// Touches only what changed since the tile was filled last.
+function fill(tile, student, now) {
+  const put = (what, value, write) => {
+    const text = JSON.stringify(value);
+    if (tile.seen[what] === text) return;
+    tile.seen[what] = text;
+    write(value);
+  };
+  const state = stateOf(student, now);
+  const hand = handUp(student);
+  put("name", student.name, (name) => {
+    tile.name.textContent = name;
+    tile.name.title = name;
+  });
+  put("state", [state, hand], () => {
+    tile.node.dataset.state = state;
+    tile.state.dataset.state = state;
+    tile.node.classList.toggle("hand", hand);
+    tile.state.textContent = `${hand ? "✋ " : ""}${STATES[state].symbol} ${STATES[state].word}`;
+  });
+  put("words", wordsOf(student), (words) => {
+    tile.words.textContent = words;
+  });
+  put("time", timeOf(student), (time) => {
+    tile.time.textContent = time;
+    tile.time.title = "Time on task";
+  });
+  put("spark", spark(student, now), (bins) => drawSpark(tile.spark, bins));
+  put("excerpt", excerptOf(student), (excerpt) => withCaret(tile.excerpt, excerpt));
+}
+
+function drawSpark(svg, bins) {
+  const x = d3.scaleBand(d3.range(bins.length), [0, 100]).paddingInner(0.2);
+  // At least ten events high, so that a single event is no mountain.
+  const y = d3.scaleSqrt([0, Math.max(10, d3.max(bins))], [0, 20]);
+  svg
+    .attr("aria-label", `${d3.sum(bins)} events in the last 20 minutes`)
+    .selectAll("rect")
+    .data(bins)
+    .join("rect")
+    .attr("x", (_, index) => x(index))
+    .attr("width", x.bandwidth())
+    .attr("y", (count) => 20 - y(count))
+    .attr("height", (count) => y(count));
+}
+
+function withCaret(node, { before, after, caret }) {
+  node.replaceChildren(before);
+  if (!caret) return;
+  const mark = document.createElement("span");
+  mark.className = "caret";
+  node.append(mark, after);
+}
+
+function toggleJoin(open) {
+  $("join").hidden = !open;
+  $("join-toggle").setAttribute("aria-expanded", String(open));
+}
+
+// One student, whole
+
+async function openStudent(id) {
+  shown.student = id;
+  shown.loadedAt = 0;
+  $("student-content").replaceChildren();
+  $("student").showModal();
+  drawStudent();
+}
+
+// Reads the student anew, at most once a second.
+function drawStudent() {
+  const student = roster.students.get(shown.student);
+  if (!student) {
+    $("student").close();
+    return;
+  }
+  $("student-name").textContent = student.name;
+  if (shown.stale) return;
+  shown.stale = true;
+  setTimeout(
+    async () => {
+      shown.stale = false;
+      shown.loadedAt = Date.now();
+      const id = shown.student;
+      if (!id) return;
+      try {
+        const whole = await call("GET", `/api/v1/students/${encodeURIComponent(id)}`);
+        if (id === shown.student) showStudent(whole);
+      } catch (error) {
+        $("student-content").textContent = error.message;
+      }
+    },
+    Math.max(0, 1000 - (Date.now() - shown.loadedAt)),
+  );
+}
+
+function facts(summary, leftOut) {
+  const list = document.createElement("div");
+  list.className = "facts";
+  for (const [key, value] of Object.entries(summary)) {
+    if (leftOut.includes(key) || (typeof value === "object" && value !== null)) continue;
+    const line = list.appendChild(document.createElement("div"));
+    line.appendChild(document.createElement("span")).textContent = key.replaceAll("_", " ");
+    const number =
+      typeof value === "number" && key.endsWith("_at") ? new Date(value * 1000).toLocaleTimeString() : value;
+    line.appendChild(document.createElement("strong")).textContent = number ?? "—";
+  }
+  return list;
+}
+
+function showStudent(student) {
+  const parts = [];
+  const heading = (text) => {
+    const node = document.createElement("h3");
+    node.className = "title is-6 mb-1";
+    node.textContent = text;
+    parts.push(node);
+  };
+  for (const [name, reducers] of Object.entries(student.documents ?? {})) {
+    const writing = reducers.writing;
+    heading(writing?.title || name);
+    if (writing) {
+      const text = document.createElement("div");
+      text.className = "text";
+      text.tabIndex = 0;
+      const caret = writing.position !== null && writing.position !== undefined;
+      const at = caret ? writing.position : writing.text.length;
+      withCaret(text, { before: writing.text.slice(0, at), after: writing.text.slice(at), caret });
+      parts.push(text);
+    }
+    for (const summary of Object.values(reducers)) {
+      parts.push(facts(summary, ["text", "title", "excerpt", "excerpt_cursor", "position"]));
+    }
+  }
+  for (const [name, reducers] of Object.entries(student.items ?? {})) {
+    heading(name);
+    for (const summary of Object.values(reducers)) parts.push(facts(summary, []));
+  }
+  for (const [name, summary] of Object.entries(student.summaries)) {
+    if (name === "writing" || name === "responses") continue;
+    heading(name.replaceAll("_", " "));
+    parts.push(facts(summary, []));
+  }
+  const scroll = $("student-content").querySelector(".text")?.scrollTop ?? 0;
+  $("student-content").replaceChildren(...parts);
+  const text = $("student-content").querySelector(".text");
+  if (text) text.scrollTop = scroll;
+}
+
+// Problems that an educator should know of
+
+let dismissed = "";
+async function problems() {
+  try {
+    const status = await call("GET", "/api/v1/status");
+    const told = JSON.stringify(status.problems);
+    if (told === dismissed) return;
+    $("problems").replaceChildren(
+      ...status.problems.map((problem) => {
+        const note = document.createElement("div");
+        note.className = "notification is-danger is-light";
+        const close = note.appendChild(document.createElement("button"));
+        close.className = "delete";
+        close.type = "button";
+        close.setAttribute("aria-label", "Close");
+        close.addEventListener("click", () => {
+          note.remove();
+          dismissed = told;
+        });
+        note.append(`${problem.what}${problem.name ? ` ${problem.name}` : ""}: ${problem.reason}`);
+        return note;
+      }),
+    );
+  } catch {
+    // The connection line says that the server is away.
+  }
+}
+
+// Buttons
+
+$("class").addEventListener("change", () => {
+  shown.classId = $("class").value;
+  draw();
+});
+$("address").addEventListener("change", () => {
+  shown.address = $("address").value;
+  draw();
+});
+for (const id of ["filter", "sort"]) $(id).addEventListener("input", draw);
+$("join-toggle").addEventListener("click", () => {
+  shown.joinChosen = true;
+  toggleJoin($("join").hidden);
+});
+act($("pause"), () =>
+  call("POST", `/api/v1/class/${current().state === "paused" ? "resume" : "pause"}`, { class_id: shown.classId }),
+);
+act($("open"), () => call("POST", "/api/v1/class/change", { class_id: shown.classId, open: $("open").checked }));
+act($("new-code"), async () => {
+  if (confirm("Make a new code? The old one stops working; students who have joined stay.")) {
+    await call("POST", "/api/v1/class/change", { class_id: shown.classId, new_code: true });
+  }
+});
+$("message-open").addEventListener("click", () => {
+  $("message-result").textContent = "";
+  $("message").showModal();
+});
+$("message-send").addEventListener("click", async () => {
+  try {
+    const text = $("message-text").value;
+    const { sent } = await call("POST", "/api/v1/class/message", { text, class_id: shown.classId });
+    $("message-result").textContent = `Sent to ${sent} ${sent === 1 ? "student" : "students"}.`;
+    $("message-text").value = "";
+  } catch (error) {
+    $("message-result").textContent = error.message;
+  }
+});
+act($("remove"), async () => {
+  const student = roster.students.get(shown.student);
+  if (student && confirm(`Take ${student.name} out of the class? What was written is kept.`)) {
+    await call("POST", `/api/v1/students/${encodeURIComponent(student.student_id)}/remove`, {});
+    $("student").close();
+  }
+});
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+$("student").addEventListener("close", () => {
+  shown.student = null;
+});
+
+connect();
+problems();
+setInterval(problems, 30000);
+// Time passes without events, too.
+setInterval(draw, 5000);

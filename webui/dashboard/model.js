@@ -1,0 +1,100 @@
+// What the dashboard knows and works out, without a page: so it can be tested without one.
+
+export const IDLE_SECONDS = 60;
+export const SPARK_MINUTES = 20;
+
+export const STATES = {
+  online: { symbol: "●", word: "online" },
+  idle: { symbol: "◐", word: "idle" },
+  away: { symbol: "◌", word: "away" },
+  offline: { symbol: "○", word: "offline" },
+};
+
+// "away": the page is not in view; "idle": it is, and nothing has happened for a minute.
+export function stateOf(student, now) {
+  if (!student.online) return "offline";
+  if (student.summaries.activity?.visible === false) return "away";
+  if (student.last_event_at === null || now - student.last_event_at > IDLE_SECONDS) return "idle";
+  return "online";
+}
+
+export function handUp(student) {
+  return student.online && student.summaries.activity?.help === true;
+}
+
+export function wordsOf(student) {
+  const words = student.summaries.writing?.words;
+  return words === undefined ? "—" : `${words} ${words === 1 ? "word" : "words"}`;
+}
+
+export function timeOf(student) {
+  const seconds = student.summaries.time_on_task?.seconds;
+  if (seconds === undefined) return "—";
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// Events in each of the last 20 minutes, oldest first; `now` in seconds by the server's clock.
+export function spark(student, now) {
+  const minutes = student.summaries.activity?.minutes ?? {};
+  const last = Math.floor(now / 60);
+  return Array.from({ length: SPARK_MINUTES }, (_, index) => minutes[last - SPARK_MINUTES + 1 + index] ?? 0);
+}
+
+// An excerpt as what stands before the caret and after it; a caret of null is not shown.
+export function excerptOf(student) {
+  const writing = student.summaries.writing;
+  const text = writing?.excerpt ?? "";
+  const cursor = writing?.excerpt_cursor ?? null;
+  return cursor === null
+    ? { before: text, after: "", caret: false }
+    : { before: text.slice(0, cursor), after: text.slice(cursor), caret: true };
+}
+
+const NAMES = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+
+// Raised hands first, then as chosen; ties by name and id, so that equal tiles keep their places.
+export function sorted(students, by) {
+  const byName = (a, b) => NAMES.compare(a.name, b.name) || (a.student_id < b.student_id ? -1 : 1);
+  const orders = {
+    name: byName,
+    quiet: (a, b) => (a.last_event_at ?? 0) - (b.last_event_at ?? 0) || byName(a, b),
+    words: (a, b) => (b.summaries.writing?.words ?? -1) - (a.summaries.writing?.words ?? -1) || byName(a, b),
+  };
+  const order = orders[by] ?? byName;
+  return [...students].sort((a, b) => handUp(b) - handUp(a) || order(a, b));
+}
+
+// The students as the frames tell them. take() says whether a frame fitted; after one that did not, ask for a snapshot.
+export class Roster {
+  constructor() {
+    this.students = new Map();
+    this.classes = [];
+    this.version = null;
+    this.offset = 0;
+  }
+
+  take(frame, clock = Date.now()) {
+    if (frame.type === "snapshot") {
+      this.students = new Map(frame.students.map((student) => [student.student_id, student]));
+    } else if (frame.type === "update") {
+      if (this.version === null || frame.version !== this.version + 1) {
+        this.version = null;
+        return false;
+      }
+      for (const student of frame.students) this.students.set(student.student_id, student);
+      for (const id of frame.removed ?? []) this.students.delete(id);
+    } else {
+      return true;
+    }
+    this.version = frame.version;
+    this.offset = frame.now - clock;
+    if (frame.classes) this.classes = frame.classes;
+    return true;
+  }
+
+  // Seconds by the server's clock.
+  now(clock = Date.now()) {
+    return (clock + this.offset) / 1000;
+  }
+}
