@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import os
 import re
@@ -252,6 +253,8 @@ def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
     try:
         record = _decode_record(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if b"\\u" in line and (record_or_none := _with_half_pairs(line)):
+            return record_or_none
         if not line.endswith(b"\n"):
             return Damage(path.name, number, byte, "the line is cut off")
         # A validation error names the field; the text of a syntax error holds nothing of the line either.
@@ -259,3 +262,13 @@ def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
     if not bytes(record.event) and record.rejected is None:
         return Damage(path.name, number, byte, "the line has neither an event nor a rejection")
     return record
+
+
+def _with_half_pairs(line: bytes) -> Record | None:
+    """A line whose event holds half of a surrogate pair, which the fast decoder refuses; None where it is damaged."""
+    try:
+        fields = json.loads(line)
+        event = json.dumps(fields.pop("event"), allow_nan=False).encode()
+        return msgspec.convert({**fields, "event": msgspec.Raw(event)}, Record)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
