@@ -41,14 +41,17 @@ export function spark(student, now) {
   return Array.from({ length: SPARK_MINUTES }, (_, index) => minutes[last - SPARK_MINUTES + 1 + index] ?? 0);
 }
 
-// An excerpt as what stands before the caret and after it; a caret of null is not shown.
+const BEFORE_CARET = 45;
+
+// An excerpt as what stands before the caret, as much of it as two lines hold, and after it. No caret: from its start.
 export function excerptOf(student) {
   const writing = student.summaries.writing;
   const text = writing?.excerpt ?? "";
   const cursor = writing?.excerpt_cursor ?? null;
-  return cursor === null
-    ? { before: text, after: "", caret: false }
-    : { before: text.slice(0, cursor), after: text.slice(cursor), caret: true };
+  if (cursor === null) return { before: text, after: "", caret: false };
+  // Half a surrogate pair at the cut would show as a box.
+  const before = text.slice(Math.max(0, cursor - BEFORE_CARET), cursor).replace(/^[\udc00-\udfff]/, "");
+  return { before, after: text.slice(cursor), caret: true };
 }
 
 const NAMES = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
