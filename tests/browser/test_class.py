@@ -112,7 +112,8 @@ def test_a_class_writes_and_the_teacher_sees_it_all(tmp_path: Path) -> None:
         data = room.appliance.data
 
     # Every number stands in the archive once, and a replay gives the states that were lived through.
-    lines = [json.loads(line) for file in sorted((data / "archive").iterdir()) for line in file.read_text().splitlines()]
+    segments = sorted((data / "archive").iterdir())
+    lines = [json.loads(line) for segment in segments for line in segment.read_bytes().splitlines()]
     numbers: dict[str, list[int]] = {}
     for line in lines:
         numbers.setdefault(line["stream"], []).append(line["seq"])
