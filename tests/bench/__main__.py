@@ -30,6 +30,7 @@ class Load(msgspec.Struct, frozen=True):
     frame: int
     document: int = 0
     random: bool = False
+    metadata: bool = False
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -42,10 +43,12 @@ class Figure(msgspec.Struct, frozen=True):
 
 # A bare server acknowledges no remainder, so events are multiples of 50, or of 60 in frames of 20.
 LOADS = (
-    Load("single frames, 30 students", 30, 4000, 1),
-    Load("single frames, 1,000 students", 1000, 150, 1),
-    Load("frames of 20, 30 students", 30, 9900, 20),
-    Load("frames of 20, 1,000 students", 1000, 300, 20),
+    Load("430 bytes, single, 30 students", 30, 4000, 1, metadata=True),
+    Load("430 bytes, single, 1,000 students", 1000, 150, 1, metadata=True),
+    Load("430 bytes, by 20, 30 students", 30, 6000, 20, metadata=True),
+    Load("430 bytes, by 20, 1,000 students", 1000, 300, 20, metadata=True),
+    Load("90 bytes, single, 30 students", 30, 4000, 1),
+    Load("90 bytes, by 20, 30 students", 30, 6000, 20),
 )
 DOCUMENTS = tuple(
     Load(f"{length:,} characters, edits {where}", 30, 4000, 1, length, random)
@@ -61,7 +64,16 @@ def measure(open_server: Callable[[], AbstractContextManager[Server]], load: Loa
         if load.document:
             # What comes first is not measured.
             play(Plan(server.port, tokens, 1, document=load.document, fill=True))
-        plan = Plan(server.port, tokens, load.events, load.frame, 1000, document=load.document, random=load.random)
+        plan = Plan(
+            server.port,
+            tokens,
+            load.events,
+            load.frame,
+            1000,
+            document=load.document,
+            random=load.random,
+            metadata=load.metadata,
+        )
         cpu = server.cpu_seconds()
         result = play(plan)
         cpu = server.cpu_seconds() - cpu
@@ -79,7 +91,7 @@ def median(figures: list[Figure]) -> Figure:
 
 def throughput(loads: tuple[Load, ...], rounds: int) -> None:
     """Events a second and processor time an event, beside the bare server."""
-    print(f"{'load':32} {'server':6} {'events/s':>10} {'CPU/event':>10} {'memory':>9}   ratio")
+    print(f"{'load':34} {'server':6} {'events/s':>10} {'CPU/event':>10} {'memory':>9}   ratio")
     for load in loads:
         found: dict[str, list[Figure]] = {"bare": [], "ours": []}
         for _ in range(rounds):
@@ -91,7 +103,7 @@ def throughput(loads: tuple[Load, ...], rounds: int) -> None:
             ratios = [mine.per_second / its.per_second for mine, its in zip(figures, found["bare"], strict=True)]
             ratio = f"{figure.per_second / yardstick.per_second:5.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
             print(
-                f"{load.name:32} {name:6} {figure.per_second:10,.0f} {figure.cpu_microseconds:7.1f} µs "
+                f"{load.name:34} {name:6} {figure.per_second:10,.0f} {figure.cpu_microseconds:7.1f} µs "
                 f"{figure.mib:5.0f} MiB   {ratio if name == 'ours' else ''}",
                 flush=True,
             )

@@ -25,6 +25,23 @@ ACK_EVERY = 50
 """A bare server acknowledges no remainder, so numbers of events are multiples of this."""
 
 
+_METADATA = {
+    "object": {
+        "type": "essay",
+        "title": "Essay",
+        "id": "essay",
+        "tab_id": "t.0",
+        "url": "https://school.example/write",
+    },
+    "metadata": {
+        "iso_ts": "2026-01-02T03:04:05.678Z",
+        "session": "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "browser": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        "agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+    },
+}
+
+
 class Plan(msgspec.Struct):
     """What to play.
 
@@ -36,6 +53,7 @@ class Plan(msgspec.Struct):
         window: events a student may have unacknowledged.
         document: characters that the document has before the first edit.
         fill: whether to send that document first, as one event more.
+        metadata: whether events carry what many sources add to each of them, which makes some 430 bytes of 90.
         random: whether edits are at random places, else at the cursor, as when typing on.
         rate: events a second and student; 0 is as fast as acknowledgements allow.
         educator: the educator's token; with it a dashboard is open, and latencies are measured.
@@ -48,6 +66,7 @@ class Plan(msgspec.Struct):
     window: int = 500
     document: int = 0
     fill: bool = False
+    metadata: bool = False
     random: bool = False
     rate: float = 0.0
     educator: str = ""
@@ -95,9 +114,8 @@ def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
     for number in range(first, plan.events + 1):
         offset = chance.randrange(length + 1) if plan.random else length
         letter = " " if number % 6 == 0 else chance.choice("etaoinshrdlu")
-        events.append(
-            {"event": "edit", "t": 1_700_000_000_000, "document": "essay", "offset": offset, "insert": letter}
-        )
+        edit = {"event": "edit", "t": 1_700_000_000_000, "document": "essay", "offset": offset, "insert": letter}
+        events.append({**edit, **_METADATA} if plan.metadata else edit)
         length += 1
         if len(events) == plan.frame or number == plan.events:
             body = {"type": "events", "first": number - len(events) + 1, "events": events}
