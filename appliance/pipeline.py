@@ -164,7 +164,6 @@ class Pipeline:
         head = lines.head(received)
         limits = self._limits
         source = stream.source
-        routes, others = stream.routes
         time_of = stream.clock.at
         at = 0.0
         seq = stream.last
@@ -182,8 +181,7 @@ class Pipeline:
             at = time_of(body.get("t"), received) / 1000
             append(line_of(head, at, seq, text))
             if not paused:
-                name = body["event"]
-                reduce(student, routes.get(name, others), Event(name, at, source, body))
+                reduce(stream, Event(body["event"], at, source, body))
         stream.last = seq
         self._note(stream, at, len(texts))
         return result

@@ -64,9 +64,7 @@ def replay_records(
         stream.clock.last = max(stream.clock.last, round(record.at * 1000))
         applied(stream, record.at, 1)
         if body is not None and not record.paused:
-            routes, others = stream.routes
-            event = Event(body["event"], record.at, record.source, body)
-            fold.reduce(student, routes.get(event.name, others), event)
+            fold.reduce(stream, Event(body["event"], record.at, record.source, body))
         result.events += 1
     return result
 

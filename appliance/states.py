@@ -29,6 +29,8 @@ from appliance.reducer import Reducer, Scope, State, UnusableError
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary/"
+# How many kinds of events a stream finds the cells of without looking.
+_CELLS_KEPT = 64
 
 
 def student_key(student_id: str) -> str:
@@ -39,7 +41,7 @@ def student_key(student_id: str) -> str:
 class Place:
     """One reducer in one scope: where an event's state is found, and what is called with it."""
 
-    __slots__ = ("field", "fields", "index", "kind", "name", "prefix", "reduce", "reducer", "version")
+    __slots__ = ("fields", "index", "kind", "name", "prefix", "reduce", "reducer", "version")
 
     def __init__(self, index: int, reducer: Reducer[Any], scope: Scope) -> None:
         self.index = index
@@ -48,7 +50,6 @@ class Place:
         self.reduce = reducer.reduce
         self.kind = reducer.State
         self.fields = scope
-        self.field = scope[0] if len(scope) == 1 else None
         self.version = Encoded(b"%d" % reducer.version)
         self.prefix = f"state/{reducer.name}/{'+'.join(scope)}/"
 
@@ -60,18 +61,54 @@ class Place:
         return "\x1f".join(values)  # type: ignore[arg-type]
 
 
-Route = tuple[Place, ...]
+class Route:
+    """The places that an event is for, and the fields of events that their scopes name."""
+
+    __slots__ = ("field", "fields", "places")
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self.places = tuple(places)
+        self.fields = tuple({field: None for place in self.places for field in place.fields})
+        # One field is what is common, and a string is cheaper to look up than a tuple to make.
+        self.field = self.fields[0] if len(self.fields) == 1 else None
 
 
 class Slot:
-    """A student's states at one place, by scope value."""
+    """A student's states at one place.
 
-    __slots__ = ("changed", "latest", "states")
+    Attributes:
+        cells: by scope value, those whose state is no longer the initial one.
+        changed: those that the next commit must write.
+        latest: the value whose state changed last.
+    """
+
+    __slots__ = ("cells", "changed", "latest")
 
     def __init__(self) -> None:
-        self.states: dict[str, State] = {}
-        self.changed: set[str] = set()
+        self.cells: dict[str, Cell] = {}
+        self.changed: list[Cell] = []
         self.latest = ""
+
+
+class Cell:
+    """One state, with all at hand that an event needs to change it."""
+
+    __slots__ = ("changed", "kind", "place", "reduce", "slot", "state", "value")
+
+    def __init__(self, place: Place, slot: Slot, value: str, state: State) -> None:
+        self.place = place
+        self.slot = slot
+        self.value = value
+        self.state = state
+        self.reduce = place.reduce
+        self.kind = place.kind
+        self.changed = False
+
+    def change(self) -> None:
+        """Note the first change since the last commit."""
+        self.changed = True
+        self.slot.changed.append(self)
+        self.slot.cells[self.value] = self
 
 
 class Stream:
@@ -81,9 +118,11 @@ class Stream:
         last: number of the last event applied (or rejected, or taken while paused).
         durable: number of the last event whose commit is done; all up to it may be acknowledged.
         clock: gives events their times.
+        cells: the cells that events change, by route and the event's values of the route's fields: found once, since a student works at one
+            thing for long.
     """
 
-    __slots__ = ("clock", "durable", "id", "last", "lines", "routes", "source", "student")
+    __slots__ = ("cells", "clock", "durable", "id", "last", "lines", "routes", "source", "student")
 
     def __init__(self, student: Student, id: str, source: str, last: int, at: int) -> None:
         self.student = student
@@ -97,6 +136,7 @@ class Stream:
         """Say which source the stream's coming events are from."""
         self.source = source
         self.routes = self.student.fold.routes(source)
+        self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
         self.lines = StreamLines(self.student.id, self.student.class_id, source, self.id)
 
 
@@ -151,7 +191,8 @@ class Student:
                 continue
             for field, encoded in row.fields.items():
                 if field.startswith(place.prefix):
-                    slot.states[field.removeprefix(place.prefix)] = place.reducer.decode(encoded)
+                    value = field.removeprefix(place.prefix)
+                    slot.cells[value] = Cell(place, slot, value, place.reducer.decode(encoded))
 
     def row(self) -> Row:
         """The row that the store would hold, had all been committed to it at once; for a student made by replay."""
@@ -170,9 +211,10 @@ class Student:
         for place, slot in zip(self.fold.places, self.slots, strict=True):
             if not slot.changed:
                 continue
-            for value in slot.changed:
-                fields[place.prefix + value] = StoredState(place.reducer, slot.states[value])
-            slot.changed = set()
+            for cell in slot.changed:
+                fields[place.prefix + cell.value] = StoredState(place.reducer, cell.state)
+                cell.changed = False
+            slot.changed = []
             if place.index == self.fold.summarized[place.name]:
                 fields[SUMMARY + place.name] = self.fold.summary(place, slot)
             fields[f"version/{place.name}"] = place.version
@@ -236,57 +278,87 @@ class Fold:
 
     def _routes(self, source: str) -> tuple[dict[str, Route], Route]:
         mine = [p for p in self.places if p.reducer.sources is None or source in p.reducer.sources]
-        others = tuple(place for place in mine if place.reducer.events is None)
+        others = Route(place for place in mine if place.reducer.events is None)
         named = {
-            name: tuple(place for place in mine if place.reducer.events is None or name in place.reducer.events)
+            name: Route(place for place in mine if place.reducer.events is None or name in place.reducer.events)
             for name in {name for place in mine for name in place.reducer.events or ()}
         }
         return named, others
 
-    def reduce(self, student: Student, route: Route, event: Event) -> None:
-        """Let every reducer of the route see one event; a reducer that fails keeps its state and harms nobody."""
+    def reduce(self, stream: Stream, event: Event) -> None:
+        """Let every reducer that wants it see one event of a stream.
+
+        A reducer that fails keeps its state and harms nobody.
+        """
         body = event.body
-        slots = student.slots
-        for place in route:
-            field = place.field
-            if field is not None:
-                value = body.get(field)
-                if type(value) is not str or not value:
-                    continue
-            elif not place.fields:
-                value = ""
-            else:
-                value = place.value(body)
-                if value is None:
-                    continue
-            slot = slots[place.index]
-            state = slot.states.get(value)
+        routes, others = stream.routes
+        route = routes.get(event.name, others)
+        field = route.field
+        key = (route, body.get(field) if field else tuple(map(body.get, route.fields)))
+        try:
+            cells = stream.cells.get(key)
+        except TypeError:  # a field that a scope names holds a list or an object
+            cells = None
+        if cells is None:
+            cells = self._cells(stream, route, key, body)
+        for cell in cells:
+            state = cell.state
             try:
-                if state is None:
-                    if self._full(slot, value):
-                        continue
-                    state = place.reducer.initial()
-                new = place.reduce(state, event)
+                new = cell.reduce(state, event)
             except UnusableError:
-                self.counters.add(f"unusable_events{{{place.name}}}")
+                self.counters.add(f"unusable_events{{{cell.place.name}}}")
                 continue
             except Exception as error:
-                self._failed(place.name, error)
+                self._failed(cell.place.name, error)
                 continue
             if new is not state:
-                if type(new) is not place.kind:
-                    self._failed(place.name, TypeError("reduce() did not return the reducer's State"))
+                if type(new) is not cell.kind:
+                    self._failed(cell.place.name, TypeError("reduce() did not return the reducer's State"))
                     continue
-                slot.states[value] = new
-                slot.changed.add(value)
-                slot.latest = value
+                cell.state = new
+                cell.slot.latest = cell.value
+                if not cell.changed:
+                    cell.change()
+
+    def _cells(
+        self, stream: Stream, route: Route, key: tuple[Route, object], body: Mapping[str, Any]
+    ) -> tuple[Cell, ...]:
+        """The cells that an event may change; remembered when they are all there to stay."""
+        slots = stream.student.slots
+        cells = []
+        lasting = True
+        for place in route.places:
+            value = place.value(body)
+            if value is None:
+                continue
+            slot = slots[place.index]
+            cell = slot.cells.get(value)
+            if cell is None:
+                lasting = False
+                if self._full(slot, value):
+                    continue
+                try:
+                    cell = Cell(place, slot, value, place.reducer.initial())
+                except Exception as error:
+                    self._failed(place.name, error)
+                    continue
+            cells.append(cell)
+        found = tuple(cells)
+        if lasting:
+            try:
+                if len(stream.cells) >= _CELLS_KEPT:
+                    stream.cells.clear()
+                stream.cells[key] = found
+            except TypeError:
+                pass
+        return found
 
     def summary(self, place: Place, slot: Slot) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""
         if type(place.reducer).overview is Reducer.overview or not place.fields:
-            states: Mapping[str, State] = {slot.latest: slot.states[slot.latest]}
+            states: Mapping[str, State] = {slot.latest: slot.cells[slot.latest].state}
         else:
-            states = dict(slot.states)
+            states = {value: cell.state for value, cell in slot.cells.items()}
         return StoredSummary(self, place, states, slot.latest)
 
     def summarize(self, place: Place, states: Mapping[str, State], latest: str) -> bytes:
@@ -334,7 +406,7 @@ class Fold:
         if len(value) > self._characters:
             self.counters.add("limit_scope_characters")
             return True
-        if len(slot.states) >= self._values:
+        if len(slot.cells) >= self._values:
             self.counters.add("limit_scope_values")
             return True
         return False
