@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -98,7 +97,7 @@ def _process(command: list[str], ready: Path, options: dict[str, str] | None = N
             raise SystemExit(f"A server did not start: {process.stderr.read().decode()}")
         yield Server(process, json.loads(ready.read_bytes()))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:

@@ -17,6 +17,6 @@ def test_a_short_run_measures_every_part() -> None:
         [sys.executable, "-m", "tests.bench", "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ours") == 2
+    assert done.stdout.count(" ours ") == 2, done.stdout
     assert "100,000 characters" in done.stdout
     assert "sent to dashboard" in done.stdout
