@@ -118,8 +118,8 @@ class Stream:
         last: number of the last event applied (or rejected, or taken while paused).
         durable: number of the last event whose commit is done; all up to it may be acknowledged.
         clock: gives events their times.
-        cells: the cells that events change, by route and the event's values of the route's fields: found once, since a student works at one
-            thing for long.
+        cells: the cells that events change, by route and the event's values of the route's fields: found once, since a
+            student works at one thing for long.
     """
 
     __slots__ = ("cells", "clock", "durable", "id", "last", "lines", "routes", "source", "student")
