@@ -3,6 +3,7 @@
 One event is one line of UTF-8 JSON. Lines go to segments, files named ``events-DAY-NUMBER.jsonl`` by UTC day,
 a new one for each day, each size limit reached, each start of the program and each failed write; so a file
 that was torn by a power cut is never written to again. A line counts as archived when `Archive.sync` returns.
+Closed segments are compressed: the same name with ``.gz`` after it (RFC 1952).
 
 Three kinds of line:
 
@@ -21,20 +22,40 @@ import json
 import logging
 import os
 import re
+import shutil
+import struct
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, NamedTuple
 
 import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
-from appliance.files import sync_folder, write_all
+from appliance.files import sync_folder, write_all, write_private
 
 log = logging.getLogger(__name__)
 
 _SEGMENT = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
+_TORN = "torn"
+
+Sync = Literal["strict", "relaxed", "none"]
+"""When a line counts as archived: once it is on the disk; once the system has it, and on the disk within
+`RELAXED_SECONDS`; once the system has it, and on the disk when the system likes."""
+
+RELAXED_SECONDS = 0.5
+
+
+class Position(NamedTuple):
+    """A place in the archive: number of a segment, and a byte of its text as it is uncompressed."""
+
+    segment: int
+    byte: int
+
+
+BEGINNING = Position(0, 0)
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -107,9 +128,12 @@ class Archive:
 
     Attributes:
         folder: where the segments are.
+        torn: what a power cut left of last lines; it was moved to the folder ``torn`` when the archive was opened.
     """
 
-    def __init__(self, folder: Path, counters: Counters, *, segment_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, folder: Path, counters: Counters, *, segment_bytes: int = 64 * 1024 * 1024, sync: Sync = "strict"
+    ) -> None:
         """Open the archive for appending.
 
         Raises:
@@ -118,18 +142,28 @@ class Archive:
         self.folder = folder
         self._counters = counters
         self._segment_bytes = segment_bytes
+        self._sync: Sync = sync
         self._lines: list[bytes] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
         self._day = ""
         self._size = 0
         self._writing = asyncio.Lock()
+        self._syncing: asyncio.TimerHandle | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(13, "Permission denied")
+            self.torn = _mend(folder)
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
+        counters.add("archive_torn_lines", len(self.torn))
+        self._number = max((number for number, _ in numbered(folder)), default=0)
+
+    @property
+    def position(self) -> Position:
+        """Where the next line goes; all that `sync` has made durable is before it. Not while `sync` is under way."""
+        return Position(self._number, self._size) if self._file else Position(self._number + 1, 0)
 
     @property
     def waiting_bytes(self) -> int:
@@ -153,21 +187,61 @@ class Archive:
                 return
             lines, size = self._lines, self._bytes
             self._lines, self._bytes = [], 0
+            loop = asyncio.get_running_loop()
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self._write, b"".join(lines))
+                await loop.run_in_executor(None, self._write, b"".join(lines))
             except OSError as error:
                 self._lines, self._bytes = lines + self._lines, size + self._bytes
                 self._counters.add("archive_write_failures")
                 raise ArchiveError(f"The archive in {self.folder} cannot be written: {error.strerror}.") from error
+            if self._sync == "relaxed" and self._syncing is None:
+                self._syncing = loop.call_later(RELAXED_SECONDS, self._sync_later)
+
+    async def compress(self) -> None:
+        """Compress closed segments, off the event loop; one that cannot be compressed now stays as it is."""
+        loop = asyncio.get_running_loop()
+        for number, path in numbered(self.folder):
+            if path.suffix == ".gz" or (number == self._number and self._file):
+                continue
+            try:
+                await loop.run_in_executor(None, _compress, path)
+            except OSError as error:
+                self._counters.add("archive_compress_failures")
+                log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
+                return
+
+    def used_bytes(self) -> int:
+        """How much disk the segments take."""
+        return sum(path.stat().st_size for path in segments(self.folder))
 
     async def close(self) -> None:
         """Sync and close the segment."""
+        if self._syncing:
+            self._syncing.cancel()
+            self._syncing = None
         try:
             await self.sync()
         finally:
             if self._file:
+                if self._sync != "strict":
+                    os.fsync(self._file.fileno())
                 self._file.close()
                 self._file = None
+
+    def _sync_later(self) -> None:
+        self._syncing = None
+        asyncio.get_running_loop().run_in_executor(None, self._sync_file)
+
+    def _sync_file(self) -> None:
+        """In the relaxed mode: bring to the disk what was acknowledged in the meantime."""
+        try:
+            if self._file:
+                os.fsync(self._file.fileno())
+        except (OSError, ValueError) as error:
+            # A ValueError says that the segment was closed meanwhile, which synced it.
+            if isinstance(error, OSError):
+                self._counters.add("archive_sync_failures")
+                log.error("The archive could not be brought to the disk: %s.", error.strerror)
 
     def _write(self, text: bytes) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())
@@ -177,7 +251,8 @@ class Archive:
         assert file is not None
         try:
             write_all(file.fileno(), text)
-            os.fsync(file.fileno())
+            if self._sync == "strict":
+                os.fsync(file.fileno())
         except OSError:
             # What was half written, or written and not surely on disk, must not stand there twice.
             self._abandon(file)
@@ -186,10 +261,12 @@ class Archive:
 
     def _open(self, day: str) -> None:
         if self._file:
+            if self._sync != "strict":
+                os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-        number = 1 + max((int(m[2]) for f in self.folder.iterdir() if (m := _SEGMENT.fullmatch(f.name))), default=0)
-        self._file = (self.folder / f"events-{day}-{number:04d}.jsonl").open("xb", buffering=0)
+        self._number = 1 + max((number for number, _ in numbered(self.folder)), default=self._number)
+        self._file = (self.folder / f"events-{day}-{self._number:04d}.jsonl").open("xb", buffering=0)
         self._day, self._size = day, 0
         sync_folder(self.folder)
 
@@ -206,8 +283,66 @@ class Archive:
 
 def segments(folder: Path) -> list[Path]:
     """The archive's segments, oldest first."""
-    found = [(int(m[2]), file) for file in folder.iterdir() if (m := _SEGMENT.fullmatch(file.name))]
-    return [file for _, file in sorted(found)]
+    return [path for _, path in numbered(folder)]
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """The archive's segments with their numbers, oldest first.
+
+    One that was being compressed when the power went is there twice; the plain one counts.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := _SEGMENT.fullmatch(path.name):
+            found.setdefault(int(match[2]), path)
+    return sorted(found.items())
+
+
+def text_bytes(path: Path) -> int:
+    """Length of a segment's text, uncompressed; of one that a gzip file holds, as its trailer says (RFC 1952)."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
+        trailer = file.read(4)
+    return int(struct.unpack("<I", trailer)[0]) if len(trailer) == 4 else 0
+
+
+class Reader:
+    """Reads an archive folder from a place on, as far as it goes, and later further.
+
+    Attributes:
+        position: up to where it was read.
+    """
+
+    def __init__(self, folder: Path, start: Position = BEGINNING) -> None:
+        self.folder = folder
+        self.position = start
+
+    def remaining_bytes(self) -> int:
+        """How much text is still to come."""
+        number, byte = self.position
+        return sum(text_bytes(path) for n, path in numbered(self.folder) if n >= number) - byte
+
+    def records(self, end: Position | None = None) -> Iterator[Record | Damage]:
+        """The lines up to `end`, which is the beginning of a line; without it, all there are.
+
+        Raises:
+            ArchiveError: a segment cannot be read.
+        """
+        for number, path in numbered(self.folder):
+            if number < self.position.segment:
+                continue
+            if end is not None and number > end.segment:
+                return
+            if number > self.position.segment:
+                self.position = Position(number, 0)
+            with _opened(path) as file:
+                for record, byte in _lines(path, file, self.position.byte):
+                    if end is not None and (number, byte) > end:
+                        return
+                    self.position = Position(number, byte)
+                    yield record
 
 
 def read(files: Sequence[Path]) -> Iterator[Record | Damage]:
@@ -220,33 +355,103 @@ def read(files: Sequence[Path]) -> Iterator[Record | Damage]:
         ArchiveError: a file is not there or cannot be opened.
     """
     for path in files:
+        if path.is_dir():
+            yield from Reader(path).records()
+            continue
+        with _opened(path) as file:
+            for record, _ in _lines(path, file):
+                yield record
+
+
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    try:
         try:
-            if path.is_dir():
-                yield from read(segments(path))
-                continue
-            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-                yield from _lines(path, file)
+            return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
         except FileNotFoundError:
-            raise ArchiveError(f"There is no archive file {path}.") from None
-        except OSError as error:
-            raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
+            # A segment may have been compressed since the folder was listed.
+            return gzip.open(path.with_name(path.name + ".gz"), "rb")
+    except FileNotFoundError:
+        raise ArchiveError(f"There is no archive file {path}.") from None
+    except OSError as error:
+        raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
 
 
-def _lines(path: Path, file: IO[bytes] | gzip.GzipFile) -> Iterator[Record | Damage]:
-    byte = 0
+def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int = 0) -> Iterator[tuple[Record | Damage, int]]:
+    """The lines from a byte on, each with the byte after it. Numbers of lines are counted from there."""
     number = 0
+    try:
+        file.seek(byte)
+    except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
+        yield Damage(path.name, 1, byte, f"the compressed file is damaged: {type(error).__name__}"), byte
+        return
     while True:
         try:
             line = file.readline()
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
-            yield Damage(path.name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield Damage(path.name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}"), byte
             return
+        except OSError as error:
+            raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
         if not line:
             return
         number += 1
-        if line.strip():
-            yield _record(path, line, number, byte)
+        start = byte
         byte += len(line)
+        if line.strip():
+            yield _record(path, line, number, start), byte
+
+
+def _mend(folder: Path) -> list[Damage]:
+    """Move what a power cut left of last lines out of the segments: those bytes were never acknowledged."""
+    torn = []
+    for _, path in numbered(folder):
+        if path.suffix == ".gz":
+            continue
+        with path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = _last_line_end(file, size)
+            if start == size:
+                continue
+            file.seek(start)
+            rest = file.read()
+            aside = folder / _TORN
+            aside.mkdir(exist_ok=True)
+            write_private(aside / f"{path.stem}-{start}.txt", rest)
+            file.truncate(start)
+            os.fsync(file.fileno())
+        torn.append(Damage(path.name, 0, start, f"the last line was cut off; its {len(rest)} bytes are in {_TORN}"))
+        log.warning("The archive's segment %s ended in half a line, which was moved to %s.", path.name, aside)
+    return torn
+
+
+def _last_line_end(file: IO[bytes], size: int) -> int:
+    """The byte after the last line break, 0 where there is none."""
+    end = size
+    while end:
+        start = max(0, end - 65536)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _compress(path: Path) -> None:
+    """Replace a segment by its compressed form; a power cut leaves the one or the other, or both whole."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with path.open("rb") as plain, part.open("wb") as file:
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
+                shutil.copyfileobj(plain, compressed, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path.with_name(path.name + ".gz"))
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    path.unlink()
 
 
 def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
