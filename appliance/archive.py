@@ -165,6 +165,15 @@ class Archive:
         """Where the next line goes; all that `sync` has made durable is before it. Not while `sync` is under way."""
         return Position(self._number, self._size) if self._file else Position(self._number + 1, 0)
 
+    def continue_after(self, position: Position) -> None:
+        """Give new segments later numbers than a position's, even where segments before it are missing."""
+        self._number = max(self._number, position.segment)
+
+    def waiting(self) -> Iterator[Record | Damage]:
+        """The lines that were appended and are not written yet."""
+        for line in self._lines:
+            yield _record(Path(), line, 0, 0)
+
     @property
     def waiting_bytes(self) -> int:
         """How many bytes were appended and are not written yet."""
@@ -265,7 +274,7 @@ class Archive:
                 os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-        self._number = 1 + max((number for number, _ in numbered(self.folder)), default=self._number)
+        self._number = 1 + max([self._number, *(number for number, _ in numbered(self.folder))])
         self._file = (self.folder / f"events-{day}-{self._number:04d}.jsonl").open("xb", buffering=0)
         self._day, self._size = day, 0
         sync_folder(self.folder)

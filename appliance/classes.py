@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -42,11 +42,13 @@ class ClassStates:
     Attributes:
         paused: ids of the paused classes; the pipeline looks at this very set.
         on_control: called with a class's id and each control message, from whichever node.
+        on_stored: awaited when a class's state has changed in the store, before anybody is told.
     """
 
     def __init__(self, kvs: KVS, pubsub: PubSub, paused: set[str]) -> None:
         self.paused = paused
         self.on_control: Callable[[str, Control], None] = lambda class_id, control: None
+        self.on_stored: Callable[[], Awaitable[None]] = _nothing
         self._kvs = kvs
         self._pubsub = pubsub
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -84,6 +86,7 @@ class ClassStates:
             [row] = await self._kvs.read([key])
             if not await self._kvs.commit([Change(key, row.version, {"state": Encoded(state.encode())})]):
                 break
+        await self.on_stored()
         self._apply(class_id, Control(state=state))
         await self._tell(class_id, Control(state=state))
         await self._pubsub.publish(class_topic(class_id), b"[]")
@@ -142,3 +145,7 @@ class ClassStates:
                 return
             (self.paused.add if control.state == "paused" else self.paused.discard)(class_id)
         self.on_control(class_id, control)
+
+
+async def _nothing() -> None:
+    pass

@@ -96,6 +96,15 @@ class KvsSettings(_WithUrl, frozen=True):
             extra={"flag": "--kvs"},
         ),
     ] = "memory://"
+    snapshot_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds between two snapshots of the store in this process; a start reads the last one and "
+            "what the archive got since.",
+            ge=1,
+            le=86400,
+        ),
+    ] = 300
 
 
 class PubsubSettings(_WithUrl, frozen=True):
@@ -157,6 +166,27 @@ class PipelineSettings(msgspec.Struct, frozen=True):
 class ArchiveSettings(msgspec.Struct, frozen=True):
     """The log of every event."""
 
+    sync: Annotated[
+        str,
+        Meta(
+            description="When an event counts as saved: strict once it is on the disk; relaxed once the operating "
+            "system has it, which a crash of this program survives, while a power cut may lose the last half second "
+            "of what was acknowledged; none leaves it to the system when to write, for measurements only.",
+            pattern="^(strict|relaxed|none)$",
+            extra={"pattern": "strict, relaxed or none"},
+        ),
+    ] = "strict"
+    compress: Annotated[bool, Meta(description="Whether archive files that are closed are compressed with gzip.")] = (
+        True
+    )
+    warn_free_bytes: Annotated[
+        int,
+        Meta(
+            description="Free disk space, in bytes, below which the dashboard and the log warn that it gets short.",
+            ge=0,
+            le=2**53,
+        ),
+    ] = 2147483648
     segment_bytes: Annotated[
         int,
         Meta(

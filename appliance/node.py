@@ -10,28 +10,33 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from aiohttp import web
 
 from appliance import plugins
-from appliance.archive import Archive, read, segments
+from appliance.archive import Archive, Sync
 from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, load_credentials
+from appliance.datafolder import DataFolder
 from appliance.desktop import browser
-from appliance.errors import ObserverError, PortInUseError, SettingsError
+from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.kvs import open_kvs
+from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
+from appliance.rebuild import Rebuild
+from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.states import Fold
+from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
 from appliance.web.app import WebApp
 
@@ -74,7 +79,10 @@ class Node:
             self.counters,
         )
         self.archive = Archive(
-            settings.data_path / "archive", self.counters, segment_bytes=settings.archive.segment_bytes
+            settings.data_path / "archive",
+            self.counters,
+            segment_bytes=settings.archive.segment_bytes,
+            sync=cast(Sync, settings.archive.sync),
         )
         self.fold = Fold(
             [loaded.reducer for loaded in self.catalog.reducers],
@@ -94,7 +102,16 @@ class Node:
             streams_per_student=limits.streams_per_student,
             buffer_bytes=settings.archive.buffer_bytes,
         )
+        self.recovery = (
+            Recovery(settings.data_path, self.kvs, self.pipeline, self.archive, self.counters)
+            if isinstance(self.kvs, MemoryKVS)
+            else None
+        )
+        self.upkeep = Upkeep(settings, self.archive, self.recovery, self.counters)
+        self.rebuild: Rebuild | None = None
         self.states = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
+        if self.recovery:
+            self.states.on_stored = self.recovery.save_classes
         self.web = WebApp(
             settings,
             self.credentials,
@@ -105,9 +122,11 @@ class Node:
             self.roster,
             self.states,
             self.counters,
+            self.problems,
         )
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.
@@ -115,9 +134,20 @@ class Node:
         Raises:
             BackendError: a backend cannot be reached.
         """
-        self._restore()
+        if self.recovery:
+            await self.recovery.restore()
         self.pipeline.start()
         await self.pipeline.settle()
+        if self.pipeline.fold.held:
+            self.rebuild = Rebuild(
+                self.pipeline,
+                self.archive,
+                self.pipeline.fold.held,
+                values=self.settings.limits.scope_values,
+                characters=self.settings.limits.scope_characters,
+            )
+            self._tasks.append(asyncio.create_task(self._rebuild(self.rebuild), name="rebuild"))
+        self._tasks.append(asyncio.create_task(self.upkeep.run(), name="upkeep"))
         for section in await self.roster.classes():
             await self.states.follow(section.class_id)
         self.web.start()
@@ -133,6 +163,9 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner:
             for site in list(self._runner.sites):
                 await site.stop()
@@ -141,6 +174,9 @@ class Node:
                 await self.pipeline.settle()
             await self.web.close()
             await self.pipeline.close()
+            if self.recovery:
+                with contextlib.suppress(ArchiveError):
+                    await self.recovery.save()
         finally:
             await self.states.close()
             if self._runner:
@@ -156,21 +192,23 @@ class Node:
         url = f"{base_url('127.0.0.1', self.port)}/?token={self.web.security.launch_token()}"
         return Ready(os.getpid(), self.port, url, view.join_url, view.code, self.credentials.educator_token)
 
-    def _restore(self) -> None:
-        """Fold the archive into the in-memory store, which starts empty."""
-        started = time.monotonic()
-        restored = self.pipeline.restore(read(segments(self.archive.folder)))
-        for damage in restored.damaged:
-            self.counters.add("archive_lines_damaged")
-            log.warning(
-                "Archive file %s, line %d (byte %d): %s. The line was left out.",
-                damage.file,
-                damage.line,
-                damage.byte,
-                damage.reason,
-            )
-        if restored.events:
-            log.info("%d archived events were read in %.1f s.", restored.events, time.monotonic() - started)
+    def problems(self) -> list[Notice]:
+        """What is wrong with the disk, or not finished yet, for the dashboard."""
+        found = [Notice("recovery", "", reason) for reason in (self.recovery.problems if self.recovery else ())]
+        if self.upkeep.shortage:
+            found.append(Notice("space", "", self.upkeep.shortage))
+        if self.rebuild and self.rebuild.progress < 1:
+            found += [
+                Notice("rebuild", name, f"is worked out anew from the archive: {self.rebuild.progress:.0%} done")
+                for name in self.rebuild.names
+            ]
+        return found
+
+    async def _rebuild(self, rebuild: Rebuild) -> None:
+        try:
+            await rebuild.run()
+        except ObserverError as error:
+            log.error("The states of %s could not be rebuilt: %s", ", ".join(rebuild.names), error)
 
 
 def run(settings: Settings, ready_file: Path | None) -> int:
@@ -186,11 +224,13 @@ def run(settings: Settings, ready_file: Path | None) -> int:
     Raises:
         ObserverError: it cannot start; the text says why.
     """
-    # The port comes first: where another appliance has it, that one's archive must not be touched.
+    # The port comes first: that it is taken tells more than that the data folder is.
     listener = _bind(settings.web.host, settings.web.port)
     try:
-        with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(settings, listener, ready_file))
+        with contextlib.closing(listener), DataFolder(settings.data_path) as folder:
+            folder.bring_up_to_date()
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(_serve(settings, listener, ready_file))
     finally:
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
@@ -200,7 +240,16 @@ async def _serve(settings: Settings, listener: socket.socket, ready_file: Path |
     stop = asyncio.Event()
     _on_signals(stop.set)
     node = Node(settings)
-    await node.start(listener)
+    starting = asyncio.create_task(node.start(listener), name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Nothing was served yet, and what was read of the archive is there still.
+        starting.cancel()
+        await asyncio.wait((starting,))
+        return 0
+    stopping.cancel()
+    await starting
     ready = await node.ready()
     log.info("Students join at %s with the code %s.", ready.join_url, ready.join_code)
     try:

@@ -13,19 +13,22 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from appliance.archive import Archive, Damage, Record, Rejection
+from appliance.archive import Archive, Damage, Position, Record, Rejection
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError, ObserverError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
-from appliance.kvs import KVS, Change
+from appliance.kvs import KVS, Change, Row
 from appliance.pubsub import PubSub
 from appliance.replay import Restored, replay_records
 from appliance.states import Fold, Stream, Student, student_key
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -186,12 +189,72 @@ class Pipeline:
         self._note(stream, at, len(texts))
         return result
 
-    def restore(self, records: Iterable[Record | Damage]) -> Restored:
+    def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
         """Fold what the archive holds into the states, by the same path as live events, and commit nothing yet.
 
         A line whose number its stream has passed already is skipped, so reading a segment twice does no harm.
+
+        Args:
+            records: lines of the archive.
+            row: what the store holds under a key.
         """
-        return replay_records(records, self.fold, self._students, self._note)
+
+        def student_of(student_id: str, class_id: str) -> Student:
+            student = self._students.get(student_id)
+            if student is None:
+                student = self._students[student_id] = Student(self.fold, student_id, class_id)
+                student.load(row(student_key(student_id)))
+            return student
+
+        return replay_records(records, self.fold, student_of, self._note)
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Let these reducers, and no others, see no event, until `adopt` gives them states."""
+        self.fold.hold(names)
+        for student in self._students.values():
+            student.reroute()
+
+    async def checkpoint(self, take: Callable[[], T]) -> tuple[Position, T]:
+        """Commit, and take something while store and archive agree.
+
+        Returns:
+            A position of the archive, and what was taken. The store holds all events whose lines are before that
+            position, and perhaps some after it.
+
+        Raises:
+            ObserverError: the appliance is closing and the commit failed.
+        """
+        async with self._committing:
+            # Before the commit: a sync that is repeated after a failure writes lines that came later, too.
+            position = self._archive.position
+            await self._commit_now()
+            return position, take()
+
+    async def adopt(self, fold: Fold, students: dict[str, Student], catch_up: Callable[[Position], None]) -> None:
+        """Take over states that were rebuilt beside the live ones, and let their reducers see live events again.
+
+        Args:
+            fold: the reducers that were held.
+            students: the rebuilt students by id.
+            catch_up: folds into them what came up to a position of the archive, and what waits to be written.
+
+        Raises:
+            BackendError: a student's row cannot be read.
+        """
+        for student in list(students.values()):
+            await self._student(student.id, student.class_id)
+        async with self._committing:
+            await self._commit_now()
+            # From here on nothing waits, so no event comes in between.
+            catch_up(self._archive.position)
+            self.fold.failures.update(fold.failures)
+            self.hold(self.fold.held - {reducer.name for reducer in fold.reducers})
+            for rebuilt in students.values():
+                # Who is not among those read above sent events since, and is live by that.
+                student = self._students[rebuilt.id]
+                student.adopt(rebuilt)
+                self._changed[student.id] = student
+            self._wake.set()
 
     async def settle(self) -> None:
         """Wait until all that was taken before this call is durable."""
@@ -249,25 +312,33 @@ class Pipeline:
 
     async def _commit(self) -> None:
         async with self._committing:
-            students, self._changed = list(self._changed.values()), {}
-            changes = [change for student in students if (change := student.change())]
-            streams = [(stream, stream.last) for stream in self._streams]
-            self._streams = {}
-            self._waiting = 0
-            self._wake.clear()
-            self._full.clear()
-            if not streams:
-                return
-            # The archive first: a number that the store knows and the archive lost would never be sent again.
-            await self._persistently(self._archive.sync)
-            await self._persistently(lambda: self._store(changes))
-            for student in students:
-                student.version += 1
-            await self._publish(students)
-            for stream, last in streams:
-                stream.durable = last
-            self._counters.add("commits")
-            self.on_durable([stream for stream, _ in streams])
+            await self._commit_now()
+
+    async def _commit_now(self) -> None:
+        """Commit what was taken. Only under the lock."""
+        changed, self._changed = list(self._changed.values()), {}
+        students, changes = [], []
+        for student in changed:
+            if change := student.change():
+                students.append(student)
+                changes.append(change)
+        streams = [(stream, stream.last) for stream in self._streams]
+        self._streams = {}
+        self._waiting = 0
+        self._wake.clear()
+        self._full.clear()
+        if not changes:
+            return
+        # The archive first: a number that the store knows and the archive lost would never be sent again.
+        await self._persistently(self._archive.sync)
+        await self._persistently(lambda: self._store(changes))
+        for student in students:
+            student.version += 1
+        await self._publish(students)
+        for stream, last in streams:
+            stream.durable = last
+        self._counters.add("commits")
+        self.on_durable([stream for stream, _ in streams])
 
     async def _store(self, changes: Sequence[Change]) -> None:
         if await self._kvs.commit(changes):

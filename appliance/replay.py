@@ -28,17 +28,17 @@ class Restored(msgspec.Struct):
 def replay_records(
     records: Iterable[Record | Damage],
     fold: Fold,
-    students: dict[str, Student],
+    student_of: Callable[[str, str], Student],
     applied: Callable[[Stream, float, int], None],
 ) -> Restored:
-    """Fold archive lines into the states of `students`, adding those that are missing.
+    """Fold archive lines into the states of students.
 
     A line whose number its stream has passed is skipped, so reading a segment twice does no harm.
 
     Args:
         records: the lines, in the order in which they were written.
         fold: the reducers.
-        students: live students by id.
+        student_of: the student with an id, in a class with an id, made where there is none yet.
         applied: told of each line that counted: its stream, the event's time, and 1.
     """
     result = Restored()
@@ -54,10 +54,7 @@ def replay_records(
             except RejectedError as error:
                 result.damaged.append(Damage("", 0, 0, f"event {record.seq} of a stream: {error.message}"))
                 continue
-        student = students.get(record.student_id)
-        if student is None:
-            student = students[record.student_id] = Student(fold, record.student_id, record.class_id)
-        stream = student.stream(record.stream, record.source)
+        stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
         stream.last = stream.durable = record.seq
@@ -105,7 +102,13 @@ def replay(paths: Sequence[Path], catalog: Catalog, *, values: int, characters: 
     def note(stream: Stream, at: float, number: int) -> None:
         stream.student.note(stream, at)
 
-    restored = replay_records(read(paths), fold, students, note)
+    def student_of(student_id: str, class_id: str) -> Student:
+        student = students.get(student_id)
+        if student is None:
+            student = students[student_id] = Student(fold, student_id, class_id)
+        return student
+
+    restored = replay_records(read(paths), fold, student_of, note)
     described = {}
     for student in sorted(students.values(), key=lambda student: student.id):
         summaries, scopes = fold.details(student.row())

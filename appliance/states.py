@@ -28,6 +28,8 @@ from appliance.reducer import Reducer, Scope, State, UnusableError
 
 log = logging.getLogger(__name__)
 
+STATE = "state/"
+VERSION = "version/"
 SUMMARY = "summary/"
 # How many kinds of events a stream finds the cells of without looking.
 _CELLS_KEPT = 64
@@ -51,7 +53,7 @@ class Place:
         self.kind = reducer.State
         self.fields = scope
         self.version = Encoded(b"%d" % reducer.version)
-        self.prefix = f"state/{reducer.name}/{'+'.join(scope)}/"
+        self.prefix = f"{STATE}{reducer.name}/{'+'.join(scope)}/"
 
     def value(self, body: Mapping[str, Any]) -> str | None:
         """The scope's value in an event, "" for a scope of the student alone, None where a field is missing."""
@@ -187,12 +189,30 @@ class Student:
             elif field == SUMMARY:
                 self.last_event_at = msgspec.json.decode(encoded)["last_event_at"]
         for place, slot in zip(self.fold.places, self.slots, strict=True):
-            if row.fields.get(f"version/{place.name}") != place.version.data:
+            if row.fields.get(VERSION + place.name) != place.version.data:
                 continue
             for field, encoded in row.fields.items():
                 if field.startswith(place.prefix):
                     value = field.removeprefix(place.prefix)
                     slot.cells[value] = Cell(place, slot, value, place.reducer.decode(encoded))
+
+    def adopt(self, rebuilt: Student) -> None:
+        """Take over the states that another copy of this student has, of the reducers of that copy's fold."""
+        theirs = {(place.name, place.fields): rebuilt.slots[place.index] for place in rebuilt.fold.places}
+        for place, slot in zip(self.fold.places, self.slots, strict=True):
+            source = theirs.get((place.name, place.fields))
+            if source is None:
+                continue
+            slot.cells = {}
+            slot.changed = []
+            slot.latest = source.latest
+            for value, cell in source.cells.items():
+                Cell(place, slot, value, cell.state).change()
+
+    def reroute(self) -> None:
+        """Ask for the routes of every stream again."""
+        for stream in self.streams.values():
+            stream.rename(stream.source)
 
     def row(self) -> Row:
         """The row that the store would hold, had all been committed to it at once; for a student made by replay."""
@@ -202,7 +222,7 @@ class Student:
 
     def change(self) -> Change | None:
         """What the key-value store must write, None for nothing; what was noted as changed is forgotten."""
-        if not self.changed_streams:
+        if not self.changed_streams and not any(slot.changed for slot in self.slots):
             return None
         fields: dict[str, Value | None] = {SUMMARY: Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))}
         for id, stream in self.changed_streams.items():
@@ -217,7 +237,7 @@ class Student:
             slot.changed = []
             if place.index == self.fold.summarized[place.name]:
                 fields[SUMMARY + place.name] = self.fold.summary(place, slot)
-            fields[f"version/{place.name}"] = place.version
+            fields[VERSION + place.name] = place.version
         return Change(student_key(self.id), self.version, fields)
 
 
@@ -251,6 +271,7 @@ class Fold:
         summarized: by reducer name, the index of the place whose states make the summary for the class view:
             the one of the student alone where there is one, else the first.
         failures: by reducer name, what went wrong last, without anything of a student's.
+        held: names of reducers that see no event for now, because their states are being rebuilt.
     """
 
     def __init__(self, reducers: Iterable[Reducer[Any]], counters: Counters, *, values: int, characters: int) -> None:
@@ -261,6 +282,7 @@ class Fold:
         self.reducers = tuple(reducers)
         self.counters = counters
         self.failures: dict[str, str] = {}
+        self.held: frozenset[str] = frozenset()
         self._values = values
         self._characters = characters
         scoped = [(reducer, tuple(scope)) for reducer in self.reducers for scope in reducer.scopes]
@@ -272,12 +294,21 @@ class Fold:
         self._choosy = any(place.reducer.sources is not None for place in self.places)
         self._every_source = self._routes("")
 
+    def hold(self, names: Iterable[str]) -> None:
+        """Let these reducers, and no others, see no event. Streams that are there must ask for their routes again."""
+        self.held = frozenset(names)
+        self._every_source = self._routes("")
+
     def routes(self, source: str) -> tuple[dict[str, Route], Route]:
         """Which places see which events of a source: by event name, and for every other name."""
         return self._routes(source) if self._choosy else self._every_source
 
     def _routes(self, source: str) -> tuple[dict[str, Route], Route]:
-        mine = [p for p in self.places if p.reducer.sources is None or source in p.reducer.sources]
+        mine = [
+            place
+            for place in self.places
+            if place.name not in self.held and (place.reducer.sources is None or source in place.reducer.sources)
+        ]
         others = Route(place for place in mine if place.reducer.events is None)
         named = {
             name: Route(place for place in mine if place.reducer.events is None or name in place.reducer.events)

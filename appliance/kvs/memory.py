@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from appliance.kvs import KVS, Change, Row, Value
+from appliance.kvs import KVS, Change, Encoded, Row, Value
 
 
 class _Row:
@@ -16,9 +16,14 @@ class _Row:
 
 
 class MemoryKVS(KVS):
-    """Keeps values as they were given and encodes only what is read."""
+    """Keeps values as they were given and encodes only what is read.
+
+    Attributes:
+        commits: how many commits changed something.
+    """
 
     def __init__(self) -> None:
+        self.commits = 0
         self._rows: dict[str, _Row] = {}
 
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
@@ -26,6 +31,7 @@ class MemoryKVS(KVS):
 
     async def commit(self, changes: Iterable[Change]) -> list[str]:
         conflicts = []
+        self.commits += 1
         for change in changes:
             row = self._rows.get(change.key)
             if (row.version if row else 0) != change.version:
@@ -47,6 +53,21 @@ class MemoryKVS(KVS):
     async def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._rows.pop(key, None)
+
+    def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
+        """All rows as they are now: key, version, fields. Values are immutable, so this may be encoded later."""
+        return [(key, row.version, dict(row.fields)) for key, row in self._rows.items()]
+
+    def row(self, key: str) -> Row:
+        """One row, as `read` gives it, at once."""
+        return self._read(key, "")
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Put rows in with the versions they had."""
+        for found in rows:
+            row = self._rows[found.key] = _Row()
+            row.version = found.version
+            row.fields = {name: Encoded(value) for name, value in found.fields.items()}
 
     def _read(self, key: str, prefix: str) -> Row:
         row = self._rows.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
+from appliance.errors import Notice
 from appliance.kvs import KVS
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
@@ -58,6 +59,7 @@ class WebApp:
         roster: Roster,
         states: ClassStates,
         counters: Counters,
+        notices: Callable[[], Sequence[Notice]],
     ) -> None:
         """Put the rooms together; nothing listens yet.
 
@@ -74,7 +76,7 @@ class WebApp:
         self._sockets.on_presence = self._presence
         students = Students(roster, kvs, self._sockets.online)
         self.educators = Educators(
-            settings, catalog, pipeline, roster, kvs, states, self._sockets, self.security, counters, students
+            settings, catalog, pipeline, roster, kvs, states, self._sockets, self.security, counters, students, notices
         )
         self._feed = Feed(
             students,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from appliance import __version__
 from appliance.classes import ClassStates, State
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.errors import Notice
 from appliance.kvs import KVS
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
@@ -58,6 +60,7 @@ class Educators:
         security: Security,
         counters: Counters,
         students: Students,
+        notices: Callable[[], Sequence[Notice]],
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -69,6 +72,7 @@ class Educators:
         self._security = security
         self._counters = counters
         self._students = students
+        self._notices = notices
         self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
         self._port = settings.web.port
 
@@ -175,6 +179,7 @@ class Educators:
         problems += [
             {"what": "roster", "name": "", "reason": reason} for reason in getattr(self._roster, "problems", ())
         ]
+        problems += [msgspec.structs.asdict(notice) for notice in self._notices()]
         if self._pipeline.trouble:
             problems.append({"what": "storage", "name": "", "reason": self._pipeline.trouble})
         reducers = [

@@ -135,7 +135,7 @@ async def test_what_is_odd_but_json_is_taken_and_replays_alike(tmp_path: Path, t
         lived = await w.summary("tally")
         assert lived["last"] == "a"
     async with world(tmp_path) as w:
-        restored = w.pipeline.restore(read([w.folder]))
+        restored = w.pipeline.restore(read([w.folder]), w.kvs.row)
         await w.pipeline.settle()
         assert (restored.events, restored.damaged) == (1, [])
         assert await w.summary("tally") == lived
@@ -291,7 +291,7 @@ async def test_replay_gives_the_states_that_were_lived_through(tmp_path: Path) -
         lived = [row.fields for row in await w.kvs.read(["student/s-1", "student/s-2"])]
         assert len(list(w.folder.iterdir())) > 3
     async with world(tmp_path) as w:
-        restored = w.pipeline.restore(read([w.folder, w.folder]))
+        restored = w.pipeline.restore(read([w.folder, w.folder]), w.kvs.row)
         await w.pipeline.settle()
         assert restored.events == 16
         assert [row.fields for row in await w.kvs.read(["student/s-1", "student/s-2"])] == lived

@@ -1,0 +1,214 @@
+"""Recovery: brings the in-memory store back at a start, and keeps what that needs on the disk.
+
+The store is a snapshot and the archive's lines after it; without a usable snapshot, all lines. Class states are few and
+change rarely, so they are written at each change (``classes.json``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from appliance import snapshot
+from appliance.archive import BEGINNING, Archive, Damage, Reader
+from appliance.counters import Counters
+from appliance.errors import ArchiveError
+from appliance.files import write_private
+from appliance.kvs import Row
+from appliance.kvs.memory import MemoryKVS
+from appliance.pipeline import Pipeline
+from appliance.states import STATE, SUMMARY, VERSION, Fold
+
+log = logging.getLogger(__name__)
+
+CLASS_ROWS = "class/"
+_SLICE = 2000
+_TELL_SECONDS = 5.0
+
+
+class Recovery:
+    """What the disk holds of one in-memory store.
+
+    Attributes:
+        problems: sentences for IT staff on what was found damaged at the start.
+        stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
+    """
+
+    def __init__(self, folder: Path, kvs: MemoryKVS, pipeline: Pipeline, archive: Archive, counters: Counters) -> None:
+        """Args:
+        folder: the data folder.
+        kvs: the store, empty.
+        pipeline: folds the archive's lines.
+        archive: where they are.
+        counters: counts what was damaged.
+        """
+        self.problems: list[str] = []
+        self.stale: set[str] = set()
+        self._snapshots = folder / "snapshots"
+        self._classes = folder / "classes.json"
+        self._kvs = kvs
+        self._pipeline = pipeline
+        self._archive = archive
+        self._counters = counters
+        self._saving = asyncio.Lock()
+        self._saved: tuple[object, ...] | None = None
+
+    async def restore(self) -> None:
+        """Fill the store. Gives way to the event loop now and then.
+
+        Raises:
+            ArchiveError: a segment cannot be read.
+        """
+        began = time.monotonic()
+        for damage in self._archive.torn:
+            self.problems.append(f"Archive file {damage.file}: {damage.reason}. They were never acknowledged.")
+        found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
+        for problem in unusable:
+            self._counters.add("snapshots_damaged")
+            self._found(f"{problem} An older one, or the whole archive, is read instead.")
+        start = BEGINNING
+        if found is not None:
+            start = found.head.position
+            self._archive.continue_after(start)
+            fold = self._pipeline.fold
+            self.stale = stale_reducers(fold, found.head.reducers, found.rows)
+            self._kvs.load(without(row, self.stale) for row in found.rows)
+            self._pipeline.hold(self.stale)
+        self._restore_classes()
+        reader = Reader(self._archive.folder, start)
+        total = reader.remaining_bytes()
+        told = time.monotonic()
+        events = damaged = 0
+        records = reader.records()
+        while some := list(itertools.islice(records, _SLICE)):
+            restored = self._pipeline.restore(some, self._kvs.row)
+            events += restored.events
+            damaged += len(restored.damaged)
+            for damage in restored.damaged:
+                self._damaged(damage)
+            await asyncio.sleep(0)
+            if time.monotonic() - told >= _TELL_SECONDS:
+                told = time.monotonic()
+                log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
+        if damaged:
+            self.problems.append(
+                f"{damaged} lines of the archive cannot be read; the log says which, and 'verify' lists them."
+            )
+        if events or found:
+            log.info(
+                "%s%d archived events were read in %.1f s.",
+                f"A snapshot of {len(found.rows)} rows and " if found else "",
+                events,
+                time.monotonic() - began,
+            )
+
+    async def save(self) -> bool:
+        """Write a snapshot, where something changed since the last; returns whether it was written.
+
+        Raises:
+            ArchiveError: it cannot be written. Nothing is lost: the older one and the archive hold all.
+        """
+        async with self._saving:
+            position, (changes, rows) = await self._pipeline.checkpoint(lambda: (self._kvs.commits, self._kvs.rows()))
+            fold = self._pipeline.fold
+            reducers = {r.name: r.version for r in fold.reducers if r.name not in fold.held}
+            state = (position, changes, reducers)
+            if state == self._saved:
+                return False
+            try:
+                await asyncio.to_thread(snapshot.write, self._snapshots, position, reducers, rows)
+            except OSError as error:
+                self._counters.add("snapshot_failures")
+                raise ArchiveError(f"The snapshot cannot be written: {error.strerror}.") from error
+            self._saved = state
+            self._counters.add("snapshots")
+            return True
+
+    async def save_classes(self) -> None:
+        """Write the class states, durably.
+
+        Raises:
+            ArchiveError: they cannot be written.
+        """
+        rows = {
+            key: {name: value.encode().decode() for name, value in fields.items()}
+            for key, _, fields in self._kvs.rows()
+            if key.startswith(CLASS_ROWS)
+        }
+        try:
+            await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
+        except OSError as error:
+            raise ArchiveError(f"{self._classes} cannot be written: {error.strerror}.") from error
+
+    def _restore_classes(self) -> None:
+        """The file is newer than any snapshot, and its word counts."""
+        try:
+            rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+            self._found(f"{self._classes.name} cannot be used: {reason}. A class that was paused may be open.")
+            return
+        self._kvs.load(
+            Row(key, max(1, self._kvs.row(key).version), {name: text.encode() for name, text in fields.items()})
+            for key, fields in rows.items()
+        )
+
+    def _damaged(self, damage: Damage) -> None:
+        self._counters.add("archive_lines_damaged")
+        log.warning(
+            "Archive file %s, line %d (byte %d): %s. The line was left out.",
+            damage.file,
+            damage.line,
+            damage.byte,
+            damage.reason,
+        )
+
+    def _found(self, problem: str) -> None:
+        self.problems.append(problem)
+        log.warning("%s", problem)
+
+
+def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> set[str]:
+    """Which reducers' states in a snapshot are not those that the reducers of now would have.
+
+    Args:
+        fold: the reducers of now.
+        known: the reducers that ran when the rows were written, with their versions.
+        rows: the rows. A state that its reducer cannot decode, though the version is the same, makes it stale too.
+    """
+    stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
+    prefixes = {place.prefix: place for place in fold.places}
+    for row in rows:
+        for field, encoded in row.fields.items():
+            if not field.startswith(STATE):
+                continue
+            place = prefixes.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
+            if place is None or place.name in stale:
+                continue
+            try:
+                place.reducer.decode(encoded)
+            except Exception:
+                log.warning(
+                    "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
+                    place.name,
+                )
+                stale.add(place.name)
+    return stale
+
+
+def without(row: Row, reducers: set[str]) -> Row:
+    """A row without what it holds of some reducers."""
+    if not reducers:
+        return row
+    ours = tuple(f"{STATE}{name}/" for name in reducers)
+    names = {kind + name for name in reducers for kind in (SUMMARY, VERSION)}
+    fields = {name: value for name, value in row.fields.items() if name not in names and not name.startswith(ours)}
+    return Row(row.key, row.version, fields)

@@ -1,0 +1,89 @@
+"""Upkeep: what is done now and then while the appliance runs: snapshots, compressing, a look at the space left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+
+from appliance.archive import Archive
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.errors import ObserverError
+from appliance.recovery import Recovery
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0
+
+
+class Upkeep:
+    """Attributes:
+    free_bytes: room left on the disk of the data folder, for the user that the appliance runs as.
+    used_bytes: what the archive takes.
+    shortage: a sentence while room is short, else None.
+    """
+
+    def __init__(self, settings: Settings, archive: Archive, recovery: Recovery | None, counters: Counters) -> None:
+        """Args:
+        settings: how often, and what is short.
+        archive: is compressed and measured.
+        recovery: writes snapshots; None where the store needs none.
+        counters: counts what fails.
+        """
+        self.free_bytes = 0
+        self.used_bytes = 0
+        self.shortage: str | None = None
+        self._compress = settings.archive.compress
+        self._warn = settings.archive.warn_free_bytes
+        self._snapshot_seconds = settings.kvs.snapshot_seconds
+        self._folder = settings.data_path
+        self._archive = archive
+        self._recovery = recovery
+        self._counters = counters
+
+    async def run(self) -> None:
+        """Go on until cancelled; what fails is logged and done again the next time."""
+        saved = time.monotonic()
+        while True:
+            try:
+                self.look()
+                if self._compress:
+                    await self._archive.compress()
+                if self._recovery and time.monotonic() - saved >= self._snapshot_seconds:
+                    saved = time.monotonic()
+                    await self._recovery.save()
+            except (ObserverError, OSError) as error:
+                self._counters.add("upkeep_failures")
+                log.error("%s", error)
+            await asyncio.sleep(min(LOOK_SECONDS, self._snapshot_seconds))
+
+    def look(self) -> None:
+        """See how much room there is, and warn before it is short.
+
+        Raises:
+            OSError: the disk does not tell.
+        """
+        self.free_bytes = shutil.disk_usage(self._folder).free
+        self.used_bytes = self._archive.used_bytes()
+        short = self.free_bytes < self._warn
+        if short and self.shortage is None:
+            self._counters.add("limit_warn_free_bytes")
+            log.warning("The disk of the data folder gets full: %s are free.", size(self.free_bytes))
+        self.shortage = (
+            f"The disk of the data folder gets full: {size(self.free_bytes)} are free, and the archive takes "
+            f"{size(self.used_bytes)}. Make room, or move older archive files elsewhere after a backup."
+            if short
+            else None
+        )
+
+
+def size(number: int) -> str:
+    """A number of bytes for people, in steps of 1,024."""
+    amount = float(number)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{number} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
