@@ -34,7 +34,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
-from appliance.files import sync_folder, write_all, write_private
+from appliance.files import last_line_end, sync_folder, write_all, write_private
 
 log = logging.getLogger(__name__)
 
@@ -317,6 +317,14 @@ def text_bytes(path: Path) -> int:
     return int(struct.unpack("<I", trailer)[0]) if len(trailer) == 4 else 0
 
 
+def whole_bytes(path: Path) -> int:
+    """Length of a segment's text up to its last line break; what follows is being written, or was cut off."""
+    if path.suffix == ".gz":
+        return text_bytes(path)
+    with path.open("rb") as file:
+        return last_line_end(file, file.seek(0, os.SEEK_END))
+
+
 class Reader:
     """Reads an archive folder from a place on, as far as it goes, and later further.
 
@@ -418,7 +426,7 @@ def _mend(folder: Path) -> list[Damage]:
             continue
         with path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
-            start = _last_line_end(file, size)
+            start = last_line_end(file, size)
             if start == size:
                 continue
             file.seek(start)
@@ -431,19 +439,6 @@ def _mend(folder: Path) -> list[Damage]:
         torn.append(Damage(path.name, 0, start, f"the last line was cut off; its {len(rest)} bytes are in {_TORN}"))
         log.warning("The archive's segment %s ended in half a line, which was moved to %s.", path.name, aside)
     return torn
-
-
-def _last_line_end(file: IO[bytes], size: int) -> int:
-    """The byte after the last line break, 0 where there is none."""
-    end = size
-    while end:
-        start = max(0, end - 65536)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
 
 
 def _compress(path: Path) -> None:

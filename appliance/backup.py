@@ -22,7 +22,7 @@ import msgspec
 from appliance import __version__
 from appliance.datafolder import BACKUPS, LOCK, DataFolder
 from appliance.errors import ObserverError
-from appliance.files import sync_folder
+from appliance.files import last_line_end, sync_folder
 
 MANIFEST = "manifest.json"
 _FIRST = ("snapshots", "classes.json")
@@ -178,13 +178,7 @@ def _content(path: Path) -> tuple[Path, io.BufferedReader, int] | None:
     size = file.seek(0, os.SEEK_END)
     if path.suffix == ".jsonl":
         # What is behind the last line break is being written now, or will be found torn; neither was acknowledged.
-        while size:
-            start = max(0, size - _PIECE)
-            file.seek(start)
-            found = file.read(size - start).rfind(b"\n")
-            size = start + found + 1 if found >= 0 else start
-            if found >= 0:
-                break
+        size = last_line_end(file, size)
     file.seek(0)
     return path, file, size
 

@@ -110,6 +110,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--out", required=True, metavar="FILE", help="where to write the states as JSON; - prints them")
 
+    verify = _command(commands, "verify", _verify, "read all data, report damage, compare the states with the archive")
+    _add_data_flags(verify)
+
+    backup = _command(commands, "backup", _backup, "write the whole data folder to one file, also while it is in use")
+    _add_data_flags(backup)
+    backup.add_argument("--out", type=Path, metavar="FILE", help="the file (default: named by date, in this folder)")
+    backup.add_argument("--force", action="store_true", help="overwrite a file that is there")
+
+    restore = _command(commands, "restore", _restore, "put a backup back, after its checksums were compared")
+    _add_data_flags(restore)
+    restore.add_argument("backup", type=Path, metavar="FILE", help="what 'backup' wrote")
+    restore.add_argument("--force", action="store_true", help="move data that are there aside, and take their place")
+
     _command(commands, "version", _version, "print the version")
     return parser
 
@@ -134,6 +147,11 @@ def _add_config_flag(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="configuration file (default: config.toml in this user's configuration folder)",
     )
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    _add_config_flag(parser)
+    parser.add_argument("--data-dir", metavar="DIR", help="the data folder")
 
 
 def _add_option_flags(parser: argparse.ArgumentParser) -> None:
@@ -255,6 +273,58 @@ def _write_whole(path: Path, content: bytes) -> None:
         write_private(path, content)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    import asyncio
+
+    from appliance.verify import verify
+
+    settings = _configuration(parsed).settings
+    with _plugin_log_silenced():
+        catalog = _catalog(settings)
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+
+    def progress(share: float) -> None:
+        if terminal:
+            print(f"\rReading the archive: {share:4.0%}\r", end="", file=sys.stderr, flush=True)
+
+    return 0 if asyncio.run(verify(settings, catalog, lambda finding: print(finding, flush=True), progress)) else 1
+
+
+def _backup(parsed: argparse.Namespace) -> int:
+    import time
+
+    from appliance import backup
+
+    data = _configuration(parsed).settings.data_path
+    out = parsed.out or Path(f"{PROGRAM}-{time.strftime('%Y%m%d-%H%M%S')}.tar")
+    with _disk_errors(out):
+        manifest = backup.back_up(data, out, force=parsed.force)
+        # What was written is read again: a backup that cannot be restored is none.
+        backup.check(out)
+    print(f"{len(manifest.files)} files of {data} are in {out}; each has its checksum.")
+    return 0
+
+
+def _restore(parsed: argparse.Namespace) -> int:
+    from appliance import backup
+
+    data = _configuration(parsed).settings.data_path
+    with _disk_errors(data):
+        manifest, aside = backup.restore(parsed.backup, data, force=parsed.force)
+    print(f"{len(manifest.files)} files were put back in {data}; each has its checksum.")
+    if aside:
+        print(f"What was there is now in {aside}.")
+    return 0
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ObserverError(f"{error.filename or path}: {error.strerror or type(error).__name__}.") from None
 
 
 def _version(parsed: argparse.Namespace) -> int:

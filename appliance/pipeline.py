@@ -224,6 +224,7 @@ class Pipeline:
         Raises:
             ObserverError: the appliance is closing and the commit failed.
         """
+        await self._commit()
         async with self._committing:
             # Before the commit: a sync that is repeated after a failure writes lines that came later, too.
             position = self._archive.position

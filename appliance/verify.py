@@ -1,0 +1,180 @@
+"""Verify: reads all that the data folder holds, says what is damaged, and compares the stored states with the archive.
+
+The states are worked out twice: from the whole archive, and from the newest snapshot and the archive's lines after it.
+Both must come to the same bytes. It may run beside the appliance; what comes in meanwhile is left out of both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from appliance import snapshot
+from appliance.archive import BEGINNING, Damage, Position, Reader, numbered, whole_bytes
+from appliance.check import Finding
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.errors import ObserverError
+from appliance.kvs import Row
+from appliance.plugins import Catalog
+from appliance.recovery import stale_reducers, without
+from appliance.replay import replay_records
+from appliance.roster import RosterLimits, open_roster
+from appliance.states import STATE, SUMMARY, VERSION, Fold, Stream, Student, student_key
+
+_SHOWN = 20
+
+
+async def verify(
+    settings: Settings, catalog: Catalog, tell: Callable[[Finding], None], progress: Callable[[float], None]
+) -> bool:
+    """Verify the data folder; returns whether all is well.
+
+    Args:
+        settings: which folder.
+        catalog: the reducers.
+        tell: gets each finding as soon as it is known.
+        progress: told now and then how much of the archive was read, from 0 to 1.
+
+    Raises:
+        ArchiveError: the archive cannot be read at all.
+    """
+    wrong = 0
+
+    def found(what: str, problem: str | None = None) -> None:
+        nonlocal wrong
+        wrong += problem is not None
+        tell(Finding(what, problem))
+
+    folder = settings.data_path / "archive"
+    files = snapshot.snapshots(settings.data_path / "snapshots")
+    # The snapshots first: the archive then holds all that they know of, also where the appliance is running.
+    usable, problems = snapshot.newest(files)
+    for problem in problems:
+        found("snapshot", problem)
+    for path in files[: len(files) - len(problems) - 1]:
+        try:
+            snapshot.read(path)
+        except (snapshot.UnreadableError, OSError) as error:
+            found(f"snapshot {path.name}", f"it cannot be used: {error}.")
+    if usable:
+        found(f"snapshot ({len(usable.rows)} rows)")
+    segments = numbered(folder) if folder.is_dir() else []
+    end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
+
+    lived = _States(settings, catalog)
+    reader = Reader(folder)
+    damaged = lived.fold_in(reader, end, progress) if segments else []
+    for damage in damaged[:_SHOWN]:
+        found("archive", f"{damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}. It is left out.")
+    if len(damaged) > _SHOWN:
+        found("archive", f"{len(damaged) - _SHOWN} further lines cannot be read.")
+    if not damaged:
+        found(f"archive ({len(segments)} segments, {lived.events:,} events)")
+
+    if usable is not None:
+        stored = _States(settings, catalog)
+        stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
+        stored.rows = {row.key: without(row, stale) for row in usable.rows}
+        stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None)
+        one, two = lived.hashes(), stored.hashes()
+        for name in sorted(one.keys() | two.keys()):
+            if name in stale:
+                found(f"states of {name} (not compared: its version changed, the next start rebuilds them)")
+            elif one.get(name) == two.get(name):
+                found(f"states of {name} (SHA-256 {one[name][:16]})" if name else "numbers of the streams")
+            else:
+                found(
+                    f"states of {name}" if name else "numbers of the streams",
+                    "what is stored is not what the archive gives. Remove the folder snapshots while the appliance is "
+                    "stopped; its next start works all out from the archive.",
+                )
+    else:
+        found("states (nothing to compare: there is no snapshot; a start works them out from the archive)")
+    await _roster(settings, found)
+    return not wrong
+
+
+class _States:
+    """States that are worked out of archive lines, beside what rows already hold."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        limits = settings.limits
+        self.fold = Fold(
+            [loaded.reducer for loaded in catalog.reducers],
+            Counters(),
+            values=limits.scope_values,
+            characters=limits.scope_characters,
+        )
+        self.rows: dict[str, Row] = {}
+        self.events = 0
+        self._students: dict[str, Student] = {}
+
+    def fold_in(self, reader: Reader, end: Position, progress: Callable[[float], None]) -> list[Damage]:
+        total = max(1, reader.remaining_bytes())
+        damaged = []
+        for number, record in enumerate(reader.records(end)):
+            if number % 20_000 == 0:
+                progress(1 - reader.remaining_bytes() / total)
+            restored = replay_records((record,), self.fold, self._student, _note)
+            self.events += restored.events
+            damaged += restored.damaged
+        return damaged
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 in hexadecimal digits by reducer; under "" that of streams' numbers and times."""
+        fields: dict[str, list[tuple[str, str, bytes]]] = {}
+        keys = {student_key(student_id): student for student_id, student in self._students.items()}
+        for key in sorted(self.rows.keys() | keys.keys()):
+            if not key.startswith(student_key("")):
+                continue
+            row = self.rows[key].fields if key in self.rows else {}
+            if key in keys:
+                row = {**row, **keys[key].row().fields}
+            for field, value in sorted(row.items()):
+                if field.startswith(STATE):
+                    fields.setdefault(field.split("/")[1], []).append((key, field, value))
+                elif not field.startswith((SUMMARY, VERSION)):
+                    fields.setdefault("", []).append((key, field, value))
+        return {name: hashlib.sha256(msgspec.msgpack.encode(all)).hexdigest() for name, all in fields.items()}
+
+    def _student(self, student_id: str, class_id: str) -> Student:
+        student = self._students.get(student_id)
+        if student is None:
+            student = self._students[student_id] = Student(self.fold, student_id, class_id)
+            if row := self.rows.get(student_key(student_id)):
+                student.load(row)
+        return student
+
+
+def _note(stream: Stream, at: float, number: int) -> None:
+    stream.student.note(stream, at)
+
+
+async def _roster(settings: Settings, found: Callable[..., None]) -> None:
+    if not _is_there(settings.roster_url):
+        found("roster (there is none yet)")
+        return
+    try:
+        roster = open_roster(settings.roster_url, RosterLimits.of(settings.limits), Counters())
+    except ObserverError as error:
+        found("roster", str(error))
+        return
+    try:
+        students = [await roster.students(section.class_id) for section in await roster.classes()]
+        problems: Iterable[str] = getattr(roster, "problems", ())
+        for problem in problems:
+            found("roster", problem)
+        found(f"roster ({len(students)} classes, {sum(map(len, students))} students)")
+    except ObserverError as error:
+        found("roster", str(error))
+    finally:
+        await roster.close()
+
+
+def _is_there(url: str) -> bool:
+    scheme, _, path = url.partition(":")
+    return scheme != "file" or Path(path).exists()

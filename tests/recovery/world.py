@@ -1,0 +1,93 @@
+"""An appliance's core on a data folder, without sockets: started, crashed and started again at will."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from appliance.archive import Archive, Reader
+from appliance.classes import ClassStates
+from appliance.counters import Counters
+from appliance.events import EventLimits
+from appliance.kvs.memory import MemoryKVS
+from appliance.pipeline import Pipeline
+from appliance.pubsub.memory import MemoryPubSub
+from appliance.rebuild import Rebuild
+from appliance.recovery import Recovery
+from appliance.reducer import Reducer
+from appliance.states import STATE, Fold, Stream, student_key
+
+CLASS = "class-1"
+VALUES, CHARACTERS = 50, 100
+
+
+class Core:
+    """Store, archive, pipeline and recovery on a folder."""
+
+    def __init__(self, folder: Path, *reducers: Reducer[Any], segment_bytes: int = 1 << 20) -> None:
+        self.counters = Counters()
+        self.kvs = MemoryKVS()
+        self.pubsub = MemoryPubSub(Counters(), 100)
+        self.archive = Archive(folder / "archive", self.counters, segment_bytes=segment_bytes, sync="none")
+        self.fold = Fold(reducers, self.counters, values=VALUES, characters=CHARACTERS)
+        self.pipeline = Pipeline(self.fold, self.kvs, self.pubsub, self.archive, self.counters, EventLimits())
+        self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters)
+        self.classes = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
+        self.classes.on_stored = self.recovery.save_classes
+
+    async def start(self) -> None:
+        await self.recovery.restore()
+        await self.pipeline.settle()
+        await self.classes.follow(CLASS)
+
+    async def rebuild(self) -> Rebuild:
+        rebuild = Rebuild(self.pipeline, self.archive, self.fold.held, values=VALUES, characters=CHARACTERS)
+        await rebuild.run()
+        await self.pipeline.settle()
+        return rebuild
+
+    async def stop(self) -> None:
+        """As an orderly end does."""
+        await self.pipeline.close()
+        await self.recovery.save()
+        await self.classes.close()
+        await self.archive.close()
+        await self.pubsub.close()
+
+    async def crash(self) -> None:
+        """As kill -9 does: what was not committed is gone."""
+        await self.classes.close()
+        await self.pubsub.close()
+        self.archive._lines.clear()  # what was only in memory
+        await self.archive.close()
+
+    async def stream(self, student: str, stream: str) -> Stream:
+        return await self.pipeline.stream(student, CLASS, stream, "org.example.test")
+
+    def accept(self, stream: Stream, first: int, *events: object, received: int = 1_700_000_000_000) -> Any:
+        return self.pipeline.accept(stream, first, [json.dumps(event).encode() for event in events], received)
+
+    def states(self) -> dict[str, dict[str, bytes]]:
+        """All of the students' rows but summaries, which follow from the rest."""
+        return {
+            key: {name: value.encode() for name, value in fields.items() if not name.startswith("summary/")}
+            for key, _, fields in self.kvs.rows()
+            if key.startswith(student_key(""))
+        }
+
+    def state(self, student: str, place: str) -> Any:
+        """A state of `Tally` as plain values."""
+        return self.fold.places[0].reducer.decode(self.kvs.row(student_key(student)).fields[STATE + place])
+
+
+async def replayed(folder: Path, *reducers: Reducer[Any]) -> dict[str, dict[str, bytes]]:
+    """The states that the archive alone gives."""
+    counters = Counters()
+    kvs = MemoryKVS()
+    archive = Archive(folder.parent / "unused", counters)
+    fold = Fold(reducers, counters, values=VALUES, characters=CHARACTERS)
+    pipeline = Pipeline(fold, kvs, MemoryPubSub(counters, 10), archive, counters, EventLimits())
+    pipeline.restore(Reader(folder / "archive").records(), kvs.row)
+    await pipeline.settle()
+    return Core.states(type("Rows", (), {"kvs": kvs})())  # type: ignore[arg-type]
