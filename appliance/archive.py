@@ -460,6 +460,9 @@ def _compress(path: Path) -> None:
 
 def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
     try:
+        if not line.isascii():
+            # The decoder does not look into the event, which it leaves as it is.
+            line.decode()
         record = _decode_record(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if b"\\u" in line and (record_or_none := _with_half_pairs(line)):

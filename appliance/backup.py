@@ -187,7 +187,7 @@ def _add(tar: tarfile.TarFile, name: str, file: io.BufferedIOBase, size: int) ->
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o600
-    info.mtime = time.time()
+    info.mtime = int(time.time())
     hashing = _Hashing(file, size)
     tar.addfile(info, hashing)
     return Listed(size, hashing.hash.hexdigest())

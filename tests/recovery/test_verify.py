@@ -1,0 +1,81 @@
+"""The verify command: damage is found and named, and what is stored is compared with what the archive gives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from appliance import plugins, snapshot
+from appliance.archive import segments
+from appliance.check import Finding
+from appliance.config import Settings
+from appliance.kvs import Encoded
+from appliance.verify import verify
+from tests.recovery.test_recovery import bundled
+from tests.recovery.world import Core
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FIXTURES / "data-2", tmp_path / "data"))
+
+
+async def run(data: Path) -> tuple[bool, list[str]]:
+    found: list[Finding] = []
+    settings = Settings(data_dir=str(data))
+    well = await verify(settings, plugins.load(data / "none", ()), found.append, lambda share: None)
+    assert well == all(finding.wrong is None for finding in found)
+    return well, [str(finding) for finding in found if finding.wrong]
+
+
+async def test_all_is_well(data: Path) -> None:
+    assert await run(data) == (True, [])
+
+
+async def test_a_running_appliance(data: Path) -> None:
+    core = Core(data, *bundled())
+    await core.start()
+    stream = await core.stream("s-3pr2grcdvk", "stream-9")
+    core.accept(stream, 1, {"event": "edit", "document": "essay", "offset": 0, "insert": "x"})
+    await core.pipeline.settle()
+    assert await run(data) == (True, [])
+    # Half a line, as one that is being written.
+    with segments(data / "archive")[-1].open("ab") as file:
+        file.write(b'{"received":')
+    assert await run(data) == (True, [])
+    await core.crash()
+
+
+async def test_damaged_files_are_named(data: Path) -> None:
+    [path] = segments(data / "archive")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:400])
+    [newest] = snapshot.snapshots(data / "snapshots")[-1:]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    well, wrong = await run(data)
+    assert not well
+    assert any(newest.name in line and "checksum" in line for line in wrong)
+    assert any(path.name in line and "damaged" in line for line in wrong)
+    assert any("states of writing" in line for line in wrong), "the archive gives less than what is stored"
+
+
+async def test_states_that_the_archive_does_not_give(data: Path) -> None:
+    found = snapshot.read(snapshot.snapshots(data / "snapshots")[-1])
+    rows = []
+    for row in found.rows:
+        fields = {name: Encoded(value) for name, value in row.fields.items()}
+        if "state/activity//" in fields:
+            fields["state/activity//"] = Encoded(bundled()[0].encode(bundled()[0].initial()))
+        rows.append((row.key, row.version, fields))
+    snapshot.write(data / "snapshots", found.head.position, found.head.reducers, rows)
+    well, wrong = await run(data)
+    assert not well
+    assert [line.partition(":")[0] for line in wrong] == ["bad states of activity"]
+
+
+async def test_an_empty_folder(tmp_path: Path) -> None:
+    assert await run(tmp_path / "nothing") == (True, [])
