@@ -22,11 +22,10 @@ import json
 import logging
 import os
 import re
-import shutil
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -150,6 +149,7 @@ class Archive:
         self._size = 0
         self._writing = asyncio.Lock()
         self._syncing: asyncio.TimerHandle | None = None
+        self._closing = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
@@ -213,7 +213,7 @@ class Archive:
             if path.suffix == ".gz" or (number == self._number and self._file):
                 continue
             try:
-                await loop.run_in_executor(None, _compress, path)
+                await loop.run_in_executor(None, _compress, path, lambda: self._closing)
             except OSError as error:
                 self._counters.add("archive_compress_failures")
                 log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
@@ -225,6 +225,7 @@ class Archive:
 
     async def close(self) -> None:
         """Sync and close the segment."""
+        self._closing = True
         if self._syncing:
             self._syncing.cancel()
             self._syncing = None
@@ -441,13 +442,22 @@ def _mend(folder: Path) -> list[Damage]:
     return torn
 
 
-def _compress(path: Path) -> None:
-    """Replace a segment by its compressed form; a power cut leaves the one or the other, or both whole."""
+def _compress(path: Path, stop: Callable[[], bool]) -> None:
+    """Replace a segment by its compressed form; a power cut leaves the one or the other, or both whole.
+
+    Args:
+        path: the segment.
+        stop: asked now and then whether to leave it for the next time.
+    """
     part = path.with_name(path.name + ".part")
     try:
         with path.open("rb") as plain, part.open("wb") as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
-                shutil.copyfileobj(plain, compressed, 1 << 20)
+                while piece := plain.read(1 << 20):
+                    if stop():
+                        part.unlink()
+                        return
+                    compressed.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path.with_name(path.name + ".gz"))

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A slice is short beside what a student or a dashboard would notice, and half of the time is left to them.
 SLICE_SECONDS = 0.005
+_TELL_SECONDS = 0.5
 # What is folded in one go at the end, when nothing else may happen.
 _FEW_BYTES = 256 * 1024
 
@@ -62,22 +63,30 @@ class Rebuild:
         reader = Reader(self._archive.folder)
         total = max(1, reader.remaining_bytes())
         log.info("The states of %s are rebuilt from the archive.", ", ".join(self.names))
-        while (remaining := reader.remaining_bytes()) > _FEW_BYTES or not self.progress:
-            self.progress = max(0.001, min(0.999, 1 - remaining / total))
+        while True:
             # Only up to what is written for sure; half a line may be behind it.
             end, _ = await self._pipeline.checkpoint(lambda: None)
-            await self._fold_slices(reader.records(end))
+            await self._fold_slices(reader, end, total)
+            if reader.remaining_bytes() <= _FEW_BYTES:
+                break
         await self._pipeline.adopt(self._fold, self._students, lambda end: self._catch_up(reader, end))
         self.progress = 1.0
         log.info("The states of %s were rebuilt in %.1f s.", ", ".join(self.names), time.monotonic() - began)
 
-    async def _fold_slices(self, records: Iterable[Record | Damage]) -> None:
+    async def _fold_slices(self, reader: Reader, end: Position, total: int) -> None:
         until = time.monotonic() + SLICE_SECONDS
-        for record in records:
+        told = 0.0
+        for record in reader.records(end):
             self._fold_one(record)
-            if time.monotonic() >= until:
-                await asyncio.sleep(SLICE_SECONDS)
-                until = time.monotonic() + SLICE_SECONDS
+            now = time.monotonic()
+            if now < until:
+                continue
+            if now - told >= _TELL_SECONDS:
+                told = now
+                # All is in use only when it is taken over.
+                self.progress = max(0.0, min(0.99, 1 - reader.remaining_bytes() / total))
+            await asyncio.sleep(SLICE_SECONDS)
+            until = time.monotonic() + SLICE_SECONDS
 
     def _catch_up(self, reader: Reader, end: Position) -> None:
         for record in reader.records(end):
