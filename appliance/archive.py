@@ -202,7 +202,7 @@ class Archive:
             except OSError as error:
                 self._lines, self._bytes = lines + self._lines, size + self._bytes
                 self._counters.add("archive_write_failures")
-                raise ArchiveError(f"The archive in {self.folder} cannot be written: {error.strerror}.") from error
+                raise ArchiveError(f"The archive cannot be written: {error.strerror}.") from error
             if self._sync == "relaxed" and self._syncing is None:
                 self._syncing = loop.call_later(RELAXED_SECONDS, self._sync_later)
 

@@ -347,27 +347,37 @@ function showStudent(student) {
 
 // Problems that an educator should know of
 
-let dismissed = "";
+const PROBLEMS_MS = 5000;
+const dismissed = new Set();
+
+function sentenceOf({ what, name, reason }) {
+  if (what === "rebuild") return `${name} ${reason}.`;
+  return name || !/^[A-Z]/.test(reason) ? `${what}${name ? ` ${name}` : ""}: ${reason}` : reason;
+}
+
 async function problems() {
   try {
     const status = await call("GET", "/api/v1/status");
-    const told = JSON.stringify(status.problems);
-    if (told === dismissed) return;
+    const keys = new Set(status.problems.map(({ what, name }) => `${what}/${name}`));
+    // What went away and comes again is told again.
+    for (const key of dismissed) if (!keys.has(key)) dismissed.delete(key);
     $("problems").replaceChildren(
-      ...status.problems.map((problem) => {
-        const note = document.createElement("div");
-        note.className = "notification is-danger is-light";
-        const close = note.appendChild(document.createElement("button"));
-        close.className = "delete";
-        close.type = "button";
-        close.setAttribute("aria-label", "Close");
-        close.addEventListener("click", () => {
-          note.remove();
-          dismissed = told;
-        });
-        note.append(`${problem.what}${problem.name ? ` ${problem.name}` : ""}: ${problem.reason}`);
-        return note;
-      }),
+      ...status.problems
+        .filter(({ what, name }) => !dismissed.has(`${what}/${name}`))
+        .map((problem) => {
+          const note = document.createElement("div");
+          note.className = `notification is-light ${problem.what === "rebuild" ? "is-info" : "is-danger"}`;
+          const close = note.appendChild(document.createElement("button"));
+          close.className = "delete";
+          close.type = "button";
+          close.setAttribute("aria-label", "Close");
+          close.addEventListener("click", () => {
+            note.remove();
+            dismissed.add(`${problem.what}/${problem.name}`);
+          });
+          note.append(sentenceOf(problem));
+          return note;
+        }),
     );
   } catch {
     // The connection line says that the server is away.
@@ -428,6 +438,6 @@ $("student").addEventListener("close", () => {
 
 connect();
 problems();
-setInterval(problems, 30000);
+setInterval(problems, PROBLEMS_MS);
 // Time passes without events, too.
 setInterval(draw, 5000);

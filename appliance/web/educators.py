@@ -181,7 +181,8 @@ class Educators:
         ]
         problems += [msgspec.structs.asdict(notice) for notice in self._notices()]
         if self._pipeline.trouble:
-            problems.append({"what": "storage", "name": "", "reason": self._pipeline.trouble})
+            reason = f"{self._pipeline.trouble} What students do waits in their browsers and is saved once this works."
+            problems.append({"what": "storage", "name": "", "reason": reason})
         reducers = [
             {"name": loaded.reducer.name, "version": loaded.reducer.version, "origin": loaded.origin}
             for loaded in self._catalog.reducers

@@ -127,13 +127,38 @@ def documents(loads: tuple[Load, ...], rounds: int) -> None:
             )
 
 
+def durability(load: Load, rounds: int, students: int, seconds: int) -> None:
+    """What syncing costs: throughput, and how long a student waits for an acknowledgement at a class's usual pace."""
+    modes = {mode: {"CLASSROOM_OBSERVER_ARCHIVE__SYNC": mode} for mode in ("strict", "relaxed", "none")}
+    found: dict[str, list[Figure]] = {mode: [] for mode in modes}
+    for _ in range(rounds):
+        for mode, options in modes.items():
+            found[mode].append(measure(lambda options=options: ours(options), load))
+    base = median(found["relaxed"]).per_second
+    print(f"\n{'sync, ' + load.name:44} {'events/s':>10} {'CPU/event':>10}   ratio to relaxed   acknowledged after")
+    for mode, options in modes.items():
+        figure = median(found[mode])
+        with ours(options) as server:
+            tokens = asyncio.run(server.tokens(students))
+            waits = play(Plan(server.port, tokens, _events(5.0, seconds), rate=5.0, educator=server.token)).acks
+        cuts = statistics.quantiles(waits, n=1000)
+        print(
+            f"{mode:44} {figure.per_second:10,.0f} {figure.cpu_microseconds:7.1f} µs   "
+            f"{figure.per_second / base:16.2f}   p50 {cuts[499] * 1e3:.0f} ms, p99 {cuts[989] * 1e3:.0f} ms",
+            flush=True,
+        )
+
+
+def _events(rate: float, seconds: float) -> int:
+    return round(rate * seconds / ACK_EVERY + 0.5) * ACK_EVERY
+
+
 def latency(students: int, rate: float, seconds: int) -> None:
     """From an event's sending to the dashboard's frame that shows it, in a class at its usual pace."""
     with ours() as server:
         tokens = asyncio.run(server.tokens(students))
-        events = round(rate * seconds / ACK_EVERY + 0.5) * ACK_EVERY
         cpu = server.cpu_seconds()
-        plan = Plan(server.port, tokens, events, rate=rate, educator=server.ready["educator_token"])
+        plan = Plan(server.port, tokens, _events(rate, seconds), rate=rate, educator=server.token)
         result = play(plan)
         cpu = server.cpu_seconds() - cpu
     print(f"\n{students} students at {rate:g} events a second for {result.seconds:.0f} s, one dashboard open")
@@ -159,7 +184,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each server and load (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a short run that shows that all parts work")
     parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
-    parser.add_argument("--only", choices=("throughput", "documents", "latency"), help="one part")
+    parser.add_argument("--only", choices=("throughput", "documents", "durability", "latency"), help="one part")
     parsed = parser.parse_args()
     loads, long = LOADS, DOCUMENTS
     if parsed.quick:
@@ -173,6 +198,8 @@ def main() -> None:
         throughput(loads, parsed.rounds)
     if parsed.only in (None, "documents"):
         documents(long, parsed.rounds)
+    if parsed.only in (None, "durability"):
+        durability(loads[0], parsed.rounds, *((5, 5) if parsed.quick else (30, 20)))
     if parsed.only in (None, "latency"):
         latency(*((5, 5.0, 5) if parsed.quick else (30, 5.0, 30)))
 

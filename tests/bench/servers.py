@@ -29,12 +29,14 @@ class Server:
     Attributes:
         port: on 127.0.0.1.
         ready: what it said when it was ready.
+        token: the educator's, "" of a bare server.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], ready: dict[str, Any]) -> None:
         self.process = process
         self.ready = ready
         self.port: int = ready["port"]
+        self.token: str = ready.get("educator_token", "")
 
     def cpu_seconds(self) -> float:
         """Processor time it has used, in user and kernel mode, all threads."""

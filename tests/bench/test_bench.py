@@ -19,4 +19,5 @@ def test_a_short_run_measures_every_part() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" ours ") == 2, done.stdout
     assert "100,000 characters" in done.stdout
+    assert "relaxed" in done.stdout
     assert "sent to dashboard" in done.stdout
