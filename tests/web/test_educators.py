@@ -233,7 +233,7 @@ async def test_trouble_with_storage_shows_in_health_and_status(tmp_path: Path) -
         async with w.client.get(f"{w.url}/healthz") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "trouble")
         [problem] = (await w.get("/api/v1/status"))["problems"]
-        assert problem["reason"] == "The disk is full."
+        assert problem["reason"].startswith("The disk is full. What students do waits")
         w.node.pipeline.trouble = None
 
 
