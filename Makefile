@@ -2,7 +2,7 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types bench docs packages clean
+.PHONY: help run test pytest webui-test lint format types bench docs icons packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +67,9 @@ bench: $(VENV)/.tests ## measure
 
 docs: $(VENV)/.tests ## write the table of options into docs/configuration.md
 	@$(BIN)/python -m tests.test_docs
+
+icons: $(VENV)/.tests ## draw every icon file from the SVG sources
+	@$(BIN)/python packaging/icons/draw.py
 
 clean: ## remove what these commands made
 	@rm -rf $(VENV) node_modules build dist
