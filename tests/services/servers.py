@@ -1,0 +1,453 @@
+"""Real servers for tests: each a process of its own, on free loopback ports, with its data in the test's folder.
+
+A server of another kind is a subclass of `ServerProcess` with a command line and a way to tell that it answers.
+A server that is not installed is a visible skip on a desk and a failure in CI (`need`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+PATIENCE = 20.0
+"""Seconds a server has to start, stop or come to what is waited for; far more than it needs on an idle machine."""
+_STARTS = 3
+
+
+def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: it never did; names `what`.
+    """
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"Waited in vain for {patience:.0f} s: {what}."
+        time.sleep(0.01)
+
+
+def need(program: str, package: str) -> str:
+    """The path of an installed program; without it the test is skipped, and fails in CI.
+
+    Args:
+        program: its name, looked for on the PATH and where Debian keeps servers.
+        package: the Debian package that has it.
+    """
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(program, path=places)
+    if found is None:
+        missing = f"{program} is not installed (Debian: {package})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, and with CI=true it must be.", pytrace=False)
+        pytest.skip(missing)
+    return found
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class ServerProcess(ABC):
+    """One server program. Use it as a context manager, which starts and stops it.
+
+    Attributes:
+        folder: where its configuration, data and log are; they survive `kill` and `restart`.
+        port: where it listens, on 127.0.0.1; the same after a restart.
+        process: the running process, None while there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._started = False
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line that runs it in the foreground, without a terminal; asked for at each start.
+
+        Write the configuration file here, too. The process must be the server itself, no shell around it.
+        """
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it serves by now. It may raise OSError for no."""
+
+    @property
+    def log_file(self) -> Path:
+        """What it prints; a subclass whose server logs to a file of its own may name that one."""
+        return self.folder / "log"
+
+    def log(self, lines: int = 40) -> str:
+        """The end of its log."""
+        try:
+            return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return "(no log)"
+
+    def start(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            AssertionError: it did not; holds the end of its log.
+        """
+        # A port that was free a moment ago may be taken; only at the first start can another be chosen.
+        for attempt in range(1 if self._started else _STARTS):
+            if attempt:
+                self.port = free_port()
+            self._spawn()
+            try:
+                until(self._up_or_gone, f"{type(self).__name__} answers")
+            except AssertionError:
+                self.kill()
+                raise AssertionError(f"{type(self).__name__} does not answer. Its log:\n{self.log()}") from None
+            if self.process is not None and self.process.poll() is None:
+                self._started = True
+                return self
+            self.process = None
+        raise AssertionError(f"{type(self).__name__} ended as soon as it was started. Its log:\n{self.log()}")
+
+    def _spawn(self) -> None:
+        assert self.process is None, "It runs already."
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def _up_or_gone(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            return True
+        try:
+            return self.answers()
+        except OSError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self.process is not None, "It does not run."
+        return self.process.pid
+
+    def stop(self) -> None:
+        """End it in an orderly way (SIGTERM), or by force where that takes too long."""
+        if self.process is None:
+            return
+        self.thaw()
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """End it as a crash does (SIGKILL)."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def restart(self) -> None:
+        """Start it again after a `stop` or `kill`, or stop and start it."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Let it hang (SIGSTOP): its connections stay open and it answers nothing, as behind a dead link."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        # pytest shows it only where the test failed.
+        print(f"--- the log of {type(self).__name__} on port {self.port}\n{self.log()}")
+
+
+def _client(port: int, **options: Any) -> Any:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # By itself it would try for seconds to reach a server that is away.
+    return redis.Redis("127.0.0.1", port, socket_timeout=5, protocol=2, retry=Retry(NoBackoff(), 0), **options)
+
+
+class RedisServer(ServerProcess):
+    """A redis-server.
+
+    Attributes:
+        password: of the user ``default``, "" for none.
+        ca: with TLS, the file with the certificate of the authority that signed the server's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        append_only: bool = True,
+        password: str = "",
+        tls: bool = False,
+        users: Sequence[str] = (),
+        maxmemory: str = "",
+        replica_of: RedisServer | None = None,
+        lines: Sequence[str] = (),
+    ) -> None:
+        """Args:
+        append_only: whether it keeps an append-only file, synced every second; without one it forgets all at its end.
+        password: required of the user ``default``.
+        tls: whether it speaks TLS and nothing else, with the certificate of an authority made for it.
+        users: ACL rules, as ``user NAME on >PASSWORD ~* +@all``.
+        maxmemory: as in ``redis.conf``, such as ``3mb``.
+        replica_of: the server it copies.
+        lines: more lines of ``redis.conf``.
+        """
+        super().__init__(folder)
+        self.password = password
+        self.append_only = append_only
+        self._users = users
+        self._maxmemory = maxmemory
+        self._replica_of = replica_of
+        self._lines = lines
+        self.ca = folder / "ca.pem" if tls else None
+        if self.ca is not None:
+            self._make_certificates(self.ca)
+
+    def command(self) -> list[str]:
+        file = self.folder / "redis.conf"
+        if not file.exists() or not self._started:
+            # Written once: a server in a cluster or under a sentinel changes its own configuration.
+            file.write_text("".join(f"{line}\n" for line in self.configuration()), encoding="utf-8")
+        return [need("redis-server", "redis-server"), str(file)]
+
+    def configuration(self) -> list[str]:
+        """The lines of ``redis.conf``."""
+        plain = [f"port {self.port}"]
+        encrypted = [
+            "port 0",
+            f"tls-port {self.port}",
+            f"tls-cert-file {self.folder / 'server.pem'}",
+            f"tls-key-file {self.folder / 'server.key'}",
+            f"tls-ca-cert-file {self.ca}",
+            "tls-auth-clients no",
+        ]
+        lines = [
+            "bind 127.0.0.1",
+            *(encrypted if self.ca else plain),
+            f"dir {self.folder}",
+            'save ""',
+            f"appendonly {'yes' if self.append_only else 'no'}",
+            "daemonize no",
+            "repl-diskless-sync-delay 0",
+            *self._users,
+            *self._lines,
+        ]
+        if self.password:
+            lines += [f"requirepass {self.password}", f"masterauth {self.password}"]
+        if self._maxmemory:
+            lines.append(f"maxmemory {self._maxmemory}")
+        if self._replica_of:
+            lines.append(f"replicaof 127.0.0.1 {self._replica_of.port}")
+        return lines
+
+    def answers(self) -> bool:
+        import redis
+
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def client(self) -> Any:
+        """A blocking client (redis-py) with all rights, for what a test must see or change on the server itself."""
+        encryption = {"ssl": True, "ssl_ca_certs": str(self.ca)} if self.ca else {}
+        return _client(self.port, password=self.password or None, **encryption)
+
+    def url(self, options: str = "", *, user: str = "", password: str | None = None, database: int = 0) -> str:
+        """Its URL as the configuration takes it.
+
+        Args:
+            options: what follows the question mark; a TLS server's authority is added.
+            user: "" for the user ``default``.
+            password: the server's own where none is given.
+            database: its number.
+        """
+        word = self.password if password is None else password
+        account = f"{user}:{word}@" if user or word else ""
+        scheme = "rediss" if self.ca else "redis"
+        query = "&".join(part for part in (options, f"ca={self.ca}" if self.ca else "") if part)
+        return f"{scheme}://{account}127.0.0.1:{self.port}/{database}" + (f"?{query}" if query else "")
+
+    def _make_certificates(self, ca: Path) -> None:
+        import trustme
+
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(ca))
+        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate.private_key_pem.write_to_path(str(self.folder / "server.key"))
+        for number, part in enumerate(certificate.cert_chain_pems):
+            part.write_to_path(str(self.folder / "server.pem"), append=number > 0)
+
+
+class _ClusterNode(RedisServer):
+    """One node of a `RedisCluster`."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.bus = free_port()
+
+    def configuration(self) -> list[str]:
+        return [
+            *super().configuration(),
+            "cluster-enabled yes",
+            f"cluster-port {self.bus}",
+            "cluster-node-timeout 2000",
+            # A node that is away must not stop the students of the others.
+            "cluster-require-full-coverage no",
+        ]
+
+
+class RedisCluster:
+    """A Redis Cluster of three nodes, all of them masters. Use it as a context manager.
+
+    Attributes:
+        nodes: its servers.
+    """
+
+    SLOTS = 16384
+
+    def __init__(self, folder: Path, *, append_only: bool = True, password: str = "") -> None:
+        self.password = password
+        self.nodes = [
+            _ClusterNode(folder / f"node-{number}", append_only=append_only, password=password) for number in range(3)
+        ]
+
+    def start(self) -> Self:
+        """Start the nodes, share the slots among them and wait until all agree that the cluster is well."""
+        for node in self.nodes:
+            node.start()
+        first, *others = self.nodes
+        share = -(-self.SLOTS // len(self.nodes))
+        for number, node in enumerate(self.nodes):
+            with node.client() as client:
+                start = number * share
+                client.execute_command("CLUSTER ADDSLOTSRANGE", start, min(start + share, self.SLOTS) - 1)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        with first.client() as client:
+            for node in others:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus)
+        until(self.is_well, "the cluster is well")
+        return self
+
+    def is_well(self) -> bool:
+        """Whether every node knows every other and all slots are served."""
+        for node in self.nodes:
+            with node.client() as client:
+                told = client.cluster("INFO")
+            served = (told["cluster_state"], told["cluster_known_nodes"], told["cluster_slots_ok"])
+            if served != ("ok", str(len(self.nodes)), str(self.SLOTS)):
+                return False
+        return True
+
+    def stop(self) -> None:
+        """End the nodes."""
+        for node in self.nodes:
+            node.stop()
+
+    def url(self, options: str = "") -> str:
+        """Its URL as the configuration takes it; names one node, which tells of the others."""
+        account = f":{self.password}@" if self.password else ""
+        return f"redis+cluster://{account}127.0.0.1:{self.nodes[0].port}" + (f"?{options}" if options else "")
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        for node in self.nodes:
+            print(f"--- the log of the cluster's node on port {node.port}\n{node.log(15)}")
+
+
+class SentinelServer(ServerProcess):
+    """A redis-sentinel that watches one server and makes its replica the master when that is away.
+
+    Attributes:
+        name: of what it watches.
+    """
+
+    def __init__(self, folder: Path, master: RedisServer, name: str = "school") -> None:
+        super().__init__(folder)
+        self.name = name
+        self._master = master
+
+    def command(self) -> list[str]:
+        file = self.folder / "sentinel.conf"
+        if not self._started:
+            lines = [
+                "bind 127.0.0.1",
+                f"port {self.port}",
+                f"dir {self.folder}",
+                "daemonize no",
+                f"sentinel monitor {self.name} 127.0.0.1 {self._master.port} 1",
+                f"sentinel down-after-milliseconds {self.name} 500",
+                f"sentinel failover-timeout {self.name} 3000",
+            ]
+            if self._master.password:
+                lines.append(f"sentinel auth-pass {self.name} {self._master.password}")
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return [need("redis-sentinel", "redis-sentinel"), str(file)]
+
+    def answers(self) -> bool:
+        import redis
+
+        try:
+            return self.master_port() > 0
+        except redis.RedisError:
+            return False
+
+    def master_port(self) -> int:
+        """The port of the server that it holds to be the master now."""
+        with _client(self.port) as client:
+            _, port = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
+            return int(port)
+
+    def replicas(self) -> int:
+        """How many replicas of the master it can use now."""
+        with _client(self.port) as client:
+            found = client.sentinel_slaves(self.name)
+            return sum(1 for one in found if "disconnected" not in one["flags"] and not one["is_sdown"])
+
+    def url(self, options: str = "", database: int = 0) -> str:
+        """The URL, by which the sentinel is asked for the master."""
+        account = f":{self._master.password}@" if self._master.password else ""
+        query = f"?{options}" if options else ""
+        return f"redis+sentinel://{account}127.0.0.1:{self.port}/{self.name}/{database}{query}"
