@@ -2,7 +2,7 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types bench docs icons packages clean
+.PHONY: help run test pytest webui-test lint format types faults bench docs icons packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ format: $(VENV)/.tests ## bring the code into form
 
 types: $(VENV)/.tests ## check types alone
 	@$(BIN)/mypy
+
+faults: packages $(VENV)/.tests ## kill it, fill its disk, cut its network, set its clock back: for some ten minutes
+	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
 
 bench: $(VENV)/.tests ## measure
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 from appliance.config import ENVIRONMENT_PREFIX
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run tests/faults as long as `make faults` does")
+    parser.addoption("--seed", type=int, help="repeat what chance did in the run that printed this number")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1_000_000)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"chance: --seed {config.option.seed}"
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time."""
+    return bool(request.config.option.long)
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """What is left to chance in a test; a failure tells how to have it again."""
+    seed = request.config.option.seed
+    print(f"To repeat what chance did here: --seed {seed}")
+    return random.Random(f"{seed} {request.node.nodeid}")
 
 
 @pytest.fixture(autouse=True)

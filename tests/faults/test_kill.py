@@ -1,0 +1,76 @@
+"""The program is killed at random moments while a class types; and told to stop in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.world import RESTLESS, Class, a_class, until
+from tests.program import Program
+
+STOP_SECONDS = 5.0
+"""What is promised to who stops the program."""
+
+
+async def one_life(room: Class, chance: random.Random) -> None:
+    """Start, let the class go on for a while, pull the plug; then see what the disk holds."""
+    program = room.program
+    room.may.clear()
+    program.begin()
+    if chance.random() < 0.25:
+        # In the middle of the start; a start takes a second or so.
+        await asyncio.sleep(chance.uniform(0, 1))
+    else:
+        counts = room.archived()
+        await asyncio.to_thread(program.wait_ready)
+        await room.stands_at(counts)
+        before = sum(student.acked for student in room.students)
+        room.may.set()
+        if chance.random() < 0.9:
+            await until(lambda: sum(s.acked for s in room.students) > before, "something is acknowledged")
+        await asyncio.sleep(chance.uniform(0, 1))
+    await asyncio.to_thread(program.kill)
+    room.archived()
+    room.no_promise_broken()
+
+
+async def test_killed_at_random_moments(tmp_path: Path, chance: random.Random, long: bool) -> None:
+    program = Program(tmp_path, environment=RESTLESS)
+    async with a_class(program, chance, 20) as room:
+        room.connect()
+        room.begin_typing(per_second=20)
+        await until(lambda: any(student.acked for student in room.students), "something is acknowledged")
+        await asyncio.to_thread(program.kill)
+        for _ in range(30 if long else 5):
+            await one_life(room, chance)
+        await asyncio.to_thread(program.start)
+        room.may.set()
+        await room.end_typing()
+        await room.complete()
+        await room.replayed_alike(tmp_path)
+
+
+@pytest.mark.parametrize("round", range(2))
+async def test_told_to_stop_under_load(tmp_path: Path, chance: random.Random, round: int) -> None:
+    program = Program(tmp_path, environment=RESTLESS)
+    async with a_class(program, chance, 20) as room:
+        room.connect()
+        room.begin_typing(per_second=100)
+        await until(lambda: all(student.acked > 50 for student in room.students), "the class is at work")
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        began = time.monotonic()
+        assert await asyncio.to_thread(program.stop) == 0
+        assert time.monotonic() - began < STOP_SECONDS
+        room.may.clear()
+        counts = room.archived()
+        assert sum(counts.values()) > 1000
+        await asyncio.to_thread(program.start)
+        await room.stands_at(counts)
+        room.may.set()
+        await room.end_typing()
+        await room.complete()
+        await room.replayed_alike(tmp_path)
