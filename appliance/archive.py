@@ -93,7 +93,11 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class StreamLines:
-    """Makes the lines of one stream; all that stays the same is formatted once."""
+    """Makes the lines of one stream; all that stays the same is formatted once.
+
+    A line is a handful of pieces that go to a list, because joining all pieces of a commit at once is several times
+    faster than formatting each line.
+    """
 
     __slots__ = ("_middle",)
 
@@ -103,23 +107,22 @@ class StreamLines:
 
     @staticmethod
     def head(received: int) -> bytes:
-        """The start that all lines of one frame share; `received` is in milliseconds."""
+        """The start that all lines of one frame share; `received` is in milliseconds since the epoch."""
         return b'{"received":%.3f,"at":' % (received / 1000)
 
-    def event(self, head: bytes, at: float, seq: int, text: bytes) -> bytes:
-        """The line of an event. Its text may span lines; white space is all that a raw line break can be in JSON."""
-        if b"\n" in text:
-            text = text.replace(b"\n", b" ")
-        return b'%b%.3f%b%d,"event":%b}\n' % (head, at, self._middle, seq, text)
+    def event(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes, end: bytes = b"}\n") -> None:
+        """Add the line of an event; `at` is in milliseconds since the epoch, the text has no line break in it."""
+        time = b"%04d" % at
+        pieces += (head, time[:-3], b".", time[-3:], self._middle, b"%d" % seq, b',"event":', text, end)
 
-    def paused(self, head: bytes, at: float, seq: int, text: bytes) -> bytes:
-        """The line of an event that came while the class was paused."""
-        return self.event(head, at, seq, text)[:-2] + b',"paused":true}\n'
+    def paused(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes) -> None:
+        """Add the line of an event that came while the class was paused."""
+        self.event(pieces, head, at, seq, text, b',"paused":true}\n')
 
-    def rejected(self, head: bytes, at: float, seq: int, text: bytes, rejection: Rejection) -> bytes:
-        """The line of an event that was refused."""
+    def rejected(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes, rejection: Rejection) -> None:
+        """Add the line of an event that was refused."""
         more = {"rejected": rejection, "text": text.decode("utf-8", "replace")}
-        return b"%b%.3f%b%d,%b\n" % (head, at, self._middle, seq, msgspec.json.encode(more)[1:])
+        pieces.append(b"%b%.3f%b%d,%b\n" % (head, at / 1000, self._middle, seq, msgspec.json.encode(more)[1:]))
 
 
 class Archive:
@@ -142,8 +145,7 @@ class Archive:
         self._counters = counters
         self._segment_bytes = segment_bytes
         self._sync: Sync = sync
-        self._lines: list[bytes] = []
-        self._bytes = 0
+        self._pieces: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._day = ""
         self._size = 0
@@ -169,20 +171,9 @@ class Archive:
         """Give new segments later numbers than a position's, even where segments before it are missing."""
         self._number = max(self._number, position.segment)
 
-    def waiting(self) -> Iterator[Record | Damage]:
-        """The lines that were appended and are not written yet."""
-        for line in self._lines:
-            yield _record(Path(), line, 0, 0)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How many bytes were appended and are not written yet."""
-        return self._bytes
-
-    def append(self, line: bytes) -> None:
-        """Take a line; it is durable once a later `sync` has returned."""
-        self._lines.append(line)
-        self._bytes += len(line)
+    def append(self, pieces: list[bytes]) -> None:
+        """Take lines, as pieces that are joined; they are durable once a later `sync` has returned."""
+        self._pieces += pieces
 
     async def sync(self) -> None:
         """Write and fsync all that was appended before this call, off the event loop.
@@ -192,15 +183,14 @@ class Archive:
                 and the next call tries again.
         """
         async with self._writing:
-            if not self._lines:
+            if not self._pieces:
                 return
-            lines, size = self._lines, self._bytes
-            self._lines, self._bytes = [], 0
+            pieces, self._pieces = self._pieces, []
             loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(None, self._write, b"".join(lines))
+                await loop.run_in_executor(None, self._write, b"".join(pieces))
             except OSError as error:
-                self._lines, self._bytes = lines + self._lines, size + self._bytes
+                self._pieces = pieces + self._pieces
                 self._counters.add("archive_write_failures")
                 raise ArchiveError(f"The archive cannot be written: {error.strerror}.") from error
             if self._sync == "relaxed" and self._syncing is None:

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
 _decode = msgspec.json.Decoder().decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+# Decoded in one go; with more, the brackets of all of them say less of each.
+_TOGETHER = 24
 _GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d+/)?d/[^/]+/\w")
 
 
@@ -120,6 +124,45 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
     if "document" not in body:
         _name_document(body)
     return body
+
+
+def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str, Any] | RejectedError]:
+    """`decode_event` for many texts at once, at half the cost; an error stands in the place of what was refused.
+
+    Args:
+        texts: UTF-8 JSON of one event each, as cut out of a frame.
+        limits: what an event may be.
+    """
+    if len(texts) > _TOGETHER:
+        parts = (texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER))
+        return [event for part in parts for event in decode_events(part, limits)]
+    together = b"[%b]" % b",".join(texts)
+    # Each of the others has a bracket of its own, so no event has more of them than this.
+    if together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth and len(together) <= limits.bytes:
+        try:
+            bodies = _decode_objects(together)
+        except (msgspec.DecodeError, RecursionError):
+            bodies = []
+        if len(bodies) == len(texts) and all(_is_named(body, limits) for body in bodies):
+            return bodies  # type: ignore[return-value]
+    return [_decoded_or_refused(text, limits) for text in texts]
+
+
+def _is_named(body: dict[str, Any], limits: EventLimits) -> bool:
+    """Whether an event has a name that can be used; its document is filled in."""
+    name = body.get("event")
+    if type(name) is not str or not 0 < len(name) <= limits.name_characters:
+        return False
+    if "document" not in body:
+        _name_document(body)
+    return True
+
+
+def _decoded_or_refused(text: bytes, limits: EventLimits) -> dict[str, Any] | RejectedError:
+    try:
+        return decode_event(text, limits)
+    except RejectedError as error:
+        return error
 
 
 def _decode_slowly(text: bytes) -> Any:

@@ -91,8 +91,6 @@ class Rebuild:
     def _catch_up(self, reader: Reader, end: Position) -> None:
         for record in reader.records(end):
             self._fold_one(record)
-        for record in self._archive.waiting():
-            self._fold_one(record)
 
     def _fold_one(self, record: Record | Damage) -> None:
         replay_records((record,), self._fold, self._student, _note_nothing)
@@ -104,5 +102,5 @@ class Rebuild:
         return student
 
 
-def _note_nothing(stream: Stream, at: float, number: int) -> None:
+def _note_nothing(stream: Stream, at: float) -> None:
     """What is folded here is taken over as a whole."""

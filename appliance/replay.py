@@ -29,7 +29,7 @@ def replay_records(
     records: Iterable[Record | Damage],
     fold: Fold,
     student_of: Callable[[str, str], Student],
-    applied: Callable[[Stream, float, int], None],
+    applied: Callable[[Stream, float], None],
 ) -> Restored:
     """Fold archive lines into the states of students.
 
@@ -39,7 +39,7 @@ def replay_records(
         records: the lines, in the order in which they were written.
         fold: the reducers.
         student_of: the student with an id, in a class with an id, made where there is none yet.
-        applied: told of each line that counted: its stream, the event's time, and 1.
+        applied: told of each line that counted: its stream, and the event's time.
     """
     result = Restored()
     for record in records:
@@ -57,11 +57,11 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        stream.last = stream.durable = record.seq
+        stream.last = stream.applied = stream.durable = record.seq
         stream.clock.last = max(stream.clock.last, round(record.at * 1000))
-        applied(stream, record.at, 1)
+        applied(stream, record.at)
         if body is not None and not record.paused:
-            fold.reduce(stream, Event(body["event"], record.at, record.source, body))
+            fold.reduce(stream, (Event(body["event"], record.at, record.source, body),))
         result.events += 1
     return result
 
@@ -99,7 +99,7 @@ def replay(paths: Sequence[Path], catalog: Catalog, *, values: int, characters: 
     fold = Fold([loaded.reducer for loaded in catalog.reducers], Counters(), values=values, characters=characters)
     students: dict[str, Student] = {}
 
-    def note(stream: Stream, at: float, number: int) -> None:
+    def note(stream: Stream, at: float) -> None:
         stream.student.note(stream, at)
 
     def student_of(student_id: str, class_id: str) -> Student:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 STATE = "state/"
 VERSION = "version/"
 SUMMARY = "summary/"
+STREAM = "stream/"
 # How many kinds of events a stream finds the cells of without looking.
 _CELLS_KEPT = 64
 
@@ -43,13 +44,14 @@ def student_key(student_id: str) -> str:
 class Place:
     """One reducer in one scope: where an event's state is found, and what is called with it."""
 
-    __slots__ = ("fields", "index", "kind", "name", "prefix", "reduce", "reducer", "version")
+    __slots__ = ("fields", "index", "kind", "name", "prefix", "reduce", "reduce_all", "reducer", "version")
 
     def __init__(self, index: int, reducer: Reducer[Any], scope: Scope) -> None:
         self.index = index
         self.reducer = reducer
         self.name = reducer.name
         self.reduce = reducer.reduce
+        self.reduce_all = reducer.reduce_all
         self.kind = reducer.State
         self.fields = scope
         self.version = Encoded(b"%d" % reducer.version)
@@ -95,14 +97,14 @@ class Slot:
 class Cell:
     """One state, with all at hand that an event needs to change it."""
 
-    __slots__ = ("changed", "kind", "place", "reduce", "slot", "state", "value")
+    __slots__ = ("changed", "kind", "place", "reduce_all", "slot", "state", "value")
 
     def __init__(self, place: Place, slot: Slot, value: str, state: State) -> None:
         self.place = place
         self.slot = slot
         self.value = value
         self.state = state
-        self.reduce = place.reduce
+        self.reduce_all = place.reduce_all
         self.kind = place.kind
         self.changed = False
 
@@ -113,32 +115,78 @@ class Cell:
         self.slot.cells[self.value] = self
 
 
+class Waiting(msgspec.Struct, gc=False):
+    """What came of a stream in one frame and is not reduced yet.
+
+    Attributes:
+        first: number of its first event.
+        received: when it came, in milliseconds since the epoch.
+        paused: whether the class was paused then.
+        texts: the JSON text of each event.
+    """
+
+    first: int
+    received: int
+    paused: bool
+    texts: Sequence[bytes]
+
+    def after(self, number: int) -> Waiting:
+        """The same without events up to a number."""
+        return Waiting(max(self.first, number + 1), self.received, self.paused, self.texts[number + 1 - self.first :])
+
+
 class Stream:
     """The numbers of one stream: one tab of one student, from one source.
 
     Attributes:
-        last: number of the last event applied (or rejected, or taken while paused).
+        last: number of the last event taken.
+        applied: number of the last event reduced (or rejected, or found to be of a paused time); those after it wait.
         durable: number of the last event whose commit is done; all up to it may be acknowledged.
+        waiting: the events after `applied`.
         clock: gives events their times.
         cells: the cells that events change, by route and the event's values of the route's fields: found once, since a
             student works at one thing for long.
     """
 
-    __slots__ = ("cells", "clock", "durable", "id", "last", "lines", "routes", "source", "student")
+    __slots__ = (
+        "applied",
+        "cells",
+        "clock",
+        "durable",
+        "id",
+        "last",
+        "lines",
+        "routes",
+        "source",
+        "student",
+        "waiting",
+    )
 
     def __init__(self, student: Student, id: str, source: str, last: int, at: int) -> None:
         self.student = student
         self.id = id
-        self.last = last
-        self.durable = last
+        self.last = self.applied = self.durable = last
+        self.waiting: list[Waiting] = []
+        self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
         self.clock = Clock(at)
         self.rename(source)
+
+    def stand_at(self, applied: int, at: int) -> None:
+        """Take over the number and the time, in milliseconds, of the last event that the store knows as applied.
+
+        What was taken beyond it stays taken. The time does not go back, since lines with it may be in the archive.
+        """
+        self.applied = applied
+        self.durable = max(self.durable, applied)
+        self.last = max(self.last, applied)
+        self.clock.last = max(self.clock.last, at)
+        self.cells = {}
 
     def rename(self, source: str) -> None:
         """Say which source the stream's coming events are from."""
         self.source = source
         self.routes = self.student.fold.routes(source)
-        self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
+        self.cells = {}
         self.lines = StreamLines(self.student.id, self.student.class_id, source, self.id)
 
 
@@ -173,7 +221,7 @@ class Student:
         self.changed_streams[stream.id] = stream
 
     def load(self, row: Row) -> None:
-        """Take over what the key-value store holds of this student.
+        """Take over what the key-value store holds of this student in place of what is here; what waits still waits.
 
         States of reducers that are not here now, or have another version, are left alone.
 
@@ -181,20 +229,37 @@ class Student:
             msgspec.DecodeError: a state does not fit its reducer though the version is the same.
         """
         self.version = row.version
+        self.changed_streams = {}
+        numbers: dict[str, tuple[int, int]] = {}
         for field, encoded in row.fields.items():
-            if field.startswith("stream/"):
-                last, at = msgspec.json.decode(encoded, type=tuple[int, int])
-                id = field.removeprefix("stream/")
-                self.streams[id] = Stream(self, id, "", last, at)
+            if field.startswith(STREAM):
+                numbers[field.removeprefix(STREAM)] = msgspec.json.decode(encoded, type=tuple[int, int])
             elif field == SUMMARY:
                 self.last_event_at = msgspec.json.decode(encoded)["last_event_at"]
+        for id in self.streams.keys() | numbers.keys():
+            last, at = numbers.get(id, (0, 0))
+            stream = self.streams.get(id)
+            if stream is None:
+                self.streams[id] = Stream(self, id, "", last, at)
+            else:
+                stream.stand_at(last, at)
         for place, slot in zip(self.fold.places, self.slots, strict=True):
+            slot.cells = {}
+            slot.changed = []
             if row.fields.get(VERSION + place.name) != place.version.data:
                 continue
             for field, encoded in row.fields.items():
                 if field.startswith(place.prefix):
                     value = field.removeprefix(place.prefix)
                     slot.cells[value] = Cell(place, slot, value, place.reducer.decode(encoded))
+
+    def change_all(self) -> None:
+        """Note all there is as changed, because nobody knows what the store got."""
+        self.changed_streams = dict(self.streams)
+        for slot in self.slots:
+            for cell in slot.cells.values():
+                if not cell.changed:
+                    cell.change()
 
     def adopt(self, rebuilt: Student) -> None:
         """Take over the states that another copy of this student has, of the reducers of that copy's fold."""
@@ -226,7 +291,7 @@ class Student:
             return None
         fields: dict[str, Value | None] = {SUMMARY: Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))}
         for id, stream in self.changed_streams.items():
-            fields[f"stream/{id}"] = Encoded(b"[%d,%d]" % (stream.last, stream.clock.last))
+            fields[STREAM + id] = Encoded(b"[%d,%d]" % (stream.applied, stream.clock.last))
         self.changed_streams = {}
         for place, slot in zip(self.fold.places, self.slots, strict=True):
             if not slot.changed:
@@ -309,79 +374,110 @@ class Fold:
             for place in self.places
             if place.name not in self.held and (place.reducer.sources is None or source in place.reducer.sources)
         ]
-        others = Route(place for place in mine if place.reducer.events is None)
+        # Names whose events go to the same places share a route, so that events of both can be reduced in one go.
+        routes: dict[tuple[Place, ...], Route] = {}
+
+        def route(places: Iterable[Place]) -> Route:
+            leads_to = tuple(places)
+            return routes.setdefault(leads_to, Route(leads_to))
+
+        others = route(place for place in mine if place.reducer.events is None)
         named = {
-            name: Route(place for place in mine if place.reducer.events is None or name in place.reducer.events)
+            name: route(place for place in mine if place.reducer.events is None or name in place.reducer.events)
             for name in {name for place in mine for name in place.reducer.events or ()}
         }
         return named, others
 
-    def reduce(self, stream: Stream, event: Event) -> None:
-        """Let every reducer that wants it see one event of a stream.
+    def reduce(self, stream: Stream, events: Sequence[Event]) -> None:
+        """Let every reducer that wants them see some events of a stream, in order.
 
         A reducer that fails keeps its state and harms nobody.
         """
-        body = event.body
-        routes, others = stream.routes
-        route = routes.get(event.name, others)
-        field = route.field
-        key = (route, body.get(field) if field else tuple(map(body.get, route.fields)))
-        try:
-            cells = stream.cells.get(key)
-        except TypeError:  # a field that a scope names holds a list or an object
-            cells = None
-        if cells is None:
-            cells = self._cells(stream, route, key, body)
+        named, others = stream.routes
+        before: Route | None = None
+        at: object = None
+        cells: tuple[Cell, ...] = ()
+        begin = 0
+        for index, event in enumerate(events):
+            body = event.body
+            route = named.get(event.name, others)
+            field = route.field
+            value = body.get(field) if field else tuple(map(body.get, route.fields))
+            if route is before and value == at:
+                continue
+            if cells:
+                self._reduce_run(cells, events[begin:index])
+            begin, before, at = index, route, value
+            cells = self._cells(stream, route, value, body)
+        if cells:
+            self._reduce_run(cells, events[begin:] if begin else events)
+
+    def _reduce_run(self, cells: tuple[Cell, ...], events: Sequence[Event]) -> None:
+        """Reduce events that change the same cells."""
         for cell in cells:
             state = cell.state
             try:
-                new = cell.reduce(state, event)
-            except UnusableError:
-                self.counters.add(f"unusable_events{{{cell.place.name}}}")
-                continue
-            except Exception as error:
-                self._failed(cell.place.name, error)
-                continue
+                new = cell.reduce_all(state, events)
+            except Exception:
+                new = None
+            if type(new) is not cell.kind:
+                new = self._reduce_singly(cell, events)
             if new is not state:
-                if type(new) is not cell.kind:
-                    self._failed(cell.place.name, TypeError("reduce() did not return the reducer's State"))
-                    continue
                 cell.state = new
                 cell.slot.latest = cell.value
                 if not cell.changed:
                     cell.change()
 
-    def _cells(
-        self, stream: Stream, route: Route, key: tuple[Route, object], body: Mapping[str, Any]
-    ) -> tuple[Cell, ...]:
+    def _reduce_singly(self, cell: Cell, events: Sequence[Event]) -> State:
+        """Reduce one after the other, leaving out those with which the reducer fails."""
+        state = cell.state
+        place = cell.place
+        for event in events:
+            try:
+                new = place.reduce(state, event)
+                if type(new) is not cell.kind:
+                    raise TypeError("reduce() did not return the reducer's State")
+            except UnusableError:
+                self.counters.add(f"unusable_events{{{place.name}}}")
+            except Exception as error:
+                self._failed(place.name, error)
+            else:
+                state = new
+        return state
+
+    def _cells(self, stream: Stream, route: Route, value: object, body: Mapping[str, Any]) -> tuple[Cell, ...]:
         """The cells that an event may change; remembered when they are all there to stay."""
+        found: tuple[Cell, ...] | None = None
+        lasting = True
+        try:
+            found = stream.cells.get((route, value))
+        except TypeError:  # a field that a scope names holds a list or an object
+            lasting = False
+        if found is not None:
+            return found
         slots = stream.student.slots
         cells = []
-        lasting = True
         for place in route.places:
-            value = place.value(body)
-            if value is None:
+            scope = place.value(body)
+            if scope is None:
                 continue
             slot = slots[place.index]
-            cell = slot.cells.get(value)
+            cell = slot.cells.get(scope)
             if cell is None:
                 lasting = False
-                if self._full(slot, value):
+                if self._full(slot, scope):
                     continue
                 try:
-                    cell = Cell(place, slot, value, place.reducer.initial())
+                    cell = Cell(place, slot, scope, place.reducer.initial())
                 except Exception as error:
                     self._failed(place.name, error)
                     continue
             cells.append(cell)
         found = tuple(cells)
         if lasting:
-            try:
-                if len(stream.cells) >= _CELLS_KEPT:
-                    stream.cells.clear()
-                stream.cells[key] = found
-            except TypeError:
-                pass
+            if len(stream.cells) >= _CELLS_KEPT:
+                stream.cells.clear()
+            stream.cells[route, value] = found
         return found
 
     def summary(self, place: Place, slot: Slot) -> Value:

@@ -150,7 +150,7 @@ class _States:
         return student
 
 
-def _note(stream: Stream, at: float, number: int) -> None:
+def _note(stream: Stream, at: float) -> None:
     stream.student.note(stream, at)
 
 

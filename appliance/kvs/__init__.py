@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -59,7 +59,13 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class KVS(ABC):
-    """A key-value store of rows with compare-and-set on each row's version."""
+    """A key-value store of rows with compare-and-set on each row's version.
+
+    Attributes:
+        shared: whether others than this process may change rows.
+    """
+
+    shared: ClassVar[bool] = True
 
     @abstractmethod
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:

@@ -22,6 +22,8 @@ class MemoryKVS(KVS):
         commits: how many commits changed something.
     """
 
+    shared = False
+
     def __init__(self) -> None:
         self.commits = 0
         self._rows: dict[str, _Row] = {}

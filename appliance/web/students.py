@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from aiohttp import ClientError, WSMsgType, web
 
+from appliance.archive import Rejection
 from appliance.background import in_background
 from appliance.classes import ClassStates, Control
 from appliance.config import Settings
@@ -161,6 +162,11 @@ class _Connection:
         except (ConnectionError, ClientError):
             pass
 
+    async def send_all(self, frames: Sequence[str]) -> None:
+        """Send frames one after the other."""
+        for frame in frames:
+            await self.send(frame)
+
     def close(self, code: Close, reason: str) -> None:
         """Close without waiting for the other side."""
         in_background(_close(self.socket, code, reason))
@@ -203,6 +209,7 @@ class EventSockets:
     def start(self) -> None:
         """Begin to acknowledge and to look for silent connections."""
         self._pipeline.on_durable = self._durable
+        self._pipeline.on_rejected = self._rejected
         self._states.on_control = self._control
         self._tasks = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._watch())]
 
@@ -351,8 +358,6 @@ class EventSockets:
             # All of it was here before: there may be no commit to come that would acknowledge it.
             connection.acked = min(connection.acked, events.first - 1)
             self._acknowledge_soon(connection)
-        for seq, rejection in accepted.rejected:
-            await connection.send(protocol.reject(seq, rejection))
 
     async def _wait_for_room(self, connection: _Connection) -> None:
         """Stop reading until the stream has fewer unacknowledged events, and the disk has caught up."""
@@ -397,6 +402,12 @@ class EventSockets:
                 if stream.durable - connection.acked >= self._ack_events:
                     self._ack_now.set()
                 self._acknowledge_soon(connection)
+
+    def _rejected(self, stream: Stream, rejected: Sequence[tuple[int, Rejection]]) -> None:
+        """Tell a student's page which of its events cannot be used."""
+        connection = self._streams.get(stream)
+        if connection is not None:
+            self._tell(connection, *(protocol.reject(seq, rejection) for seq, rejection in rejected))
 
     def _acknowledge_soon(self, connection: _Connection) -> None:
         self._due[connection] = None
@@ -451,12 +462,12 @@ class EventSockets:
             if control.removed == connection.student.student_id:
                 connection.close(Close.REMOVED, "You were taken out of the class.")
 
-    def _tell(self, connection: _Connection, frame: str) -> None:
+    def _tell(self, connection: _Connection, *frames: str) -> None:
         if connection.waiting_bytes() > self._limits.send_buffer_bytes:
             self._counters.add("limit_send_buffer_bytes")
             connection.close(Close.SILENT, "This page reads too slowly.")
         else:
-            in_background(connection.send(frame))
+            in_background(connection.send_all(frames))
 
 
 async def _ping(connection: _Connection) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +14,11 @@ import pytest
 from appliance.archive import Damage, Record, read
 from appliance.errors import ArchiveError, BackendError
 from appliance.events import EventLimits
+from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import TooManyStreamsError, class_topic
-from tests.pipeline.world import CLASS, Fragile, Tally, world
+from appliance.reducer import Event, Reducer
+from tests.pipeline.world import CLASS, Fragile, Tally, TallyState, world
 
 A = {"event": "a", "document": "d1"}
 
@@ -108,8 +112,11 @@ async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
     size = 1000 if code == "too_large" else 1 << 20
     async with world(tmp_path, limits=EventLimits(bytes=size)) as w:
         stream = await w.stream()
-        accepted = w.accept(stream, 1, A, text, A)
-        assert [(seq, why.code) for seq, why in accepted.rejected] == [(2, code)]
+        rejected: list[Any] = []
+        w.pipeline.on_rejected = lambda stream, some: rejected.extend(some)
+        w.accept(stream, 1, A, text, A)
+        await w.pipeline.settle()
+        assert [(seq, why.code) for seq, why in rejected] == [(2, code)]
         await w.pipeline.settle()
         assert stream.durable == 3
         assert (await w.summary("tally"))["seen"] == 2
@@ -130,7 +137,8 @@ async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
 )
 async def test_what_is_odd_but_json_is_taken_and_replays_alike(tmp_path: Path, text: bytes) -> None:
     async with world(tmp_path) as w:
-        assert not w.accept(await w.stream(), 1, text).rejected
+        w.pipeline.on_rejected = lambda stream, some: pytest.fail(f"{some}")
+        w.accept(await w.stream(), 1, text)
         await w.pipeline.settle()
         lived = await w.summary("tally")
         assert lived["last"] == "a"
@@ -156,6 +164,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_event(
 ) -> None:
     async with world(tmp_path) as w:
         w.accept(await w.stream(), 1, {"event": "boom", "essay": "private words"})
+        await w.pipeline.settle()
         told = w.fold.failures["fragile"] + caplog.text
         assert "ValueError" in told
         assert "private" not in told
@@ -266,6 +275,145 @@ async def test_another_pipeline_on_the_same_store_goes_on_where_this_one_ended(t
         await w.pipeline.settle()
         tally = await w.summary("tally")
         assert (tally["seen"], tally["last"]) == (3, "a")
+
+
+class _SharedKVS(MemoryKVS):
+    """One store for two pipelines of this process, as a server is for two nodes."""
+
+    shared = True
+
+
+class _Order(Reducer[TallyState]):
+    """Remembers the names of all events in the order in which they were reduced."""
+
+    name = "order"
+    State = TallyState
+
+    def reduce(self, state: TallyState, event: Event) -> TallyState:
+        return TallyState(state.seen + 1, f"{state.last}{event.name}", event.at)
+
+    def summarize(self, state: TallyState) -> dict[str, Any]:
+        return {"seen": state.seen, "last": state.last}
+
+
+async def test_two_nodes_with_a_tab_each_of_one_student_lose_nothing(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs, commit_seconds=0.001) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs, commit_seconds=0.001) as two,
+    ):
+        here, there = await one.stream(stream="stream-one"), await two.stream(stream="stream-two")
+        for n in range(1, 101):
+            one.accept(here, n, {"event": "a"})
+            two.accept(there, n, {"event": "b"})
+            if n % 7 == 0:
+                await asyncio.sleep(0.001)
+        await asyncio.gather(one.pipeline.settle(), two.pipeline.settle())
+        assert (here.durable, there.durable) == (100, 100)
+        order = await one.summary("order")
+        assert (order["seen"], order["last"].count("a"), order["last"].count("b")) == (200, 100, 100)
+        assert one.counters["commit_conflicts"] + two.counters["commit_conflicts"] > 0
+
+
+async def test_a_stream_that_moves_to_another_node_and_back_goes_on_at_its_number(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs) as two,
+    ):
+        one.accept(await one.stream(), 1, {"event": "a"}, {"event": "b"})
+        await one.pipeline.settle()
+        moved = await two.stream()
+        assert moved.last == 2
+        two.accept(moved, 2, {"event": "b"}, {"event": "c"})
+        await two.pipeline.settle()
+        back = await one.stream()
+        assert (back.last, back.durable) == (3, 3)
+        one.accept(back, 3, {"event": "c"}, {"event": "d"})
+        await one.pipeline.settle()
+        assert (await one.summary("order"))["last"] == "abcd"
+
+
+async def test_what_two_nodes_got_of_one_stream_counts_once(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs, commit_seconds=3600) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs, commit_seconds=3600) as two,
+    ):
+        here, there = await one.stream(), await two.stream()
+        # A connection was lost before the first node could commit, and the browser sent all again to the second.
+        one.accept(here, 1, {"event": "a"}, {"event": "b"})
+        two.accept(there, 1, {"event": "a"}, {"event": "b"}, {"event": "c"})
+        await two.pipeline.settle()
+        one.accept(here, 3, {"event": "c"})
+        await one.pipeline.settle()
+        assert (here.durable, here.last) == (3, 3)
+        assert (await one.summary("order"))["last"] == "abc"
+
+
+class _ForgetfulKVS(_SharedKVS):
+    """Commits, and then loses the connection before it can say so."""
+
+    lost = 1
+
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        conflicts = await super().commit(changes)
+        if self.lost:
+            self.lost -= 1
+            raise BackendError("The connection was lost.")
+        return conflicts
+
+
+async def test_a_commit_that_went_through_unheard_is_not_done_twice(tmp_path: Path) -> None:
+    async with world(tmp_path, _Order(), kvs=_ForgetfulKVS()) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"}, {"event": "b"})
+        await w.pipeline.settle()
+        assert stream.durable == 2
+        w.accept(stream, 3, {"event": "c"})
+        await w.pipeline.settle()
+        assert (await w.summary("order"))["last"] == "abc"
+
+
+async def test_a_store_that_lost_its_memory_stops_acknowledgements(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with world(tmp_path, _Order(), kvs=kvs) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"})
+        await w.pipeline.settle()
+        before = await kvs.read(["student/s-1"])
+        await kvs.remove(["student/s-1"])
+        w.accept(stream, 2, {"event": "b"})
+        async with asyncio.timeout(10):
+            while "has lost" not in (w.pipeline.trouble or ""):
+                await asyncio.sleep(0)
+        assert stream.durable == 1
+        kvs.load(before)
+        await w.pipeline.settle()
+        assert stream.durable == 2
+        assert (await w.summary("order"))["last"] == "ab"
+
+
+async def test_a_commit_that_fails_unforeseen_is_done_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, _Order(), commit_seconds=3600) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"})
+
+        async def broken(changes: Iterable[Change]) -> list[str]:
+            raise RuntimeError("nobody foresaw this")
+
+        monkeypatch.setattr(w.kvs, "commit", broken)
+        with pytest.raises(RuntimeError):
+            await w.pipeline.settle()
+        assert stream.durable == 0
+        monkeypatch.undo()
+        w.accept(stream, 2, {"event": "b"})
+        await w.pipeline.settle()
+        assert stream.durable == 2
+        assert (await w.summary("order"))["last"] == "ab"
+        assert [line.seq for line in w.lines()] == [1, 2]
 
 
 async def test_states_of_another_version_of_a_reducer_are_left_alone(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ LINES = StreamLines("s-1", "class-1", "org.example.test", "0f8fad5b-d9cb-469f-a1
 
 
 def line(seq: int, text: str = "x") -> bytes:
-    return LINES.event(LINES.head(1000), 1.0, seq, b'{"event":"edit","insert":"%b"}' % text.encode())
+    pieces: list[bytes] = []
+    LINES.event(pieces, LINES.head(1000), 1000, seq, b'{"event":"edit","insert":"%b"}' % text.encode())
+    return b"".join(pieces)
 
 
 def open_archive(folder: Path, sync: Sync = "strict", segment_bytes: int = 1 << 20) -> Archive:
@@ -38,7 +40,7 @@ def open_archive(folder: Path, sync: Sync = "strict", segment_bytes: int = 1 << 
 
 async def write(archive: Archive, *seqs: int, text: str = "x") -> None:
     for seq in seqs:
-        archive.append(line(seq, text))
+        archive.append([line(seq, text)])
     await archive.sync()
 
 
