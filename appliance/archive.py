@@ -25,7 +25,7 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -37,7 +37,7 @@ from appliance.files import last_line_end, sync_folder, write_all, write_private
 
 log = logging.getLogger(__name__)
 
-_SEGMENT = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
+SEGMENT_NAME = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
 _TORN = "torn"
 
 Sync = Literal["strict", "relaxed", "none"]
@@ -90,6 +90,19 @@ class Damage(msgspec.Struct, frozen=True):
     line: int
     byte: int
     reason: str
+
+
+class Line(NamedTuple):
+    """A line of a file: what it holds, the file's name, its number from 1, the byte it starts at, and the one after it.
+
+    Numbers of lines are counted from where reading began.
+    """
+
+    record: Record | Damage
+    file: str
+    number: int
+    byte: int
+    end: int
 
 
 class StreamLines:
@@ -293,7 +306,7 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
     """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if match := _SEGMENT.fullmatch(path.name):
+        if match := SEGMENT_NAME.fullmatch(path.name):
             found.setdefault(int(match[2]), path)
     return sorted(found.items())
 
@@ -321,11 +334,13 @@ class Reader:
 
     Attributes:
         position: up to where it was read.
+        line: the line that was read last.
     """
 
     def __init__(self, folder: Path, start: Position = BEGINNING) -> None:
         self.folder = folder
         self.position = start
+        self.line: Line | None = None
 
     def remaining_bytes(self) -> int:
         """How much text is still to come."""
@@ -345,30 +360,35 @@ class Reader:
                 return
             if number > self.position.segment:
                 self.position = Position(number, 0)
-            with _opened(path) as file:
-                for record, byte in _lines(path, file, self.position.byte):
-                    if end is not None and (number, byte) > end:
-                        return
-                    self.position = Position(number, byte)
-                    yield record
+            for line in lines(path, self.position.byte):
+                if end is not None and (number, line.end) > end:
+                    return
+                self.position = Position(number, line.end)
+                self.line = line
+                yield line.record
 
 
-def read(files: Sequence[Path]) -> Iterator[Record | Damage]:
-    """Read archive files, plain or gzip, line by line; a line that cannot be read comes as `Damage`.
-
-    Args:
-        files: files and folders of segments, read in the order given.
+def lines(path: Path, byte: int = 0) -> Iterator[Line]:
+    """The lines of one archive file, plain or gzip, from a byte of its text on; damaged ones come as `Damage`.
 
     Raises:
-        ArchiveError: a file is not there or cannot be opened.
+        ArchiveError: it is not there or cannot be read.
+    """
+    with _opened(path) as file:
+        yield from _lines(path, file, byte)
+
+
+def read(files: Iterable[Path]) -> Iterator[Record | Damage]:
+    """What archive files, and folders of segments, hold, one after the other.
+
+    Raises:
+        ArchiveError: a file is not there or cannot be read.
     """
     for path in files:
         if path.is_dir():
             yield from Reader(path).records()
-            continue
-        with _opened(path) as file:
-            for record, _ in _lines(path, file):
-                yield record
+        else:
+            yield from (line.record for line in lines(path))
 
 
 def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
@@ -384,29 +404,33 @@ def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
         raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
 
 
-def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int = 0) -> Iterator[tuple[Record | Damage, int]]:
-    """The lines from a byte on, each with the byte after it. Numbers of lines are counted from there."""
+def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[Line]:
     number = 0
+
+    def broken(error: Exception) -> Line:
+        damage = Damage(path.name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}")
+        return Line(damage, path.name, number + 1, byte, byte)
+
     try:
         file.seek(byte)
     except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
-        yield Damage(path.name, 1, byte, f"the compressed file is damaged: {type(error).__name__}"), byte
+        yield broken(error)
         return
     while True:
         try:
-            line = file.readline()
+            text = file.readline()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Damage(path.name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}"), byte
+            yield broken(error)
             return
         except OSError as error:
             raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
-        if not line:
+        if not text:
             return
         number += 1
         start = byte
-        byte += len(line)
-        if line.strip():
-            yield _record(path, line, number, start), byte
+        byte += len(text)
+        if text.strip():
+            yield Line(_record(path, text, number, start), path.name, number, start, byte)
 
 
 def _mend(folder: Path) -> list[Damage]:

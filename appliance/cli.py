@@ -19,10 +19,17 @@ from appliance.errors import ObserverError
 from appliance.files import write_private
 
 if TYPE_CHECKING:
+    from appliance.archive import Damage
+    from appliance.check import Finding
+    from appliance.choice import Choice
     from appliance.config import Configuration, Settings
+    from appliance.merge import Gap
     from appliance.plugins import Catalog
+    from appliance.progress import Progress
 
 PROGRAM = "classroom-observer"
+ARCHIVE_HELP = "an archive file, plain or compressed, or a folder of them; of one node or several, in any order"
+SHOWN = 20
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 # Flag names as argparse stores them, and the options they set.
@@ -105,10 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = _command(commands, "replay", _replay, "reduce archived events from nothing")
     _add_config_flag(replay)
-    replay.add_argument(
-        "archives", nargs="+", type=Path, metavar="ARCHIVE", help="an archive file, plain or compressed"
-    )
+    replay.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help=ARCHIVE_HELP)
     replay.add_argument("--out", required=True, metavar="FILE", help="where to write the states as JSON; - prints them")
+    _add_choice_flags(replay)
 
     verify = _command(commands, "verify", _verify, "read all data, report damage, compare the states with the archive")
     _add_data_flags(verify)
@@ -146,6 +152,34 @@ def _add_config_flag(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="configuration file (default: config.toml in this user's configuration folder)",
+    )
+
+
+def _add_choice_flags(parser: argparse.ArgumentParser) -> None:
+    for flag, name, metavar, what in (
+        ("--reducer", "reducer", "NAME", "reducer"),
+        ("--student", "student", "ID", "student"),
+        ("--class", "classes", "ID", "class"),
+    ):
+        parser.add_argument(
+            flag, dest=name, action="append", default=[], metavar=metavar, help=f"only this {what}; may be repeated"
+        )
+    parser.add_argument(
+        "--from", dest="start", metavar="TIME", help="only what students did from this date or time on (2026-11-24)"
+    )
+    parser.add_argument(
+        "--to", dest="end", metavar="TIME", help="only what they did to the end of this day, or before this time"
+    )
+
+
+def _choice(parsed: argparse.Namespace) -> Choice:
+    from appliance.choice import Choice, moment
+
+    return Choice(
+        frozenset(parsed.student) or None,
+        frozenset(parsed.classes) or None,
+        None if parsed.start is None else moment("--from", parsed.start),
+        None if parsed.end is None else moment("--to", parsed.end, whole_day=True),
     )
 
 
@@ -250,9 +284,16 @@ def _replay(parsed: argparse.Namespace) -> int:
     from appliance import replay
 
     limits = settings.limits
-    replayed = replay.replay(
-        parsed.archives, _catalog(settings), values=limits.scope_values, characters=limits.scope_characters
-    )
+    with _progress("Reading the archive") as progress:
+        replayed = replay.replay(
+            parsed.archives,
+            _catalog(settings),
+            values=limits.scope_values,
+            characters=limits.scope_characters,
+            reducers=parsed.reducer,
+            choice=_choice(parsed),
+            progress=progress,
+        )
     states = replayed.to_json()
     if parsed.out == "-":
         sys.stdout.flush()
@@ -260,7 +301,36 @@ def _replay(parsed: argparse.Namespace) -> int:
         sys.stdout.buffer.flush()
     else:
         _write_whole(Path(parsed.out), states + b"\n")
+    print(f"{replayed.events:,} events of {len(replayed.students):,} students.", file=sys.stderr)
+    _tell_losses(replayed.damaged, replayed.repeated, replayed.gaps)
     return 0
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    from appliance.progress import Progress
+
+    progress = Progress(what)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+def _tell_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap]) -> None:
+    """Say what was not there or not readable, without naming anybody."""
+    if damaged:
+        print(f"{len(damaged):,} lines could not be read and were left out:", file=sys.stderr)
+    for damage in damaged[:SHOWN]:
+        print(f"  {damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}", file=sys.stderr)
+    if len(damaged) > SHOWN:
+        print(f"  and {len(damaged) - SHOWN:,} more", file=sys.stderr)
+    if repeated:
+        print(f"{repeated:,} lines were there more than once and counted once.", file=sys.stderr)
+    if gaps:
+        missing = sum(gap.last - gap.first + 1 for gap in gaps)
+        streams = len({(gap.student_id, gap.stream) for gap in gaps})
+        print(f"{missing:,} events of {streams:,} streams are in none of these archives.", file=sys.stderr)
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -283,13 +353,13 @@ def _verify(parsed: argparse.Namespace) -> int:
     settings = _configuration(parsed).settings
     with _plugin_log_silenced():
         catalog = _catalog(settings)
-    terminal = sys.stderr is not None and sys.stderr.isatty()
+    with _progress("Reading the archive") as progress:
 
-    def progress(share: float) -> None:
-        if terminal:
-            print(f"\rReading the archive: {share:4.0%}\r", end="", file=sys.stderr, flush=True)
+        def tell(finding: Finding) -> None:
+            progress.close()
+            print(finding, flush=True)
 
-    return 0 if asyncio.run(verify(settings, catalog, lambda finding: print(finding, flush=True), progress)) else 1
+        return 0 if asyncio.run(verify(settings, catalog, tell, progress)) else 1
 
 
 def _backup(parsed: argparse.Namespace) -> int:

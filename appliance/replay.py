@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from appliance.archive import Damage, Record, read
+from appliance.archive import Damage, Record
+from appliance.choice import EVERYTHING, Choice
 from appliance.counters import Counters
+from appliance.errors import SettingsError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
+from appliance.merge import Gap, Merged, Source, sources
 from appliance.plugins import Catalog
+from appliance.reducer import Reducer
 from appliance.states import Fold, Stream, Student
 
 # What was taken once is taken again, whatever today's limits are.
@@ -73,44 +77,130 @@ class Replayed(msgspec.Struct):
         students: by student id, ``summaries`` by reducer and ``documents`` (``items``, ...) by value and reducer.
         events: lines that counted.
         damaged: lines that could not be read.
+        repeated: lines that were left out because their number had been there.
+        gaps: numbers of streams that are in none of the archives.
     """
 
     students: dict[str, dict[str, Any]]
     events: int
     damaged: list[Damage]
+    repeated: int
+    gaps: list[Gap]
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
 
 
-def replay(paths: Sequence[Path], catalog: Catalog, *, values: int, characters: int) -> Replayed:
-    """Reduce archive files (or folders of them) from nothing.
+class Replay:
+    """Archives folded from nothing.
 
-    Args:
-        paths: what to read, in order.
-        catalog: the reducers.
+    Attributes:
+        fold: the reducers.
+        students: by id, those who have events that counted.
+        events: lines that counted.
+        damaged: lines that could not be read.
+        merged: the archives; says what was repeated and what is missing.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        reducers: Iterable[Reducer[Any]],
+        choice: Choice,
+        *,
+        values: int,
+        characters: int,
+    ) -> None:
+        """Args:
+        sources: the archives, see `appliance.merge.sources`.
+        reducers: what is wanted of them.
+        choice: which events are reduced. Numbers that are missing are looked for among all of the chosen students.
         values: states one reducer may keep for one student in one scope; with the limits under which the events
             were taken the states are those that were lived through.
         characters: length of a scope's value.
+        """
+        self.fold = Fold(reducers, Counters(), values=values, characters=characters)
+        self.students: dict[str, Student] = {}
+        self.events = 0
+        self.damaged: list[Damage] = []
+        self.merged = Merged(sources, students=choice.students)
+        self._choice = choice
+
+    def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
+        """Fold line after line; gives each that counted.
+
+        Args:
+            progress: told now and then how much was read, from 0 to 1.
+
+        Raises:
+            ArchiveError: a file cannot be read.
+        """
+        choice = self._choice
+        for line in self.merged.lines(progress):
+            record = line.record
+            if isinstance(record, Record) and not choice.takes(record):
+                continue
+            restored = replay_records((record,), self.fold, self._student, _note)
+            for damage in restored.damaged:
+                self.damaged.append(Damage(line.file, line.number, line.byte, damage.reason))
+            self.events += restored.events
+            if restored.events:
+                yield record  # type: ignore[misc]
+
+    def _student(self, student_id: str, class_id: str) -> Student:
+        student = self.students.get(student_id)
+        if student is None:
+            student = self.students[student_id] = Student(self.fold, student_id, class_id)
+        return student
+
+
+def _note(stream: Stream, at: float) -> None:
+    stream.student.note(stream, at)
+
+
+def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]]:
+    """The reducers with these names; all where none are named.
+
+    Raises:
+        SettingsError: there is no such reducer; the text says which there are.
+    """
+    known = {loaded.reducer.name: loaded.reducer for loaded in catalog.reducers}
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"There is no reducer {name!r}; there are {', '.join(sorted(known)) or 'none'}.")
+    return [reducer for name, reducer in known.items() if not names or name in names]
+
+
+def replay(
+    paths: Sequence[Path],
+    catalog: Catalog,
+    *,
+    values: int,
+    characters: int,
+    reducers: Sequence[str] = (),
+    choice: Choice = EVERYTHING,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Replayed:
+    """Reduce archives from nothing.
+
+    Args:
+        paths: archive files and folders, of one node or several, in any order; see `appliance.merge`.
+        catalog: the reducers.
+        values: see `Replay`.
+        characters: see `Replay`.
+        reducers: names of those that are wanted; none for all.
+        choice: which events are reduced.
+        progress: told now and then how much was read, from 0 to 1.
 
     Raises:
         ArchiveError: a file cannot be opened.
+        SettingsError: there is no such reducer.
     """
-    fold = Fold([loaded.reducer for loaded in catalog.reducers], Counters(), values=values, characters=characters)
-    students: dict[str, Student] = {}
-
-    def note(stream: Stream, at: float) -> None:
-        stream.student.note(stream, at)
-
-    def student_of(student_id: str, class_id: str) -> Student:
-        student = students.get(student_id)
-        if student is None:
-            student = students[student_id] = Student(fold, student_id, class_id)
-        return student
-
-    restored = replay_records(read(paths), fold, student_of, note)
+    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, values=values, characters=characters)
+    for _ in run.run(progress):
+        pass
     described = {}
-    for student in sorted(students.values(), key=lambda student: student.id):
-        summaries, scopes = fold.details(student.row())
+    for student in sorted(run.students.values(), key=lambda student: student.id):
+        summaries, scopes = run.fold.details(student.row())
         described[student.id] = {"summaries": summaries, **scopes}
-    return Replayed(described, restored.events, restored.damaged)
+    return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

@@ -121,7 +121,8 @@ class _States:
                 progress(1 - reader.remaining_bytes() / total)
             restored = replay_records((record,), self.fold, self._student, _note)
             self.events += restored.events
-            damaged += restored.damaged
+            if restored.damaged and (line := reader.line):
+                damaged += [Damage(line.file, line.number, line.byte, found.reason) for found in restored.damaged]
         return damaged
 
     def hashes(self) -> dict[str, str]:

@@ -79,3 +79,12 @@ async def test_states_that_the_archive_does_not_give(data: Path) -> None:
 
 async def test_an_empty_folder(tmp_path: Path) -> None:
     assert await run(tmp_path / "nothing") == (True, [])
+
+
+async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: Path) -> None:
+    (data / "archive" / "events-20261124-0009.jsonl").write_bytes(
+        b'{"received":1,"at":1,"student_id":"s","class_id":"c","source":"x","stream":"u","seq":1,"event":[]}\n'
+    )
+    well, wrong = await run(data)
+    assert not well
+    assert any("events-20261124-0009.jsonl, line 1 (byte 0): An event must be" in line for line in wrong)

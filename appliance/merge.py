@@ -1,0 +1,320 @@
+"""Merge: the archives of one node or several as one sequence of lines, each event once and in its stream's order.
+
+What is given is taken apart into sources. A source is what one node wrote: a folder of segments, or the segment files
+that were named of one folder, in the order of their numbers; any other file is a source of its own.
+
+One source is read as it stands, which is the order that was lived through. Several are merged:
+
+- Each source is in the order in which its node received the lines. They are merged by the time of receipt (of a node
+  whose clock was set back, by the latest time so far), then by stream and number.
+- A student may have moved from one node to another, so that numbers of one stream are in several sources, and clocks
+  differ. So all sources are read twice: first for the numbers alone, kept as ranges (a stream that never missed one
+  takes two integers, however long it is), then for the lines. A line that came before a lower number of its stream,
+  which is known to be still to come, waits for it.
+- A number that is in several sources counts once: the line that comes first in that order.
+
+So memory grows with the number of streams, not of lines. Waiting lines, as many as clocks were apart, go to a temporary
+file once there are more than `HELD_BYTES`. The order does not depend on that in which the sources were named.
+"""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import msgspec
+
+from appliance.archive import (
+    SEGMENT_NAME,
+    Damage,
+    Line,
+    Record,
+    Rejection,
+    lines,
+    numbered,
+    text_bytes,
+    whole_bytes,
+)
+from appliance.errors import ArchiveError
+
+HELD_BYTES = 32 * 1024 * 1024
+"""How much of waiting lines is kept in memory."""
+_TELL_LINES = 5000
+
+_Key = tuple[str, str]
+_Packed = tuple[float, float, str, str, str, str, int, bytes, bool, Rejection | None, str | None, str, int, int, int]
+_unpack = msgspec.msgpack.Decoder(_Packed).decode
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Numbers of a stream, from `first` to `last`, that are in none of the archives."""
+
+    student_id: str
+    stream: str
+    first: int
+    last: int
+
+
+class Source(NamedTuple):
+    """What one node wrote.
+
+    Attributes:
+        label: what a person calls it, "" where it is the only one.
+        files: in the order in which they were written.
+        end: of the last file's text, the byte up to which it is read; None for all.
+    """
+
+    label: str
+    files: tuple[Path, ...]
+    end: int | None
+
+
+class Merged:
+    """The lines of several sources in one order.
+
+    Attributes:
+        total_bytes: how much text will be read, for a progress bar; with several sources it is read twice.
+        read_bytes: how much of it was read.
+        repeated: lines that were left out because their number had been there.
+        gaps: complete when all lines were read.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, students: frozenset[str] | None = None) -> None:
+        """Args:
+        sources: see `sources`.
+        students: whose lines are wanted, by id; None for all.
+        """
+        self.repeated = 0
+        self.gaps: list[Gap] = []
+        self.read_bytes = 0
+        passes = 2 if len(sources) > 1 else 1
+        self.total_bytes = passes * sum(text_bytes(path) for source in sources for path in source.files)
+        self._sources = sources
+        self._students = students
+
+    def lines(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Line]:
+        """The lines; those that cannot be read as `Damage`. To be called once.
+
+        Args:
+            progress: told now and then how much was read, from 0 to 1.
+
+        Raises:
+            ArchiveError: a file cannot be read.
+        """
+        told = self._told(progress)
+        if len(self._sources) == 1:
+            yield from self._as_they_stand(self._wanted(self._sources[0], told))
+        else:
+            ranges: dict[_Key, list[int]] = {}
+            for source in self._sources:
+                for line in self._wanted(source, told):
+                    if isinstance(line.record, Record):
+                        _add(ranges.setdefault((line.record.student_id, line.record.stream), []), line.record.seq)
+            ordered = [_by_receipt(rank, self._wanted(source, told)) for rank, source in enumerate(self._sources)]
+            yield from self._by_number((item[-1] for item in heapq.merge(*ordered)), ranges)
+        progress(1.0)
+
+    def _told(self, progress: Callable[[float], None]) -> Callable[[int], None]:
+        left = 0
+
+        def read(size: int) -> None:
+            nonlocal left
+            self.read_bytes += size
+            left -= 1
+            if left <= 0:
+                left = _TELL_LINES
+                progress(min(1.0, self.read_bytes / max(1, self.total_bytes)))
+
+        return read
+
+    def _wanted(self, source: Source, read: Callable[[int], None]) -> Iterator[Line]:
+        students = self._students
+        for path in source.files:
+            end = source.end if path == source.files[-1] else None
+            for line in lines(path):
+                if end is not None and line.end > end:
+                    break
+                read(line.end - line.byte)
+                record = line.record
+                if isinstance(record, Damage):
+                    file = f"{source.label}/{line.file}" if source.label else line.file
+                    yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
+                elif students is None or record.student_id in students:
+                    yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
+
+    def _as_they_stand(self, found: Iterable[Line]) -> Iterator[Line]:
+        last: dict[_Key, int] = {}
+        for line in found:
+            record = line.record
+            if isinstance(record, Record):
+                key = record.student_id, record.stream
+                before = last.get(key, 0)
+                if record.seq <= before:
+                    self.repeated += 1
+                    continue
+                if record.seq > before + 1:
+                    self.gaps.append(Gap(*key, before + 1, record.seq - 1))
+                last[key] = record.seq
+            yield line
+
+    def _by_number(self, found: Iterable[Line], ranges: dict[_Key, list[int]]) -> Iterator[Line]:
+        for key, pairs in ranges.items():
+            _tidy(pairs)
+            before = 0
+            for first, last in zip(pairs[::2], pairs[1::2], strict=True):
+                if first > before + 1:
+                    self.gaps.append(Gap(*key, before + 1, first - 1))
+                before = last
+        self.gaps.sort(key=lambda gap: (gap.student_id, gap.stream, gap.first))
+        done: dict[_Key, int] = {}
+        with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as file:
+            held = _Held(file)
+            for line in found:
+                record = line.record
+                if isinstance(record, Damage):
+                    yield line
+                    continue
+                key = record.student_id, record.stream
+                awaited = _next(ranges[key], done.get(key, 0))
+                if awaited is None or record.seq < awaited or held.has(key, record.seq):
+                    self.repeated += 1
+                elif record.seq > awaited:
+                    held.put(key, line)
+                else:
+                    yield line
+                    done[key] = record.seq
+                    while (following := _next(ranges[key], done[key])) is not None and held.has(key, following):
+                        yield held.take(key, following)
+                        done[key] = following
+
+
+def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
+    """Take apart what a person named.
+
+    Args:
+        paths: files, folders of segments, and data folders (whose folder ``archive`` counts), in any order.
+        growing: whether an appliance may be writing to them: a last line without its end is not there yet then.
+
+    Raises:
+        ArchiveError: something is not there, or is a folder without segments.
+    """
+    groups: dict[Path, dict[tuple[int, str], Path]] = {}
+    for path in dict.fromkeys(paths):
+        if path.is_dir():
+            folder = path / "archive" if not numbered(path) and (path / "archive").is_dir() else path
+            segments = numbered(folder)
+            if not segments and folder == path:
+                raise ArchiveError(f"The folder {path} holds no archive files; they are named events-DAY-NUMBER.jsonl.")
+            files = groups.setdefault(folder.resolve(), {})
+            files.update({(number, file.name): file for number, file in segments})
+        elif not path.exists():
+            raise ArchiveError(f"There is no archive file {path}.")
+        elif match := SEGMENT_NAME.fullmatch(path.name):
+            groups.setdefault(path.resolve().parent, {})[int(match[2]), path.name] = path
+        else:
+            groups.setdefault(path.resolve(), {})[0, path.name] = path
+    found = []
+    for group in sorted(group for group, files in groups.items() if files):
+        ordered = [groups[group][key] for key in sorted(groups[group])]
+        end = None
+        if ordered[-1].suffix != ".gz":
+            end = whole_bytes(ordered[-1]) if growing else text_bytes(ordered[-1])
+        label = "" if len(groups) == 1 else str(ordered[0].parent)
+        found.append(Source(label, tuple(ordered), end))
+    return found
+
+
+def _by_receipt(rank: int, found: Iterable[Line]) -> Iterator[tuple[float, str, int, int, Line]]:
+    latest = 0.0
+    for line in found:
+        record = line.record
+        if isinstance(record, Damage):
+            yield latest, "", 0, rank, line
+        else:
+            latest = max(latest, record.received)
+            yield latest, record.stream, record.seq, rank, line
+
+
+def _add(pairs: list[int], seq: int) -> None:
+    """Note a number in a list of first, last, first, last ..."""
+    if pairs and pairs[-1] == seq - 1:
+        pairs[-1] = seq
+    else:
+        pairs += (seq, seq)
+
+
+def _tidy(pairs: list[int]) -> None:
+    """Put ranges in order, those that touch or overlap into one."""
+    if len(pairs) == 2:
+        return
+    tidy: list[int] = []
+    for first, last in sorted(zip(pairs[::2], pairs[1::2], strict=True)):
+        if tidy and first <= tidy[-1] + 1:
+            tidy[-1] = max(tidy[-1], last)
+        else:
+            tidy += (first, last)
+    pairs[:] = tidy
+
+
+def _next(pairs: list[int], after: int) -> int | None:
+    """The lowest number in tidy ranges above another; None where there is none."""
+    at = bisect_right(pairs, after)
+    if at % 2:
+        return after + 1
+    return pairs[at] if at < len(pairs) else None
+
+
+class _Held:
+    """Lines that wait for a lower number of their stream, in a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._end = 0
+        self._places: dict[_Key, dict[int, tuple[int, int]]] = {}
+
+    def has(self, key: _Key, seq: int) -> bool:
+        return seq in self._places.get(key, ())
+
+    def put(self, key: _Key, line: Line) -> None:
+        record = line.record
+        assert isinstance(record, Record)
+        packed = msgspec.msgpack.encode(
+            (
+                record.received,
+                record.at,
+                record.student_id,
+                record.class_id,
+                record.source,
+                record.stream,
+                record.seq,
+                bytes(record.event),
+                record.paused,
+                record.rejected,
+                record.text,
+                *line[1:],
+            )
+        )
+        self._file.seek(self._end)
+        self._file.write(packed)
+        self._places.setdefault(key, {})[record.seq] = self._end, len(packed)
+        self._end += len(packed)
+
+    def take(self, key: _Key, seq: int) -> Line:
+        start, size = self._places[key].pop(seq)
+        if not self._places[key]:
+            del self._places[key]
+        self._file.seek(start)
+        packed = _unpack(self._file.read(size))
+        if not self._places:
+            self._end = 0
+            self._file.truncate(0)
+        received, at, student_id, class_id, source, stream, _, event = packed[:8]
+        paused, rejected, text = packed[8:11]
+        record = Record(
+            received, at, student_id, class_id, source, stream, seq, msgspec.Raw(event), paused, rejected, text
+        )
+        return Line(record, *packed[11:])
