@@ -13,30 +13,15 @@ import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
-
-import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
 from appliance.errors import ObserverError, SettingsError
+from appliance.findings import Finding
 
 SECONDS_TO_ANSWER = 10
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the check.
-
-    Attributes:
-        what: what was checked.
-        wrong: what is wrong and what to do; None where all is well.
-    """
-
-    what: str
-    wrong: str | None = None
-
-    def __str__(self) -> str:
-        return f"ok  {self.what}" if self.wrong is None else f"bad {self.what}: {self.wrong}"
 
 
 async def check(configuration: Callable[[], Configuration], tell: Callable[[Finding], None]) -> bool:
@@ -56,7 +41,7 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
 
     def found(finding: Finding) -> None:
         nonlocal wrong
-        wrong += finding.wrong is not None
+        wrong += finding.bad
         tell(finding)
 
     found(Finding(f"configuration ({read.file or 'no file, the defaults hold'})"))
@@ -64,9 +49,13 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
         found(finding)
     found(_folder("data folder", settings.data_path))
     found(_folder("log folder", settings.log_path))
-    found(await _backend("kvs", settings.kvs.url, lambda: _try_kvs(settings.kvs.url)))
-    found(await _backend("pubsub", settings.pubsub.url, lambda: _try_pubsub(settings.pubsub.url)))
-    found(await _backend("roster", settings.roster_url, lambda: _try_roster(settings.roster_url, settings.limits)))
+    for what, url, attempt in (
+        ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
+        ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
+        ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits)),
+    ):
+        async for finding in _backend(what, url, attempt):
+            found(finding)
     found(_port(settings.web.host, settings.web.port))
     return wrong == 0
 
@@ -98,30 +87,43 @@ def _folder(what: str, folder: Path) -> Finding:
     return Finding(what)
 
 
-async def _backend(what: str, url: str, attempt: Callable[[], Awaitable[None]]) -> Finding:
-    what = f"{what} ({redact(url)})"
+async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+    """What a backend tells of itself, and last whether its work was done.
+
+    Args:
+        name: the section of the configuration.
+        url: where it is.
+        attempt: looks at the backend, then uses it; an error is the last finding.
+    """
+    what = f"{name} ({redact(url)})"
+    wrong: str | None = None
     try:
-        async with asyncio.timeout(SECONDS_TO_ANSWER):
-            await attempt()
+        while wrong is None:
+            async with asyncio.timeout(SECONDS_TO_ANSWER):
+                finding = await anext(attempt)
+            yield Finding(
+                f"{name} {finding.what}", None if finding.wrong is None else redact(finding.wrong), finding.serious
+            )
+    except StopAsyncIteration:
+        pass
     except TimeoutError:
-        return Finding(
-            what, f"It did not answer within {SECONDS_TO_ANSWER} seconds; check that it runs and its address."
-        )
+        wrong = f"It did not answer within {SECONDS_TO_ANSWER} seconds; check that it runs and its address."
     except ObserverError as error:
-        return Finding(what, redact(str(error)))
+        wrong = redact(str(error))
     except Exception as error:
         # A driver's own error; its text may quote the URL.
-        return Finding(
-            what, f"It fails ({type(error).__name__}: {redact(str(error))}); check that it runs and its address."
-        )
-    return Finding(what)
+        wrong = f"It fails ({type(error).__name__}: {redact(str(error))}); check that it runs and its address."
+    yield Finding(what, wrong)
 
 
-async def _try_kvs(url: str) -> None:
+async def _try_kvs(url: str) -> AsyncIterator[Finding]:
     from appliance.kvs import Change, Encoded, open_kvs
 
     store = open_kvs(url)
     try:
+        async with aclosing(store.examine()) as findings:
+            async for finding in findings:
+                yield finding
         key = f"check/{uuid.uuid4()}"
         await store.commit([Change(key, 0, {"check": Encoded(b"ok")})])
         try:
@@ -130,16 +132,21 @@ async def _try_kvs(url: str) -> None:
             await store.remove([key])
         if row.fields != {"check": b"ok"}:
             raise ObserverError("It does not give back what was written to it; check that it is not a read-only copy.")
+        if (await store.read([key]))[0].fields:
+            raise ObserverError("A row that was removed is still there; check that it is not a read-only copy.")
     finally:
         await store.close()
 
 
-async def _try_pubsub(url: str) -> None:
+async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
     from appliance.counters import Counters
     from appliance.pubsub import open_pubsub
 
     pubsub = open_pubsub(url, Counters(), queue=10)
     try:
+        async with aclosing(pubsub.examine()) as findings:
+            async for finding in findings:
+                yield finding
         topic = f"check/{uuid.uuid4()}"
         async with pubsub.subscribe(topic) as subscription:
             await pubsub.publish(topic, b"ok")
@@ -151,12 +158,15 @@ async def _try_pubsub(url: str) -> None:
     raise ObserverError("A message that was published did not come back; check the rights of this account.")
 
 
-async def _try_roster(url: str, limits: LimitSettings) -> None:
+async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]:
     from appliance.counters import Counters
     from appliance.roster import RosterLimits, open_roster
 
     roster = open_roster(url, RosterLimits.of(limits), Counters())
     try:
+        async with aclosing(roster.examine()) as findings:
+            async for finding in findings:
+                yield finding
         await roster.classes()
     finally:
         await roster.close()

@@ -14,10 +14,10 @@ import msgspec
 
 from appliance import snapshot
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered, whole_bytes
-from appliance.check import Finding
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ObserverError
+from appliance.findings import Finding
 from appliance.kvs import Row
 from appliance.plugins import Catalog
 from appliance.recovery import stale_reducers, without

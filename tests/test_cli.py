@@ -23,6 +23,7 @@ from appliance import __version__, check, cli
 from appliance.config import Settings
 from appliance.desktop import browser
 from appliance.errors import BackendError, PortInUseError
+from appliance.findings import Finding, nothing
 from appliance.kvs import Row
 
 ROOT = Path(cli.__file__).parent.parent
@@ -281,6 +282,10 @@ class FakeStore:
 
     async def remove(self, keys: list[str]) -> None: ...
 
+    async def examine(self) -> AsyncIterator[Finding]:
+        yield Finding("version (1)")
+        yield Finding("persistence", "Nothing is kept.", serious=False)
+
     async def close(self) -> None: ...
 
 
@@ -300,6 +305,9 @@ class FakePubSub:
 
     async def publish(self, topic: str, message: bytes) -> None: ...
 
+    def examine(self) -> AsyncIterator[Finding]:
+        return nothing()
+
     async def close(self) -> None: ...
 
 
@@ -310,9 +318,9 @@ class TestCheck:
 
         def run(*words: str | Path) -> tuple[int, dict[str, str]]:
             code = observer("check", "--data-dir", observer.home / "data", *words)
-            found = re.findall(r"(?m)^(?:ok |bad) (configuration|\w+ folder|\w+)(.*)$", observer.out)
+            found = re.findall(r"(?m)^(?:ok |bad|warn) (configuration|\w+ folder|kvs \w+|\w+)(.*)$", observer.out)
             return code, {
-                what: line[:3].strip() + rest
+                what: line.split()[0] + rest
                 for line, (what, rest) in zip(observer.out.splitlines(), found, strict=True)
             }
 
@@ -371,6 +379,8 @@ class TestCheck:
         monkeypatch.setattr("appliance.roster.open_roster", refuse)
         code, said = lines("--port", "0", "--kvs", "x://u:hush@h")
         assert code == 1
+        assert said["kvs version"] == "ok (1)"
+        assert said["kvs persistence"] == "warn: Nothing is kept."
         assert said["kvs"].startswith("bad (x://u:***@h): It does not give back what was written to it")
         assert "A message that was published did not come back" in said["pubsub"]
         assert said["roster"].endswith("The roster at x://u:***@h refuses the password.")

@@ -11,12 +11,13 @@ pays for encoding what nobody reads. Values are immutable, so what is read is wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
 
 from appliance.errors import SettingsError
+from appliance.findings import Finding, nothing
 
 
 class Value(Protocol):
@@ -93,6 +94,29 @@ class KVS(ABC):
     @abstractmethod
     async def remove(self, keys: Iterable[str]) -> None:
         """Remove rows; a row that is not there is no error."""
+
+    @abstractmethod
+    async def epoch(self) -> str:
+        """A random name of what the store remembers.
+
+        It stays the same for as long as the store keeps what was committed to it, and is another one once the store
+        was emptied, lost its memory, or is another store. A node that finds an epoch it does not know brings states
+        back from its archive. Rows that are gone because their time was over (``ttl``) do not change it.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+
+    def examine(self) -> AsyncGenerator[Finding, None]:
+        """What IT staff should know of the server behind this store: its version, rights, settings, clock.
+
+        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
+        the section's name before it and writes, reads and removes a row by itself.
+
+        Raises:
+            BackendError: it cannot be reached.
+        """
+        return nothing()
 
     async def close(self) -> None:
         """Let go of connections. The store is not used after that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.kvs import KVS, Change, Encoded, Row, Value
@@ -27,6 +28,7 @@ class MemoryKVS(KVS):
     def __init__(self) -> None:
         self.commits = 0
         self._rows: dict[str, _Row] = {}
+        self._epoch = str(uuid.uuid4())
 
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
         return [self._read(key, prefix) for key in keys]
@@ -55,6 +57,9 @@ class MemoryKVS(KVS):
     async def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._rows.pop(key, None)
+
+    async def epoch(self) -> str:
+        return self._epoch
 
     def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
         """All rows as they are now: key, version, fields. Values are immutable, so this may be encoded later."""

@@ -8,13 +8,14 @@ store again". So a lost hint costs freshness for a moment and never correctness,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Literal
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
+from appliance.findings import Finding, nothing
 
 
 class Resync(Enum):
@@ -55,6 +56,17 @@ class PubSub(ABC):
         Raises:
             BackendError: the topic cannot be subscribed to.
         """
+
+    def examine(self) -> AsyncGenerator[Finding, None]:
+        """What IT staff should know of the server behind this pubsub: its version, rights, settings, clock.
+
+        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
+        the section's name before it and publishes and receives a message by itself.
+
+        Raises:
+            BackendError: it cannot be reached.
+        """
+        return nothing()
 
     async def close(self) -> None:
         """End all subscriptions and let go of connections."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
+from appliance.findings import Finding, nothing
 
 if TYPE_CHECKING:
     from appliance.config import LimitSettings
@@ -149,6 +151,17 @@ class Roster(ABC):
 
         A student whom the educator's list names is signed out and stays on the list.
         """
+
+    def examine(self) -> AsyncGenerator[Finding, None]:
+        """What IT staff should know of the server behind the roster: its version, rights, settings, clock.
+
+        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
+        the section's name before it and reads the classes by itself.
+
+        Raises:
+            BackendError: it cannot be reached.
+        """
+        return nothing()
 
     async def close(self) -> None:
         """Let go of files and connections."""

@@ -110,6 +110,15 @@ class KVSContract:
         assert await kvs.commit([Change("a", 0, fields(y=b"new"))]) == []
         assert await kvs.read(["a"]) == [Row("a", 1, {"y": b"new"})]
 
+    async def test_the_epoch_stays_while_the_store_remembers(self, kvs: KVS) -> None:
+        epoch = await kvs.epoch()
+        assert len(epoch) >= 16
+        await kvs.commit([Change("a", 0, fields(x=b"1"))])
+        await kvs.remove(["a"])
+        assert await kvs.epoch() == epoch
+        assert set(await asyncio.gather(*(kvs.epoch() for _ in range(20)))) == {epoch}
+        assert await kvs.keys() == []
+
     async def test_a_value_may_be_large(self, kvs: KVS) -> None:
         value = b"x" * 5_000_000
         await kvs.commit([Change("a", 0, fields(x=value))])

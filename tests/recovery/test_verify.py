@@ -9,8 +9,8 @@ import pytest
 
 from appliance import plugins, snapshot
 from appliance.archive import segments
-from appliance.check import Finding
 from appliance.config import Settings
+from appliance.findings import Finding
 from appliance.kvs import Encoded
 from appliance.verify import verify
 from tests.recovery.test_recovery import bundled
