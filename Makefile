@@ -2,11 +2,13 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults bench docs icons packages clean
+.PHONY: help run test pytest webui-test lint format types faults bench docs icons package deb packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PYINSTALLER = nice build/packaging/bin/python -m PyInstaller --noconfirm --log-level ERROR \
+	--workpath build/pyinstaller --distpath dist packaging/classroom-observer.spec --
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHON
 
@@ -28,6 +30,14 @@ node_modules/.ready: $(wildcard package.json package-lock.json)
 
 run: $(VENV)/.runs ## start the appliance
 	@exec $(BIN)/python run.py $(ARGS)
+
+build/packaging/.ready: pyproject.toml packaging/environment packaging/packages
+	@packaging/packages
+	@packaging/environment build/packaging
+	@touch $@
+
+package: build/packaging/.ready ## build the program as one file, dist/classroom-observer
+	@$(PYINSTALLER) --form file
 
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages

@@ -105,4 +105,5 @@ def test_the_school_extra_is_all_backends() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [school] = extras.pop("school")
     extras.pop("test")
+    assert "classroom-observer[school]" in extras.pop("package"), "the packaged program holds every backend"
     assert school == f"classroom-observer[{','.join(extras)}]"
