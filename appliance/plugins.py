@@ -18,14 +18,14 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from appliance.reducer import STUDENT, Reducer
+from appliance.reducer import STUDENT, Column, Kind, Reducer
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -334,12 +334,25 @@ def _check_declaration(reducer_class: type[Reducer[Any]]) -> None:
             isinstance(wanted, set | frozenset) and all(isinstance(name, str) for name in wanted)
         ):
             raise InvalidReducerError(f"Its {attribute} must be None or a frozenset of names.")
+    _check_columns(reducer_class.columns)
     for method in ("reduce", "summarize"):
         function = getattr(reducer_class, method)
         if function is getattr(Reducer, method):
             raise InvalidReducerError(f"It has no {method}().")
         if inspect.iscoroutinefunction(function):
             raise InvalidReducerError(f"Its {method}() must be a plain function, not async.")
+
+
+def _check_columns(columns: object) -> None:
+    if not isinstance(columns, Mapping) or not all(
+        isinstance(name, str) and isinstance(column, Column) for name, column in columns.items()
+    ):
+        raise InvalidReducerError("Its columns must be a dict of names and Columns.")
+    for name, column in columns.items():
+        if column.kind not in get_args(Kind):
+            raise InvalidReducerError(f"The kind of its column {name} must be one of {', '.join(get_args(Kind))}.")
+        if (column.kind == "choice") != bool(column.choices):
+            raise InvalidReducerError(f"Its column {name} needs choices if, and only if, its kind is choice.")
 
 
 def _check_state(state_class: object) -> None:

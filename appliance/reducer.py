@@ -16,14 +16,15 @@ fields of the event, such as the document (`DOCUMENT`) or the quiz item (`ITEM`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from appliance.events import Event
 
-__all__ = ["DOCUMENT", "ITEM", "STUDENT", "Event", "Reducer", "Scope", "State", "UnusableError", "replace"]
+__all__ = ["DOCUMENT", "ITEM", "STUDENT", "Column", "Event", "Reducer", "Scope", "State", "UnusableError", "replace"]
 
 Scope = tuple[str, ...]
 """Names of the event's fields that, beside the student, say what a state belongs to."""
@@ -35,6 +36,31 @@ ITEM: Scope = ("item",)
 
 class State(msgspec.Struct, frozen=True, gc=False):
     """Base of a reducer's state: a frozen structure whose fields all have defaults."""
+
+
+Kind = Literal["whole", "number", "truth", "time", "choice", "id", "text", "series", "any"]
+"""What a field of a summary holds: a whole number; a number; true or false; a time in seconds since the epoch; one of
+the words that `Column.choices` lists; an id, such as the name of a document; text that a person wrote; an object of
+numbers by time; any JSON value."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """What a field of a summary is, for the people who use exported data.
+
+    An export without names and free text keeps numbers, times, true and false, and `choices`; it replaces ids, and
+    leaves out text. So call "text" what holds anything that somebody typed.
+
+    Attributes:
+        meaning: what it says, the beginning of a sentence.
+        kind: what it holds; None, as for "not known", may stand in every kind.
+        unit: of numbers, such as "s"; for a series, that of the times and that of the numbers.
+        choices: of a "choice", the words that it may hold.
+    """
+
+    meaning: str
+    kind: Kind = "any"
+    unit: str = ""
+    choices: tuple[str, ...] = ()
 
 
 class UnusableError(Exception):
@@ -59,6 +85,8 @@ class Reducer(Generic[S]):
             An event that lacks a scope's fields is not shown to the reducer for that scope.
         events: names of the events wanted, or None for all.
         sources: event sources wanted, or None for all.
+        columns: what the fields of `summarize`, `detail` and `overview` are; for exports, which take a field that is
+            not here by its values, and its text for something that somebody typed.
     """
 
     name: ClassVar[str]
@@ -67,6 +95,7 @@ class Reducer(Generic[S]):
     scopes: ClassVar[Sequence[Scope]] = (STUDENT,)
     events: ClassVar[frozenset[str] | None] = None
     sources: ClassVar[frozenset[str] | None] = None
+    columns: ClassVar[Mapping[str, Column]] = MappingProxyType({})
 
     def initial(self) -> S:
         """The state before the first event."""

@@ -16,9 +16,10 @@ The fields are true or false. Anything else in them is ignored; the event counts
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from appliance.reducer import STUDENT, Event, Reducer, State
+from appliance.reducer import STUDENT, Column, Event, Reducer, State
 
 WINDOW_MINUTES = 120
 """How far back, from the newest minute with an event, the counts by minute reach."""
@@ -61,6 +62,18 @@ class ActivityReducer(Reducer[Activity]):
     name = "activity"
     State = Activity
     scopes = (STUDENT,)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "events": Column("events so far", "whole", "events"),
+        "minutes": Column(
+            "events by minute, of the last 120 minutes up to the newest event, without those that had none",
+            "series",
+            "minutes since the epoch: events",
+        ),
+        "last_event_at": Column("time of the newest event", "time"),
+        "visible": Column("whether the page was in view at last", "truth"),
+        "focused": Column("whether the page had the keyboard at last", "truth"),
+        "help": Column("whether the student asked for help at last", "truth"),
+    }
 
     def reduce(self, state: Activity, event: Event) -> Activity:
         """Count one event; an older one than the newest (of another tab) counts in the minute it belongs to."""

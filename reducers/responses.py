@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from appliance.reducer import ITEM, Event, Reducer, State, UnusableError
+from appliance.reducer import ITEM, Column, Event, Reducer, State, UnusableError
 
 ANSWER_CHARACTERS = 500
 """How much of an answer is kept."""
@@ -50,6 +50,17 @@ class ResponsesReducer(Reducer[Response]):
     name = "responses"
     State = Response
     scopes = (ITEM,)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "attempts": Column("answers so far", "whole", "answers"),
+        "correct": Column("answers that were marked as correct", "whole", "answers"),
+        "items": Column("items that were answered", "whole", "items"),
+        "items_correct": Column("items whose last answer was marked as correct", "whole", "items"),
+        "item": Column("the item that was answered last", "id"),
+        "answer": Column("the last answer, text of it cut at 500 characters"),
+        "last_correct": Column("how the last answer was marked", "truth"),
+        "answered_at": Column("time of the last answer", "time"),
+        "first_answered_at": Column("time of the first answer", "time"),
+    }
     events = frozenset({"answer"})
 
     def reduce(self, state: Response, event: Event) -> Response:

@@ -10,9 +10,10 @@ comes from a second tab, adds nothing and the newest one stays the mark.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
+from appliance.reducer import DOCUMENT, STUDENT, Column, Event, Reducer, State
 
 THRESHOLD_MS = 60_000
 """The longest time that one event adds, in milliseconds."""
@@ -55,6 +56,14 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
     name = "time_on_task"
     State = TimeOnTask
     scopes = (STUDENT, DOCUMENT)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "seconds": Column("time on task: the time between events, of each gap at most 60 s", "number", "s"),
+        "bins": Column(
+            "time on task by bins of 600 s: of a student the last 24 hours, of a document the last 1,008 bins",
+            "series",
+            "start in s since the epoch: s",
+        ),
+    }
 
     def reduce(self, state: TimeOnTask, event: Event) -> TimeOnTask:
         now = round(event.at * 1000)

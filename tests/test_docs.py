@@ -85,7 +85,7 @@ class TestReducersPage:
         text = (DOCS / "reducers.md").read_text(encoding="utf-8")
         for name in set(appliance.reducer.__all__) - {"Scope"}:
             assert name in text
-        for name in ("name", "version", "State", "scopes", "events", "sources", "detail", "overview"):
+        for name in ("name", "version", "State", "scopes", "events", "sources", "columns", "detail", "overview"):
             assert f"`{name}" in text
 
 

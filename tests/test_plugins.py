@@ -223,6 +223,17 @@ class TestBrokenPlugins:
             ("events: int = 0", "events: int", "The field events of its State needs a default."),
             ("State = Count", "State = Count; scopes = ()", "Its scopes must be one or more tuples"),
             ("State = Count", 'State = Count; scopes = ("document",)', "Its scopes must be one or more tuples"),
+            ("State = Count", 'State = Count; columns = {"events": "whole"}', "Its columns must be a dict"),
+            (
+                "State = Count",
+                'from appliance.reducer import Column; State = Count; columns = {"events": Column("x", "int")}',
+                "The kind of its column events must be one of whole, number",
+            ),
+            (
+                "State = Count",
+                'from appliance.reducer import Column; State = Count; columns = {"events": Column("x", "choice")}',
+                "Its column events needs choices",
+            ),
             ("State = Count", "State = Count; scopes = ((), ())", "Its scopes name the same scope twice."),
             ("State = Count", 'State = Count; events = "edit"', "Its events must be None or a frozenset of names."),
             ("State = Count", "State = Count; sources = {1}", "Its sources must be None or a frozenset of names."),

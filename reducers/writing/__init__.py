@@ -16,11 +16,11 @@ Offsets count UTF-16 units from 0, as browsers do. The events:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
-from appliance.reducer import DOCUMENT, Event, Reducer, State, UnusableError, replace
+from appliance.reducer import DOCUMENT, Column, Event, Reducer, State, UnusableError, replace
 from reducers.writing.google_docs import draft_of
 from reducers.writing.text import EMPTY, Text, text_from, text_of, units_of
 
@@ -84,6 +84,24 @@ class WritingReducer(Reducer[Writing]):
     name = "writing"
     State = Writing
     scopes = (DOCUMENT,)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "documents": Column("documents so far", "whole", "documents"),
+        "document": Column("the document that changed last", "id"),
+        "title": Column("title", "text"),
+        "words": Column("words of the text: runs of what is not white space", "whole", "words"),
+        "characters": Column("length of the text", "whole", "Unicode code points"),
+        "excerpt": Column("the text around the cursor", "text"),
+        "excerpt_cursor": Column("the cursor's offset in the excerpt", "whole", "UTF-16 units"),
+        "insertions": Column("how much edits inserted", "whole", "UTF-16 units"),
+        "deletions": Column("how much edits removed", "whole", "UTF-16 units"),
+        "edits": Column("edits", "whole", "edits"),
+        "bursts": Column("runs of edits with pauses below 2 s", "whole", "runs"),
+        "longest_burst": Column("the most that one such run inserted", "whole", "Unicode code points"),
+        "edited_at": Column("time of the newest edit", "time"),
+        "text": Column("the text", "text"),
+        "position": Column("the cursor's offset in the text", "whole", "UTF-16 units"),
+        "units": Column("length of the text with the NULs of Google Docs", "whole", "UTF-16 units"),
+    }
     events = frozenset({"edit", "document", "cursor", "google_docs_save", "document_history"})
 
     def reduce(self, state: Writing, event: Event) -> Writing:

@@ -87,4 +87,6 @@ async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: P
     )
     well, wrong = await run(data)
     assert not well
-    assert any("events-20261124-0009.jsonl, line 1 (byte 0): event 1 of a stream: An event must be" in line for line in wrong)
+    assert any(
+        "events-20261124-0009.jsonl, line 1 (byte 0): event 1 of a stream: An event must be" in line for line in wrong
+    )
