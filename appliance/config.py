@@ -12,6 +12,7 @@ sentence, like all else that is printed of the settings, goes through `redact`: 
 from __future__ import annotations
 
 import json
+import platform
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -731,6 +732,7 @@ def effective(configuration: Configuration) -> str:
         f"# reducers: {settings.reducers_path}",
         f"# roster:   {redact(settings.roster_url)}",
         f"# node:     {settings.node_name}",
+        f"# Python:   {platform.python_version()}",
         "",
     ]
     section = ""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "classroom_observer.reducers"
 FOLDER_MODULE_PREFIX = "classroom_observer_plugin_"
+PACKAGES = "site-packages"
+"""Folder within the plug-in folder with packages that plug-ins import; also the packaged program finds them there."""
 
 log = logging.getLogger("classroom_observer.plugins")
 
@@ -81,6 +83,7 @@ def load(folder: Path, disabled: Sequence[str]) -> Catalog:
         disabled: names of reducers that shall not run.
     """
     gathered = _Gathered(disabled)
+    _add_packages(folder / PACKAGES)
     _load_bundled(gathered)
     _load_installed(gathered)
     _load_folder(gathered, folder)
@@ -137,6 +140,14 @@ class _Gathered:
             self.problem(shown, origin, reason)
             return
         self.reducers[reducer.name] = Loaded(reducer, origin)
+
+
+def _add_packages(folder: Path) -> None:
+    """Let plug-ins import what ``pip install --target`` put into a folder, and find the reducers that it offers."""
+    if folder.is_dir() and str(folder) not in sys.path:
+        # Last, so that it hides nothing of the program's own.
+        sys.path.append(str(folder))
+        importlib.invalidate_caches()
 
 
 def _load_bundled(gathered: _Gathered) -> None:

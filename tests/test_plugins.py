@@ -330,3 +330,41 @@ class TestBrokenPlugins:
         with caplog.at_level(logging.INFO, "classroom_observer.plugins"):
             catalog = load(folder, [])
         assert [record.getMessage() for record in caplog.records] == [str(catalog.problems[0])]
+
+
+@pytest.fixture
+def packages(folder: Path) -> Iterator[Path]:
+    packages = folder / plugins.PACKAGES
+    packages.mkdir()
+    yield packages
+    if str(packages) in sys.path:
+        sys.path.remove(str(packages))
+    for module in ("acme", "counting"):
+        sys.modules.pop(module, None)
+
+
+def test_a_plugin_imports_packages_that_lie_beside_it(folder: Path, packages: Path) -> None:
+    (packages / "counting").mkdir()
+    (packages / "counting" / "__init__.py").write_text("from appliance.reducer import State\n")
+    (folder / "mine.py").write_text("import counting\n" + good("mine"))
+    catalog = load(folder, [])
+    assert [(loaded.reducer.name, loaded.origin) for loaded in catalog.reducers] == [("mine", "folder: mine.py")]
+    assert not catalog.problems
+
+
+def test_a_package_beside_the_plugins_may_offer_reducers(folder: Path, packages: Path) -> None:
+    sys.path.append(str(packages))
+    install(packages, "acme-counts", "acme", good("acme"))
+    sys.path.remove(str(packages))
+    importlib.invalidate_caches()
+    catalog = load(folder, [])
+    assert [loaded.origin for loaded in catalog.reducers] == ["installed (acme-counts 1.5)"]
+
+
+def test_a_package_beside_the_plugins_hides_nothing_of_the_program(folder: Path, packages: Path) -> None:
+    (packages / "msgspec.py").write_text("raise AssertionError\n")
+    (folder / "mine.py").write_text("import msgspec\nassert msgspec.Struct\n" + good("mine"))
+    load(folder, [])
+    assert sys.path[-1] == str(packages)
+    assert not load(folder, []).problems
+    assert sys.path.count(str(packages)) == 1
