@@ -20,9 +20,9 @@ from appliance.files import write_private
 
 if TYPE_CHECKING:
     from appliance.archive import Damage
-    from appliance.check import Finding
     from appliance.choice import Choice
     from appliance.config import Configuration, Settings
+    from appliance.findings import Finding
     from appliance.merge import Gap
     from appliance.plugins import Catalog
     from appliance.progress import Progress

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.findings import Finding, nothing
 
@@ -122,15 +123,31 @@ class KVS(ABC):
         """Let go of connections. The store is not used after that."""
 
 
-def open_kvs(url: str) -> KVS:
-    """The store that a URL names: ``memory://``. The scheme picks the backend, imported only then.
+def open_kvs(url: str, counters: Counters | None = None) -> KVS:
+    """The store that a URL names: ``memory://``, ``redis://`` and its relatives.
+
+    The scheme picks the backend, imported only then.
+
+    Args:
+        url: where it is.
+        counters: where a store over a network counts conflicts, errors and the limits that were hit.
 
     Raises:
-        SettingsError: no backend has that scheme.
+        SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.
     """
     scheme = url.partition(":")[0]
     if scheme == "memory":
         from appliance.kvs.memory import MemoryKVS
 
         return MemoryKVS()
-    raise SettingsError(f"kvs: {scheme!r} is not a key-value store this version knows; use memory://.")
+    if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
+        try:
+            from appliance.kvs.redis import RedisKVS
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            raise SettingsError(
+                "kvs: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]'."
+            ) from None
+        return RedisKVS(url, counters or Counters())
+    raise SettingsError(f"kvs: {scheme!r} is not a key-value store this version knows; use memory:// or redis://.")
