@@ -163,6 +163,9 @@ class Roster(ABC):
         """
         return nothing()
 
+    def forget(self, class_id: str | None = None) -> None:
+        """Read a class, or all, anew at the next question: another node may have changed it."""
+
     async def close(self) -> None:
         """Let go of files and connections."""
 

@@ -1,0 +1,260 @@
+"""Shared records: the few things beside students' states that all nodes must agree on, and that outlive the store.
+
+A record is a field of a row of the shared key-value store: JSON, stamped with the time of its change; a record that was
+taken away stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its
+data folder, one line each, on the disk before anybody is told). A store that lost its memory gets the records back from
+the nodes' journals; of two nodes that know the same record the later change counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from appliance.errors import BackendError, SettingsError
+from appliance.files import sync_folder, write_all, write_private
+from appliance.kvs import KVS, Change, Encoded
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
+"""Given a row's records by field as JSON texts, the fields to change and their new values; None takes one away."""
+
+_PUT_BACK_AT_ONCE = 500
+
+
+class _Stamped(msgspec.Struct, frozen=True, array_like=True):
+    """A record: when it was changed, in milliseconds since the epoch, and its JSON, ``null`` if it was taken away."""
+
+    changed: int
+    value: msgspec.Raw
+
+    @property
+    def there(self) -> bool:
+        return bytes(self.value) != b"null"
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """One line of the journal."""
+
+    key: str
+    field: str
+    record: _Stamped
+
+
+_decode = msgspec.json.Decoder(_Stamped).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+class SharedRecords:
+    """Reads and changes records, and remembers what this node changed."""
+
+    def __init__(self, kvs: KVS, journal: Path) -> None:
+        """Args:
+        kvs: the shared store.
+        journal: the file of this node's changes; made at the first one.
+
+        Raises:
+            SettingsError: the journal cannot be read.
+        """
+        self.damaged = 0
+        self._kvs = kvs
+        self._journal = journal
+        self._own: dict[tuple[str, str], _Stamped] = {}
+        self._waiting: list[tuple[list[_Line], asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._load()
+
+    async def read(self, *keys: str) -> list[dict[str, msgspec.Raw]]:
+        """The records of rows, by field, as JSON texts.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        return [_there(_stamped(row.fields)) for row in await self._kvs.read(keys)]
+
+    async def update(self, key: str, work: Work) -> None:
+        """Change records of a row; durable in the store and in this node's journal when it returns.
+
+        Args:
+            key: the row.
+            work: says what to change; called again where another node changed the row first. What it raises passes.
+
+        Raises:
+            BackendError: the store cannot be reached, or the disk does not take the change.
+        """
+        while True:
+            [row] = await self._kvs.read([key])
+            before = _stamped(row.fields)
+            now = time.time_ns() // 1_000_000
+            stamped = {
+                field: _Stamped(
+                    max(now, before[field].changed + 1 if field in before else 0), msgspec.Raw(msgspec.json.encode(new))
+                )
+                for field, new in work(_there(before)).items()
+            }
+            if not stamped or await self._commit(key, row.version, stamped):
+                break
+        if stamped:
+            await self._write([_Line(key, field, record) for field, record in stamped.items()])
+
+    async def put_back(self) -> int:
+        """Give the store what this node changed once and the store does not know, or knows only older; how much it was.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        rows: dict[str, dict[str, _Stamped]] = {}
+        for (key, field), record in self._own.items():
+            rows.setdefault(key, {})[field] = record
+        keys = list(rows)
+        number = 0
+        for start in range(0, len(keys), _PUT_BACK_AT_ONCE):
+            waiting = keys[start : start + _PUT_BACK_AT_ONCE]
+            while waiting:
+                changes = []
+                for row in await self._kvs.read(waiting):
+                    there = _stamped(row.fields)
+                    lost = {
+                        field: record
+                        for field, record in rows[row.key].items()
+                        if field not in there or there[field].changed < record.changed
+                    }
+                    if lost:
+                        changes.append(Change(row.key, row.version, _encoded(lost)))
+                        number += len(lost)
+                waiting = await self._kvs.commit(changes) if changes else []
+        return number
+
+    async def refresh(self) -> None:
+        """Touch all rows that this node changed once, so that a store whose rows expire keeps them.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        keys = list({key for key, _ in self._own})
+        for start in range(0, len(keys), _PUT_BACK_AT_ONCE):
+            rows = await self._kvs.read(keys[start : start + _PUT_BACK_AT_ONCE])
+            # Where another node was first, it was touched as well.
+            await self._kvs.commit(Change(row.key, row.version, {}) for row in rows if row.version)
+        await self.put_back()
+
+    async def close(self) -> None:
+        """Wait until the journal is written."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _commit(self, key: str, version: int, stamped: Mapping[str, _Stamped]) -> bool:
+        return not await self._kvs.commit([Change(key, version, _encoded(stamped))])
+
+    def _load(self) -> None:
+        try:
+            content = self._journal.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SettingsError(f"{self._journal} cannot be read: {error.strerror}.") from error
+        lines = content.split(b"\n")
+        if lines.pop():
+            self.damaged += 1
+        for line in lines:
+            try:
+                found = _decode_line(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.damaged += 1
+            else:
+                self._own[found.key, found.field] = found.record
+        if self.damaged or len(lines) > 2 * len(self._own) + 100:
+            if self.damaged:
+                log.warning(
+                    "%s: %d lines are damaged, as after a power cut, and left out.", self._journal, self.damaged
+                )
+                self._keep_aside(content)
+            kept = [_Line(key, field, record) for (key, field), record in self._own.items()]
+            try:
+                write_private(self._journal, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
+            except OSError as error:
+                raise SettingsError(f"{self._journal} cannot be written: {error.strerror}.") from error
+
+    def _keep_aside(self, content: bytes) -> None:
+        try:
+            write_private(self._journal.with_suffix(".damaged"), content)
+        except OSError as error:
+            raise SettingsError(f"{self._journal} cannot be written: {error.strerror}.") from error
+
+    async def _write(self, lines: list[_Line]) -> None:
+        """Add lines to the journal; those of many changes at once share one fsync."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((lines, done))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_waiting(), name="shared journal")
+        # Who asked may go away; what was asked for is done all the same.
+        await asyncio.shield(done)
+
+    async def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                lines = [line for some, _ in batch for line in some]
+                error = await asyncio.to_thread(self._append, lines)
+                for line in [] if error else lines:
+                    self._own[line.key, line.field] = line.record
+                for _, done in batch:
+                    if done.done():
+                        continue
+                    if error:
+                        done.set_exception(BackendError(f"{self._journal} cannot be written: {error.strerror}."))
+                        done.exception()
+                    else:
+                        done.set_result(None)
+                if error:
+                    log.error("%s cannot be written: %s.", self._journal, error.strerror)
+        finally:
+            self._writer = None
+
+    def _append(self, lines: Sequence[_Line]) -> OSError | None:
+        text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        try:
+            new = not self._journal.exists()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            handle = os.open(self._journal, flags, 0o600)
+            try:
+                size = os.fstat(handle).st_size
+                try:
+                    write_all(handle, text)
+                    os.fsync(handle)
+                except OSError:
+                    os.ftruncate(handle, size)
+                    raise
+            finally:
+                os.close(handle)
+            if new:
+                sync_folder(self._journal.parent)
+        except OSError as error:
+            return error
+        return None
+
+
+def _stamped(fields: Mapping[str, bytes]) -> dict[str, _Stamped]:
+    found = {}
+    for field, encoded in fields.items():
+        try:
+            found[field] = _decode(encoded)
+        except msgspec.DecodeError:
+            raise BackendError(f"The key-value store holds something of another program under {field!r}.") from None
+    return found
+
+
+def _there(records: Mapping[str, _Stamped]) -> dict[str, msgspec.Raw]:
+    return {field: record.value for field, record in records.items() if record.there}
+
+
+def _encoded(records: Mapping[str, _Stamped]) -> dict[str, Any]:
+    return {field: Encoded(msgspec.json.encode(record)) for field, record in records.items()}

@@ -1,0 +1,175 @@
+"""The shared roster: the contract, two nodes on one store, lists of several nodes, and a store that lost its memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from appliance.counters import Counters
+from appliance.kvs import KVS
+from appliance.kvs.memory import MemoryKVS
+from appliance.roster import Joined, JoinError, Roster, RosterLimits
+from appliance.roster.shared import SharedRoster
+from appliance.shared import SharedRecords
+from tests.contract.roster import LIMITS, Reopen, RosterContract
+
+
+def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
+    folder.mkdir(exist_ok=True)
+    return SharedRoster(SharedRecords(kvs, folder / "shared.jsonl"), folder, node, limits, Counters())
+
+
+@pytest.fixture
+def kvs() -> KVS:
+    return MemoryKVS()
+
+
+@pytest.fixture
+def nodes(kvs: KVS, tmp_path: Path) -> tuple[SharedRoster, SharedRoster]:
+    """Two nodes with one store."""
+    return opened(kvs, tmp_path / "a", "a"), opened(kvs, tmp_path / "b", "b")
+
+
+async def joined(roster: Roster, name: str = "Ada") -> Joined:
+    [section, *_] = await roster.classes()
+    return await roster.join(section.class_id, name=name)
+
+
+async def names(roster: Roster) -> dict[str, list[str]]:
+    return {
+        section.class_id: [student.name for student in await roster.students(section.class_id)]
+        for section in await roster.classes()
+    }
+
+
+class TestSharedRoster(RosterContract):
+    @pytest.fixture
+    async def roster(self, kvs: KVS, tmp_path: Path) -> AsyncIterator[Roster]:
+        roster = opened(kvs, tmp_path / "a")
+        yield roster
+        await roster.close()
+
+    @pytest.fixture
+    def reopen(self, kvs: KVS, tmp_path: Path) -> Reopen:
+        async def reopen(roster: Roster) -> Roster:
+            await roster.close()
+            return opened(kvs, tmp_path / "a")
+
+        return reopen
+
+
+class TestTwoNodes:
+    async def test_a_student_who_joined_at_one_is_known_at_the_other(
+        self, nodes: tuple[SharedRoster, SharedRoster]
+    ) -> None:
+        here, there = nodes
+        assert await here.classes() == await there.classes()
+        ada = await joined(here)
+        assert await there.student_by_token(ada.token) == ada.student
+        assert await there.student(ada.student.student_id) == ada.student
+        there.forget()
+        assert await names(there) == {"class-1": ["Ada"]}
+
+    async def test_who_was_removed_at_one_is_refused_at_the_other_at_once(
+        self, nodes: tuple[SharedRoster, SharedRoster]
+    ) -> None:
+        here, there = nodes
+        ada = await joined(here)
+        assert await there.student_by_token(ada.token) == ada.student
+        assert await here.remove(ada.student.student_id) == ada.student
+        assert await there.student_by_token(ada.token) is None
+
+    async def test_a_class_is_full_for_both_together(self, kvs: KVS, tmp_path: Path) -> None:
+        limits = RosterLimits(students=40, tokens=3, name_characters=20)
+        nodes = [opened(kvs, tmp_path / name, name, limits) for name in "abc"]
+        for node in nodes:
+            await node.classes()
+        results = await asyncio.gather(*(joined(nodes[n % 3], f"S{n}") for n in range(60)), return_exceptions=True)
+        refused = [result for result in results if not isinstance(result, Joined)]
+        assert {type(error) for error in refused} == {JoinError}
+        assert len(refused) == 20
+        for node in nodes:
+            node.forget()
+            assert len(await node.students("class-1")) == 40
+
+    async def test_a_thousand_join_within_seconds(self, kvs: KVS, tmp_path: Path) -> None:
+        limits = RosterLimits(students=1000)
+        nodes = [opened(kvs, tmp_path / name, name, limits) for name in "ab"]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(joined(nodes[n % 2], f"S{n}") for n in range(1000)))
+        nodes[0].forget()
+        assert len(await nodes[0].students("class-1")) == 1000
+
+    async def test_a_list_in_one_nodes_folder_counts_at_every_node(
+        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path
+    ) -> None:
+        here, there = nodes
+        (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda,5b,1\nBob,5b,2\n")
+        (tmp_path / "b" / "students.csv").write_text("name,class,student id\nCy,6c,3\n")
+        await there.classes()
+        assert await names(here) == {"5b": ["Ada", "Bob"], "6c": ["Cy"]}
+        there.forget()
+        assert await names(there) == {"5b": ["Ada", "Bob"], "6c": ["Cy"]}
+        ada = await there.join("5b", student_id="1")
+        assert await here.student_by_token(ada.token) == ada.student
+        (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda Lovelace,5b,1\n")
+        here._looked = float("-inf")
+        assert await names(here) == {"5b": ["Ada Lovelace"], "6c": ["Cy"]}
+        found = await there.student_by_token(ada.token)
+        assert found is not None
+        assert found.name == "Ada Lovelace"
+
+    async def test_a_listed_student_who_is_removed_stays_on_the_list_and_is_signed_out(
+        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path
+    ) -> None:
+        here, there = nodes
+        (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda,5b,1\n")
+        await here.classes()
+        ada = await there.join("5b", student_id="1")
+        assert await there.remove("1") == ada.student
+        assert await here.student_by_token(ada.token) is None
+        assert await names(here) == {"5b": ["Ada"]}
+
+
+class TestALostStore:
+    async def test_nodes_put_back_what_each_of_them_learnt(self, kvs: KVS, tmp_path: Path) -> None:
+        here, there = opened(kvs, tmp_path / "a"), opened(kvs, tmp_path / "b", "b")
+        [section] = await here.classes()
+        section = await there.change_class(section.class_id, title="5 b")
+        ada, bob = await joined(here, "Ada"), await joined(there, "Bob")
+        cy = await joined(here, "Cy")
+        await there.remove(cy.student.student_id)
+        empty = MemoryKVS()
+        for name in ("b", "a"):
+            records = SharedRecords(empty, tmp_path / name / "shared.jsonl")
+            assert await records.put_back() > 0
+            assert await records.put_back() == 0
+        again = opened(empty, tmp_path / "a")
+        assert await again.classes() == [section]
+        assert await names(again) == {"class-1": ["Ada", "Bob"]}
+        assert await again.student_by_token(ada.token) == ada.student
+        assert await again.student_by_token(bob.token) == bob.student
+        assert await again.student_by_token(cy.token) is None
+
+    async def test_what_is_newer_in_the_store_stays(self, kvs: KVS, tmp_path: Path) -> None:
+        here, there = opened(kvs, tmp_path / "a"), opened(kvs, tmp_path / "b", "b")
+        [section] = await here.classes()
+        await here.change_class(section.class_id, title="old")
+        await there.change_class(section.class_id, title="new")
+        assert await SharedRecords(kvs, tmp_path / "a" / "shared.jsonl").put_back() == 0
+        here.forget()
+        assert [section.title for section in await here.classes()] == ["new"]
+
+    async def test_a_torn_journal_costs_its_last_line_alone(self, kvs: KVS, tmp_path: Path) -> None:
+        roster = opened(kvs, tmp_path / "a")
+        ada = await joined(roster)
+        journal = tmp_path / "a" / "shared.jsonl"
+        journal.write_bytes(journal.read_bytes() + b'{"key":"roster/cl')
+        records = SharedRecords(MemoryKVS(), journal)
+        assert records.damaged == 1
+        assert await records.put_back() == 3
+        assert SharedRecords(MemoryKVS(), journal).damaged == 0
+        assert await roster.student_by_token(ada.token) == ada.student
