@@ -114,7 +114,8 @@ class PubsubSettings(_WithUrl, frozen=True):
     url: Annotated[
         FilledText,
         Meta(
-            description="The pubsub that tells dashboards what changed; memory:// reaches those of this process.",
+            description="The pubsub that tells dashboards what changed; memory:// reaches those of this process, "
+            "xmpp://user:password@domain all nodes on an XMPP server.",
             extra={"flag": "--pubsub"},
         ),
     ] = "memory://"
@@ -123,6 +124,13 @@ class PubsubSettings(_WithUrl, frozen=True):
         Meta(
             description="Messages that may wait for one slow subscriber; at more they are dropped and it reads the "
             "store again."
+        ),
+    ] = 1000
+    outgoing: Annotated[
+        Count,
+        Meta(
+            description="Messages that may wait until a pubsub server has confirmed those before them; at more they "
+            "are dropped and those who listen read the store again."
         ),
     ] = 1000
 

@@ -72,7 +72,9 @@ class Node:
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url)
-        self.pubsub = open_pubsub(settings.pubsub.url, self.counters, queue=settings.pubsub.queue)
+        self.pubsub = open_pubsub(
+            settings.pubsub.url, self.counters, queue=settings.pubsub.queue, outgoing=settings.pubsub.outgoing
+        )
         self.roster = open_roster(
             settings.roster_url,
             RosterLimits.of(limits),
@@ -195,6 +197,8 @@ class Node:
     def problems(self) -> list[Notice]:
         """What is wrong with the disk, or not finished yet, for the dashboard."""
         found = [Notice("recovery", "", reason) for reason in (self.recovery.problems if self.recovery else ())]
+        if self.pubsub.trouble:
+            found.append(Notice("pubsub", "", self.pubsub.trouble))
         if self.upkeep.shortage:
             found.append(Notice("space", "", self.upkeep.shortage))
         if self.rebuild and self.rebuild.progress < 1:

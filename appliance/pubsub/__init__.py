@@ -27,6 +27,8 @@ class Resync(Enum):
 RESYNC: Literal[Resync.RESYNC] = Resync.RESYNC
 """In place of a message: some were missed, read the store again."""
 
+OUTGOING = 1000
+
 Message = bytes | Literal[Resync.RESYNC]
 
 
@@ -40,6 +42,11 @@ class Subscription(ABC):
 
 class PubSub(ABC):
     """Publishes short messages to topics."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from working at the moment, in a sentence; None while all is well."""
+        return None
 
     @abstractmethod
     async def publish(self, topic: str, message: bytes) -> None:
@@ -72,20 +79,30 @@ class PubSub(ABC):
         """End all subscriptions and let go of connections."""
 
 
-def open_pubsub(url: str, counters: Counters, *, queue: int) -> PubSub:
-    """The pubsub that a URL names: ``memory://``. The scheme picks the backend, imported only then.
+def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING) -> PubSub:
+    """The pubsub that a URL names: ``memory://``, ``xmpp://``. The scheme picks the backend, imported only then.
 
     Args:
         url: where it is.
         counters: where slow subscribers are counted, as ``limit_pubsub_queue``.
         queue: how many messages may wait for one slow subscriber before it gets `RESYNC` in their place.
+        outgoing: how many messages may wait until a server has confirmed those before them; at more they become
+            `RESYNC` for who listens, counted as ``limit_pubsub_outgoing``.
 
     Raises:
-        SettingsError: no backend has that scheme.
+        SettingsError: no backend has that scheme, or the URL cannot be used.
     """
     scheme = url.partition(":")[0]
     if scheme == "memory":
         from appliance.pubsub.memory import MemoryPubSub
 
         return MemoryPubSub(counters, queue)
-    raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://.")
+    if scheme == "xmpp":
+        try:
+            from appliance.pubsub.xmpp.backend import XmppPubSub
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"pubsub: xmpp:// needs the package {error.name}; install classroom-observer[xmpp]."
+            ) from None
+        return XmppPubSub(url, counters, queue, outgoing)
+    raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory:// or xmpp://.")

@@ -1,0 +1,431 @@
+"""The pubsub over XMPP: publishes until it is confirmed, and brings subscriptions back after every loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from appliance.counters import Counters
+from appliance.errors import BackendError
+from appliance.pubsub import PubSub, Subscription
+from appliance.pubsub.subscribers import Subscribers
+from appliance.pubsub.xmpp import reasons, stanzas
+from appliance.pubsub.xmpp.address import SMALLEST_STANZA, node_of, parse
+from appliance.pubsub.xmpp.connection import Connection, Pace
+from appliance.pubsub.xmpp.inbox import Heard, Inbox
+from appliance.pubsub.xmpp.outbox import Outbox
+from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
+from appliance.pubsub.xmpp.stanzas import Hints
+
+log = logging.getLogger(__name__)
+
+WINDOW = 32
+"""Requests that may await their answers, one of each topic; what is published meanwhile goes out together after it."""
+RESOURCE = "observer-"
+CATCH_UP_SECONDS = 1.0
+GOODBYE_SECONDS = 1.0
+CREATION_SECONDS = 0.3
+"""What another node may need between making a node on the server and letting us in; it is asked some times."""
+CREATION_TRIES = 8
+
+
+class XmppPubSub(PubSub):
+    """Publishes through nodes of an XMPP server that belong to the appliances' accounts alone.
+
+    While the server is away, subscribers in this process still hear what is published here, and all is sent when it
+    is back. Subscribers get `RESYNC` in each new session.
+    """
+
+    def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, pace: Pace | None = None) -> None:
+        """Args:
+        url: where and who, see `address.parse`.
+        counters: where reconnections, what was too much and what was refused are counted.
+        queue: messages that may wait for one subscriber.
+        outgoing: messages that may wait until the server has confirmed those before them.
+        pace: how long to wait for what.
+
+        Raises:
+            SettingsError: the URL cannot be used.
+        """
+        self._address = parse(url)
+        self._counters = counters
+        self._subscribers = Subscribers(counters, queue)
+        self._outbox = Outbox(outgoing, self._address.stanza - stanzas.OVERHEAD)
+        self._inbox = Inbox()
+        self._name = uuid.uuid4().hex[:12]
+        self._pace = pace or Pace()
+        self._connection = Connection(
+            self._address, RESOURCE + self._name, self._begin, self._hear, self._tell, self._pace
+        )
+        self._window = asyncio.Semaphore(WINDOW)
+        self._nodes: dict[str, str] = {}
+        self._topics: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        # Topics whose nodes were seen to be ours, and those that we are subscribed to in this session.
+        self._made: set[str] = set()
+        self._subscribed: set[str] = set()
+        self._dead: set[str] = set()
+        self._echo = asyncio.Event()
+        self._warned: set[str] = set()
+        self._closed = False
+
+    @property
+    def trouble(self) -> str | None:
+        return None if self._connection.trouble is None else str(self._connection.trouble)
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        self._open()
+        if not self._outbox.fits(message):
+            self._counters.add("limit_pubsub_stanza")
+            self._outbox.resync(topic)
+            self._send(topic)
+            raise BackendError(
+                f"A message of {len(message)} bytes is too large for the XMPP server; raise its limit and stanza= in "
+                "pubsub.url. Who listens reads the store again instead."
+            )
+        if not self._outbox.put(topic, message):
+            self._counters.add("limit_pubsub_outgoing")
+            self._warn("The XMPP server is slower than what is published; who listens reads the store again instead.")
+        if not self._connection.is_ready:
+            self._subscribers.deliver(topic, message)
+        self._send(topic)
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
+        self._open()
+        await self._reach()
+        await self._catch_up(topic)
+        try:
+            with self._subscribers.subscribed(topic) as subscription:
+                # Without a session it is done in the next one, and `RESYNC` tells that some may have been missed.
+                with contextlib.suppress(AwayError):
+                    await self._reconcile(topic)
+                yield subscription
+        finally:
+            if not self._closed and topic not in self._subscribers:
+                self._in_background(self._reconcile(topic))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._subscribers.end()
+        if self._connection.is_ready:
+            await self._finish(self._senders.values())
+            leaving = [self._ask_to_leave(topic) for topic in self._subscribed]
+            await self._finish([asyncio.ensure_future(leave) for leave in leaving])
+        await self._finish([*self._senders.values(), *self._tasks], seconds=0)
+        await self._connection.close()
+
+    async def settle(self) -> None:
+        """Wait until all that was published here is confirmed, and heard where this process listens to it."""
+        while self._senders:
+            await asyncio.wait(self._senders.values())
+        for topic in list(self._numbers):
+            await self._catch_up(topic)
+
+    async def remove(self, topic: str) -> None:
+        """Remove a topic from the server; for one that was made for a trial.
+
+        Raises:
+            RefusedError: we may not.
+            AwayError: there is no connection.
+        """
+        self._made.discard(topic)
+        self._subscribed.discard(topic)
+        await self._ask("set", stanzas.delete(self._node(topic)))
+
+    def _open(self) -> None:
+        if self._closed:
+            raise BackendError("The pubsub is closed.")
+        self._connection.start()
+
+    async def _reach(self) -> None:
+        """Wait for the connection, or for a reason why there is none.
+
+        Raises:
+            TroubleError: there never was one, and somebody must change something first.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._connection.known(), self._pace.connect)
+        trouble = self._connection.trouble
+        if trouble is not None and trouble.final:
+            raise trouble
+
+    async def _catch_up(self, topic: str) -> None:
+        """Wait until what was published here before is over, so that a new subscriber does not hear it."""
+        if not self._connection.is_ready:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                if topic in self._senders:
+                    await asyncio.wait((self._senders[topic],))
+                while topic in self._subscribed and self._inbox.last(topic, self._name) < self._numbers.get(topic, 0):
+                    self._echo.clear()
+                    await self._echo.wait()
+
+    # Sending.
+
+    def _send(self, topic: str) -> None:
+        if topic not in self._senders:
+            self._senders[topic] = asyncio.create_task(self._sender(topic), name="xmpp sender")
+
+    async def _sender(self, topic: str) -> None:
+        """Send what waits for a topic, one batch after the other, so that the order is kept whatever happens."""
+        try:
+            while topic in self._outbox:
+                async with self._window:
+                    await self._connection.ready()
+                    batch = self._outbox.take(topic)
+                    if batch is not None:
+                        number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
+                        await self._deliver(topic, Hints(self._node(topic), self._name, number, batch.messages))
+        finally:
+            del self._senders[topic]
+
+    async def _deliver(self, topic: str, hints: Hints) -> None:
+        """Publish, again and again until it is confirmed."""
+        pause = self._pace.first_pause
+        while True:
+            await self._connection.ready()
+            seen = self._connection.too_large
+            try:
+                await self._make(topic)
+                await self._ask("set", stanzas.publish(hints))
+                return
+            except AwayError:
+                if self._connection.too_large > seen and _size(hints) > SMALLEST_STANZA:
+                    self._counters.add("limit_pubsub_stanza")
+                    hints = Hints(hints.node, hints.publisher, hints.number, ())
+                continue
+            except RefusedError as refused:
+                if refused.condition == "item-not-found":
+                    # Somebody removed the node. Who listened lost the subscription with it.
+                    self._made.discard(topic)
+                    self._subscribed.discard(topic)
+                    self._in_background(self._reconcile(topic))
+                else:
+                    self._refuse(reasons.of_node(refused.condition, self._address))
+                    hints = Hints(hints.node, hints.publisher, hints.number, ())
+            except TroubleError as trouble:
+                self._refuse(trouble)
+                hints = Hints(hints.node, hints.publisher, hints.number, ())
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._pace.longest_pause)
+
+    def _refuse(self, trouble: TroubleError) -> None:
+        self._counters.add("pubsub_refusals")
+        self._warn(str(trouble))
+
+    # Nodes and subscriptions.
+
+    async def _begin(self) -> None:
+        """Bring a new session to where the last one was.
+
+        Raises:
+            TroubleError: there is no pubsub service.
+        """
+        try:
+            answer = await self._ask("get", stanzas.question())
+        except RefusedError as refused:
+            raise reasons.of_service(refused.condition, self._address) from None
+        if not stanzas.is_pubsub(answer):
+            raise reasons.of_service("it is something else", self._address)
+        if self._connection.sessions > 1:
+            self._counters.add("pubsub_reconnections")
+        self._inbox.new_session()
+        wanted = {self._node(topic): topic for topic in self._subscribers.topics()}
+        own = f"{self._address.prefix}/"
+        answer = await self._ask("get", stanzas.subscriptions())
+        self._subscribed.clear()
+        for node, address in stanzas.subscriptions_of(answer):
+            if address == self._connection.jid and node in wanted:
+                self._subscribed.add(wanted[node])
+            elif address == self._connection.jid and node.startswith(own):
+                await self._let_go(node, address)
+        missing = set(wanted.values()) - self._subscribed
+        await asyncio.gather(*(self._return_to(topic) for topic in missing))
+        self._subscribers.resync()
+
+    async def _return_to(self, topic: str) -> None:
+        try:
+            async with self._window:
+                await self._reconcile(topic)
+        except TroubleError as trouble:
+            self._refuse(trouble)
+
+    async def _reconcile(self, topic: str) -> None:
+        """Subscribe to a topic if anybody here listens to it, and leave it if nobody does.
+
+        Raises:
+            TroubleError: we may not.
+            AwayError: the connection was lost; a new session sees to it.
+        """
+        lock = self._locks.setdefault(topic, asyncio.Lock())
+        async with lock:
+            wanted = topic in self._subscribers
+            if wanted == (topic in self._subscribed):
+                return
+            if not wanted:
+                self._subscribed.discard(topic)
+                self._inbox.forget(topic)
+                await self._let_go(self._node(topic), self._connection.jid)
+                return
+            try:
+                await self._make(topic)
+                await self._ask("set", stanzas.subscribe(self._node(topic), self._connection.jid))
+            except RefusedError as refused:
+                if refused.condition != "item-not-found":
+                    raise reasons.of_node(refused.condition, self._address) from None
+                self._made.discard(topic)
+                await self._make(topic)
+                await self._ask("set", stanzas.subscribe(self._node(topic), self._connection.jid))
+            self._subscribed.add(topic)
+
+    async def _make(self, topic: str) -> None:
+        """See to it, once, that a topic's node is there and belongs to our accounts alone.
+
+        Raises:
+            TroubleError: it does not, or we may not make it.
+            AwayError: the connection was lost.
+        """
+        if topic in self._made:
+            return
+        node = self._node(topic)
+        others = [account for account in self._address.nodes if account != self._address.account]
+        try:
+            await self._ask("set", stanzas.create(node))
+            if others:
+                await self._ask("set", stanzas.affiliations(node, [(account, "owner") for account in others]))
+        except RefusedError as refused:
+            if refused.condition != "conflict":
+                raise reasons.of_node(refused.condition, self._address) from None
+            await self._adopt(node)
+            self._in_background(self._sweep(node))
+        self._made.add(topic)
+
+    async def _adopt(self, node: str) -> None:
+        """Take on a node that exists, if it is ours."""
+        for attempt in range(CREATION_TRIES):
+            try:
+                answer = await self._ask("get", stanzas.affiliations(node))
+                break
+            except RefusedError as refused:
+                if refused.condition != "forbidden" or attempt == CREATION_TRIES - 1:
+                    raise reasons.of_node(refused.condition, self._address) from None
+                await asyncio.sleep(CREATION_SECONDS)
+        found = stanzas.affiliations_of(answer)
+        strangers = {account: what for account, what in found.items() if account not in self._address.nodes}
+        owners = [account for account, what in strangers.items() if what == "owner"]
+        if owners:
+            raise reasons.of_strangers(owners, self._address)
+        changes = [(account, "none") for account in strangers]
+        changes += [(account, "owner") for account in self._address.nodes if found.get(account) != "owner"]
+        try:
+            if changes:
+                await self._ask("set", stanzas.affiliations(node, changes))
+            await self._ask("set", stanzas.configure(node))
+        except RefusedError as refused:
+            raise reasons.of_node(refused.condition, self._address) from None
+
+    async def _sweep(self, node: str) -> None:
+        """End subscriptions that processes of our account left behind when they were killed."""
+        own = f"{self._address.account}/{RESOURCE}"
+        with contextlib.suppress(RefusedError, AwayError):
+            answer = await self._ask("get", stanzas.subscribers(node))
+            for _, address in stanzas.subscriptions_of(answer):
+                if address.startswith(own) and address != self._connection.jid:
+                    if address not in self._dead and await self._connection.is_connected(address):
+                        continue
+                    self._dead.add(address)
+                    await self._let_go(node, address)
+
+    async def _ask_to_leave(self, topic: str) -> None:
+        with contextlib.suppress(AwayError):
+            await self._let_go(self._node(topic), self._connection.jid)
+
+    async def _let_go(self, node: str, address: str) -> None:
+        with contextlib.suppress(RefusedError):
+            await self._ask("set", stanzas.unsubscribe(node, address))
+
+    async def _ask(self, kind: Any, payload: Element) -> Element:
+        return await self._connection.request(kind, payload, self._address.service)
+
+    # Hearing.
+
+    def _hear(self, sender: str, message: Element) -> None:
+        if sender != self._address.service:
+            # Anybody with an account can send what looks like an event.
+            self._counters.add("pubsub_forged_events")
+            return
+        for hints in stanzas.publications(message):
+            topic = self._topics.get(hints.node)
+            if topic is None or topic not in self._subscribers:
+                continue
+            heard = self._inbox.hear(topic, hints.publisher, hints.number)
+            if heard is Heard.AGAIN:
+                self._counters.add("pubsub_repeats")
+                continue
+            if heard is Heard.GAP:
+                self._counters.add("pubsub_gaps")
+                self._subscribers.resync(topic)
+            if not hints.messages:
+                self._subscribers.resync(topic)
+            for part in hints.messages:
+                self._subscribers.deliver(topic, part)
+            if hints.publisher == self._name:
+                self._echo.set()
+
+    def _tell(self, trouble: TroubleError | None) -> None:
+        if trouble is None:
+            log.warning("The XMPP server is reached again.")
+        else:
+            log.error("%s", trouble)
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            log.error("%s", sentence)
+
+    def _node(self, topic: str) -> str:
+        node = self._nodes.get(topic)
+        if node is None:
+            node = self._nodes[topic] = node_of(self._address.prefix, topic)
+            self._topics[node] = topic
+        return node
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except AwayError:
+                pass
+            except BackendError as error:
+                self._warn(str(error))
+
+        task = asyncio.create_task(run(), name="xmpp")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, tasks: Any, seconds: float = GOODBYE_SECONDS) -> None:
+        """Give tasks some time, then end them."""
+        tasks = list(tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds) if seconds else (None, tasks)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _size(hints: Hints) -> int:
+    return sum(len(message) for message in hints.messages)

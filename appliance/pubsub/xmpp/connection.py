@@ -1,0 +1,408 @@
+"""One account's connection to an XMPP server, made anew whenever it is lost.
+
+slixmpp speaks the protocol. What it does not do is done here: trying again at a pace of ours, one sentence for each
+reason of failure, and giving up a link that is silent. A short loss is bridged by the server (XEP-0198): the session
+goes on, and nothing was missed. Otherwise a new session begins, and `on_session` sees to it before `ready` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+from xml.etree.ElementTree import Element
+
+import msgspec
+from slixmpp import ClientXMPP
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+from appliance.errors import SettingsError
+from appliance.pubsub.xmpp import reasons, stanzas
+from appliance.pubsub.xmpp.address import DIRECT_TLS_PORT, Address
+from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
+
+# Its texts quote stanzas, and what it reports as an error is said by us in a sentence.
+logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
+
+DEAD = frozenset({"service-unavailable", "recipient-unavailable", "item-not-found", "gone"})
+"""What a server says of an address that is not connected."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Seconds.
+
+    Attributes:
+        connect: for one attempt, from the network connection to the session.
+        answer: the server has for an answer, before the link counts as dead.
+        ping: between two signs of life that are asked for.
+        first_pause, longest_pause: before trying again; doubled each time, with some chance in it.
+        final_pause: before trying again where somebody must change something first.
+    """
+
+    connect: float = 10.0
+    answer: float = 15.0
+    ping: float = 15.0
+    first_pause: float = 0.2
+    longest_pause: float = 30.0
+    final_pause: float = 60.0
+
+
+class _Client(ClientXMPP):  # type: ignore[misc]
+    """slixmpp's client without its own timer for trying again, which would come after up to five minutes."""
+
+    def reschedule_connection_attempt(self) -> None:
+        self.event("not_connected")
+
+
+class Connection:
+    """The connection. `start` it once, inside the event loop.
+
+    Attributes:
+        trouble: why there is no working session now; None where there is one, or one is just being made.
+        too_large: how often the server ended the connection because a stanza was too large.
+        sessions: how many sessions there were.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        resource: str,
+        on_session: Callable[[], Awaitable[None]],
+        on_event: Callable[[str, Element], None],
+        on_trouble: Callable[[TroubleError | None], None],
+        pace: Pace,
+    ) -> None:
+        """Args:
+        address: where and who.
+        resource: what tells this process from others with the same account.
+        on_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
+        on_event: gets each message with a pubsub event, and who sent it.
+        on_trouble: gets each change of `trouble`.
+        pace: how long to wait for what.
+
+        Raises:
+            SettingsError: the file of the authorities cannot be used.
+        """
+        self.trouble: TroubleError | None = None
+        self.too_large = 0
+        self.sessions = 0
+        self._address = address
+        self._resource = resource
+        self._on_session = on_session
+        self._on_event = on_event
+        self._on_trouble = on_trouble
+        self._pace = pace
+        self._context = _context(address)
+        self._client: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        # Set once it is known how things stand: a session that is ready, or trouble.
+        self._known = asyncio.Event()
+        self._condition = ""
+        self._reason: TroubleError | None = None
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._started: asyncio.Future[bool] = loop.create_future()
+            self._lost: asyncio.Future[None] = loop.create_future()
+            self._over: asyncio.Future[None] = loop.create_future()
+            self._client = self._make_client()
+            self._task = asyncio.create_task(self._run(), name="xmpp")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests can be made now."""
+        return self._ready.is_set()
+
+    @property
+    def jid(self) -> str:
+        """Our full address in this session."""
+        return str(self._client.boundjid.full)
+
+    async def ready(self) -> None:
+        """Wait for a session that is ready."""
+        await self._ready.wait()
+
+    async def known(self) -> None:
+        """Wait until there is a session that is ready, or a reason why not."""
+        await self._known.wait()
+
+    async def request(
+        self, kind: Literal["get", "set"], payload: Element, to: str, *, expendable: bool = False
+    ) -> Element:
+        """Ask, and wait for the answer.
+
+        Args:
+            kind: a question, or a change.
+            payload: what is asked for.
+            to: who is asked.
+            expendable: no answer does not mean that the link is dead.
+
+        Raises:
+            RefusedError: the answer is an error.
+            AwayError: there was no answer in time, or there is no session.
+        """
+        client, over = self._client, self._over
+        if not client.is_connected() or over.done() or self.sessions == 0:
+            raise AwayError
+        iq = client.make_iq()
+        iq["type"] = kind
+        iq["to"] = to
+        iq.append(payload)
+        answer: asyncio.Future[Any] = iq.send(timeout=self._pace.answer)
+        # One that nobody waits for any more may fail unseen.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise AwayError
+        try:
+            found: Element = answer.result().xml
+        except IqError as error:
+            raise RefusedError(error.iq["error"]["condition"]) from None
+        except IqTimeout:
+            if not expendable:
+                client.abort()
+            raise AwayError from None
+        return found
+
+    async def is_connected(self, address: str) -> bool:
+        """Whether an address is connected to its server, or may be."""
+        try:
+            await self.request("get", stanzas.ping(), address, expendable=True)
+        except RefusedError as refused:
+            return refused.condition not in DEAD
+        return True
+
+    async def close(self) -> None:
+        """Say good-bye and disconnect."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        client = self._client
+        client.cancel_connection_attempt()
+        if client.is_connected():
+            # Without a session there is nobody to say good-bye to.
+            client.disconnect(wait=1.0 if client.authenticated else 0.0)
+            await asyncio.wait((self._lost,), timeout=1.5)
+            client.abort()
+        if client._run_out_filters is not None:
+            client._run_out_filters.cancel()
+
+    async def _run(self) -> None:
+        pause = self._pace.first_pause
+        while True:
+            try:
+                await self._live()
+                pause = self._pace.first_pause
+            except TroubleError as trouble:
+                self._tell(trouble)
+                pause = self._pace.final_pause if trouble.final else min(pause * 2, self._pace.longest_pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    async def _live(self) -> None:
+        """One connection, from the attempt to its loss.
+
+        Raises:
+            TroubleError: there was no session, or the server said why it ended.
+        """
+        loop = asyncio.get_running_loop()
+        self._started, self._lost = loop.create_future(), loop.create_future()
+        self._reason, self._condition = None, ""
+        self._connect()
+        try:
+            async with asyncio.timeout(self._pace.connect):
+                resumed = await self._started
+        except TimeoutError:
+            await self._drop()
+            raise TroubleError(
+                f"What listens at {self._address.place} does not answer as an XMPP server does within "
+                f"{self._pace.connect:g} seconds. It is tried again."
+            ) from None
+        except TroubleError:
+            await self._drop()
+            raise
+        pings = asyncio.create_task(self._ping(), name="xmpp pings")
+        try:
+            if not resumed:
+                await self._begin()
+            self._ready.set()
+            self._tell(None)
+            await asyncio.wait((self._lost,))
+        finally:
+            self._ready.clear()
+            if self.trouble is None:
+                self._known.clear()
+            pings.cancel()
+        if self._reason is not None:
+            raise self._reason
+
+    def _connect(self) -> None:
+        address = self._address
+        if address.host:
+            self._client.connect(address.host.strip("[]"), address.port or 5222)
+        elif address.port:
+            self._client.connect(address.domain, address.port)
+        else:
+            self._client.connect()
+
+    async def _begin(self) -> None:
+        """Let the owner prepare a new session, for as long as the connection lasts."""
+        begun = asyncio.ensure_future(self._on_session())
+        try:
+            await asyncio.wait((begun, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            if not begun.done():
+                raise self._reason or TroubleError("The XMPP server ended a new connection at once. It is tried again.")
+            begun.result()
+        except RefusedError as refused:
+            await self._drop()
+            raise reasons.of_node(refused.condition, self._address) from None
+        except AwayError:
+            await self._drop()
+            raise self._reason or TroubleError("The XMPP server does not answer. It is tried again.") from None
+        except TroubleError:
+            await self._drop()
+            raise
+        finally:
+            begun.cancel()
+
+    async def _drop(self) -> None:
+        """Give up the network connection, if there is one."""
+        self._client.cancel_connection_attempt()
+        if self._client.is_connected():
+            self._client.abort()
+            await asyncio.wait((self._lost,), timeout=1.0)
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.ping)
+            try:
+                await self.request("get", stanzas.ping(), self._address.domain)
+            except RefusedError:
+                pass  # Any answer is a sign of life.
+            except AwayError:
+                return
+
+    def _tell(self, trouble: TroubleError | None) -> None:
+        self._known.set()
+        if str(trouble) != str(self.trouble):
+            self.trouble = trouble
+            self._on_trouble(trouble)
+
+    def _make_client(self) -> _Client:
+        address = self._address
+        client = _Client(f"{address.account}/{self._resource}", address.password)
+        client.register_plugin("xep_0198")
+        client.register_plugin("xep_0199")
+        client.ssl_context = self._context
+        encrypted = address.tls == "required"
+        client.enable_starttls = encrypted
+        # Where DNS says so, it is tried; at a port that we were given only if it is the one kept for it.
+        client.enable_direct_tls = (
+            encrypted and address.port in (None, DIRECT_TLS_PORT) and not (address.host and address.port is None)
+        )
+        client.enable_plaintext = not encrypted
+        if not encrypted:
+            client.plugin["feature_mechanisms"].unencrypted_scram = True
+            client.plugin["feature_mechanisms"].unencrypted_plain = True
+        client.register_handler(
+            Callback("Hints", MatchXPath(f"{{jabber:client}}message/{{{stanzas.EVENT}}}event"), self._hear)
+        )
+        for name, handler in {
+            "session_start": self._new_session,
+            "session_resumed": self._resumed,
+            "session_end": self._session_over,
+            "disconnected": self._disconnected,
+            "connection_failed": self._not_reached,
+            "not_connected": self._not_connected,
+            "ssl_invalid_chain": self._bad_certificate,
+            "failed_auth": self._login_refused,
+            "failed_all_auth": self._no_login,
+            "stream_negotiated": self._negotiated,
+            "stream_error": self._stream_error,
+        }.items():
+            client.add_event_handler(name, handler)
+        return client
+
+    # What slixmpp tells us, in the order in which it happens.
+
+    def _not_reached(self, error: object) -> None:
+        self._reason = reasons.of_network(error, self._address)
+
+    def _not_connected(self, _: object) -> None:
+        self._fail(self._reason or reasons.of_network(OSError(), self._address))
+
+    def _bad_certificate(self, error: ssl.SSLError) -> None:
+        self._fail(reasons.of_certificate(error, self._address))
+
+    def _login_refused(self, failure: Any) -> None:
+        self._condition = failure["condition"]
+
+    def _no_login(self, _: object) -> None:
+        if self._condition:
+            self._fail(reasons.of_login(self._condition, self._address))
+        else:
+            encrypted = "starttls" in self._client.features or isinstance(self._client.socket, ssl.SSLObject)
+            self._fail(reasons.no_login(encrypted, self._address))
+
+    def _negotiated(self, _: object) -> None:
+        if not self._client.authenticated:
+            self._no_login(None)
+
+    def _stream_error(self, error: Any) -> None:
+        condition, text = error["condition"], (error["text"] or "").lower()
+        if condition == "policy-violation" and ("large" in text or "big" in text):
+            self.too_large += 1
+            self._fail(reasons.too_large(self._address))
+        else:
+            self._fail(reasons.of_stream(condition, self._address))
+
+    def _new_session(self, _: object) -> None:
+        self._session_over(None)
+        self._over = asyncio.get_running_loop().create_future()
+        self.sessions += 1
+        # Below zero, so that nothing but what is addressed to this very connection comes here.
+        self._client.send_presence(ppriority=-1)
+        if not self._started.done():
+            self._started.set_result(False)
+
+    def _resumed(self, _: object) -> None:
+        if not self._started.done():
+            self._started.set_result(True)
+
+    def _session_over(self, _: object) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _disconnected(self, _: object) -> None:
+        if not self._started.done():
+            self._fail(self._reason or TroubleError("The XMPP server ended the connection. It is tried again."))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _fail(self, reason: TroubleError) -> None:
+        self._reason = reason
+        if not self._started.done():
+            self._started.set_exception(reason)
+            # The attempt may have been given up already.
+            self._started.exception()
+
+    def _hear(self, message: Any) -> None:
+        if message["type"] != "error":
+            self._on_event(str(message["from"]), message.xml)
+
+
+def _context(address: Address) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=address.ca or None)
+    except (ssl.SSLError, OSError):
+        raise SettingsError(
+            f"pubsub.url has ca={address.ca}, which is not a file of certificates in PEM form."
+        ) from None

@@ -1,0 +1,51 @@
+"""What was heard of each publisher: tells what came twice, and that something is missing."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+PUBLISHERS = 500
+"""Publishers remembered for a topic; each start of a node is a new one, and the oldest is forgotten."""
+
+
+class Heard(Enum):
+    """How a publication follows the one before it."""
+
+    NEXT = "next"
+    AGAIN = "again"
+    GAP = "gap"
+
+
+class Inbox:
+    """The last number heard, by topic and publisher."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, dict[str, tuple[int, int]]] = {}
+        self._session = 0
+
+    def new_session(self) -> None:
+        """What was published up to now may have been missed, and subscribers are told so: no gap is one any more."""
+        self._session += 1
+
+    def forget(self, topic: str) -> None:
+        """Nobody listens to a topic any more."""
+        self._last.pop(topic, None)
+
+    def hear(self, topic: str, publisher: str, number: int) -> Heard:
+        """Take note of a publication.
+
+        Args:
+            number: publishers number what they publish to a topic from 1.
+        """
+        publishers = self._last.setdefault(topic, {})
+        last, session = publishers.pop(publisher, (0, -1))
+        publishers[publisher] = (max(last, number), self._session)
+        if len(publishers) > PUBLISHERS:
+            del publishers[next(iter(publishers))]
+        if number <= last:
+            return Heard.AGAIN
+        return Heard.GAP if number > last + 1 and session == self._session else Heard.NEXT
+
+    def last(self, topic: str, publisher: str) -> int:
+        """The last number heard of a publisher, 0 for none."""
+        return self._last.get(topic, {}).get(publisher, (0, 0))[0]

@@ -1,0 +1,90 @@
+"""What was published here and waits until the server has confirmed it: bounded, in order, by topic."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Messages of one topic that go out together.
+
+    Attributes:
+        messages: in order; empty for the word to read the store again.
+    """
+
+    messages: tuple[bytes, ...]
+
+
+RESYNC = Batch(())
+"""In place of messages that were too many: who hears it reads the store again."""
+
+
+class Outbox:
+    """Messages by topic. When there are too many, all of the topic that brings one more become `RESYNC`."""
+
+    def __init__(self, limit: int, batch_bytes: int) -> None:
+        """Args:
+        limit: messages that may wait, of all topics together.
+        batch_bytes: how long one batch may be, each message counting `cost` bytes.
+        """
+        self._limit = limit
+        self._batch_bytes = batch_bytes
+        self._waiting: dict[str, deque[bytes] | None] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Messages that wait."""
+        return self._count
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._waiting
+
+    def fits(self, message: bytes) -> bool:
+        """Whether a message is short enough to be sent at all."""
+        return cost(message) <= self._batch_bytes
+
+    def put(self, topic: str, message: bytes) -> bool:
+        """Add a message; False where it was one too many."""
+        waiting = self._waiting.get(topic, ())
+        if waiting is None:
+            # The word to read the store again waits, and whoever hears it reads this change as well.
+            return True
+        if self._count >= self._limit:
+            self.resync(topic)
+            return False
+        if not isinstance(waiting, deque):
+            waiting = self._waiting[topic] = deque()
+        waiting.append(message)
+        self._count += 1
+        return True
+
+    def resync(self, topic: str) -> None:
+        """Put `RESYNC` in the place of all that waits for a topic."""
+        self._count -= len(self._waiting.get(topic) or ())
+        self._waiting[topic] = None
+
+    def take(self, topic: str) -> Batch | None:
+        """The next batch of a topic, which waits no longer; None where nothing does."""
+        if topic not in self._waiting:
+            return None
+        waiting = self._waiting[topic]
+        if waiting is None:
+            del self._waiting[topic]
+            return RESYNC
+        taken: list[bytes] = []
+        left = self._batch_bytes
+        while waiting and (not taken or cost(waiting[0]) <= left):
+            left -= cost(waiting[0])
+            taken.append(waiting.popleft())
+        self._count -= len(taken)
+        if not waiting:
+            del self._waiting[topic]
+        return Batch(tuple(taken))
+
+
+def cost(message: bytes | Sequence[bytes]) -> int:
+    """Bytes that a message takes in a stanza: base64, and the element around it."""
+    return (len(message) + 2) // 3 * 4 + 7

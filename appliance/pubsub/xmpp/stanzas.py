@@ -1,0 +1,186 @@
+"""The XML of publish/subscribe (XEP-0060) that we write and read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
+
+PUBSUB = "http://jabber.org/protocol/pubsub"
+OWNER = f"{PUBSUB}#owner"
+EVENT = f"{PUBSUB}#event"
+DISCO = "http://jabber.org/protocol/disco#info"
+HINTS = "urn:classroom-observer:hints:1"
+FORM = "jabber:x:data"
+
+OVERHEAD = 2000
+"""Bytes of a stanza that are not messages, at most: addresses, the node's name, XML. Servers add some on delivery."""
+
+CONFIGURATION = {
+    "access_model": "whitelist",
+    "publish_model": "publishers",
+    "persist_items": "0",
+    "max_items": "1",
+    "send_last_published_item": "never",
+    "deliver_notifications": "1",
+    "deliver_payloads": "1",
+    "notify_delete": "0",
+    "notify_retract": "0",
+    # A message of type normal to a connection that is gone would be kept for later by the server.
+    "notification_type": "headline",
+}
+"""How a node must be: for members alone, and without a memory, which would mean a write to the disk each time."""
+
+
+class Hints(msgspec.Struct, frozen=True):
+    """One publication.
+
+    Attributes:
+        node: the node's name.
+        publisher: who published it: a word made at each start of a process.
+        number: its number among the publisher's for this node, from 1.
+        messages: empty for the word to read the store again.
+    """
+
+    node: str
+    publisher: str
+    number: int
+    messages: tuple[bytes, ...]
+
+
+def create(node: str) -> Element:
+    """Make a node, with its configuration."""
+    request = Element(f"{{{PUBSUB}}}pubsub")
+    SubElement(request, f"{{{PUBSUB}}}create", node=node)
+    _form(SubElement(request, f"{{{PUBSUB}}}configure"))
+    return request
+
+
+def configure(node: str) -> Element:
+    """Give a node that exists our configuration."""
+    request = Element(f"{{{OWNER}}}pubsub")
+    _form(SubElement(request, f"{{{OWNER}}}configure", node=node))
+    return request
+
+
+def delete(node: str) -> Element:
+    """Remove a node."""
+    request = Element(f"{{{OWNER}}}pubsub")
+    SubElement(request, f"{{{OWNER}}}delete", node=node)
+    return request
+
+
+def affiliations(node: str, changes: Iterable[tuple[str, str]] = ()) -> Element:
+    """Ask who may do what with a node, or change it.
+
+    Args:
+        changes: pairs of an account and ``owner`` or ``none``; none for a question.
+    """
+    request = Element(f"{{{OWNER}}}pubsub")
+    listed = SubElement(request, f"{{{OWNER}}}affiliations", node=node)
+    for account, affiliation in changes:
+        SubElement(listed, f"{{{OWNER}}}affiliation", jid=account, affiliation=affiliation)
+    return request
+
+
+def affiliations_of(answer: Element) -> dict[str, str]:
+    """Accounts and what they may do, of an answer to `affiliations`."""
+    return {
+        found.get("jid", ""): found.get("affiliation", "")
+        for found in answer.iter(f"{{{OWNER}}}affiliation")
+        if found.get("affiliation") not in (None, "none")
+    }
+
+
+def subscribe(node: str, address: str) -> Element:
+    """Subscribe an address."""
+    request = Element(f"{{{PUBSUB}}}pubsub")
+    SubElement(request, f"{{{PUBSUB}}}subscribe", node=node, jid=address)
+    return request
+
+
+def unsubscribe(node: str, address: str) -> Element:
+    """End a subscription."""
+    request = Element(f"{{{PUBSUB}}}pubsub")
+    SubElement(request, f"{{{PUBSUB}}}unsubscribe", node=node, jid=address)
+    return request
+
+
+def subscriptions() -> Element:
+    """Ask for all subscriptions of ours."""
+    request = Element(f"{{{PUBSUB}}}pubsub")
+    SubElement(request, f"{{{PUBSUB}}}subscriptions")
+    return request
+
+
+def subscribers(node: str) -> Element:
+    """Ask, as an owner, who is subscribed to a node."""
+    request = Element(f"{{{OWNER}}}pubsub")
+    SubElement(request, f"{{{OWNER}}}subscriptions", node=node)
+    return request
+
+
+def subscriptions_of(answer: Element) -> list[tuple[str, str]]:
+    """Pairs of a node ("" where it was asked for) and an address, of an answer to `subscriptions` or `subscribers`."""
+    return [
+        (found.get("node", ""), found.get("jid", ""))
+        for found in answer.iter()
+        if found.tag in (f"{{{PUBSUB}}}subscription", f"{{{OWNER}}}subscription")
+        and found.get("subscription") == "subscribed"
+    ]
+
+
+def publish(hints: Hints) -> Element:
+    """Publish."""
+    request = Element(f"{{{PUBSUB}}}pubsub")
+    publication = SubElement(request, f"{{{PUBSUB}}}publish", node=hints.node)
+    item = SubElement(publication, f"{{{PUBSUB}}}item")
+    payload = SubElement(item, f"{{{HINTS}}}hints", {"from": hints.publisher, "number": str(hints.number)})
+    for message in hints.messages:
+        SubElement(payload, f"{{{HINTS}}}m").text = base64.b64encode(message).decode()
+    return request
+
+
+def publications(message: Element) -> Iterator[Hints]:
+    """What a message from the pubsub service holds; what is not of our making is left out."""
+    for items in message.iterfind(f"{{{EVENT}}}event/{{{EVENT}}}items"):
+        for payload in items.iterfind(f"*/{{{HINTS}}}hints"):
+            try:
+                yield Hints(
+                    items.get("node", ""),
+                    payload.get("from", ""),
+                    int(payload.get("number", "")),
+                    tuple(base64.b64decode(part.text or "", validate=True) for part in payload),
+                )
+            except (ValueError, binascii.Error):
+                continue
+
+
+def question() -> Element:
+    """Ask an address what it is (XEP-0030)."""
+    return Element(f"{{{DISCO}}}query")
+
+
+def is_pubsub(answer: Element) -> bool:
+    """Whether an answer to `question` says that it is a pubsub service."""
+    return any(
+        found.get("category") == "pubsub" and found.get("type") == "service"
+        for found in answer.iter(f"{{{DISCO}}}identity")
+    )
+
+
+def ping() -> Element:
+    """Ask for a sign of life (XEP-0199)."""
+    return Element("{urn:xmpp:ping}ping")
+
+
+def _form(parent: Element) -> None:
+    form = SubElement(parent, f"{{{FORM}}}x", type="submit")
+    fields = {"FORM_TYPE": f"{PUBSUB}#node_config"}
+    fields |= {f"pubsub#{name}": value for name, value in CONFIGURATION.items()}
+    for name, value in fields.items():
+        field = SubElement(form, f"{{{FORM}}}field", var=name)
+        SubElement(field, f"{{{FORM}}}value").text = value
