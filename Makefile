@@ -2,13 +2,14 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults bench docs icons package deb packages clean
+.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+DIST ?= dist
 PYINSTALLER = nice build/packaging/bin/python -m PyInstaller --noconfirm --log-level ERROR \
-	--workpath build/pyinstaller --distpath dist packaging/classroom-observer.spec --
+	--workpath build/pyinstaller --distpath $(DIST) packaging/classroom-observer.spec --
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHON
 
@@ -38,6 +39,9 @@ build/packaging/.ready: pyproject.toml packaging/environment packaging/packages
 
 package: build/packaging/.ready ## build the program as one file, dist/classroom-observer
 	@$(PYINSTALLER) --form file
+
+program: build/packaging/.ready
+	@$(PYINSTALLER) --form all
 
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages

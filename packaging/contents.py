@@ -101,8 +101,11 @@ def hidden_imports() -> list[str]:
     names += [*submodules("redis"), "hiredis", "asyncpg.pgproto.pgproto", "asyncpg.protocol.protocol", "slixmpp"]
     for extension in XMPP_EXTENSIONS:
         names += [extension, *submodules(extension)]
+    # Of the tray's ways to a desktop only those of this system, and without the one that offers no menu.
+    names += ["pystray", "PIL.PngImagePlugin", "PIL.IcoImagePlugin"]
+    names += ["pystray._win32"] if WINDOWS else ["pystray._darwin"] if MACOS else []
     if LINUX:
-        names += [f"gi.repository.{name}" for name in GTK]
+        names += ["pystray._appindicator", "pystray._gtk", *(f"gi.repository.{name}" for name in GTK)]
     return names
 
 

@@ -50,14 +50,19 @@ class Appliance:
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
         ready = folder / "ready.json"
-        command = [sys.executable, "run.py", "--no-tray", "--no-browser", "--host", "127.0.0.1", "--port", "0"]
+        command = ["--no-tray", "--no-browser", "--host", "127.0.0.1", "--port", "0"]
         command += ["--data-dir", str(self.data), "--ready-file", str(ready)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "CLASSROOM_OBSERVER_WEB__HOSTS": HOST})
+        self.process = self.begin(command)
         until(lambda: ready.exists() or self.process.poll() is not None, "the program is ready")
         assert self.process.poll() is None
         self.ready: dict[str, Any] = json.loads(ready.read_text())
         self.url = f"http://127.0.0.1:{self.ready['port']}"
         self.lan_url = f"http://{HOST}:{self.ready['port']}"
+
+    def begin(self, flags: list[str]) -> subprocess.Popen[bytes]:
+        """Start its process."""
+        environment = {**os.environ, "CLASSROOM_OBSERVER_WEB__HOSTS": HOST}
+        return subprocess.Popen([sys.executable, "run.py", *flags], cwd=ROOT, env=environment)
 
     def get(self, path: str) -> Any:
         """An educator's view of something."""
@@ -140,16 +145,23 @@ def saved(page: Page) -> None:
 
 
 @contextmanager
+def browsers(appliance: Appliance) -> Iterator[Classroom]:
+    """Start a browser for an appliance that runs, and end it."""
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        try:
+            yield Classroom(appliance, browser)
+        finally:
+            browser.close()
+
+
+@contextmanager
 def classroom(folder: Path) -> Iterator[Classroom]:
     """Start the program and a browser, and end both."""
     appliance = Appliance(folder)
     try:
-        with sync_playwright() as playwright:
-            chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-            browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-            try:
-                yield Classroom(appliance, browser)
-            finally:
-                browser.close()
+        with browsers(appliance) as room:
+            yield room
     finally:
         assert appliance.stop() == 0
