@@ -38,16 +38,16 @@ T = TypeVar("T")
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
-class Accepted(msgspec.Struct):
-    """What became of the events of one frame.
+class GapError(Exception):
+    """A frame began later than with the number that comes next; nothing of it was taken.
 
     Attributes:
-        gap: the number that was expected where the frame began later; nothing was taken then. Else None.
-        fresh: how many events were new.
+        expected: the number that comes next.
     """
 
-    gap: int | None = None
-    fresh: int = 0
+    def __init__(self, expected: int) -> None:
+        super().__init__(f"The number {expected} was expected.")
+        self.expected = expected
 
 
 class _Taken(msgspec.Struct, gc=False):
@@ -170,7 +170,7 @@ class Pipeline:
         """Whether there is room for more events; False while the disk cannot keep up and too much waits."""
         return self._waiting_bytes < self._buffer_bytes
 
-    def accept(self, stream: Stream, first: int, texts: Sequence[bytes], received: int) -> Accepted:
+    def accept(self, stream: Stream, first: int, texts: Sequence[bytes], received: int) -> int:
         """Take the events of one frame. Each number of a stream is taken once; the next commit does the rest.
 
         Args:
@@ -178,11 +178,17 @@ class Pipeline:
             first: number of the first event; the others follow it.
             texts: the JSON text of each event.
             received: when the frame came, in milliseconds since the epoch.
+
+        Returns:
+            How many of them were new.
+
+        Raises:
+            GapError: events before them are missing.
         """
         seen = stream.last + 1 - first
         if seen:
             if seen < 0:
-                return Accepted(gap=stream.last + 1)
+                raise GapError(stream.last + 1)
             self._counters.add("events_resent", min(seen, len(texts)))
             texts = texts[seen:]
         fresh = len(texts)
@@ -196,7 +202,7 @@ class Pipeline:
             if self._waiting >= self._commit_events:
                 self._full.set()
             self._wake.set()
-        return Accepted(None, fresh)
+        return fresh
 
     def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
         """Fold what the archive holds into the states, by the same path as live events, and commit nothing yet.

@@ -16,7 +16,7 @@ The fields are true or false. Anything else in them is ignored; the event counts
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from appliance.reducer import STUDENT, Column, Event, Reducer, State
@@ -76,37 +76,43 @@ class ActivityReducer(Reducer[Activity]):
     }
 
     def reduce(self, state: Activity, event: Event) -> Activity:
-        """Count one event; an older one than the newest (of another tab) counts in the minute it belongs to."""
-        at = event.at
-        events = state.events
-        minute = int(at // 60)
-        current = state.minute
-        count = state.count
-        closed = state.closed
-        if minute == current:
-            count += 1
-        elif not events:
-            count = 1
-        elif minute > current:
-            closed = _window((*closed, (current, count)), minute)
-            count = 1
-        else:
-            closed = _counted(closed, minute, current)
-            minute = current
-        if events and at < state.last_at:
-            at = state.last_at
+        return self.reduce_all(state, (event,))
+
+    def reduce_all(self, state: Activity, events: Sequence[Event]) -> Activity:
+        """Count events; an older one than the newest (of another tab) counts in the minute it belongs to."""
+        started = state.events > 0
+        newest, current, count, closed = state.last_at, state.minute, state.count, state.closed
         visible, focused, help = state.visible, state.focused, state.help
-        field = _FIELDS.get(event.name)
-        if field is not None:
-            value = event.body.get(field)
-            if value is True or value is False:
-                if field == "visible":
-                    visible = value
-                elif field == "focused":
-                    focused = value
+        until = (current + 1) * 60.0
+        for event in events:
+            at = event.at
+            if newest <= at < until and started:
+                count += 1
+                newest = at
+            else:
+                minute = int(at // 60)
+                if minute == current:
+                    count += 1
+                elif not started or minute > current:
+                    if started:
+                        closed = _window((*closed, (current, count)), minute)
+                    current, count = minute, 1
+                    until = (minute + 1) * 60.0
                 else:
-                    help = value
-        return Activity(events + 1, at, minute, count, closed, visible, focused, help)
+                    closed = _counted(closed, minute, current)
+                newest = max(newest, at) if started else at
+                started = True
+            field = _FIELDS.get(event.name)
+            if field is not None:
+                value = event.body.get(field)
+                if value is True or value is False:
+                    if field == "visible":
+                        visible = value
+                    elif field == "focused":
+                        focused = value
+                    else:
+                        help = value
+        return Activity(state.events + len(events), newest, current, count, closed, visible, focused, help)
 
     def summarize(self, state: Activity) -> dict[str, Any]:
         minutes = {str(minute): count for minute, count in state.closed}

@@ -10,7 +10,7 @@ comes from a second tab, adds nothing and the newest one stays the mark.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from appliance.reducer import DOCUMENT, STUDENT, Column, Event, Reducer, State
@@ -66,21 +66,34 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
     }
 
     def reduce(self, state: TimeOnTask, event: Event) -> TimeOnTask:
-        now = round(event.at * 1000)
-        last = state.last
-        gap = now - last
-        if gap <= 0 or not state.started:
-            return state if state.started else TimeOnTask(True, now)
-        if gap > THRESHOLD_MS:
-            gap = THRESHOLD_MS
-        bin = last // BIN_MS
-        beyond = last + gap - (bin + 1) * BIN_MS
-        if beyond <= 0 and bin == state.bin:
-            return TimeOnTask(True, now, state.total + gap, bin, state.in_bin + gap, state.closed)
-        newest, in_bin, closed = _add(state.bin, state.in_bin, state.closed, bin, gap if beyond <= 0 else gap - beyond)
-        if beyond > 0:
-            newest, in_bin, closed = _add(newest, in_bin, closed, bin + 1, beyond)
-        return TimeOnTask(True, now, state.total + gap, newest, in_bin, closed)
+        return self.reduce_all(state, (event,))
+
+    def reduce_all(self, state: TimeOnTask, events: Sequence[Event]) -> TimeOnTask:
+        last, total, newest, in_bin, closed = state.last, state.total, state.bin, state.in_bin, state.closed
+        if not state.started:
+            last = round(events[0].at * 1000)
+        # Up to here time goes to the newest bin as it is.
+        end = (newest + 1) * BIN_MS
+        for event in events:
+            now = round(event.at * 1000)
+            gap = now - last
+            if gap <= 0:
+                continue
+            if gap <= THRESHOLD_MS and now <= end and last >= end - BIN_MS:
+                in_bin += gap
+            else:
+                gap = min(gap, THRESHOLD_MS)
+                bin = last // BIN_MS
+                beyond = max(0, last + gap - (bin + 1) * BIN_MS)
+                newest, in_bin, closed = _add(newest, in_bin, closed, bin, gap - beyond)
+                if beyond:
+                    newest, in_bin, closed = _add(newest, in_bin, closed, bin + 1, beyond)
+                end = (newest + 1) * BIN_MS
+            total += gap
+            last = now
+        if state.started and last == state.last:
+            return state
+        return TimeOnTask(True, last, total, newest, in_bin, closed)
 
     def summarize(self, state: TimeOnTask) -> dict[str, Any]:
         return {"seconds": state.total / 1000, "bins": _bins(state, state.bin - BINS_SHOWN)}

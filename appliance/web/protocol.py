@@ -99,11 +99,11 @@ class Protocol:
         self._bad = 0
         self._greeted = False
 
-    def read(self, frame: str) -> Hello | Events | Fault:
-        """Understand one text frame."""
+    def read(self, frame: bytes) -> Hello | Events | Fault:
+        """Understand one text frame, given as the bytes that came."""
         try:
             message = _decode(frame)
-        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             found = _read_slowly(frame, error)
             if isinstance(found, Fault):
                 return self.fault(found.code, found.message)
@@ -152,9 +152,13 @@ class Protocol:
         return Hello(message.token, message.stream, source, message.now)
 
 
-def _read_slowly(frame: str, error: Exception) -> tuple[_Frame, list[bytes]] | Fault:
+def _read_slowly(raw: bytes, error: Exception) -> tuple[_Frame, list[bytes]] | Fault:
     """Read a frame that the fast decoder refuses: an event in it may be too deep, or hold half a surrogate pair."""
     bad_json = Fault("not_json", "A frame must be a JSON object.")
+    try:
+        frame = raw.decode()
+    except UnicodeDecodeError:
+        return Fault("not_json", "A frame must be text in UTF-8.")
     if not isinstance(error, RecursionError):
         try:
             parsed = json.loads(frame, parse_constant=_refuse)
@@ -172,8 +176,8 @@ def _read_slowly(frame: str, error: Exception) -> tuple[_Frame, list[bytes]] | F
         return bad_json
     rest, texts = cut
     try:
-        return _decode(rest), texts
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return _decode(rest.encode("utf-8", "replace")), texts
+    except (msgspec.DecodeError, RecursionError):
         return Fault("bad_field", "A field of the frame has the wrong kind of value; see docs/protocol.md.")
 
 

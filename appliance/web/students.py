@@ -16,7 +16,7 @@ from appliance.classes import ClassStates, Control
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.pipeline import Pipeline, TooManyStreamsError
+from appliance.pipeline import GapError, Pipeline, TooManyStreamsError
 from appliance.roster import Class, JoinError, Roster, Student, plain_code
 from appliance.states import Stream
 from appliance.web import protocol
@@ -237,7 +237,9 @@ class EventSockets:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """``GET /ws/events``."""
-        socket = _Socket(max_msg_size=self._limits.frame_bytes, autoping=False, compress=False, timeout=2.0)
+        socket = _Socket(
+            max_msg_size=self._limits.frame_bytes, autoping=False, compress=False, timeout=2.0, decode_text=False
+        )
         await socket.prepare(request)
         if self._closing:
             await _close(socket, Close.GOING_AWAY, "The server stops; come back later.")
@@ -320,6 +322,7 @@ class EventSockets:
     async def _converse(self, connection: _Connection, conversation: Protocol) -> None:
         socket = connection.socket
         stream = connection.stream
+        pipeline = self._pipeline
         unacked = self._limits.unacked
         while True:
             received = await socket.receive()
@@ -329,8 +332,12 @@ class EventSockets:
                 if self._streams.get(stream) is not connection:
                     return
                 if type(message) is Events:
-                    await self._take(connection, message)
-                    if stream.last - stream.durable >= unacked or not self._pipeline.has_room():
+                    try:
+                        if not pipeline.accept(stream, message.first, message.texts, _now()):
+                            self._acknowledge_again(connection, message.first)
+                    except GapError as gap:
+                        await connection.send(protocol.gap(gap.expected))
+                    if stream.last - stream.durable >= unacked or not pipeline.has_room():
                         await self._wait_for_room(connection)
                     continue
                 assert isinstance(message, Fault)
@@ -349,15 +356,10 @@ class EventSockets:
             elif received.type is not WSMsgType.PONG:
                 return
 
-    async def _take(self, connection: _Connection, events: Events) -> None:
-        stream = connection.stream
-        accepted = self._pipeline.accept(stream, events.first, events.texts, _now())
-        if accepted.gap is not None:
-            await connection.send(protocol.gap(accepted.gap))
-        elif not accepted.fresh:
-            # All of it was here before: there may be no commit to come that would acknowledge it.
-            connection.acked = min(connection.acked, events.first - 1)
-            self._acknowledge_soon(connection)
+    def _acknowledge_again(self, connection: _Connection, first: int) -> None:
+        """All of a frame was here before: there may be no commit to come that would acknowledge it."""
+        connection.acked = min(connection.acked, first - 1)
+        self._acknowledge_soon(connection)
 
     async def _wait_for_room(self, connection: _Connection) -> None:
         """Stop reading until the stream has fewer unacknowledged events, and the disk has caught up."""

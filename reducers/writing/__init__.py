@@ -15,7 +15,7 @@ Offsets count UTF-16 units from 0, as browsers do. The events:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -110,57 +110,19 @@ class WritingReducer(Reducer[Writing]):
         Raises:
             UnusableError: a field is of the wrong type or negative, or the text would exceed `LIMIT`.
         """
-        name = event.name
-        if name != "edit":
-            return _OTHERS[name](state, event)
-        body = event.body
-        offset = body.get("offset")
-        if type(offset) is not int:
-            offset = _whole(event, "offset")
-        remove = body.get("remove", 0)
-        if type(remove) is not int:
-            remove = _whole(event, "remove")
-        insert = body.get("insert", "")
-        if type(insert) is not str or offset < 0 or remove < 0:
-            raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
-        if not (remove or insert):
+        return self.reduce_all(state, (event,))
+
+    def reduce_all(self, state: Writing, events: Sequence[Event]) -> Writing:
+        begin = 0
+        for index, event in enumerate(events):
+            if event.name != "edit":
+                if begin < index:
+                    state = _edit(state, events[begin:index])
+                state = _OTHERS[event.name](state, event)
+                begin = index + 1
+        if begin == len(events):
             return state
-        text = state.text
-        units = text.units
-        clamped = state.clamped
-        if offset + remove > units:
-            clamped += 1
-            offset = min(offset, units)
-            remove = min(remove, units - offset)
-        inserted = insert if insert.isascii() else units_of(insert)
-        size = len(inserted)
-        if units - remove + size > LIMIT:
-            raise UnusableError("The text would be too long.")
-        at = event.at
-        last = state.edited_at
-        bursts = state.bursts
-        if last is None or at - last > _LONGEST_GAP:
-            bursts += 1
-            burst = len(insert)
-        else:
-            burst = state.burst + len(insert)
-            if at < last:
-                at = last
-        longest = state.longest_burst
-        return Writing(
-            text.edit(offset, remove, inserted),
-            offset + size,
-            at,
-            state.edits + 1,
-            state.insertions + size,
-            state.deletions + remove,
-            bursts,
-            burst,
-            burst if burst > longest else longest,
-            clamped,
-            state.title,
-            state.other_tabs,
-        )
+        return _edit(state, events[begin:] if begin else events)
 
     def summarize(self, state: Writing) -> dict[str, Any]:
         text = state.text
@@ -238,6 +200,85 @@ class WritingReducer(Reducer[Writing]):
             known_title,
             other_tabs,
         )
+
+
+def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
+    """The document after edits. What is typed letter after letter goes into the text in one piece."""
+    text = state.text
+    position, last, bursts, burst = state.position, state.edited_at, state.bursts, state.burst
+    longest, clamped, insertions, deletions = state.longest_burst, state.clamped, state.insertions, state.deletions
+    units = text.units
+    done = 0
+    typed: list[str] = []
+    start = end = -1
+    for event in edits:
+        body = event.body
+        offset = body.get("offset")
+        if type(offset) is not int:
+            offset = _whole(event, "offset")
+        remove = body.get("remove", 0)
+        if type(remove) is not int:
+            remove = _whole(event, "remove")
+        insert = body.get("insert", "")
+        if type(insert) is not str or offset < 0 or remove < 0:
+            raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
+        if not (remove or insert):
+            continue
+        if offset + remove > units:
+            clamped += 1
+            offset = min(offset, units)
+            remove = min(remove, units - offset)
+        inserted = insert if insert.isascii() else units_of(insert)
+        size = len(inserted)
+        units += size - remove
+        if units > LIMIT:
+            raise UnusableError("The text would be too long.")
+        if offset != end or remove:
+            if typed:
+                text = text.edit(start, 0, "".join(typed))
+                typed = []
+            if remove:
+                text = text.edit(offset, remove, inserted)
+                start = end = -1
+            else:
+                typed.append(inserted)
+                start, end = offset, offset + size
+        else:
+            typed.append(inserted)
+            end += size
+        position = offset + size
+        at = event.at
+        if last is None or at - last > _LONGEST_GAP:
+            bursts += 1
+            burst = len(insert)
+            last = at
+        else:
+            burst += len(insert)
+            if at > last:
+                last = at
+        if burst > longest:
+            longest = burst
+        insertions += size
+        deletions += remove
+        done += 1
+    if not done:
+        return state
+    if typed:
+        text = text.edit(start, 0, "".join(typed))
+    return Writing(
+        text,
+        position,
+        last,
+        state.edits + done,
+        insertions,
+        deletions,
+        bursts,
+        burst,
+        longest,
+        clamped,
+        state.title,
+        state.other_tabs,
+    )
 
 
 def _whole(event: Event, field: str) -> int:

@@ -16,7 +16,7 @@ from appliance.errors import ArchiveError, BackendError
 from appliance.events import EventLimits
 from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
-from appliance.pipeline import TooManyStreamsError, class_topic
+from appliance.pipeline import GapError, TooManyStreamsError, class_topic
 from appliance.reducer import Event, Reducer
 from tests.pipeline.world import CLASS, Fragile, Tally, TallyState, world
 
@@ -61,9 +61,8 @@ async def test_a_resent_event_is_not_applied_twice(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         stream = await w.stream()
         w.accept(stream, 1, A, A)
-        again = w.accept(stream, 1, A, A, A)
-        assert (again.gap, again.fresh) == (None, 1)
-        assert w.accept(stream, 2, A).fresh == 0
+        assert w.accept(stream, 1, A, A, A) == 1
+        assert w.accept(stream, 2, A) == 0
         await w.pipeline.settle()
         assert (await w.summary("tally"))["seen"] == 3
         assert [line.seq for line in w.lines()] == [1, 2, 3]
@@ -73,7 +72,9 @@ async def test_a_gap_takes_nothing_and_tells_what_is_missing(tmp_path: Path) -> 
     async with world(tmp_path) as w:
         stream = await w.stream()
         w.accept(stream, 1, A)
-        assert w.accept(stream, 3, A).gap == 2
+        with pytest.raises(GapError) as gap:
+            w.accept(stream, 3, A)
+        assert gap.value.expected == 2
         await w.pipeline.settle()
         assert stream.durable == 1
 
@@ -122,6 +123,15 @@ async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
         assert (await w.summary("tally"))["seen"] == 2
         line = w.lines()[1]
         assert (line.seq, bytes(line.event), line.rejected.code, line.text) == (2, b"", code, text.decode())
+
+
+async def test_an_event_that_is_not_utf8_is_rejected_and_the_archive_stays_utf8(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.accept(await w.stream(), 1, A, b'{"event":"a","x":"\xff"}', A)
+        await w.pipeline.settle()
+        assert (await w.summary("tally"))["seen"] == 2
+        line = w.lines()[1]
+        assert (line.rejected.code, line.text) == ("not_json", '{"event":"a","x":"\ufffd"}')
 
 
 @pytest.mark.parametrize(
@@ -443,7 +453,7 @@ async def test_replay_gives_the_states_that_were_lived_through(tmp_path: Path) -
         await w.pipeline.settle()
         assert restored.events == 16
         assert [row.fields for row in await w.kvs.read(["student/s-1", "student/s-2"])] == lived
-        assert w.accept(await w.stream(), 8, A).fresh == 0
+        assert w.accept(await w.stream(), 8, A) == 0
 
 
 class _BrokenKVS(MemoryKVS):

@@ -17,6 +17,10 @@ HELLO = (
 DEEP = '{"event":"x","a":' + "[" * 3000 + "]" * 3000 + "}"
 
 
+def read(conversation: Protocol, frame: str | bytes) -> Hello | Events | Fault:
+    return conversation.read(frame if isinstance(frame, bytes) else frame.encode("utf-8", "surrogatepass"))
+
+
 @pytest.fixture
 def conversation() -> Protocol:
     return Protocol(FrameLimits(events_per_frame=5), Counters(), bad_frames=4)
@@ -24,12 +28,12 @@ def conversation() -> Protocol:
 
 @pytest.fixture
 def greeted(conversation: Protocol) -> Protocol:
-    assert isinstance(conversation.read(HELLO), Hello)
+    assert isinstance(read(conversation, HELLO), Hello)
     return conversation
 
 
 def test_a_hello_is_understood(conversation: Protocol) -> None:
-    assert conversation.read(HELLO) == Hello("t", "0f8fad5b-d9cb-469f-a165-70867728950e", "a.b", 5)
+    assert read(conversation, HELLO) == Hello("t", "0f8fad5b-d9cb-469f-a165-70867728950e", "a.b", 5)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_a_hello_is_understood(conversation: Protocol) -> None:
 def test_a_bad_hello_ends_the_connection_with_a_reason(
     conversation: Protocol, change: dict[str, object], code: str
 ) -> None:
-    fault = conversation.read(json.dumps({**json.loads(HELLO), **change}))
+    fault = read(conversation, json.dumps({**json.loads(HELLO), **change}))
     assert isinstance(fault, Fault)
     assert fault.code == code
     assert fault.close is Close.BAD_HELLO
@@ -62,24 +66,24 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
 
 def test_events_keep_the_very_text_they_came_as(greeted: Protocol) -> None:
     frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
-    assert greeted.read(frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
+    assert read(greeted, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
 
 
 def test_a_second_hello_is_refused_and_the_socket_stays(greeted: Protocol) -> None:
-    fault = greeted.read(HELLO)
+    fault = read(greeted, HELLO)
     assert isinstance(fault, Fault)
     assert (fault.code, fault.close) == ("out_of_order", None)
 
 
 @pytest.mark.parametrize("first", ["0", "-1", "null", '"1"', "1.5", "1e400"])
 def test_a_first_number_that_is_none_is_refused(greeted: Protocol, first: str) -> None:
-    fault = greeted.read('{"type":"events","first":%s,"events":[{"event":"a"}]}' % first)
+    fault = read(greeted, '{"type":"events","first":%s,"events":[{"event":"a"}]}' % first)
     assert isinstance(fault, Fault)
     assert fault.code in ("bad_first", "bad_field")
 
 
 def test_more_events_than_a_frame_may_hold_are_refused(greeted: Protocol) -> None:
-    fault = greeted.read(json.dumps({"type": "events", "first": 1, "events": [{"event": "a"}] * 6}))
+    fault = read(greeted, json.dumps({"type": "events", "first": 1, "events": [{"event": "a"}] * 6}))
     assert isinstance(fault, Fault)
     assert fault.code == "too_many_events"
 
@@ -88,42 +92,53 @@ def test_more_events_than_a_frame_may_hold_are_refused(greeted: Protocol) -> Non
     "frame", ["", "hello", "[]", "3", "null", "{", '{"type":"events"', "[" * 3000, "NaN", "\ud800"]
 )
 def test_what_is_no_json_object_is_refused(greeted: Protocol, frame: str) -> None:
-    fault = greeted.read(frame)
+    fault = read(greeted, frame)
     assert isinstance(fault, Fault)
     assert fault.close is None
 
 
 def test_bad_frames_in_a_row_end_the_connection(greeted: Protocol) -> None:
-    codes = [greeted.read("?").close for _ in range(4)]  # type: ignore[union-attr]
+    codes = [read(greeted, "?").close for _ in range(4)]  # type: ignore[union-attr]
     assert codes == [None, None, None, Close.BAD_HELLO]
 
 
 def test_a_good_frame_between_bad_ones_keeps_the_connection(greeted: Protocol) -> None:
     for _ in range(3):
         for _ in range(3):
-            greeted.read("?")
-        assert isinstance(greeted.read('{"type":"events","first":1,"events":[{"event":"a"}]}'), Events)
+            read(greeted, "?")
+        assert isinstance(read(greeted, '{"type":"events","first":1,"events":[{"event":"a"}]}'), Events)
 
 
 def test_one_event_that_nests_too_deep_leaves_its_neighbours_alone(greeted: Protocol) -> None:
     frame = '{"type":"events","first":1,"events":[{"event":"a"},%s , {"event":"b","s":"]},{"}]}' % DEEP
-    assert greeted.read(frame) == Events(1, [b'{"event":"a"}', DEEP.encode(), b'{"event":"b","s":"]},{"}'])
+    assert read(greeted, frame) == Events(1, [b'{"event":"a"}', DEEP.encode(), b'{"event":"b","s":"]},{"}'])
 
 
 def test_half_a_surrogate_pair_is_taken_as_it_came(greeted: Protocol) -> None:
     frame = r'{"type":"events","events":[{"event":"edit","insert":"\ud83d"},{"event":"b"}],"first":9}'
-    assert greeted.read(frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
+    assert read(greeted, frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
 
 
 def test_half_a_surrogate_pair_outside_the_events_is_a_bad_field(greeted: Protocol) -> None:
-    fault = greeted.read(r'{"type":"events","first":1,"events":[],"source":"\ud83d"}')
+    fault = read(greeted, r'{"type":"events","first":1,"events":[],"source":"\ud83d"}')
     assert isinstance(fault, Fault)
     assert fault.code == "bad_field"
 
 
 def test_a_frame_too_intricate_to_cut_up_is_refused_quickly(greeted: Protocol) -> None:
-    fault = greeted.read('{"type":"events","first":1,"events":[' + "[" * 1_000_000 + "]" * 1_000_000 + "]}")
+    fault = read(greeted, '{"type":"events","first":1,"events":[' + "[" * 1_000_000 + "]" * 1_000_000 + "]}")
     assert isinstance(fault, Fault)
+
+
+def test_a_frame_that_is_not_utf8(greeted: Protocol) -> None:
+    fault = read(greeted, b'{"type":"events","first":1,"events":[\xff]}')
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.close) == ("not_json", None)
+
+
+def test_an_event_that_is_not_utf8_costs_no_other(greeted: Protocol) -> None:
+    taken = read(greeted, b'{"type":"events","first":1,"events":[{"event":"a"},{"event":"\xff"}]}')
+    assert taken == Events(1, [b'{"event":"a"}', b'{"event":"\xff"}'])
 
 
 JSON = st.recursive(
@@ -137,12 +152,14 @@ FIELDS = st.dictionaries(
 )
 
 
-@given(st.lists(st.text(max_size=40) | FIELDS.map(json.dumps) | JSON.map(json.dumps), max_size=8))
-def test_no_frame_whatever_raises(frames: list[str]) -> None:
+@given(
+    st.lists(st.binary(max_size=40) | st.text(max_size=40) | FIELDS.map(json.dumps) | JSON.map(json.dumps), max_size=8)
+)
+def test_no_frame_whatever_raises(frames: list[str | bytes]) -> None:
     conversation = Protocol(FrameLimits(), Counters())
-    conversation.read(HELLO)
+    read(conversation, HELLO)
     for frame in frames:
-        assert isinstance(conversation.read(frame), Hello | Events | Fault)
+        assert isinstance(read(conversation, frame), Hello | Events | Fault)
 
 
 @given(st.lists(JSON, max_size=5))
@@ -151,7 +168,7 @@ def test_the_slow_way_cuts_a_frame_as_it_was_put_together(events: list[object]) 
     texts = [text for text in texts if "NaN" not in text and "Infinity" not in text]
     texts.append(r'{"event":"\ud800"}')
     conversation = Protocol(FrameLimits(), Counters())
-    conversation.read(HELLO)
-    read = conversation.read('{"type":"events","first":1,"events":[%s]}' % " , ".join(texts))
-    assert isinstance(read, Events)
-    assert [text.decode() for text in read.texts] == texts
+    read(conversation, HELLO)
+    cut = read(conversation, '{"type":"events","first":1,"events":[%s]}' % " , ".join(texts))
+    assert isinstance(cut, Events)
+    assert [text.decode() for text in cut.texts] == texts
