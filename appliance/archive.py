@@ -123,14 +123,31 @@ class StreamLines:
         """The start that all lines of one frame share; `received` is in milliseconds since the epoch."""
         return b'{"received":%.3f,"at":' % (received / 1000)
 
-    def event(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes, end: bytes = b"}\n") -> None:
-        """Add the line of an event; `at` is in milliseconds since the epoch, the text has no line break in it."""
-        time = b"%04d" % at
-        pieces += (head, time[:-3], b".", time[-3:], self._middle, b"%d" % seq, b',"event":', text, end)
+    def events(
+        self, pieces: list[bytes], first: int, received: Sequence[int], at: Sequence[int], texts: Sequence[bytes]
+    ) -> None:
+        """Add the lines of events.
+
+        Args:
+            pieces: what they are added to.
+            first: number of the first event; the others follow it.
+            received: when each came, in milliseconds since the epoch.
+            at: the time of each, likewise.
+            texts: the JSON text of each, without line breaks.
+        """
+        middle = self._middle
+        came = -1
+        head = b""
+        for seq, (now, when, text) in enumerate(zip(received, at, texts, strict=True), first):
+            if now != came:
+                came = now
+                head = self.head(now)
+            digits = b"%04d" % when
+            pieces += (head, digits[:-3], b".", digits[-3:], middle, b"%d" % seq, b',"event":', text, b"}\n")
 
     def paused(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes) -> None:
         """Add the line of an event that came while the class was paused."""
-        self.event(pieces, head, at, seq, text, b',"paused":true}\n')
+        pieces.append(b'%b%.3f%b%d,"event":%b,"paused":true}\n' % (head, at / 1000, self._middle, seq, text))
 
     def rejected(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes, rejection: Rejection) -> None:
         """Add the line of an event that was refused."""

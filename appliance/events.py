@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -103,7 +103,7 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
     """
     try:
         body = _decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         body = _decode_slowly(text)
     if type(body) is not dict:
         raise RejectedError("not_an_object", 'An event must be a JSON object such as {"event": "edit"}.')
@@ -141,20 +141,22 @@ def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str,
     if together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth and len(together) <= limits.bytes:
         try:
             bodies = _decode_objects(together)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             bodies = []
-        if len(bodies) == len(texts) and all(_is_named(body, limits) for body in bodies):
+        if len(bodies) == len(texts) and _are_named(bodies, limits):
             return bodies  # type: ignore[return-value]
     return [_decoded_or_refused(text, limits) for text in texts]
 
 
-def _is_named(body: dict[str, Any], limits: EventLimits) -> bool:
-    """Whether an event has a name that can be used; its document is filled in."""
-    name = body.get("event")
-    if type(name) is not str or not 0 < len(name) <= limits.name_characters:
-        return False
-    if "document" not in body:
-        _name_document(body)
+def _are_named(bodies: list[dict[str, Any]], limits: EventLimits) -> bool:
+    """Whether all events have names that can be used; their documents are filled in."""
+    most = limits.name_characters
+    for body in bodies:
+        name = body.get("event")
+        if type(name) is not str or not name or len(name) > most:
+            return False
+        if "document" not in body:
+            _name_document(body)
     return True
 
 
@@ -247,3 +249,28 @@ class Clock:
             return self.last
         self.last = at
         return at
+
+    def times(self, bodies: Sequence[Mapping[str, Any]], received: Sequence[int]) -> list[int]:
+        """The corrected times of events one after the other; each as `at` gives it.
+
+        Args:
+            bodies: the events' fields.
+            received: when each came, in milliseconds since the epoch.
+        """
+        offset = self.offset
+        last = self.last
+        times = []
+        for body, now in zip(bodies, received, strict=True):
+            client = body.get("t")
+            if type(client) is int:
+                at = client + offset
+                if at > now:
+                    at = now
+                if at > last:
+                    last = at
+            else:
+                self.last = last
+                last = self.at(client, now)
+            times.append(last)
+        self.last = last
+        return times

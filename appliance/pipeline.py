@@ -18,7 +18,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -365,43 +365,54 @@ class Pipeline:
             # On another node the stream went on meanwhile.
             frames = [frame.after(stream.applied) for frame in frames]
         texts = frames[0].texts if len(frames) == 1 else [text for frame in frames for text in frame.texts]
-        bodies = iter(zip(texts, decode_events(texts, self._limits), strict=True))
+        if b"\n" in b"".join(texts):
+            # A line of the archive has but one, at its end; in JSON a raw line break can be nothing but white space.
+            texts = [text.replace(b"\n", b" ") for text in texts]
+        bodies = decode_events(texts, self._limits)
+        received = [frame.received for frame in frames for _ in frame.texts]
+        first = stream.applied + 1
         pieces: list[bytes] = []
-        events: list[Event | None] = []
         rejected: list[tuple[int, Rejection]] = []
-        lines = stream.lines
-        event_line = lines.event
-        time_of = stream.clock.at
-        source = stream.source
-        first = seq = stream.applied + 1
-        received = -1
-        head = b""
-        for frame in frames:
-            if frame.received != received:
-                received = frame.received
-                head = lines.head(received)
-            for text, body in itertools.islice(bodies, len(frame.texts)):
-                if isinstance(body, RejectedError):
-                    rejection = Rejection(body.code, body.message)
-                    lines.rejected(pieces, head, time_of(None, received), seq, text, rejection)
-                    rejected.append((seq, rejection))
-                    events.append(None)
-                else:
-                    at = time_of(body.get("t"), received)
-                    if b"\n" in text:
-                        # White space is all that a raw line break can be in JSON.
-                        text = text.replace(b"\n", b" ")
-                    if frame.paused:
-                        lines.paused(pieces, head, at, seq, text)
-                        events.append(None)
-                    else:
-                        event_line(pieces, head, at, seq, text)
-                        events.append(Event(body["event"], at / 1000, source, body))
-                seq += 1
+        events: list[Event | None]
+        if set(map(type, bodies)) == {dict} and not any(frame.paused for frame in frames):
+            usable = cast(list[dict[str, Any]], bodies)
+            times = stream.clock.times(usable, received)
+            stream.lines.events(pieces, first, received, times, texts)
+            source = stream.source
+            events = [Event(body["event"], at / 1000, source, body) for body, at in zip(usable, times, strict=True)]
+        else:
+            paused = [frame.paused for frame in frames for _ in frame.texts]
+            each = zip(itertools.count(first), received, paused, texts, bodies, strict=False)
+            events = [self._take_singly(stream, pieces, rejected, *one) for one in each]
         self._archive.append(pieces)
-        for _, rejection in rejected:
-            self._counters.add(f"events_rejected{{{rejection.code}}}")
-        return _Taken(stream, first, seq - 1, events, rejected)
+        return _Taken(stream, first, first + len(texts) - 1, events, rejected)
+
+    def _take_singly(
+        self,
+        stream: Stream,
+        pieces: list[bytes],
+        rejected: list[tuple[int, Rejection]],
+        seq: int,
+        received: int,
+        paused: bool,
+        text: bytes,
+        body: dict[str, Any] | RejectedError,
+    ) -> Event | None:
+        """Time one event and make its line, where not all of a stream's are as usual; what is to be reduced of it."""
+        lines = stream.lines
+        head = lines.head(received)
+        if isinstance(body, RejectedError):
+            rejection = Rejection(body.code, body.message)
+            rejected.append((seq, rejection))
+            self._counters.add(f"events_rejected{{{body.code}}}")
+            lines.rejected(pieces, head, stream.clock.at(None, received), seq, text, rejection)
+            return None
+        at = stream.clock.at(body.get("t"), received)
+        if paused:
+            lines.paused(pieces, head, at, seq, text)
+            return None
+        lines.events(pieces, seq, (received,), (at,), (text,))
+        return Event(body["event"], at / 1000, stream.source, body)
 
     def _fold(self, part: _Taken) -> None:
         """Fold what is not applied yet of what was taken of a stream.

@@ -103,7 +103,7 @@ class Protocol:
         """Understand one text frame, given as the bytes that came."""
         try:
             message = _decode(frame)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             found = _read_slowly(frame, error)
             if isinstance(found, Fault):
                 return self.fault(found.code, found.message)
@@ -177,7 +177,7 @@ def _read_slowly(raw: bytes, error: Exception) -> tuple[_Frame, list[bytes]] | F
     rest, texts = cut
     try:
         return _decode(rest.encode("utf-8", "replace")), texts
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return Fault("bad_field", "A field of the frame has the wrong kind of value; see docs/protocol.md.")
 
 

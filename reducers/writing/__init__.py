@@ -208,63 +208,65 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
     position, last, bursts, burst = state.position, state.edited_at, state.bursts, state.burst
     longest, clamped, insertions, deletions = state.longest_burst, state.clamped, state.insertions, state.deletions
     units = text.units
-    done = 0
+    done = len(edits)
     typed: list[str] = []
-    start = end = -1
+    start = 0
+    end: int | None = None
     for event in edits:
         body = event.body
         offset = body.get("offset")
-        if type(offset) is not int:
-            offset = _whole(event, "offset")
         remove = body.get("remove", 0)
-        if type(remove) is not int:
-            remove = _whole(event, "remove")
         insert = body.get("insert", "")
-        if type(insert) is not str or offset < 0 or remove < 0:
-            raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
-        if not (remove or insert):
-            continue
-        if offset + remove > units:
-            clamped += 1
-            offset = min(offset, units)
-            remove = min(remove, units - offset)
-        inserted = insert if insert.isascii() else units_of(insert)
-        size = len(inserted)
-        units += size - remove
-        if units > LIMIT:
-            raise UnusableError("The text would be too long.")
-        if offset != end or remove:
+        if offset == end and not remove and insert and type(insert) is str and type(offset) is type(remove) is int:
+            # Typed on: most edits are such.
+            inserted = insert if insert.isascii() else units_of(insert)
+            size = len(inserted)
+            typed.append(inserted)
+            end = offset + size
+        else:
+            if type(offset) is not int:
+                offset = _whole(event, "offset")
+            if type(remove) is not int:
+                remove = _whole(event, "remove")
+            if type(insert) is not str or offset < 0 or remove < 0:
+                raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
+            if not (remove or insert):
+                done -= 1
+                continue
+            if offset + remove > units:
+                clamped += 1
+                offset = min(offset, units)
+                remove = min(remove, units - offset)
+            inserted = insert if insert.isascii() else units_of(insert)
+            size = len(inserted)
             if typed:
                 text = text.edit(start, 0, "".join(typed))
-                typed = []
             if remove:
                 text = text.edit(offset, remove, inserted)
-                start = end = -1
+                deletions += remove
+                units -= remove
+                typed, end = [], None
             else:
-                typed.append(inserted)
-                start, end = offset, offset + size
-        else:
-            typed.append(inserted)
-            end += size
-        position = offset + size
+                typed, start, end = [inserted], offset, offset + size
+            position = offset + size
+        units += size
+        if units > LIMIT:
+            raise UnusableError("The text would be too long.")
+        insertions += size
         at = event.at
         if last is None or at - last > _LONGEST_GAP:
+            longest = max(longest, burst)
             bursts += 1
-            burst = len(insert)
+            burst = 0
             last = at
-        else:
-            burst += len(insert)
-            if at > last:
-                last = at
-        if burst > longest:
-            longest = burst
-        insertions += size
-        deletions += remove
-        done += 1
+        elif at > last:
+            last = at
+        burst += len(insert)
     if not done:
         return state
     if typed:
         text = text.edit(start, 0, "".join(typed))
+        position = end
     return Writing(
         text,
         position,
@@ -274,7 +276,7 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
         deletions,
         bursts,
         burst,
-        longest,
+        max(longest, burst),
         clamped,
         state.title,
         state.other_tabs,

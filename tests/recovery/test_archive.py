@@ -30,7 +30,7 @@ LINES = StreamLines("s-1", "class-1", "org.example.test", "0f8fad5b-d9cb-469f-a1
 
 def line(seq: int, text: str = "x") -> bytes:
     pieces: list[bytes] = []
-    LINES.event(pieces, LINES.head(1000), 1000, seq, b'{"event":"edit","insert":"%b"}' % text.encode())
+    LINES.events(pieces, seq, [1000], [1000], [b'{"event":"edit","insert":"%b"}' % text.encode()])
     return b"".join(pieces)
 
 

@@ -131,9 +131,10 @@ def test_a_frame_too_intricate_to_cut_up_is_refused_quickly(greeted: Protocol) -
 
 
 def test_a_frame_that_is_not_utf8(greeted: Protocol) -> None:
-    fault = read(greeted, b'{"type":"events","first":1,"events":[\xff]}')
-    assert isinstance(fault, Fault)
-    assert (fault.code, fault.close) == ("not_json", None)
+    for frame in (b'{"type":"events","first":1,"events":[\xff]}', b'{"type":"\xff"}', b"\xff"):
+        fault = read(greeted, frame)
+        assert isinstance(fault, Fault)
+        assert (fault.code, fault.close) == ("not_json", None)
 
 
 def test_an_event_that_is_not_utf8_costs_no_other(greeted: Protocol) -> None:
