@@ -184,10 +184,10 @@ async def test_frames_that_cannot_be_read_are_answered_and_at_last_end_the_socke
         assert await student.close_code() == Close.BAD_HELLO
 
 
-async def test_text_that_is_not_utf8_ends_the_socket_alone(tmp_path: Path) -> None:
-    async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben") as ben:
-        await ben.socket._writer.send_frame(b'{"type":"\xff"}', aiohttp.WSMsgType.TEXT)
-        await ben.close_code()
+async def test_text_that_is_not_utf8_is_answered_and_the_socket_stays(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student("Ada") as ada:
+        await ada.socket._writer.send_frame(b'{"type":"\xff"}', aiohttp.WSMsgType.TEXT)
+        assert (await ada.receive_type("error"))["code"] == "not_json"
         await ada.send(A)
         await ada.acked(1)
 
