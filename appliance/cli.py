@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance import __version__
-from appliance.errors import ObserverError
+from appliance.errors import ObserverError, SettingsError
 from appliance.files import write_private
 
 if TYPE_CHECKING:
     from appliance.archive import Damage
     from appliance.choice import Choice
     from appliance.config import Configuration, Settings
+    from appliance.export.deidentify import Deidentifier
     from appliance.findings import Finding
     from appliance.merge import Gap
     from appliance.plugins import Catalog
@@ -115,6 +116,37 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help=ARCHIVE_HELP)
     replay.add_argument("--out", required=True, metavar="FILE", help="where to write the states as JSON; - prints them")
     _add_choice_flags(replay)
+
+    export = _command(commands, "export", _export, "write tables for research from archived events")
+    _add_data_flags(export)
+    export.add_argument(
+        "archives", nargs="*", type=Path, metavar="ARCHIVE", help=f"{ARCHIVE_HELP} (default: that of the data folder)"
+    )
+    export.add_argument("--out", type=Path, metavar="DIR", help="the folder to make (default: named by date, here)")
+    export.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="of the tables")
+    export.add_argument("--events", action="store_true", help="the events too, as JSON lines or Parquet")
+    _add_choice_flags(export)
+    export.add_argument(
+        "--deidentify", action="store_true", help="replace ids by keyed hashes, leave out names and free text"
+    )
+    export.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the key of the hashes; made where it is not there (default: a new one)",
+    )
+    for flag, what in (("--names", "students' names"), ("--free-text", "free text")):
+        export.add_argument(
+            flag, choices=("drop", "keep"), help=f"with --deidentify: leave out or keep {what} (default: drop)"
+        )
+    export.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="with --deidentify: a source, event, field or item whose name may stay; may be repeated",
+    )
+    export.add_argument("--force", action="store_true", help="move a folder that holds files aside")
 
     verify = _command(commands, "verify", _verify, "read all data, report damage, compare the states with the archive")
     _add_data_flags(verify)
@@ -343,6 +375,82 @@ def _write_whole(path: Path, content: bytes) -> None:
         write_private(path, content)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    import time
+
+    from appliance.export import Plan, export
+    from appliance.export.names import roster_names
+    from appliance.merge import sources
+    from appliance.replay import chosen_reducers
+
+    settings = _configuration(parsed).settings
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    out = parsed.out or Path(f"{PROGRAM}-export-{stamp}")
+    with _plugin_log_silenced():
+        reducers = chosen_reducers(_catalog(settings), parsed.reducer)
+    choice = _choice(parsed)
+    key = None
+    if parsed.deidentify:
+        key = parsed.key or settings.data_path / "keys" / f"export-{stamp}.key"
+    plan = Plan(parsed.format, parsed.events, choice, _asked(parsed), _deidentifier(parsed, key, out))
+    archive = settings.data_path / "archive"
+    found = sources(parsed.archives or ([archive] if archive.is_dir() and any(archive.iterdir()) else []), growing=True)
+    limits = settings.limits
+    with _disk_errors(out), roster_names(settings) as name_of, _progress("Reading the archive") as progress:
+        done = export(
+            found,
+            reducers,
+            plan,
+            out,
+            name_of,
+            values=limits.scope_values,
+            characters=limits.scope_characters,
+            force=parsed.force,
+            progress=progress,
+        )
+    _tell_losses(done.replay.damaged, done.replay.merged.repeated, done.replay.merged.gaps)
+    print(f"{done.replay.events:,} events of {len(done.replay.students):,} students are in {out}:")
+    for line in _columns([(f"  {file}", f"{rows:,} rows") for file, rows in done.files.items()]):
+        print(line)
+    print("  codebook.csv, codebook.md: what each column is")
+    if done.aside:
+        print(f"What was there is now in {done.aside}.")
+    if key:
+        print(f"The key is in {key}. Who has it can find out who is who: keep it apart, or destroy it.")
+    return 0
+
+
+def _deidentifier(parsed: argparse.Namespace, key: Path | None, out: Path) -> Deidentifier | None:
+    from appliance.export.deidentify import Deidentifier, load_key
+
+    if key is None:
+        for flag in ("key", "names", "free_text", "keep"):
+            if getattr(parsed, flag):
+                raise SettingsError(f"The flag --{flag.replace('_', '-')} means something only with --deidentify.")
+        return None
+    if out.resolve() in key.resolve().parents:
+        raise SettingsError(f"The key file {key} would be in the folder that is exported; choose a place of its own.")
+    return Deidentifier(
+        load_key(key), names=parsed.names == "keep", free_text=parsed.free_text == "keep", keep=parsed.keep
+    )
+
+
+def _asked(parsed: argparse.Namespace) -> list[str]:
+    """What was asked for, for the codebook. Who and which class is not told where ids are replaced."""
+    said = []
+    for flag, chosen in (("students", parsed.student), ("classes", parsed.classes), ("reducers", parsed.reducer)):
+        if chosen:
+            telling = flag == "reducers" or not parsed.deidentify
+            said.append(f"Only these {flag}: {', '.join(chosen)}." if telling else f"Only {len(chosen)} chosen {flag}.")
+    if parsed.start:
+        said.append(f"Only events from {parsed.start} on.")
+    if parsed.end:
+        said.append(f"Only events up to {parsed.end}.")
+    if parsed.keep:
+        said.append(f"Words that were named to stay: {', '.join(parsed.keep)}.")
+    return said
 
 
 def _verify(parsed: argparse.Namespace) -> int:

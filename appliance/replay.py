@@ -158,6 +158,11 @@ def _note(stream: Stream, at: float) -> None:
     stream.student.note(stream, at)
 
 
+def whole(text: str) -> str:
+    """A text with U+FFFD in place of halves of surrogate pairs."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]]:
     """The reducers with these names; all where none are named.
 
@@ -202,5 +207,7 @@ def replay(
     described = {}
     for student in sorted(run.students.values(), key=lambda student: student.id):
         summaries, scopes = run.fold.details(student.row())
-        described[student.id] = {"summaries": summaries, **scopes}
+        # What a scope's value is made of may hold half a surrogate pair, which JSON in UTF-8 cannot.
+        told = {plural: {whole(value): found for value, found in values.items()} for plural, values in scopes.items()}
+        described[student.id] = {"summaries": summaries, **told}
     return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

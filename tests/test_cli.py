@@ -271,6 +271,58 @@ class TestReplay:
         assert "holds no archive files" in observer.err
 
 
+class TestExport:
+    DATA = ARCHIVED.parent
+
+    def test_tables_of_the_data_folder_with_names(self, observer: World) -> None:
+        out = observer.home / "out"
+        assert observer("export", "--data-dir", self.DATA, "--out", out) == 0
+        assert re.search(r"(?m)^34 events of 2 students are in .*out:$", observer.out)
+        assert re.search(r"(?m)^  writing-documents.csv +2 rows$", observer.out)
+        assert ",Ada L.," in (out / "students.csv").read_text(encoding="utf-8")
+        assert observer("export", "--data-dir", self.DATA, "--out", out) == 1
+        assert "--force" in observer.err
+        assert observer("export", "--data-dir", self.DATA, "--out", out, "--force") == 0
+        assert "What was there is now in" in observer.out
+
+    def test_the_key_stands_in_a_file_of_its_own_and_links_exports(self, observer: World) -> None:
+        key, data = observer.home / "keys" / "study.key", observer.home / "data"
+        words = ["export", ARCHIVED, "--data-dir", data, "--deidentify", "--format", "jsonl", "--out"]
+        for out in ("one", "two"):
+            assert observer(*words, observer.home / out, "--key", key) == 0
+            assert f"The key is in {key}." in observer.out
+        assert observer(*words, observer.home / "three") == 0
+        [made] = (data / "keys").iterdir()
+        assert f"The key is in {made}." in observer.out
+        one, two, three = ((observer.home / out / "activity.jsonl").read_text() for out in ("one", "two", "three"))
+        assert one == two != three
+        assert not any(key.read_text().strip() in path.read_text() for path in (observer.home / "one").iterdir())
+
+    def test_a_key_in_the_exported_folder_is_refused(self, observer: World) -> None:
+        out = observer.home / "out"
+        assert observer("export", ARCHIVED, "--out", out, "--deidentify", "--key", out / "a.key") == 2
+        assert "would be in the folder that is exported" in observer.err
+        assert not out.exists()
+
+    @pytest.mark.parametrize("flag", ["--key", "--keep", "--names", "--free-text"])
+    def test_flags_of_deidentify_alone_are_refused(self, observer: World, flag: str) -> None:
+        assert observer("export", ARCHIVED, "--out", observer.home / "out", flag, "keep") == 2
+        assert f"The flag {flag} means something only with --deidentify." in observer.err
+
+    def test_who_was_chosen_is_not_told_without_names(self, observer: World) -> None:
+        words = ["export", ARCHIVED, "--student", "s-3pr2grcdvk", "--class", "class-1", "--from", "2026-01-01"]
+        assert observer(*words, "--deidentify", "--events", "--out", observer.home / "out") == 0
+        found = b"".join(path.read_bytes() for path in (observer.home / "out").iterdir())
+        assert b"Only 1 chosen students." in found
+        assert b"Only events from 2026-01-01 on." in found
+        assert b"s-3pr2grcdvk" not in found
+        assert b"class-1" not in found
+
+    def test_nothing_archived_yet(self, observer: World) -> None:
+        assert observer("export", "--data-dir", observer.home / "none", "--out", observer.home / "out") == 0
+        assert "0 events of 0 students" in observer.out
+
+
 class FakeStore:
     """A key-value store that answers and keeps nothing."""
 
