@@ -193,15 +193,17 @@ class Pipeline:
             texts = texts[seen:]
         fresh = len(texts)
         if fresh:
-            paused = stream.student.class_id in self.paused
+            paused = bool(self.paused) and stream.student.class_id in self.paused
+            if not stream.waiting:
+                self._streams[stream] = None
             stream.waiting.append(Waiting(stream.last + 1, received, paused, texts))
             stream.last += fresh
-            self._streams[stream] = None
-            self._waiting_bytes += sum(map(len, texts))
+            if not self._waiting:
+                self._wake.set()
             self._waiting += fresh
+            self._waiting_bytes += len(texts[0]) if fresh == 1 else sum(map(len, texts))
             if self._waiting >= self._commit_events:
                 self._full.set()
-            self._wake.set()
         return fresh
 
     def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
@@ -345,6 +347,7 @@ class Pipeline:
         except BaseException:
             # The next commit does it; nothing of it was acknowledged.
             self._undone = taken
+            self._streams.update((stream, None) for stream in streams if stream.waiting)
             for student in changed.values():
                 student.change_all()
             self._changed.update(changed)

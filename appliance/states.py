@@ -44,7 +44,20 @@ def student_key(student_id: str) -> str:
 class Place:
     """One reducer in one scope: where an event's state is found, and what is called with it."""
 
-    __slots__ = ("fields", "index", "kind", "name", "prefix", "reduce", "reduce_all", "reducer", "version")
+    __slots__ = (
+        "fields",
+        "index",
+        "kind",
+        "name",
+        "of_all",
+        "prefix",
+        "reduce",
+        "reduce_all",
+        "reducer",
+        "summary_field",
+        "version",
+        "version_field",
+    )
 
     def __init__(self, index: int, reducer: Reducer[Any], scope: Scope) -> None:
         self.index = index
@@ -56,6 +69,10 @@ class Place:
         self.fields = scope
         self.version = Encoded(b"%d" % reducer.version)
         self.prefix = f"{STATE}{reducer.name}/{'+'.join(scope)}/"
+        self.version_field = VERSION + reducer.name
+        self.summary_field = SUMMARY + reducer.name
+        # Whether its summary needs all states, not only the one that changed last.
+        self.of_all = bool(scope) and type(reducer).overview is not Reducer.overview
 
     def value(self, body: Mapping[str, Any]) -> str | None:
         """The scope's value in an event, "" for a scope of the student alone, None where a field is missing."""
@@ -97,12 +114,13 @@ class Slot:
 class Cell:
     """One state, with all at hand that an event needs to change it."""
 
-    __slots__ = ("changed", "kind", "place", "reduce_all", "slot", "state", "value")
+    __slots__ = ("changed", "field", "kind", "place", "reduce_all", "slot", "state", "value")
 
     def __init__(self, place: Place, slot: Slot, value: str, state: State) -> None:
         self.place = place
         self.slot = slot
         self.value = value
+        self.field = place.prefix + value
         self.state = state
         self.reduce_all = place.reduce_all
         self.kind = place.kind
@@ -297,16 +315,16 @@ class Student:
             if not slot.changed:
                 continue
             for cell in slot.changed:
-                fields[place.prefix + cell.value] = StoredState(place.reducer, cell.state)
+                fields[cell.field] = StoredState(place.reducer, cell.state)
                 cell.changed = False
             slot.changed = []
             if place.index == self.fold.summarized[place.name]:
-                fields[SUMMARY + place.name] = self.fold.summary(place, slot)
-            fields[VERSION + place.name] = place.version
+                fields[place.summary_field] = self.fold.summary(place, slot)
+            fields[place.version_field] = place.version
         return Change(student_key(self.id), self.version, fields)
 
 
-class StoredState(msgspec.Struct, frozen=True):
+class StoredState(msgspec.Struct, frozen=True, gc=False):
     """A state as a value of the key-value store."""
 
     reducer: Reducer[Any]
@@ -316,7 +334,7 @@ class StoredState(msgspec.Struct, frozen=True):
         return self.reducer.encode(self.state)
 
 
-class StoredSummary(msgspec.Struct, frozen=True):
+class StoredSummary(msgspec.Struct, frozen=True, gc=False):
     """A summary as a value of the key-value store, worked out when it is read."""
 
     fold: Fold
@@ -482,10 +500,10 @@ class Fold:
 
     def summary(self, place: Place, slot: Slot) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""
-        if type(place.reducer).overview is Reducer.overview or not place.fields:
-            states: Mapping[str, State] = {slot.latest: slot.cells[slot.latest].state}
+        if place.of_all:
+            states: Mapping[str, State] = {value: cell.state for value, cell in slot.cells.items()}
         else:
-            states = {value: cell.state for value, cell in slot.cells.items()}
+            states = {slot.latest: slot.cells[slot.latest].state}
         return StoredSummary(self, place, states, slot.latest)
 
     def summarize(self, place: Place, states: Mapping[str, State], latest: str) -> bytes:

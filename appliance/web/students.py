@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
 _DISCARD_SECONDS = 0.5
 _DISCARD_ROUNDS = 20
+# How often, in the time after which a silent connection is closed, one looks whether it was silent.
+_LOOKS = 4
 
 
 class _JoinBody(msgspec.Struct):
@@ -139,7 +141,7 @@ class _Discard(asyncio.Protocol):
 class _Connection:
     """One student's open WebSocket."""
 
-    __slots__ = ("acked", "request", "room", "seen", "socket", "stream", "student")
+    __slots__ = ("acked", "heard", "quiet", "request", "room", "socket", "stream", "student")
 
     def __init__(self, request: web.Request, socket: _Socket, student: Student, stream: Stream) -> None:
         self.request = request
@@ -147,7 +149,10 @@ class _Connection:
         self.student = student
         self.stream = stream
         self.acked = stream.durable
-        self.seen = time.monotonic()
+        self.heard = True
+        """Whether anything came since the last look."""
+        self.quiet = 0
+        """At how many looks in a row nothing had come."""
         self.room = asyncio.Event()
 
     def waiting_bytes(self) -> int:
@@ -326,7 +331,7 @@ class EventSockets:
         unacked = self._limits.unacked
         while True:
             received = await socket.receive()
-            connection.seen = time.monotonic()
+            connection.heard = True
             if received.type is WSMsgType.TEXT:
                 message = conversation.read(received.data)
                 if self._streams.get(stream) is not connection:
@@ -374,7 +379,7 @@ class EventSockets:
                 async with asyncio.timeout(1):
                     await connection.room.wait()
             except TimeoutError:
-                connection.seen = time.monotonic()
+                connection.heard = True
 
     def _enter(self, connection: _Connection) -> None:
         student = connection.student
@@ -442,14 +447,14 @@ class EventSockets:
         """Ask silent connections whether they are there, and close those that stay silent."""
         silent = self._limits.silent_seconds
         while True:
-            await asyncio.sleep(silent / 4)
-            now = time.monotonic()
+            await asyncio.sleep(silent / _LOOKS)
             for connection in list(self._streams.values()):
-                quiet = now - connection.seen
-                if quiet >= silent:
+                connection.quiet = 0 if connection.heard else connection.quiet + 1
+                connection.heard = False
+                if connection.quiet >= _LOOKS:
                     self._counters.add("limit_silent_seconds")
                     connection.close(Close.SILENT, "Nothing was heard for too long.")
-                elif quiet >= silent / 4:
+                elif connection.quiet:
                     in_background(_ping(connection))
 
     def _control(self, class_id: str, control: Control) -> None:
