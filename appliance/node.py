@@ -171,6 +171,7 @@ class Node:
         if self._runner:
             for site in list(self._runner.sites):
                 await site.stop()
+        self.pipeline.hurry()
         try:
             with contextlib.suppress(ObserverError):
                 await self.pipeline.settle()
@@ -183,7 +184,9 @@ class Node:
             await self.states.close()
             if self._runner:
                 await self._runner.cleanup()
-            await self.archive.close()
+            with contextlib.suppress(ArchiveError):
+                # What it cannot write now the pipeline could not either, and said so.
+                await self.archive.close()
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
@@ -268,6 +271,8 @@ async def _serve(settings: Settings, listener: socket.socket, ready_file: Path |
                 await node.stop()
         except TimeoutError:
             log.error("Stopping took too long. Nothing that was acknowledged is lost.")
+        except ObserverError as error:
+            log.error("%s What came last was not acknowledged; students' pages keep it and send it again.", error)
     return 0
 
 

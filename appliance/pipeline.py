@@ -125,12 +125,16 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._committing = asyncio.Lock()
-        self._closing = False
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to commit in the background."""
         self._task = asyncio.create_task(self._run(), name="pipeline commits")
+
+    def hurry(self) -> None:
+        """From now on try each commit once: the end is near, and where there is no room there will be none in time."""
+        self._closing.set()
 
     async def close(self) -> None:
         """Stop committing in the background, after one last commit of all that was taken.
@@ -138,7 +142,7 @@ class Pipeline:
         Raises:
             ObserverError: the last commit failed; its events were never acknowledged.
         """
-        self._closing = True
+        self.hurry()
         async with self._committing:
             # Not while a commit is under way: what it has in hand would be forgotten.
             if self._task:
@@ -313,7 +317,10 @@ class Pipeline:
                     pass
             try:
                 await self._commit()
-            except Exception:
+            except Exception as error:
+                if self._closing.is_set() and isinstance(error, ObserverError):
+                    # Whoever closes tries once more, and is told why it failed.
+                    return
                 # The loop that acknowledges must outlive any error; what it could not do stays noted.
                 log.exception("A commit failed in a way that is not foreseen; it will be tried again.")
                 self._counters.add("commit_errors")
@@ -473,9 +480,13 @@ class Pipeline:
                 if self.trouble is None:
                     log.error("%s Events wait and are not acknowledged until this works again.", error)
                 self.trouble = str(error)
-                if self._closing:
+                if self._closing.is_set():
                     raise
-                await asyncio.sleep(waits.popleft() if len(waits) > 1 else waits[0])
+                try:
+                    async with asyncio.timeout(waits.popleft() if len(waits) > 1 else waits[0]):
+                        await self._closing.wait()
+                except TimeoutError:
+                    pass
             else:
                 if self.trouble is not None:
                     log.warning("Commits go through again.")

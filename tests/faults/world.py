@@ -89,6 +89,17 @@ class Class:
         for student in self.students:
             await _in_time(student.online.wait(), f"{student.name} is online")
 
+    async def healthy(self, status: int) -> None:
+        """Wait until ``/healthz`` answers with a status."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.health())[0] != status:
+                await asyncio.sleep(0.02)
+
+    async def at_work(self, events: int = 1) -> None:
+        """Wait until every student has had so many more events acknowledged."""
+        wanted = {student: student.acked + events for student in self.students}
+        await until(lambda: all(s.acked >= wanted[s] for s in self.students), "the class is at work")
+
     async def settled(self) -> None:
         """Wait until all that was typed is acknowledged."""
         for student in self.students:
@@ -145,7 +156,10 @@ class Class:
         self.no_promise_broken()
 
     async def replayed_alike(self, folder: Path) -> None:
-        """End the program, and check that a replay of the archive gives the states that were lived through."""
+        """End the program, and check that a replay of the archive gives the states that were lived through.
+
+        Nothing that happened may have been unforeseen, either: that would be a traceback in the log.
+        """
         lived = {s.student_id: await self.get(f"/api/v1/students/{s.student_id}") for s in self.students}
         await self.disconnect()
         assert await asyncio.to_thread(self.program.stop) == 0
@@ -160,6 +174,7 @@ class Class:
             again = replayed["students"][student_id]
             assert again["summaries"] == whole["summaries"]
             assert again["documents"] == whole["documents"]
+        assert "Traceback" not in self.program.log.read_text()
 
     def replay(self, out: Path) -> None:
         """Reduce the archive from nothing."""
