@@ -148,11 +148,14 @@ async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
             async for finding in findings:
                 yield finding
         topic = f"check/{uuid.uuid4()}"
-        async with pubsub.subscribe(topic) as subscription:
-            await pubsub.publish(topic, b"ok")
-            async for message in subscription:
-                if message == b"ok":
-                    return
+        try:
+            async with pubsub.subscribe(topic) as subscription:
+                await pubsub.publish(topic, b"ok")
+                async for message in subscription:
+                    if message == b"ok":
+                        return
+        finally:
+            await pubsub.remove(topic)
     finally:
         await pubsub.close()
     raise ObserverError("A message that was published did not come back; check the rights of this account.")

@@ -357,6 +357,8 @@ class FakePubSub:
 
     async def publish(self, topic: str, message: bytes) -> None: ...
 
+    async def remove(self, topic: str) -> None: ...
+
     def examine(self) -> AsyncIterator[Finding]:
         return nothing()
 

@@ -64,6 +64,9 @@ class PubSub(ABC):
             BackendError: the topic cannot be subscribed to.
         """
 
+    async def remove(self, topic: str) -> None:
+        """Let a server forget a topic that nobody will use again, where it keeps something of topics."""
+
     def examine(self) -> AsyncGenerator[Finding, None]:
         """What IT staff should know of the server behind this pubsub: its version, rights, settings, clock.
 

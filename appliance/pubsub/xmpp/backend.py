@@ -7,18 +7,20 @@ import contextlib
 import logging
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.pubsub import PubSub, Subscription
+from appliance.findings import Finding
+from appliance.pubsub import RESYNC, PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.pubsub.xmpp import reasons, stanzas
 from appliance.pubsub.xmpp.address import SMALLEST_STANZA, node_of, parse
 from appliance.pubsub.xmpp.connection import Connection, Pace
+from appliance.pubsub.xmpp.examination import examine
 from appliance.pubsub.xmpp.inbox import Heard, Inbox
 from appliance.pubsub.xmpp.outbox import Outbox
 from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
@@ -75,6 +77,7 @@ class XmppPubSub(PubSub):
         self._made: set[str] = set()
         self._subscribed: set[str] = set()
         self._dead: set[str] = set()
+        self._strays: set[str] = set()
         self._echo = asyncio.Event()
         self._warned: set[str] = set()
         self._closed = False
@@ -85,7 +88,7 @@ class XmppPubSub(PubSub):
 
     async def publish(self, topic: str, message: bytes) -> None:
         self._open()
-        if not self._outbox.fits(message):
+        if len(message) > self._outbox.largest:
             self._counters.add("limit_pubsub_stanza")
             self._outbox.resync(topic)
             self._send(topic)
@@ -107,13 +110,18 @@ class XmppPubSub(PubSub):
         await self._catch_up(topic)
         try:
             with self._subscribers.subscribed(topic) as subscription:
-                # Without a session it is done in the next one, and `RESYNC` tells that some may have been missed.
-                with contextlib.suppress(AwayError):
+                try:
                     await self._reconcile(topic)
+                except AwayError:
+                    pass  # The next session sees to it, and tells by `RESYNC` that some may have been missed.
+                except TroubleError as trouble:
+                    if trouble.final:
+                        raise
+                    self._in_background(self._insist, topic)
                 yield subscription
         finally:
             if not self._closed and topic not in self._subscribers:
-                self._in_background(self._reconcile(topic))
+                self._in_background(self._reconcile, topic)
 
     async def close(self) -> None:
         if self._closed:
@@ -134,16 +142,38 @@ class XmppPubSub(PubSub):
         for topic in list(self._numbers):
             await self._catch_up(topic)
 
-    async def remove(self, topic: str) -> None:
-        """Remove a topic from the server; for one that was made for a trial.
+    async def examine(self) -> AsyncGenerator[Finding, None]:
+        self._open()
+        await self._connection.known()
+        if self._connection.trouble is not None:
+            raise self._connection.trouble
+        async for finding in examine(self._connection, self._address):
+            yield finding
+        topic = f"check/{uuid.uuid4()}"
+        largest = self._outbox.largest
+        try:
+            async with self.subscribe(topic) as subscription:
+                await self.publish(topic, bytes(largest))
+                async for message in subscription:
+                    if message is RESYNC:
+                        raise reasons.too_large(self._address)
+                    break
+        finally:
+            await self.remove(topic)
+        yield Finding(f"largest message ({largest} bytes)")
 
-        Raises:
-            RefusedError: we may not.
-            AwayError: there is no connection.
-        """
+    async def remove(self, topic: str) -> None:
+        node = self._node(topic)
         self._made.discard(topic)
-        self._subscribed.discard(topic)
-        await self._ask("set", stanzas.delete(self._node(topic)))
+        if topic in self._senders:
+            await self._finish([self._senders[topic]], seconds=0)
+        self._outbox.drop(topic)
+        with contextlib.suppress(AwayError, RefusedError, TimeoutError):
+            async with asyncio.timeout(self._pace.connect):
+                await self._connection.ready()
+            # Prosody 0.12 does not forget the subscriptions of a node that is removed.
+            await self._let_go(node, self._connection.jid)
+            await self._ask("set", stanzas.delete(node))
 
     def _open(self) -> None:
         if self._closed:
@@ -157,7 +187,7 @@ class XmppPubSub(PubSub):
             TroubleError: there never was one, and somebody must change something first.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._connection.known(), self._pace.connect)
+            await asyncio.wait_for(self._connection.known(), self._pace.connect + CATCH_UP_SECONDS)
         trouble = self._connection.trouble
         if trouble is not None and trouble.final:
             raise trouble
@@ -184,12 +214,11 @@ class XmppPubSub(PubSub):
         """Send what waits for a topic, one batch after the other, so that the order is kept whatever happens."""
         try:
             while topic in self._outbox:
-                async with self._window:
-                    await self._connection.ready()
-                    batch = self._outbox.take(topic)
-                    if batch is not None:
-                        number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
-                        await self._deliver(topic, Hints(self._node(topic), self._name, number, batch.messages))
+                await self._connection.ready()
+                batch = self._outbox.take(topic)
+                if batch is not None:
+                    number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
+                    await self._deliver(topic, Hints(self._node(topic), self._name, number, batch.messages))
         finally:
             del self._senders[topic]
 
@@ -200,8 +229,9 @@ class XmppPubSub(PubSub):
             await self._connection.ready()
             seen = self._connection.too_large
             try:
-                await self._make(topic)
-                await self._ask("set", stanzas.publish(hints))
+                async with self._window:
+                    await self._make(topic)
+                    await self._ask("set", stanzas.publish(hints))
                 return
             except AwayError:
                 if self._connection.too_large > seen and _size(hints) > SMALLEST_STANZA:
@@ -210,10 +240,7 @@ class XmppPubSub(PubSub):
                 continue
             except RefusedError as refused:
                 if refused.condition == "item-not-found":
-                    # Somebody removed the node. Who listened lost the subscription with it.
-                    self._made.discard(topic)
-                    self._subscribed.discard(topic)
-                    self._in_background(self._reconcile(topic))
+                    self._removed(topic)
                 else:
                     self._refuse(reasons.of_node(refused.condition, self._address))
                     hints = Hints(hints.node, hints.publisher, hints.number, ())
@@ -244,17 +271,10 @@ class XmppPubSub(PubSub):
         if self._connection.sessions > 1:
             self._counters.add("pubsub_reconnections")
         self._inbox.new_session()
-        wanted = {self._node(topic): topic for topic in self._subscribers.topics()}
-        own = f"{self._address.prefix}/"
-        answer = await self._ask("get", stanzas.subscriptions())
+        # The server may still know our subscriptions; to subscribe again is harmless and needs no answer to that.
         self._subscribed.clear()
-        for node, address in stanzas.subscriptions_of(answer):
-            if address == self._connection.jid and node in wanted:
-                self._subscribed.add(wanted[node])
-            elif address == self._connection.jid and node.startswith(own):
-                await self._let_go(node, address)
-        missing = set(wanted.values()) - self._subscribed
-        await asyncio.gather(*(self._return_to(topic) for topic in missing))
+        self._strays.clear()
+        await asyncio.gather(*(self._return_to(topic) for topic in self._subscribers.topics()))
         self._subscribers.resync()
 
     async def _return_to(self, topic: str) -> None:
@@ -263,6 +283,25 @@ class XmppPubSub(PubSub):
                 await self._reconcile(topic)
         except TroubleError as trouble:
             self._refuse(trouble)
+            self._in_background(self._insist, topic)
+
+    async def _insist(self, topic: str) -> None:
+        """Try to subscribe again until it works, nobody listens any more, or a new session sees to it."""
+        pause = self._pace.first_pause
+        while topic in self._subscribers and topic not in self._subscribed:
+            try:
+                await self._reconcile(topic)
+                self._subscribers.resync(topic)
+            except TroubleError as trouble:
+                self._refuse(trouble)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._pace.longest_pause)
+
+    def _removed(self, topic: str) -> None:
+        """Somebody removed a node on the server, and our subscription with it."""
+        self._made.discard(topic)
+        self._subscribed.discard(topic)
+        self._in_background(self._insist, topic)
 
     async def _reconcile(self, topic: str) -> None:
         """Subscribe to a topic if anybody here listens to it, and leave it if nobody does.
@@ -305,13 +344,12 @@ class XmppPubSub(PubSub):
         others = [account for account in self._address.nodes if account != self._address.account]
         try:
             await self._ask("set", stanzas.create(node))
-            if others:
-                await self._ask("set", stanzas.affiliations(node, [(account, "owner") for account in others]))
+            await self._affiliate(node, [(account, "owner") for account in others])
         except RefusedError as refused:
             if refused.condition != "conflict":
                 raise reasons.of_node(refused.condition, self._address) from None
             await self._adopt(node)
-            self._in_background(self._sweep(node))
+            self._in_background(self._sweep, node)
         self._made.add(topic)
 
     async def _adopt(self, node: str) -> None:
@@ -332,18 +370,22 @@ class XmppPubSub(PubSub):
         changes = [(account, "none") for account in strangers]
         changes += [(account, "owner") for account in self._address.nodes if found.get(account) != "owner"]
         try:
-            if changes:
-                await self._ask("set", stanzas.affiliations(node, changes))
+            await self._affiliate(node, changes)
             await self._ask("set", stanzas.configure(node))
         except RefusedError as refused:
             raise reasons.of_node(refused.condition, self._address) from None
+
+    async def _affiliate(self, node: str, changes: list[tuple[str, str]]) -> None:
+        # One by one: of several new owners in one request, ejabberd 23.01 keeps but the last.
+        for change in changes:
+            await self._ask("set", stanzas.affiliations(node, [change]))
 
     async def _sweep(self, node: str) -> None:
         """End subscriptions that processes of our account left behind when they were killed."""
         own = f"{self._address.account}/{RESOURCE}"
         with contextlib.suppress(RefusedError, AwayError):
             answer = await self._ask("get", stanzas.subscribers(node))
-            for _, address in stanzas.subscriptions_of(answer):
+            for address in stanzas.subscribers_of(answer):
                 if address.startswith(own) and address != self._connection.jid:
                     if address not in self._dead and await self._connection.is_connected(address):
                         continue
@@ -368,9 +410,14 @@ class XmppPubSub(PubSub):
             # Anybody with an account can send what looks like an event.
             self._counters.add("pubsub_forged_events")
             return
+        for node in stanzas.removals(message):
+            topic = self._topics.get(node)
+            if topic is not None and topic in self._subscribers:
+                self._removed(topic)
         for hints in stanzas.publications(message):
             topic = self._topics.get(hints.node)
             if topic is None or topic not in self._subscribers:
+                self._stray(hints.node)
                 continue
             heard = self._inbox.hear(topic, hints.publisher, hints.number)
             if heard is Heard.AGAIN:
@@ -385,6 +432,12 @@ class XmppPubSub(PubSub):
                 self._subscribers.deliver(topic, part)
             if hints.publisher == self._name:
                 self._echo.set()
+
+    def _stray(self, node: str) -> None:
+        """Leave a topic that nobody here listens to, once in a session: its end was not confirmed in the last one."""
+        if node not in self._strays and self._topics.get(node) not in self._locks:
+            self._strays.add(node)
+            self._in_background(self._let_go, node, self._connection.jid)
 
     def _tell(self, trouble: TroubleError | None) -> None:
         if trouble is None:
@@ -404,10 +457,10 @@ class XmppPubSub(PubSub):
             self._topics[node] = topic
         return node
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Callable[..., Coroutine[Any, Any, None]], *names: str) -> None:
         async def run() -> None:
             try:
-                await work
+                await work(*names)
             except AwayError:
                 pass
             except BackendError as error:

@@ -8,16 +8,19 @@ goes on, and nothing was missed. Otherwise a new session begins, and `on_session
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.etree.ElementTree import Element
 
 import msgspec
 from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.util.sasl.mechanisms import SCRAM
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
@@ -29,6 +32,16 @@ from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
 # Its texts quote stanzas, and what it reports as an error is said by us in a sentence.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
+
+def _salted(mechanism: Any, password: bytes, salt: bytes, rounds: int) -> bytes:
+    """The function Hi of RFC 5802, which is PBKDF2 (RFC 8018)."""
+    return hashlib.pbkdf2_hmac(mechanism.hash_name.replace("-", ""), password, salt, rounds)
+
+
+# slixmpp's own does ten thousand rounds in Python, and nothing else goes on for some tenths of a second.
+SCRAM.Hi = _salted
+
+LATE_REASON_SECONDS = 0.1
 DEAD = frozenset({"service-unavailable", "recipient-unavailable", "item-not-found", "gone"})
 """What a server says of an address that is not connected."""
 
@@ -44,7 +57,7 @@ class Pace(msgspec.Struct, frozen=True):
         final_pause: before trying again where somebody must change something first.
     """
 
-    connect: float = 10.0
+    connect: float = 8.0
     answer: float = 15.0
     ping: float = 15.0
     first_pause: float = 0.2
@@ -172,6 +185,18 @@ class Connection:
             raise AwayError from None
         return found
 
+    @property
+    def is_managed(self) -> bool:
+        """Whether the server would let us take up a session that was interrupted (XEP-0198)."""
+        return bool(self._client.plugin["xep_0198"].enabled_in)
+
+    def encryption(self) -> tuple[str | None, datetime]:
+        """The version of TLS, None where there is none, and when the server's certificate expires."""
+        if not isinstance(self._client.socket, ssl.SSLObject):
+            return None, datetime.max.replace(tzinfo=UTC)
+        found: Any = self._client.socket.getpeercert()
+        return self._client.socket.version(), datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
+
     async def is_connected(self, address: str) -> bool:
         """Whether an address is connected to its server, or may be."""
         try:
@@ -298,10 +323,10 @@ class Connection:
 
     def _make_client(self) -> _Client:
         address = self._address
-        client = _Client(f"{address.account}/{self._resource}", address.password)
+        # With a context of its own it would read this computer's certificates twice, which takes a fifth of a second.
+        client = _Client(f"{address.account}/{self._resource}", address.password, ssl_context=self._context)
         client.register_plugin("xep_0198")
         client.register_plugin("xep_0199")
-        client.ssl_context = self._context
         encrypted = address.tls == "required"
         client.enable_starttls = encrypted
         # Where DNS says so, it is tried; at a port that we were given only if it is the one kept for it.
@@ -361,6 +386,8 @@ class Connection:
         if condition == "policy-violation" and ("large" in text or "big" in text):
             self.too_large += 1
             self._fail(reasons.too_large(self._address))
+        elif "no stream features" in text:
+            self._no_login(None)
         else:
             self._fail(reasons.of_stream(condition, self._address))
 
@@ -383,9 +410,14 @@ class Connection:
 
     def _disconnected(self, _: object) -> None:
         if not self._started.done():
-            self._fail(self._reason or TroubleError("The XMPP server ended the connection. It is tried again."))
+            # What is wrong with a certificate is told only after the end.
+            asyncio.get_running_loop().call_later(LATE_REASON_SECONDS, self._ended_early, self._started)
         if not self._lost.done():
             self._lost.set_result(None)
+
+    def _ended_early(self, started: asyncio.Future[bool]) -> None:
+        if started is self._started and not started.done():
+            self._fail(self._reason or TroubleError("The XMPP server ended the connection. It is tried again."))
 
     def _fail(self, reason: TroubleError) -> None:
         self._reason = reason

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import msgspec
+
+AROUND = 7
+"""Bytes of the element around a message."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -42,9 +44,10 @@ class Outbox:
     def __contains__(self, topic: str) -> bool:
         return topic in self._waiting
 
-    def fits(self, message: bytes) -> bool:
-        """Whether a message is short enough to be sent at all."""
-        return cost(message) <= self._batch_bytes
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that can be sent at all."""
+        return (self._batch_bytes - AROUND) // 4 * 3
 
     def put(self, topic: str, message: bytes) -> bool:
         """Add a message; False where it was one too many."""
@@ -66,6 +69,10 @@ class Outbox:
         self._count -= len(self._waiting.get(topic) or ())
         self._waiting[topic] = None
 
+    def drop(self, topic: str) -> None:
+        """Forget what waits for a topic."""
+        self._count -= len(self._waiting.pop(topic, None) or ())
+
     def take(self, topic: str) -> Batch | None:
         """The next batch of a topic, which waits no longer; None where nothing does."""
         if topic not in self._waiting:
@@ -85,6 +92,6 @@ class Outbox:
         return Batch(tuple(taken))
 
 
-def cost(message: bytes | Sequence[bytes]) -> int:
+def cost(message: bytes) -> int:
     """Bytes that a message takes in a stanza: base64, and the element around it."""
-    return (len(message) + 2) // 3 * 4 + 7
+    return (len(message) + 2) // 3 * 4 + AROUND

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from xml.etree.ElementTree import Element, SubElement
 
 import msgspec
@@ -13,6 +14,8 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 OWNER = f"{PUBSUB}#owner"
 EVENT = f"{PUBSUB}#event"
 DISCO = "http://jabber.org/protocol/disco#info"
+VERSION = "jabber:iq:version"
+TIME = "urn:xmpp:time"
 HINTS = "urn:classroom-observer:hints:1"
 FORM = "jabber:x:data"
 
@@ -27,7 +30,7 @@ CONFIGURATION = {
     "send_last_published_item": "never",
     "deliver_notifications": "1",
     "deliver_payloads": "1",
-    "notify_delete": "0",
+    "notify_delete": "1",
     "notify_retract": "0",
     # A message of type normal to a connection that is gone would be kept for later by the server.
     "notification_type": "headline",
@@ -109,13 +112,6 @@ def unsubscribe(node: str, address: str) -> Element:
     return request
 
 
-def subscriptions() -> Element:
-    """Ask for all subscriptions of ours."""
-    request = Element(f"{{{PUBSUB}}}pubsub")
-    SubElement(request, f"{{{PUBSUB}}}subscriptions")
-    return request
-
-
 def subscribers(node: str) -> Element:
     """Ask, as an owner, who is subscribed to a node."""
     request = Element(f"{{{OWNER}}}pubsub")
@@ -123,13 +119,12 @@ def subscribers(node: str) -> Element:
     return request
 
 
-def subscriptions_of(answer: Element) -> list[tuple[str, str]]:
-    """Pairs of a node ("" where it was asked for) and an address, of an answer to `subscriptions` or `subscribers`."""
+def subscribers_of(answer: Element) -> list[str]:
+    """Addresses, of an answer to `subscribers`."""
     return [
-        (found.get("node", ""), found.get("jid", ""))
-        for found in answer.iter()
-        if found.tag in (f"{{{PUBSUB}}}subscription", f"{{{OWNER}}}subscription")
-        and found.get("subscription") == "subscribed"
+        found.get("jid", "")
+        for found in answer.iter(f"{{{OWNER}}}subscription")
+        if found.get("subscription") == "subscribed"
     ]
 
 
@@ -159,6 +154,11 @@ def publications(message: Element) -> Iterator[Hints]:
                 continue
 
 
+def removals(message: Element) -> list[str]:
+    """Nodes that were removed, as a message from the pubsub service tells."""
+    return [found.get("node", "") for found in message.iterfind(f"{{{EVENT}}}event/{{{EVENT}}}delete")]
+
+
 def question() -> Element:
     """Ask an address what it is (XEP-0030)."""
     return Element(f"{{{DISCO}}}query")
@@ -170,6 +170,30 @@ def is_pubsub(answer: Element) -> bool:
         found.get("category") == "pubsub" and found.get("type") == "service"
         for found in answer.iter(f"{{{DISCO}}}identity")
     )
+
+
+def version() -> Element:
+    """Ask for the name and version of a program (XEP-0092)."""
+    return Element(f"{{{VERSION}}}query")
+
+
+def version_of(answer: Element) -> str:
+    """Name and version, of an answer to `version`."""
+    parts = (answer.findtext(f"{{{VERSION}}}query/{{{VERSION}}}{name}", "") for name in ("name", "version"))
+    return " ".join(filter(None, parts))
+
+
+def time() -> Element:
+    """Ask for the time (XEP-0202)."""
+    return Element(f"{{{TIME}}}time")
+
+
+def time_of(answer: Element) -> datetime | None:
+    """The time, of an answer to `time`."""
+    try:
+        return datetime.fromisoformat(answer.findtext(f"{{{TIME}}}time/{{{TIME}}}utc", ""))
+    except ValueError:
+        return None
 
 
 def ping() -> Element:
