@@ -391,7 +391,7 @@ def lines(path: Path, byte: int = 0) -> Iterator[Line]:
     Raises:
         ArchiveError: it is not there or cannot be read.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         yield from _lines(path, file, byte)
 
 
@@ -408,7 +408,12 @@ def read(files: Iterable[Path]) -> Iterator[Record | Damage]:
             yield from (line.record for line in lines(path))
 
 
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    """An archive file, plain or gzip, for reading its lines.
+
+    Raises:
+        ArchiveError: it is not there or cannot be opened.
+    """
     try:
         try:
             return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
@@ -447,7 +452,7 @@ def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[L
         start = byte
         byte += len(text)
         if text.strip():
-            yield Line(_record(path, text, number, start), path.name, number, start, byte)
+            yield Line(parsed(path, text, number, start), path.name, number, start, byte)
 
 
 def _mend(folder: Path) -> list[Damage]:
@@ -499,7 +504,8 @@ def _compress(path: Path, stop: Callable[[], bool]) -> None:
     path.unlink()
 
 
-def _record(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
+def parsed(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
+    """What a line of an archive file holds; `number` and `byte` say where it stands."""
     try:
         if not line.isascii():
             # The decoder does not look into the event, which it leaves as it is.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from appliance.archive import Damage
     from appliance.choice import Choice
     from appliance.config import Configuration, Settings
+    from appliance.erase import Known
     from appliance.export.deidentify import Deidentifier
     from appliance.findings import Finding
     from appliance.merge import Gap
@@ -160,6 +161,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_flags(restore)
     restore.add_argument("backup", type=Path, metavar="FILE", help="what 'backup' wrote")
     restore.add_argument("--force", action="store_true", help="move data that are there aside, and take their place")
+
+    erase = _command(commands, "erase-student", _erase_student, "remove a student from all that is kept here")
+    _add_data_flags(erase)
+    erase.add_argument("--kvs", metavar="URL", help="key-value store (default: memory://)")
+    erase.add_argument("--roster", metavar="URL", help="roster (default: a folder in the data folder)")
+    erase.add_argument("student", nargs="?", metavar="ID", help="the student's id")
+    erase.add_argument("--name", metavar="NAME", help="or the name, as the roster has it")
+    erase.add_argument("--yes", action="store_true", help="do not ask")
 
     _command(commands, "version", _version, "print the version")
     return parser
@@ -495,6 +504,55 @@ def _restore(parsed: argparse.Namespace) -> int:
     if aside:
         print(f"What was there is now in {aside}.")
     return 0
+
+
+def _erase_student(parsed: argparse.Namespace) -> int:
+    import asyncio
+
+    from appliance import erase
+    from appliance.datafolder import DataFolder
+    from appliance.roster import RosterLimits
+
+    settings = _configuration(parsed).settings
+    if (parsed.student is None) == (parsed.name is None):
+        raise SettingsError("Say who: erase-student ID, or erase-student --name NAME.")
+    data, limits = settings.data_path, RosterLimits.of(settings.limits)
+    scheme, _, path = settings.roster_url.partition(":")
+    roster = Path(path) if scheme == "file" else None
+    shared = settings.kvs.url if settings.kvs.url.partition(":")[0] != "memory" else None
+    if not data.is_dir():
+        raise ObserverError(f"There is no data folder {data}.")
+    with _disk_errors(data), DataFolder(data):
+        student_id = parsed.student or _student_named(parsed.name, erase.known_students(data, roster, limits))
+        if not parsed.yes and sys.stdin is not None and sys.stdin.isatty():
+            print("This cannot be taken back. Type yes to erase the student: ", end="", flush=True)
+            if sys.stdin.readline().strip().casefold() != "yes":
+                print("Nothing was erased.")
+                return 1
+        if shared:
+            asyncio.run(erase.erase_in_store(shared, student_id))
+        erased = erase.erase(data, roster, student_id, limits)
+    print(f"Erased: {erased.lines:,} lines of the archive, and all else in {data}; it was read again to see that.")
+    for file in erased.named:
+        print(f"The id still stands in {file}, in what somebody else wrote.")
+    print("Not reached: backups and exports elsewhere, and what browsers keep.")
+    for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
+        print(f"Not reached: {aside}, which a restore moved aside.")
+    if roster is None:
+        print("Not reached: the roster, which is not in files; take the student out there.")
+    if shared:
+        print("Not reached: the data folders of other nodes. Erase the student on each of them before any is started.")
+    return 0
+
+
+def _student_named(name: str, known: Sequence[Known]) -> str:
+    found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
+    if not found:
+        raise ObserverError("The roster knows nobody of that name; give the id, which stands in the archive.")
+    if len(found) > 1:
+        choices = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
+        raise ObserverError(f"Several students have that name: {choices}. Give the id.")
+    return next(iter(found))
 
 
 @contextmanager

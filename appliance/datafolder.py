@@ -72,12 +72,19 @@ class DataFolder:
         os.close(self._lock)
 
     def bring_up_to_date(self) -> None:
-        """Back up a folder of an earlier format and bring it to the present one.
+        """Back up a folder of an earlier format and bring it to the present one; finish an erasing that was cut short.
 
         Raises:
             SettingsError: its format is later than this program, or the folder cannot be written.
+            EraseError: the erasing cannot be finished.
         """
         found = format_of(self.path)
+        try:
+            from appliance.erase import finish
+
+            finish(self.path)
+        except OSError as error:
+            raise SettingsError(f"The data folder {self.path} cannot be written: {error.strerror}.") from error
         if found == FORMAT:
             return
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -321,6 +323,47 @@ class TestExport:
     def test_nothing_archived_yet(self, observer: World) -> None:
         assert observer("export", "--data-dir", observer.home / "none", "--out", observer.home / "out") == 0
         assert "0 events of 0 students" in observer.out
+
+
+class TestEraseStudent:
+    @pytest.fixture
+    def data(self, observer: World) -> Path:
+        return Path(shutil.copytree(ARCHIVED.parent, observer.home / "data"))
+
+    def test_by_name(self, observer: World, data: Path) -> None:
+        aside = data.with_name("data-before-20260101-000000")
+        aside.mkdir()
+        assert observer("erase-student", "--data-dir", data, "--name", "ada l.", "--yes") == 0
+        assert "Erased: 24 lines of the archive" in observer.out
+        assert "Not reached: backups and exports elsewhere" in observer.out
+        assert f"Not reached: {aside}" in observer.out
+        assert observer("verify", "--data-dir", data) == 0
+
+    def test_it_says_whom_it_cannot_find(self, observer: World, data: Path) -> None:
+        assert observer("erase-student", "--data-dir", data, "--name", "Nobody") == 1
+        assert "knows nobody of that name" in observer.err
+        assert observer("erase-student", "--data-dir", data, "s-nobody") == 1
+        assert "no trace" in observer.err
+        assert observer("erase-student", "--data-dir", data) == 2
+        assert "Say who" in observer.err
+        assert observer("erase-student", "--data-dir", observer.home / "none", "s-nobody") == 1
+        assert "There is no data folder" in observer.err
+
+    def test_two_of_one_name_are_told_apart_by_their_ids(self, observer: World, data: Path) -> None:
+        (data / "roster" / "students.csv").write_text("name,class,id\nAda L.,8b,l-1\n")
+        assert observer("erase-student", "--data-dir", data, "--name", "Ada L.") == 1
+        assert "l-1 (class 8b)" in observer.err
+        assert "s-3pr2grcdvk (class class-1)" in observer.err
+
+    def test_a_person_at_a_terminal_is_asked(
+        self, observer: World, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        terminal = io.StringIO("no\n")
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert observer("erase-student", "--data-dir", data, "s-3pr2grcdvk") == 1
+        assert "Nothing was erased." in observer.out
+        assert observer("verify", "--data-dir", data) == 0
 
 
 class FakeStore:

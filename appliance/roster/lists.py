@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -95,9 +95,8 @@ def _read_students(lists: Lists, folder: Path, limits: RosterLimits, only_class:
     numbers: Counter[str] = Counter()
     for line, row in _rows(folder / "students.csv", _STUDENT_COLUMNS, ("name", "given", "family"), limits):
         class_id = row.get("class_id") or only_class
-        given = row.get("name") or f"{row.get('given', '')} {row.get('family', '')}"
         try:
-            name = clean_name(given, limits.name_characters)
+            name = clean_name(_full_name(row), limits.name_characters)
             student_id = row.get("student_id") or _id_of(class_id, name)
             if student_id in lists.students:
                 raise ValueError(
@@ -111,6 +110,63 @@ def _read_students(lists: Lists, folder: Path, limits: RosterLimits, only_class:
         numbers[class_id] += 1
         lists.classes.setdefault(class_id, Class(class_id, class_id, ""))
         lists.students[student_id] = Student(student_id, name, class_id, listed=True)
+
+
+def without(path: Path, student_id: str, limits: RosterLimits, only_class: str) -> bytes | None:
+    """The content of a list of students without a student's rows, all other bytes as they are; None if there are none.
+
+    Args:
+        path: the list.
+        student_id: who is left out.
+        limits: as for `read_lists`.
+        only_class: likewise.
+
+    Raises:
+        ValueError: the list cannot be read; the text says why.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        text = _text(path, content)
+        rows = list(_rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits))
+    except _UnreadableError as error:
+        raise ValueError(str(error)) from None
+    lines = list(io.StringIO(text, newline=""))
+    ends = [line for line, _ in csv_rows(lines, _separator(content))]
+    gone: set[int] = set()
+    for end, row in rows:
+        class_id = row.get("class_id") or only_class
+        try:
+            name = clean_name(_full_name(row), limits.name_characters)
+            found = row.get("student_id") or _id_of(class_id, name)
+        except ValueError:
+            found = row.get("student_id") or ""
+        if found == student_id:
+            at = ends.index(end)
+            gone.update(range(ends[at - 1] if at else 0, end))
+    if not gone:
+        return None
+    left = "".join(line for number, line in enumerate(lines) if number not in gone)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return left.encode("utf-16")
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return left.encode("cp1252")
+    return left.encode("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8")
+
+
+def csv_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV text, each with the number of its last line, from 1."""
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    for cells in reader:
+        yield reader.line_num, cells
+
+
+def _full_name(row: Mapping[str, str]) -> str:
+    return row.get("name") or f"{row.get('given', '')} {row.get('family', '')}"
 
 
 def _id_of(class_id: str, name: str) -> str:
