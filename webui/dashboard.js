@@ -1,6 +1,17 @@
 // The class, live: a tile per student, the join panel, and what a teacher can do to a class.
 
-import { excerptOf, handUp, Roster, STATES, sorted, spark, stateOf, timeOf, wordsOf } from "/static/dashboard/model.js";
+import {
+  excerptOf,
+  figure,
+  handUp,
+  Roster,
+  STATES,
+  sorted,
+  spark,
+  stateOf,
+  timeOf,
+  wordsOf,
+} from "/static/dashboard/model.js";
 
 const $ = (id) => document.getElementById(id);
 const roster = new Roster();
@@ -298,10 +309,9 @@ function facts(summary, leftOut) {
   for (const [key, value] of Object.entries(summary)) {
     if (leftOut.includes(key) || (typeof value === "object" && value !== null)) continue;
     const line = list.appendChild(document.createElement("div"));
-    line.appendChild(document.createElement("span")).textContent = key.replaceAll("_", " ");
-    const number =
-      typeof value === "number" && key.endsWith("_at") ? new Date(value * 1000).toLocaleTimeString() : value;
-    line.appendChild(document.createElement("strong")).textContent = number ?? "—";
+    line.appendChild(document.createElement("span")).textContent =
+      key === "seconds" ? "time on task" : key.replaceAll("_", " ");
+    line.appendChild(document.createElement("strong")).textContent = figure(key, value);
   }
   return list;
 }
@@ -327,7 +337,7 @@ function showStudent(student) {
       parts.push(text);
     }
     for (const summary of Object.values(reducers)) {
-      parts.push(facts(summary, ["text", "title", "excerpt", "excerpt_cursor", "position"]));
+      parts.push(facts(summary, ["text", "title", "excerpt", "excerpt_cursor", "position", "units"]));
     }
   }
   for (const [name, reducers] of Object.entries(student.items ?? {})) {

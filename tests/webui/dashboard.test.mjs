@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { excerptOf, Roster, sorted, spark, stateOf, timeOf, wordsOf } from "../../webui/dashboard/model.js";
+import { excerptOf, figure, Roster, sorted, spark, stateOf, timeOf, wordsOf } from "../../webui/dashboard/model.js";
 
 const student = (changes = {}) => ({
   student_id: "s-1",
@@ -28,6 +28,17 @@ test("numbers are said in words, and what is not known as a dash", () => {
   assert.equal(wordsOf(student({ summaries: { writing: { words: 1 } } })), "1 word");
   assert.equal(timeOf(student()), "—");
   assert.equal(timeOf(student({ summaries: { time_on_task: { seconds: 3725 } } })), "1 h 2 min");
+});
+
+test("a figure is said as a teacher reads it", () => {
+  assert.equal(figure("seconds", 235.336), "3 min 55 s");
+  assert.equal(figure("seconds", 59.4), "59 s");
+  assert.equal(figure("seconds", 7384), "2 h 3 min");
+  assert.equal(figure("help", false), "no");
+  assert.equal(figure("visible", null), "—");
+  assert.equal(figure("answer", "42"), "42");
+  assert.equal(figure("edits", 1161), (1161).toLocaleString());
+  assert.equal(figure("edited_at", 0), new Date(0).toLocaleTimeString());
 });
 
 test("the sparkline is the last 20 minutes, oldest first", () => {

@@ -34,6 +34,19 @@ export function timeOf(student) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+// One figure of a summary as a teacher reads it, by the name under which it stands there.
+export function figure(name, value) {
+  if (value === null || value === undefined) return "—";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return String(value);
+  if (name.endsWith("_at")) return new Date(value * 1000).toLocaleTimeString();
+  if (name !== "seconds") return value.toLocaleString();
+  const seconds = Math.round(value);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) return `${seconds} s`;
+  return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
 // Events in each of the last 20 minutes, oldest first; `now` in seconds by the server's clock.
 export function spark(student, now) {
   const minutes = student.summaries.activity?.minutes ?? {};
