@@ -23,6 +23,7 @@ $(VENV)/.runs: pyproject.toml
 
 $(VENV)/.tests: $(VENV)/.runs
 	@$(PIP) install -e ".[test]"
+	@$(PIP) install -e ".[tray]" || echo "NOTE: PyGObject could not be built, so that there is no tray icon."
 	@touch $@
 
 node_modules/.ready: $(wildcard package.json package-lock.json)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from appliance import __version__
-from appliance.datafolder import BACKUPS, LOCK, DataFolder
+from appliance.datafolder import BACKUPS, LOCK, PASSING, DataFolder
 from appliance.errors import ObserverError
 from appliance.files import last_line_end, sync_folder
 
@@ -106,7 +106,7 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
         SettingsError: an appliance uses the data folder.
         OSError: a file cannot be read or written.
     """
-    used = data.is_dir() and any(path.name != LOCK for path in data.iterdir())
+    used = data.is_dir() and any(path.name not in PASSING for path in data.iterdir())
     if used and not force:
         raise BackupError(
             f"The data folder {data} holds data. With --force they are moved aside and the backup takes their place."
@@ -128,7 +128,8 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
                 else:
                     data.rename(aside)
         if data.is_dir():
-            (data / LOCK).unlink(missing_ok=True)
+            for name in PASSING:
+                (data / name).unlink(missing_ok=True)
             data.rmdir()
         fresh.replace(data)
     except BaseException:
@@ -149,7 +150,7 @@ def check(backup: Path) -> Manifest:
 
 def _files(data: Path) -> Iterator[Path]:
     """The folder's files in the order in which a backup takes them. Looked up late, because segments are renamed."""
-    names = sorted(path.name for path in data.iterdir() if path.name not in (LOCK, BACKUPS))
+    names = sorted(path.name for path in data.iterdir() if path.name not in (*PASSING, BACKUPS))
     middle = [name for name in names if name not in _FIRST + _LAST]
     for name in (*_FIRST, *middle, *_LAST):
         path = data / name

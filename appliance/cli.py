@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 PROGRAM = "classroom-observer"
 ARCHIVE_HELP = "an archive file, plain or compressed, or a folder of them; of one node or several, in any order"
 SHOWN = 20
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 # Flag names as argparse stores them, and the options they set.
 FLAG_OPTIONS = {
@@ -54,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `classroom-observer --port 0` starts it, as `classroom-observer run --port 0` does.
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "run")
+    if sys.stdout is None or sys.stderr is None:
+        from appliance import logs
+
+        logs.give_streams()
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         # A Windows console or a pipe may not know every letter; a mark in its place is better than a failure.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -73,11 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output (`| head`) has seen enough; Python must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def set_up_logging() -> None:
-    """Log to stderr, everywhere in one form."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,9 +235,7 @@ def _add_option_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pubsub", metavar="URL", help="pubsub (default: memory://)")
     parser.add_argument("--roster", metavar="URL", help="roster (default: a folder in the data folder)")
     parser.add_argument("--node", metavar="NAME", help="this node's name (default: the host name)")
-    parser.add_argument(
-        "--no-tray", dest="tray", action="store_false", default=None, help="no tray icon (this version has none)"
-    )
+    parser.add_argument("--no-tray", dest="tray", action="store_false", default=None, help="no tray icon")
     parser.add_argument(
         "--no-browser", dest="browser", action="store_false", default=None, help="do not open the browser"
     )
@@ -259,11 +255,30 @@ def _catalog(settings: Settings) -> Catalog:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    settings = _configuration(parsed).settings
-    set_up_logging()
-    from appliance import node
+    from appliance import logs
 
-    return node.run(settings, parsed.ready_file)
+    logs.to_stderr()
+    try:
+        settings = _configuration(parsed).settings
+        from appliance.desktop import program
+
+        return program.run(settings, parsed.ready_file, parsed.config)
+    except Exception as error:
+        _tell_failure(error, parsed)
+        raise
+
+
+def _tell_failure(error: Exception, parsed: argparse.Namespace) -> None:
+    """Tell whoever double-clicked, and sees no terminal, why nothing happens."""
+    from appliance import logs
+
+    mistake = not isinstance(error, ObserverError)
+    text = "Classroom Observer could not go on because of a mistake in the program." if mistake else str(error)
+    file = logs.note(f"It ended: {text}", error if mistake else None)
+    if parsed.browser is not False and not logs.has_console():
+        from appliance.desktop import message
+
+        message.show(f"{text}\n\nThe log is in {file}." if file else text)
 
 
 def _check(parsed: argparse.Namespace) -> int:
@@ -321,8 +336,9 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _replay(parsed: argparse.Namespace) -> int:
     settings = _configuration(parsed).settings
-    set_up_logging()
-    from appliance import replay
+    from appliance import logs, replay
+
+    logs.to_stderr()
 
     limits = settings.limits
     with _progress("Reading the archive") as progress:

@@ -76,6 +76,22 @@ class WebSettings(msgspec.Struct, frozen=True):
             "that was found."
         ),
     ] = ""
+    watch_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds between two looks at the network adapters; the join panel shows the new address after "
+            "that time at the latest.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 3
+    announce: Annotated[
+        bool,
+        Meta(
+            description="Whether to announce a name of its own, such as classroom-k7pm.local, in the local network "
+            "(mDNS), at which students find the appliance too."
+        ),
+    ] = True
 
 
 class _WithUrl(msgspec.Struct, frozen=True):
@@ -336,12 +352,24 @@ class ReducerSettings(msgspec.Struct, frozen=True):
     ] = ()
 
 
+class LogSettings(msgspec.Struct, frozen=True):
+    """How much the log files keep."""
+
+    file_bytes: Annotated[
+        int,
+        Meta(description="Size at which a log file is followed by a new one.", ge=4096, le=LARGEST),
+    ] = 1048576
+    files: Annotated[
+        int, Meta(description="Log files that are kept; the oldest is removed when there are more.", ge=2, le=1000)
+    ] = 5
+
+
 class DesktopSettings(msgspec.Struct, frozen=True):
     """What shows on the desktop of the computer it runs on."""
 
     tray: Annotated[
         bool,
-        Meta(description="Whether to show a tray icon; without effect in this version.", extra={"flag": "--no-tray"}),
+        Meta(description="Whether to show a tray icon, where there is a tray.", extra={"flag": "--no-tray"}),
     ] = True
     browser: Annotated[
         bool,
@@ -365,9 +393,7 @@ class Settings(msgspec.Struct, frozen=True):
     ] = ""
     log_dir: Annotated[
         Text,
-        Meta(
-            description="The folder for log files, of which this version writes none; empty is this user's log folder."
-        ),
+        Meta(description="The folder for log files; empty is this user's log folder."),
     ] = ""
     node: Annotated[
         str,
@@ -386,6 +412,7 @@ class Settings(msgspec.Struct, frozen=True):
     archive: ArchiveSettings = msgspec.field(default_factory=ArchiveSettings)
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     reducers: ReducerSettings = msgspec.field(default_factory=ReducerSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
     desktop: DesktopSettings = msgspec.field(default_factory=DesktopSettings)
 
     @property

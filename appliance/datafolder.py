@@ -23,7 +23,7 @@ from types import TracebackType
 import msgspec
 
 from appliance import __version__
-from appliance.errors import SettingsError
+from appliance.errors import DataFolderInUseError, SettingsError
 from appliance.files import write_private
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 BACKUPS = "backups"
 LOCK = "lock"
+INSTANCE = "instance.json"
+# What belongs to the program that runs just now, not to the data.
+PASSING = (LOCK, INSTANCE)
 
 
 class FormatFile(msgspec.Struct, frozen=True):
@@ -47,7 +50,8 @@ class DataFolder:
         """Take the folder, made where it is not there.
 
         Raises:
-            SettingsError: it cannot be written, or another program holds it.
+            SettingsError: it cannot be written.
+            DataFolderInUseError: another program holds it.
         """
         self.path = path
         try:
@@ -60,10 +64,15 @@ class DataFolder:
         try:
             _lock(self._lock)
         except OSError:
+            holder = _holder(self._lock)
             os.close(self._lock)
-            raise SettingsError(
-                f"Another appliance uses the data folder {path}. End it first, or choose another --data-dir."
+            raise DataFolderInUseError(
+                f"Another appliance{holder and f' (process {holder})'} uses the data folder {path}. End it first, or "
+                "choose another --data-dir."
             ) from None
+        # The first byte is what Windows locks; others can read the rest.
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f" {os.getpid()}\n".encode())
 
     def __enter__(self) -> DataFolder:
         return self
@@ -123,6 +132,16 @@ def format_of(path: Path) -> int:
             f"({__version__}) does not know. Install the newer version again, or restore a backup."
         )
     return found.format
+
+
+def _holder(handle: int) -> str:
+    """The process that holds the lock, as it wrote it there; "" where it did not."""
+    try:
+        os.lseek(handle, 1, os.SEEK_SET)
+        found = os.read(handle, 32).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    return found if found.isdecimal() else ""
 
 
 if sys.platform == "win32":

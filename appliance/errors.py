@@ -31,6 +31,10 @@ class SettingsError(ObserverError):
     exit_code = 2
 
 
+class DataFolderInUseError(SettingsError):
+    """Another appliance, or a command that changes the folder, holds the data folder."""
+
+
 class PortInUseError(ObserverError):
     """Another program listens where we were told to."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -23,8 +23,6 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, load_credentials
-from appliance.datafolder import DataFolder
-from appliance.desktop import browser
 from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError
 from appliance.events import EventLimits
 from appliance.files import write_private
@@ -38,7 +36,9 @@ from appliance.roster import RosterLimits, open_roster
 from appliance.states import Fold
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
+from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
+from appliance.web.network import WILDCARDS, Network
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,33 @@ class Ready(msgspec.Struct):
     educator_token: str
 
 
+class Status(msgspec.Struct, frozen=True):
+    """How the appliance is, at a glance.
+
+    Attributes:
+        students: how many are online.
+        paused: whether every class is paused.
+        troubles: how many things are wrong that the dashboard tells of.
+        join_url: where students join.
+        code: the code they type; "" where each of several classes has its own.
+    """
+
+    students: int
+    paused: bool
+    troubles: int
+    join_url: str
+    code: str
+
+
 class Node:
     """The rooms of one appliance, put together from its settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Callable[[], None] = lambda: None) -> None:
         """Open what needs no event loop.
+
+        Args:
+            settings: what to run.
+            stop: called when an educator stops the program.
 
         Raises:
             SettingsError: a folder, file or URL of the settings cannot be used.
@@ -114,6 +136,15 @@ class Node:
         self.states = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
         if self.recovery:
             self.states.on_stored = self.recovery.save_classes
+        self.network = Network(
+            settings.data_path,
+            self.counters,
+            host=settings.web.host,
+            port=settings.web.port,
+            preferred=settings.web.address,
+            seconds=settings.web.watch_seconds,
+        )
+        self.announcer = Announcer(self.network, self.counters)
         self.web = WebApp(
             settings,
             self.credentials,
@@ -125,6 +156,8 @@ class Node:
             self.states,
             self.counters,
             self.problems,
+            self.network,
+            stop,
         )
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
@@ -154,10 +187,14 @@ class Node:
             await self.states.follow(section.class_id)
         self.web.start()
         self.port = listener.getsockname()[1]
-        self.web.educators.listening_on(self.port)
+        self.network.listening_on(self.port)
         self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=1024).start()
+        self.network.on_addresses = self.announcer.again
+        self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
+        if self.settings.web.announce and not is_loopback(self.settings.web.host):
+            self._tasks.append(asyncio.create_task(self.announcer.run(self.port), name="announce"))
 
     async def stop(self) -> None:
         """Stop accepting, commit, sync, close everything.
@@ -168,6 +205,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.announcer.close()
         if self._runner:
             for site in list(self._runner.sites):
                 await site.stop()
@@ -194,8 +232,37 @@ class Node:
     async def ready(self) -> Ready:
         """What others need to use this appliance; it holds secrets, and a link that signs in once."""
         [view, *_] = await self.web.educators.class_views()
-        url = f"{base_url('127.0.0.1', self.port)}/?token={self.web.security.launch_token()}"
-        return Ready(os.getpid(), self.port, url, view.join_url, view.code, self.credentials.educator_token)
+        return Ready(
+            os.getpid(), self.port, self.launch_url(), view.join_url, view.code, self.credentials.educator_token
+        )
+
+    @property
+    def url(self) -> str:
+        """Where this computer itself finds the appliance."""
+        host = self.settings.web.host
+        return base_url("127.0.0.1" if host in WILDCARDS else host, self.port)
+
+    def launch_url(self) -> str:
+        """A link that opens the dashboard once, on this computer."""
+        return f"{self.url}/?token={self.web.security.launch_token()}"
+
+    async def status(self) -> Status:
+        """What there is to tell at a glance."""
+        views = await self.web.educators.class_views()
+        code = views[0].code if len(views) == 1 else ""
+        troubles = [notice.reason for notice in self.web.educators.problems() if notice.what != "rebuild"]
+        return Status(
+            students=self.web.students_online,
+            paused=bool(views) and all(view.state == "paused" for view in views),
+            troubles=len(troubles),
+            join_url=views[0].join_url if views else "",
+            code=code,
+        )
+
+    async def set_paused(self, paused: bool) -> None:
+        """Pause every class, or let every class go on."""
+        for section in await self.roster.classes():
+            await self.states.set_state(section.class_id, "paused" if paused else "open")
 
     def problems(self) -> list[Notice]:
         """What is wrong with the disk, or not finished yet, for the dashboard."""
@@ -218,35 +285,26 @@ class Node:
             log.error("The states of %s could not be rebuilt: %s", ", ".join(rebuild.names), error)
 
 
-def run(settings: Settings, ready_file: Path | None) -> int:
-    """Serve until SIGINT or SIGTERM.
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    ready_file: Path | None,
+    on_ready: Callable[[Node, Ready], None],
+) -> None:
+    """Run one appliance until it is told to stop.
 
     Args:
         settings: what to run.
-        ready_file: where to say that the appliance listens; removed at the end.
-
-    Returns:
-        The exit code, 0 after an orderly end.
+        listener: the bound socket that it serves on.
+        stop: set, by a caller in this event loop, to make it stop; it may be set before the appliance has started.
+        ready_file: where to say that the appliance listens.
+        on_ready: called once, when the appliance serves.
 
     Raises:
         ObserverError: it cannot start; the text says why.
     """
-    # The port comes first: that it is taken tells more than that the data folder is.
-    listener = _bind(settings.web.host, settings.web.port)
-    try:
-        with contextlib.closing(listener), DataFolder(settings.data_path) as folder:
-            folder.bring_up_to_date()
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_serve(settings, listener, ready_file))
-    finally:
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
-
-
-async def _serve(settings: Settings, listener: socket.socket, ready_file: Path | None) -> int:
-    stop = asyncio.Event()
-    _on_signals(stop.set)
-    node = Node(settings)
+    node = Node(settings, stop.set)
     starting = asyncio.create_task(node.start(listener), name="start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -254,7 +312,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready_file: Path |
         # Nothing was served yet, and what was read of the archive is there still.
         starting.cancel()
         await asyncio.wait((starting,))
-        return 0
+        return
     stopping.cancel()
     await starting
     ready = await node.ready()
@@ -262,7 +320,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready_file: Path |
     try:
         if ready_file is not None:
             _write_ready(ready_file, ready)
-        _show(settings, ready)
+        on_ready(node, ready)
         await stop.wait()
         log.info("Stopping.")
     finally:
@@ -273,19 +331,6 @@ async def _serve(settings: Settings, listener: socket.socket, ready_file: Path |
             log.error("Stopping took too long. Nothing that was acknowledged is lost.")
         except ObserverError as error:
             log.error("%s What came last was not acknowledged; students' pages keep it and send it again.", error)
-    return 0
-
-
-def _show(settings: Settings, ready: Ready) -> None:
-    """Open the dashboard, or say how to."""
-    if settings.desktop.browser and browser.has_desktop():
-        browser.open_url(ready.dashboard_url)
-    elif settings.desktop.browser:
-        log.info("No desktop was found, so no browser is opened and there is no tray icon.")
-    if sys.stdout is not None and sys.stdout.isatty():
-        # Only ever to the person at the terminal: the link signs in, and a log would keep it.
-        sys.stdout.write(f"Dashboard, works once: {ready.dashboard_url}\n")
-        sys.stdout.flush()
 
 
 def _write_ready(path: Path, ready: Ready) -> None:
@@ -295,7 +340,21 @@ def _write_ready(path: Path, ready: Ready) -> None:
         raise SettingsError(f"The ready file {path} cannot be written: {error.strerror}.") from error
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def is_loopback(host: str) -> bool:
+    """Whether nobody else can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        PortInUseError: another program listens there.
+        SettingsError: the address or the port cannot be used.
+    """
     try:
         [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -347,16 +406,8 @@ def _program_on(port: int) -> str | None:
     return None
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop)
-        except NotImplementedError:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop; None where Python's own is used."""
     try:
         import uvloop
     except ImportError:

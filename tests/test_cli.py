@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import tomllib
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +22,6 @@ import pytest
 
 from appliance import __version__, check, cli
 from appliance.config import Settings
-from appliance.desktop import browser
 from appliance.errors import BackendError, PortInUseError
 from appliance.findings import Finding, nothing
 from appliance.kvs import Row
@@ -74,11 +72,11 @@ class TestRun:
     def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None]]:
         calls: list[tuple[Settings, Path | None]] = []
 
-        def run(settings: Settings, ready_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
             calls.append((settings, ready_file))
             return 0
 
-        stand_in(monkeypatch, "node", run=run)
+        stand_in(monkeypatch, "desktop.program", run=run)
         return calls
 
     def test_no_command_runs_the_appliance(self, observer: World, started: list[Any]) -> None:
@@ -115,18 +113,18 @@ class TestRun:
     def test_an_error_of_ours_is_one_line_and_its_exit_code(
         self, observer: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def run(settings: Settings, ready_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
             raise PortInUseError("Port 8000 is in use by another program.")
 
-        stand_in(monkeypatch, "node", run=run)
+        stand_in(monkeypatch, "desktop.program", run=run)
         assert observer("run") == 3
         assert observer.err == "classroom-observer: Port 8000 is in use by another program.\n"
 
     def test_a_person_who_interrupts_sees_no_traceback(self, observer: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        def run(settings: Settings, ready_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
             raise KeyboardInterrupt
 
-        stand_in(monkeypatch, "node", run=run)
+        stand_in(monkeypatch, "desktop.program", run=run)
         assert observer("run") == 130
         assert observer.err == ""
 
@@ -525,68 +523,3 @@ class TestProgram:
             assert program.stderr is not None
             program.stdout.close()
             assert program.stderr.read() == ""
-
-
-class TestBrowser:
-    @pytest.mark.parametrize(
-        ("platform", "environment", "shown"),
-        [
-            ("linux", {}, False),
-            ("linux", {"DISPLAY": ""}, False),
-            ("linux", {"DISPLAY": ":0"}, True),
-            ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
-            ("win32", {}, True),
-            ("darwin", {}, True),
-        ],
-    )
-    def test_where_there_is_a_desktop(self, platform: str, environment: dict[str, str], shown: bool) -> None:
-        assert browser.has_desktop(platform, environment) is shown
-
-    def test_a_frozen_program_gives_the_browser_the_library_paths_of_the_system(self) -> None:
-        bundle = Path("/tmp/bundle")
-        frozen = {
-            "HOME": "/home/ann",
-            "LD_LIBRARY_PATH": "/tmp/bundle",
-            "LD_LIBRARY_PATH_ORIG": "/opt/lib",
-            "XDG_DATA_DIRS": os.pathsep.join(["/tmp/bundle/share", "/usr/share"]),
-        }
-        assert browser.clean_environment(frozen, bundle) == {
-            "HOME": "/home/ann",
-            "LD_LIBRARY_PATH": "/opt/lib",
-            "XDG_DATA_DIRS": "/usr/share",
-        }
-        assert browser.clean_environment({"LD_LIBRARY_PATH": "/tmp/bundle"}, bundle) == {}
-        assert browser.clean_environment({"LD_LIBRARY_PATH": "/opt/lib"}, None) == {"LD_LIBRARY_PATH": "/opt/lib"}
-
-    @pytest.mark.skipif(sys.platform != "linux", reason="other systems open URLs without a program")
-    def test_a_frozen_program_starts_the_browser_with_them(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        opener = tmp_path / "xdg-open"
-        opener.write_text(f'#!/bin/sh\necho "$1 ${{LD_LIBRARY_PATH-unset}}" > {tmp_path / "told"}\n')
-        opener.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/bundle")
-        monkeypatch.setattr(sys, "frozen", True, raising=False)
-        monkeypatch.setattr(sys, "_MEIPASS", "/tmp/bundle", raising=False)
-        assert browser.show("http://127.0.0.1:8000/")
-        assert (tmp_path / "told").read_text() == "http://127.0.0.1:8000/ unset\n"
-
-    def test_opening_does_not_wait_for_the_browser(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        opening, opened = threading.Event(), threading.Event()
-        monkeypatch.setattr("webbrowser.open", lambda url: opening.wait(10) and not opened.set())
-        browser.open_url("http://127.0.0.1:8000/")
-        assert not opened.is_set()
-        opening.set()
-        assert opened.wait(10)
-
-    def test_a_browser_that_does_not_start_is_no_error(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def fail(url: str) -> bool:
-            raise OSError("no")
-
-        monkeypatch.setattr("webbrowser.open", fail)
-        assert not browser.show("http://127.0.0.1:8000/?token=hush")
-        assert "could not be opened" in caplog.text
-        assert "hush" not in caplog.text

@@ -1,24 +1,32 @@
-"""Opens the dashboard in the default browser, where there is a desktop to open it on.
+"""Opens pages and folders with the programs that the desktop has for them.
 
 A frozen program runs with library paths that point into its own bundle. A browser that inherits them loads the
-wrong libraries and does not start, so the paths are restored first to what they were before our program began.
+wrong libraries and does not start, so the paths are restored first to what they were before our program began. Nor may
+a browser inherit the signals that our program blocks, for then nobody could end it, nor our place at the terminal,
+where Ctrl+C would end it with us.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 import threading
-import webbrowser
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 log = logging.getLogger("classroom_observer.desktop")
 
 BUNDLE_VARIABLES = ("LD_LIBRARY_PATH", "XDG_DATA_DIRS")
+
+# A starter that runs for so long has become the browser, or waits for it.
+STARTED_SECONDS = 10.0
+
+_OPENERS = (("xdg-open",), ("gio", "open"))
+_BROWSERS = ("sensible-browser", "x-www-browser", "firefox", "chromium", "chromium-browser", "google-chrome")
 
 
 def has_desktop(platform: str = sys.platform, environment: Mapping[str, str] = os.environ) -> bool:
@@ -34,23 +42,91 @@ def open_url(url: str) -> None:
     threading.Thread(target=show, args=(url,), name="browser", daemon=True).start()
 
 
-def show(url: str) -> bool:
-    """Show a web page in the default browser; returns whether that worked, which may take a while."""
-    try:
-        starter = shutil.which("xdg-open") if _bundle() is not None and sys.platform.startswith("linux") else None
-        if starter is None:
-            shown = webbrowser.open(url)
-        else:
-            environment = clean_environment(os.environ, _bundle())
-            quiet = subprocess.DEVNULL
-            done = subprocess.run([starter, url], env=environment, stdin=quiet, stdout=quiet, stderr=quiet, check=False)
-            shown = done.returncode == 0
-    except (OSError, webbrowser.Error):
-        shown = False
+def show(url: str, seconds: float = STARTED_SECONDS) -> bool:
+    """Show a web page in the default browser; returns whether that worked, after at most `seconds`."""
+    shown = _open(url, _of_pages(url, os.environ), seconds)
     if not shown:
         # The URL itself may hold a sign-in token, which belongs in no log.
         log.warning("The browser could not be opened; open the dashboard's address by hand.")
     return shown
+
+
+def open_folder(folder: Path) -> None:
+    """Show a folder in the desktop's file manager, without waiting for it. Never raises."""
+    threading.Thread(target=_show_folder, args=(folder,), name="folder", daemon=True).start()
+
+
+def _show_folder(folder: Path) -> None:
+    if not _open(str(folder), [[*opener, str(folder)] for opener in _OPENERS], STARTED_SECONDS):
+        log.warning("The folder could not be opened: %s", folder)
+
+
+def _open(target: str, commands: Sequence[Sequence[str]] | Iterator[list[str]], seconds: float) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.startfile(target)
+            return True
+        if sys.platform == "darwin":
+            return run(["open", target], seconds)
+        return any(run(words, seconds) for words in commands if shutil.which(words[0]))
+    except OSError:
+        return False
+
+
+def _of_pages(url: str, environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """Commands that may open a page, best first; ``BROWSER`` is what the person chose, as for Python's own module."""
+    for entry in environment.get("BROWSER", "").split(os.pathsep):
+        try:
+            words = shlex.split(entry)
+        except ValueError:
+            continue
+        if words:
+            yield [word.replace("%s", url) for word in words] if "%s" in entry else [*words, url]
+    for opener in _OPENERS:
+        yield [*opener, url]
+    for browser in _BROWSERS:
+        yield [browser, url]
+
+
+def run(words: Sequence[str], seconds: float) -> bool:
+    """Run another program as the desktop would start it.
+
+    Args:
+        words: the program, found on the path, and its arguments.
+        seconds: how long to wait for its end.
+
+    Returns:
+        Whether it ended well, or runs still.
+    """
+    process = start(words)
+    end = time.monotonic() + seconds
+    pause = 0.01
+    while time.monotonic() < end:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(pause)
+        pause = min(0.2, pause * 1.5)
+    # It is waited for, so that no zombie remains.
+    threading.Thread(target=os.waitpid, args=(process, 0), name="browser", daemon=True).start()
+    return True
+
+
+def start(words: Sequence[str]) -> int:
+    """Start another program in the environment of the system, with no signal blocked; returns its process id.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    if sys.platform == "win32":
+        raise NotImplementedError("Windows opens things by itself.")
+    quiet = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    environment = clean_environment(os.environ, bundle())
+    return os.posix_spawnp(words[0], list(words), environment, file_actions=quiet, setsigmask=(), setpgroup=0)
 
 
 def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> dict[str, str]:
@@ -75,6 +151,7 @@ def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> di
     return cleaned
 
 
-def _bundle() -> Path | None:
+def bundle() -> Path | None:
+    """The folder in which a frozen program was unpacked; None where it is not frozen."""
     unpacked = getattr(sys, "_MEIPASS", None)
     return Path(unpacked) if getattr(sys, "frozen", False) and unpacked else None

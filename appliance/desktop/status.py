@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 
+from appliance.node import Status
+
+NAME = "Classroom Observer"
+
 
 class Look(enum.Enum):
     """The pictures of the tray icon; each value is the name of its file."""
@@ -12,3 +16,26 @@ class Look(enum.Enum):
     STUDENTS = "students"
     PAUSED = "paused"
     TROUBLE = "trouble"
+
+
+def look_of(status: Status | None) -> Look:
+    """The picture: what needs the teacher comes first."""
+    if status is None:
+        return Look.READY
+    if status.troubles:
+        return Look.TROUBLE
+    if status.paused:
+        return Look.PAUSED
+    return Look.STUDENTS if status.students else Look.READY
+
+
+def sentence_of(status: Status | None) -> str:
+    """The same in words."""
+    if status is None:
+        return "Starting…"
+    who = "1 student online" if status.students == 1 else f"{status.students} students online"
+    if status.troubles:
+        return f"Needs attention: see the dashboard ({who})"
+    if status.paused:
+        return f"The class is paused ({who})"
+    return who if status.students else "Ready: no students yet"

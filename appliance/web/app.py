@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -23,12 +25,15 @@ from appliance.roster import Roster
 from appliance.web.educators import Educators
 from appliance.web.errors import ApiError, answer, as_api_error
 from appliance.web.feed import Feed, Students
+from appliance.web.machine import FIREWALL_HINT, Machine
+from appliance.web.network import Network
 from appliance.web.pages import Pages
-from appliance.web.security import HEADERS, Security, is_loopback
+from appliance.web.security import HEADERS, Security, is_here
 from appliance.web.students import EventSockets, Joining
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_WINDOWS = os.name == "nt"
 WEBUI = Path(appliance.__file__).parent.parent / "webui"
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST",
@@ -45,7 +50,8 @@ class WebApp:
     Attributes:
         application: for aiohttp to run.
         security: makes launch tokens.
-        educators: must be told the port.
+        educators: tells problems and the classes.
+        machine: has the secret of this run.
     """
 
     def __init__(
@@ -60,6 +66,8 @@ class WebApp:
         states: ClassStates,
         counters: Counters,
         notices: Callable[[], Sequence[Notice]],
+        network: Network,
+        stop: Callable[[], None],
     ) -> None:
         """Put the rooms together; nothing listens yet.
 
@@ -71,13 +79,28 @@ class WebApp:
         self._pipeline = pipeline
         self._states = states
         self.security = Security(credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins)
+        self.security.announced = lambda: network.name
+        self._network = network
         self._pages = Pages(WEBUI)
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
         self._sockets.on_presence = self._presence
         students = Students(roster, kvs, self._sockets.online)
         self.educators = Educators(
-            settings, catalog, pipeline, roster, kvs, states, self._sockets, self.security, counters, students, notices
+            settings,
+            catalog,
+            pipeline,
+            roster,
+            kvs,
+            states,
+            self._sockets,
+            self.security,
+            counters,
+            students,
+            notices,
+            network,
+            self._hint,
         )
+        self.machine = Machine(self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views)
         self._feed = Feed(
             students,
             roster,
@@ -89,6 +112,7 @@ class WebApp:
             send_buffer_bytes=limits.send_buffer_bytes,
             message_bytes=limits.body_bytes,
         )
+        network.on_change = self._feed.classes_changed
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self._routes(Joining(roster, states, settings, counters))
 
@@ -117,6 +141,10 @@ class WebApp:
         route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))
         route("GET", "/api/v1/classes", educator(people.list_classes))
         route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
+        route("POST", "/api/v1/launch", self.machine.launch)
+        route("POST", "/api/v1/address", educator(self.machine.address))
+        route("POST", "/api/v1/stop", educator(self.machine.stop))
+        route("GET", "/api/v1/licences", educator(self.machine.licences))
         route("POST", "/api/v1/class/pause", educator(people.pause))
         route("POST", "/api/v1/class/resume", educator(people.resume))
         route("POST", "/api/v1/class/message", educator(people.message))
@@ -182,7 +210,7 @@ class WebApp:
         token = request.query.get("token")
         if token is None:
             return await self._educators_page("dashboard.html")(request)
-        if not is_loopback(request):
+        if not is_here(request):
             raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
         if not self.security.redeem(token) and not self.security.is_educator(request):
             return self._pages.serve(request, "welcome.html", status=403)
@@ -190,6 +218,17 @@ class WebApp:
         response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
         self.security.start_session(request, response)
         return response
+
+    @property
+    def students_online(self) -> int:
+        """How many students have a connection to this node."""
+        return self._sockets.students
+
+    def _hint(self) -> str:
+        """On Windows, until somebody got through: what may keep students out."""
+        if not _WINDOWS or self._sockets.from_elsewhere:
+            return ""
+        return FIREWALL_HINT.format(port=self._network.port)
 
     async def _preflight(self, request: web.Request) -> web.StreamResponse:
         if not self.security.foreign_allowed(request.headers.get("Origin")):

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from appliance import __version__
 from appliance.classes import ClassStates, State
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -21,6 +20,8 @@ from appliance.states import student_key
 from appliance.web import addresses
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.feed import ClassView, Students
+from appliance.web.machine import about
+from appliance.web.network import Network
 from appliance.web.security import Security, Tries
 from appliance.web.students import EventSockets
 
@@ -61,6 +62,8 @@ class Educators:
         counters: Counters,
         students: Students,
         notices: Callable[[], Sequence[Notice]],
+        network: Network,
+        hint: Callable[[], str],
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -74,11 +77,8 @@ class Educators:
         self._students = students
         self._notices = notices
         self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
-        self._port = settings.web.port
-
-    def listening_on(self, port: int) -> None:
-        """Say which port the server got; the join addresses name it."""
-        self._port = port
+        self._network = network
+        self._hint = hint
 
     async def list_students(self, request: web.Request) -> web.Response:
         """``GET /api/v1/students``."""
@@ -110,7 +110,7 @@ class Educators:
 
     async def class_views(self) -> list[ClassView]:
         """All classes as the join panel shows them."""
-        urls = addresses.join_urls(self._settings.web.host, self._port, self._settings.web.address)
+        urls = self._network.urls()
         return [self._view(section, urls) for section in await self._roster.classes()]
 
     async def qr(self, request: web.Request) -> web.Response:
@@ -164,35 +164,37 @@ class Educators:
         await self._states.changed(body.class_id)
         return answer(next(view for view in await self.class_views() if view.class_id == body.class_id))
 
-    async def status(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/status``: what runs here, what is wrong with it, and which limits were hit."""
-        problems = [{"what": p.what, "name": p.name, "reason": p.reason} for p in self._catalog.problems]
+    def problems(self) -> list[Notice]:
+        """What is wrong just now."""
+        problems = [Notice(p.what, p.name, p.reason) for p in self._catalog.problems]
         problems += [
-            {
-                "what": "reducer",
-                "name": name,
-                "reason": f"failed {self._counters[f'reducer_failures{{{name}}}']} times, "
+            Notice(
+                "reducer",
+                name,
+                f"failed {self._counters[f'reducer_failures{{{name}}}']} times, "
                 f"last with {failure}; its summaries are not up to date",
-            }
+            )
             for name, failure in self._pipeline.fold.failures.items()
         ]
-        problems += [
-            {"what": "roster", "name": "", "reason": reason} for reason in getattr(self._roster, "problems", ())
-        ]
-        problems += [msgspec.structs.asdict(notice) for notice in self._notices()]
+        problems += [Notice("roster", "", reason) for reason in getattr(self._roster, "problems", ())]
+        problems += self._notices()
         if self._pipeline.trouble:
             reason = f"{self._pipeline.trouble} What students do waits in their browsers and is saved once this works."
-            problems.append({"what": "storage", "name": "", "reason": reason})
+            problems.append(Notice("storage", "", reason))
+        return problems
+
+    async def status(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/status``: what runs here, what is wrong with it, and which limits were hit."""
         reducers = [
             {"name": loaded.reducer.name, "version": loaded.reducer.version, "origin": loaded.origin}
             for loaded in self._catalog.reducers
         ]
         return answer(
             {
-                "version": __version__,
+                **about(request),
                 "node": self._settings.node_name,
                 "reducers": reducers,
-                "problems": problems,
+                "problems": self.problems(),
                 "counters": self._counters.snapshot(),
             }
         )
@@ -243,4 +245,6 @@ class Educators:
             urls[0],
             urls,
             f"/api/v1/classes/{section.class_id}/qr.svg",
+            self._network.name_url,
+            self._hint(),
         )

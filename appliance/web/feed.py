@@ -47,6 +47,10 @@ class ClassView(msgspec.Struct):
     join_url: str
     addresses: list[str]
     qr: str
+    name_url: str = ""
+    """The join address by the name that is announced in the local network; "" where none is."""
+    hint: str = ""
+    """What the educator may do where no student's computer gets through; "" for nothing."""
 
 
 class _Frame(msgspec.Struct, omit_defaults=True):
@@ -181,6 +185,11 @@ class Feed:
             if not self._dashboards:
                 await self._unfollow()
         return socket
+
+    def classes_changed(self) -> None:
+        """Tell dashboards of this node that the join panel shows something else now."""
+        self._classes_changed = True
+        self._wake.set()
 
     async def close(self) -> None:
         """Send every dashboard away."""

@@ -28,6 +28,7 @@ from appliance.web.errors import ApiError
 
 SESSION_SECONDS = 12 * 3600
 _LAUNCH_TOKENS = 20
+_HANDED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -95,7 +96,11 @@ class Tries:
 
 
 class Security:
-    """The rules of one appliance."""
+    """The rules of one appliance.
+
+    Attributes:
+        announced: gives the name by which the local network may call this computer just now; "" for none.
+    """
 
     def __init__(
         self,
@@ -114,6 +119,7 @@ class Security:
         self._credentials = credentials
         self._counters = counters
         self._hosts = {host.lower().rstrip(".") for host in hosts} | own_names()
+        self.announced: Callable[[], str] = lambda: ""
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._key = bytes.fromhex(credentials.session_key)
         self._launch: OrderedDict[str, None] = OrderedDict()
@@ -227,7 +233,7 @@ class Security:
         name = _host_name(request.headers.get("Host", ""))
         if name is None:
             return False
-        if name in self._hosts:
+        if name in self._hosts or name == self.announced():
             return True
         # The address the browser connected to; whoever knows it by that name has not been misled.
         own = request.transport.get_extra_info("sockname") if request.transport else None
@@ -274,9 +280,16 @@ def bearer_token(request: web.Request) -> str | None:
     return token.strip() if kind.lower() == "bearer" else None
 
 
-def is_loopback(request: web.Request) -> bool:
-    """Whether the request came from this machine."""
+def is_here(request: web.Request) -> bool:
+    """Whether the request was made on this computer, and not handed on by a proxy for somebody elsewhere."""
+    if any(name in request.headers for name in _HANDED_ON):
+        return False
+    remote = (request.remote or "").partition("%")[0]
     try:
-        return ipaddress.ip_address((request.remote or "").partition("%")[0]).is_loopback
+        if ipaddress.ip_address(remote).is_loopback:
+            return True
     except ValueError:
         return False
+    # Only this computer itself speaks to it from the very address that it is spoken to at.
+    own = request.transport.get_extra_info("sockname") if request.transport else None
+    return own is not None and _same_address(remote, own[0])

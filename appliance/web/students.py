@@ -22,7 +22,7 @@ from appliance.states import Stream
 from appliance.web import protocol
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
-from appliance.web.security import Tries, bearer_token
+from appliance.web.security import Tries, bearer_token, is_here
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,7 @@ class EventSockets:
 
     Attributes:
         on_presence: called with a class's and a student's id when the student came on line or went.
+        from_elsewhere: whether a student ever connected from another computer.
     """
 
     def __init__(
@@ -194,6 +195,7 @@ class EventSockets:
     ) -> None:
         limits = settings.limits
         self.on_presence: Callable[[str, str], None] = lambda class_id, student_id: None
+        self.from_elsewhere = False
         self._pipeline = pipeline
         self._roster = roster
         self._states = states
@@ -236,6 +238,11 @@ class EventSockets:
     def online(self, student_id: str) -> bool:
         """Whether a student has a connection to this node."""
         return student_id in self._students
+
+    @property
+    def students(self) -> int:
+        """How many students have a connection to this node."""
+        return len(self._students)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -383,6 +390,7 @@ class EventSockets:
 
     def _enter(self, connection: _Connection) -> None:
         student = connection.student
+        self.from_elsewhere = self.from_elsewhere or not is_here(connection.request)
         connections = self._students.setdefault(student.student_id, set())
         connections.add(connection)
         if len(connections) == 1:

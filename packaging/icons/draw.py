@@ -29,6 +29,8 @@ PNG_SIZES = (16, 22, 24, 32, 48, 64, 128, 256, 512, 1024)
 ICO_SIZES = (16, 20, 24, 32, 40, 48, 64, 128, 256)
 ICNS_SIZES = (32, 64, 128, 256, 512, 1024)
 TRAY_SIZE = 64
+DIGITS = HERE / "tray-digits.svg"
+DIGITS_WIDTH = 11 * TRAY_SIZE * 7 // 16
 TRAY_SOURCES = {
     "ready": SMALL,
     "students": HERE / "tray-students.svg",
@@ -48,11 +50,11 @@ def digest(*sources: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def drawn(page: Page, source: Path, size: int) -> Image.Image:
-    """A source at a size in pixels, with its transparency."""
-    page.set_viewport_size({"width": size, "height": size})
+def drawn(page: Page, source: Path, size: int, width: int | None = None) -> Image.Image:
+    """A source at a height in pixels, and as wide unless told otherwise, with its transparency."""
+    page.set_viewport_size({"width": width or size, "height": size})
     page.set_content(
-        f"<style>*{{margin:0}}svg{{display:block;width:{size}px;height:{size}px}}</style>"
+        f"<style>*{{margin:0}}svg{{display:block;width:{width or size}px;height:{size}px}}</style>"
         + source.read_text(encoding="utf-8")
     )
     return Image.open(io.BytesIO(page.screenshot(omit_background=True))).convert("RGBA")
@@ -77,6 +79,7 @@ def main() -> int:
         pictures = {size: drawn(page, source_of(size), size) for size in sizes}
         for state, source in TRAY_SOURCES.items():
             save_png(drawn(page, source, TRAY_SIZE), TRAY / f"{state}.png", source)
+        save_png(drawn(page, DIGITS, TRAY_SIZE, DIGITS_WIDTH), TRAY / "digits.png", DIGITS)
         browser.close()
     for size in PNG_SIZES:
         save_png(pictures[size], HERE / f"{NAME}-{size}.png", source_of(size))

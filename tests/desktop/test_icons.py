@@ -44,6 +44,12 @@ def test_every_state_of_the_tray_has_its_picture(draw: ModuleType) -> None:
             assert picture.text["Source"] == draw.digest(source), "run `make icons`"
 
 
+def test_the_digits_of_the_tray_are_drawn_from_the_present_source(draw: ModuleType) -> None:
+    with Image.open(draw.TRAY / "digits.png") as picture:
+        assert picture.size == (draw.DIGITS_WIDTH, draw.TRAY_SIZE)
+        assert picture.text["Source"] == draw.digest(draw.DIGITS), "run `make icons`"
+
+
 def test_windows_and_macos_find_every_size_they_ask_for(draw: ModuleType) -> None:
     with Image.open(ICONS / "classroom-observer.ico") as ico:
         assert ico.info["sizes"] == {(size, size) for size in draw.ICO_SIZES}

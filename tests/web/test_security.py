@@ -26,6 +26,9 @@ EDUCATOR_ROUTES = [
     ("POST", "/api/v1/class/resume"),
     ("POST", "/api/v1/class/message"),
     ("POST", "/api/v1/class/change"),
+    ("POST", "/api/v1/address"),
+    ("POST", "/api/v1/stop"),
+    ("GET", "/api/v1/licences"),
     ("POST", "/api/v1/logout"),
     ("GET", "/ws/dashboard"),
 ]

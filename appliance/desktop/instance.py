@@ -1,0 +1,97 @@
+"""The one appliance that runs on a data folder, and how a second start reaches it.
+
+The lock of the data folder decides who runs. Who runs says in ``instance.json``, readable by its owner alone, where
+it listens, with a secret of this run: whoever shows that from this computer gets a link that opens the dashboard once.
+A file that a killed program left behind harms nobody: the next to run overwrites it, and its secret is worth nothing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from appliance.datafolder import INSTANCE
+from appliance.files import write_private
+
+_ASK_SECONDS = 5.0
+_AGAIN_SECONDS = 0.2
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """``instance.json``.
+
+    Attributes:
+        pid: the process.
+        url: where it listens, as ``http://127.0.0.1:8000``; "" while it is starting.
+        secret: lets its bearer ask for a link.
+    """
+
+    pid: int
+    url: str = ""
+    secret: str = ""
+
+
+class _Link(msgspec.Struct):
+    url: str
+
+
+def write(folder: Path, instance: Instance) -> None:
+    """Say who runs.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_private(folder / INSTANCE, msgspec.json.encode(instance))
+
+
+def read(folder: Path) -> Instance | None:
+    """Who said last that it runs; None where nobody did, or what stands there cannot be understood."""
+    try:
+        return msgspec.json.decode((folder / INSTANCE).read_bytes(), type=Instance)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def remove(folder: Path) -> None:
+    """Say that nobody runs any more."""
+    (folder / INSTANCE).unlink(missing_ok=True)
+
+
+def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
+    """A link to the dashboard of the one that runs, which opens it once.
+
+    It may be starting still, so it is asked for some time. None where it does not answer in that time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        instance = read(folder)
+        link = ask_for_link(instance) if instance is not None and instance.url else None
+        if instance is not None and link is not None:
+            return instance, link
+        if time.monotonic() >= end:
+            return None
+        time.sleep(_AGAIN_SECONDS)
+
+
+def ask_for_link(instance: Instance) -> str | None:
+    """Ask the one that runs for a link; None where it is not there, or is another program."""
+    address = urlsplit(instance.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ASK_SECONDS)
+    try:
+        headers = {"Authorization": f"Bearer {instance.secret}", "Content-Type": "application/json"}
+        connection.request("POST", "/api/v1/launch", "{}", headers)
+        answer = connection.getresponse()
+        content = answer.read(65536)
+        if answer.status != 200:
+            return None
+        link = msgspec.json.decode(content, type=_Link).url
+    except (OSError, http.client.HTTPException, msgspec.DecodeError, UnicodeError):
+        return None
+    finally:
+        connection.close()
+    # Whatever answers there, the browser is sent nowhere but to this computer's own program.
+    return link if link.startswith(f"{instance.url}/") else None
