@@ -8,6 +8,7 @@ A file that a killed program left behind harms nobody: the next to run overwrite
 from __future__ import annotations
 
 import http.client
+import logging
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ import msgspec
 
 from appliance.datafolder import INSTANCE
 from appliance.files import write_private
+
+log = logging.getLogger("classroom_observer.desktop")
 
 _ASK_SECONDS = 5.0
 _AGAIN_SECONDS = 0.2
@@ -40,12 +43,11 @@ class _Link(msgspec.Struct):
 
 
 def write(folder: Path, instance: Instance) -> None:
-    """Say who runs.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    write_private(folder / INSTANCE, msgspec.json.encode(instance))
+    """Say who runs. Where the disk is full, a second start finds nobody, which is no reason not to run."""
+    try:
+        write_private(folder / INSTANCE, msgspec.json.encode(instance))
+    except OSError as error:
+        log.warning("%s cannot be written: %s.", folder / INSTANCE, error.strerror)
 
 
 def read(folder: Path) -> Instance | None:
