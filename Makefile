@@ -2,7 +2,7 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb packages clean
+.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,14 @@ package: build/packaging/.ready ## build the program as one file, dist/classroom
 
 program: build/packaging/.ready
 	@$(PYINSTALLER) --form all
+
+windows: $(VENV)/.runs ## build the Windows installer, dist/classroom-observer-VERSION-setup.exe, with wine
+	@packaging/windows/packages
+	@nice $(BIN)/python packaging/windows/build.py $(ARGS)
+
+test-windows: $(VENV)/.tests ## build the Windows program and its installer, and try both under wine
+	@packaging/windows/packages tests || test "$$CI" != true
+	@nice $(BIN)/python -m pytest -m windows tests/windows $(ARGS)
 
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages
