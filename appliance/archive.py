@@ -33,7 +33,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
-from appliance.files import last_line_end, sync_folder, write_all, write_private
+from appliance.files import last_line_end, remove_if_unused, replace, sync_folder, write_all, write_private
 
 log = logging.getLogger(__name__)
 
@@ -319,10 +319,12 @@ def segments(folder: Path) -> list[Path]:
 def numbered(folder: Path) -> list[tuple[int, Path]]:
     """The archive's segments with their numbers, oldest first.
 
-    One that was being compressed when the power went is there twice; the plain one counts.
+    One that was being compressed when the power went is there twice; the plain one counts. One that is being compressed
+    now may be missed by a look at the folder, but not by two.
     """
+    earlier, now = sorted(folder.iterdir()), sorted(folder.iterdir())
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in now + earlier:
         if match := SEGMENT_NAME.fullmatch(path.name):
             found.setdefault(int(match[2]), path)
     return sorted(found.items())
@@ -489,19 +491,20 @@ def _compress(path: Path, stop: Callable[[], bool]) -> None:
     try:
         with path.open("rb") as plain, part.open("wb") as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
-                while piece := plain.read(1 << 20):
-                    if stop():
-                        part.unlink()
-                        return
+                while not (stopped := stop()) and (piece := plain.read(1 << 20)):
                     compressed.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path.with_name(path.name + ".gz"))
+        if stopped:
+            part.unlink()
+            return
+        replace(part, path.with_name(path.name + ".gz"))
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-    path.unlink()
+    # One that somebody reads on Windows stays beside its compressed form, and is compressed once more another time.
+    remove_if_unused(path)
 
 
 def parsed(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:

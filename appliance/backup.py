@@ -22,7 +22,7 @@ import msgspec
 from appliance import __version__
 from appliance.datafolder import BACKUPS, LOCK, PASSING, DataFolder
 from appliance.errors import ObserverError
-from appliance.files import last_line_end, sync_folder
+from appliance.files import last_line_end, replace, sync_folder
 
 MANIFEST = "manifest.json"
 _FIRST = ("snapshots", "classes.json")
@@ -82,7 +82,7 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
                 _add(tar, MANIFEST, io.BytesIO(described), len(described))
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(out)
+        replace(Path(name), out)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -155,9 +155,20 @@ def _files(data: Path) -> Iterator[Path]:
     for name in (*_FIRST, *middle, *_LAST):
         path = data / name
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file() and _lasting(file))
+            yield from _below(path)
         elif path.is_file() and _lasting(path):
             yield path
+
+
+def _below(folder: Path) -> list[Path]:
+    """The files below a folder in which segments are being compressed.
+
+    A look at a folder may miss a file that is renamed meanwhile. A segment is compressed once, so of two looks one has
+    it; whether it is still there under that name is seen when it is opened.
+    """
+    looks = (Path(parent, name) for _ in range(2) for parent, _, names in os.walk(folder) for name in names)
+    found = {file for file in looks if _lasting(file)}
+    return sorted(file for file in found if not (file.suffix == ".gz" and file.with_suffix("") in found))
 
 
 def _lasting(path: Path) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
+
+WINDOWS_PATIENCE = 1.0
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -20,11 +23,46 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        replace(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file another's name and take its place.
+
+    Windows refuses that while another program has the other one open, as a virus scanner or a backup does for a moment;
+    so it is tried again for up to `WINDOWS_PATIENCE` seconds.
+
+    Raises:
+        OSError: it cannot be done; both are as they were.
+    """
+    end = time.monotonic() + WINDOWS_PATIENCE
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() >= end:
+                raise
+        time.sleep(0.01)
+
+
+def remove_if_unused(path: Path) -> bool:
+    """Remove a file; returns whether it is gone. On Windows one that a program has open stays.
+
+    Raises:
+        OSError: it cannot be removed for another reason.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        if os.name != "nt":
+            raise
+        return False
+    return True
 
 
 def write_all(handle: int, content: bytes) -> None:

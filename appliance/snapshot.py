@@ -18,7 +18,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.archive import Position
-from appliance.files import write_private
+from appliance.files import remove_if_unused, write_private
 from appliance.kvs import Row, Value
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def write(
     path = folder / f"snapshot-{number:06d}.bin"
     write_private(path, b"%b %d %b\n" % (_MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()) + body)
     for old in there[: 1 - KEPT]:
-        old.unlink(missing_ok=True)
+        # One that a backup is reading goes another time.
+        remove_if_unused(old)
     return path
 
 
