@@ -83,7 +83,9 @@ class PubSub(ABC):
 
 
 def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING) -> PubSub:
-    """The pubsub that a URL names: ``memory://``, ``xmpp://``. The scheme picks the backend, imported only then.
+    """The pubsub that a URL names: ``memory://``, ``redis://`` and its relatives, ``xmpp://``.
+
+    The scheme picks the backend, imported only then.
 
     Args:
         url: where it is.
@@ -93,7 +95,7 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
             `RESYNC` for who listens, counted as ``limit_pubsub_outgoing``.
 
     Raises:
-        SettingsError: no backend has that scheme, or the URL cannot be used.
+        SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.
     """
     scheme = url.partition(":")[0]
     if scheme == "memory":
@@ -108,4 +110,14 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
                 f"pubsub: xmpp:// needs the package {error.name}; install classroom-observer[xmpp]."
             ) from None
         return XmppPubSub(url, counters, queue, outgoing)
-    raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory:// or xmpp://.")
+    if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
+        try:
+            from appliance.pubsub.redis import RedisPubSub
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            raise SettingsError(
+                "pubsub: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]'."
+            ) from None
+        return RedisPubSub(url, counters, queue, outgoing)
+    raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://, redis:// or xmpp://.")

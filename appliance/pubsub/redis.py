@@ -1,0 +1,423 @@
+"""Redis as the pubsub: messages reach the dashboards of every node that shares the server.
+
+Redis hands a message to who is connected and forgets it. So this process keeps one connection that listens for all its
+topics and pings when nothing comes; when that link is lost, it is made again with growing delay, every topic is
+subscribed to again, and then each consumer gets `RESYNC`.
+
+What is published while another publication is under way goes out together with all else that waits, over one
+connection, in order. A publication that failed is made up for: once the server is back, a word on the channel
+``PREFIX:resync`` makes every node's consumers of that topic read the store again, also where their own link held.
+
+Channels are ``PREFIX:topic:TOPIC``. On a cluster all nodes publish to, and listen at, the server that has the slot of
+``PREFIX:resync``: it broadcasts to the others anyway, and so no message depends on links between servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis import exceptions
+from redis.asyncio import Connection
+
+from appliance.counters import Counters
+from appliance.errors import BackendError
+from appliance.findings import Finding
+from appliance.pubsub import PubSub, Subscription
+from appliance.pubsub.subscribers import Subscribers
+from appliance.redis_server import Command, Connections, RedisUrl, examine_server, parse_url
+
+log = logging.getLogger(__name__)
+
+DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before each further try to reach a server that is away; the last one from then on."""
+PING_SECONDS = 5.0
+"""Seconds of silence after which a ping asks whether the link is still there."""
+_BATCH = 1000
+# Topics whose consumers must read again; of more than these all are told to.
+_MISSED = 1000
+
+
+class _Channels:
+    """Names of channels.
+
+    Attributes:
+        resync: the channel whose messages are topics to read again; an empty message means all of them.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.resync = f"{prefix}:resync".encode()
+        self._topics = f"{prefix}:topic:".encode()
+
+    def of(self, topic: str) -> bytes:
+        """The channel of a topic."""
+        return self._topics + _encoded(topic)
+
+
+class RedisPubSub(PubSub):
+    """Publishes by way of Redis."""
+
+    def __init__(self, url: str, counters: Counters, queue: int, outgoing: int) -> None:
+        """Args:
+        url: where; see `appliance.redis_server.parse_url`.
+        counters: ``pubsub_reconnects`` counts how often the link for listening was lost, ``pubsub_resyncs`` the
+            topics whose consumers were told to read the store because a message could not be published.
+        queue: messages that may wait for one subscriber.
+        outgoing: messages that may wait to be published; at more their consumers are told to read the store, counted
+            as ``limit_pubsub_outgoing``.
+
+        Raises:
+            SettingsError: the URL cannot be used.
+        """
+        self.url: RedisUrl = parse_url(url, "pubsub")
+        self._connections = Connections(self.url, counters)
+        self._subscribers = Subscribers(counters, queue)
+        channels = _Channels(self.url.prefix)
+        self._listener = _Listener(self._connections, channels, self._subscribers, counters)
+        self._publisher = _Publisher(self._connections, channels, counters, outgoing)
+        self._closed = False
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        self._check_open()
+        await self._publisher.publish(topic, message)
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
+        self._check_open()
+        try:
+            with self._subscribers.subscribed(topic) as subscription:
+                await self._listener.listen(topic)
+                yield subscription
+        finally:
+            if topic not in self._subscribers:
+                self._listener.leave(topic)
+
+    async def examine(self) -> AsyncGenerator[Finding, None]:
+        for server in await self._connections.servers():
+            async for finding in examine_server(self._connections, server):
+                yield finding
+
+    async def close(self) -> None:
+        self._closed = True
+        self._subscribers.end()
+        await self._publisher.close()
+        await self._listener.close()
+        await self._connections.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("The pubsub is closed.")
+
+
+class _Listener:
+    """One connection that listens to all topics which anybody here is subscribed to."""
+
+    def __init__(
+        self, connections: Connections, channels: _Channels, subscribers: Subscribers, counters: Counters
+    ) -> None:
+        self._connections = connections
+        self._channels = channels
+        self._subscribers = subscribers
+        self._counters = counters
+        self._task: asyncio.Task[None] | None = None
+        self._wanted: dict[bytes, str] = {}
+        self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
+        # Of the connection that there is now: whether it is to listen to a channel, how many of its SUBSCRIBEs are not
+        # confirmed yet, and where it does listen. A topic that is left and wanted again at once has two under way.
+        self._connected = False
+        self._asked: set[bytes] = set()
+        self._unconfirmed: dict[bytes, int] = {}
+        self._heard: set[bytes] = set()
+        self._outgoing: deque[Command] = deque()
+        self._wake = asyncio.Event()
+        self._lost = False
+        self._tries = 0
+
+    async def listen(self, topic: str) -> None:
+        """Listen to a topic from now on.
+
+        Raises:
+            BackendError: the server cannot be reached, or does not allow it.
+        """
+        channel = self._channels.of(topic)
+        self._wanted[channel] = topic
+        if channel in self._heard:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(channel, []).append(future)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="pubsub listener")
+        elif self._connected and channel not in self._asked:
+            self._ask([channel])
+        await future
+
+    def leave(self, topic: str) -> None:
+        """Listen to a topic no more."""
+        channel = self._channels.of(topic)
+        self._wanted.pop(channel, None)
+        self._heard.discard(channel)
+        if channel in self._asked:
+            self._asked.discard(channel)
+            self._outgoing.append((b"UNSUBSCRIBE", channel))
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._task is not None:
+            await _ended(self._task)
+        self._fail(BackendError("The pubsub is closed."))
+
+    def _ask(self, channels: list[bytes]) -> None:
+        for channel in channels:
+            self._asked.add(channel)
+            self._unconfirmed[channel] = self._unconfirmed.get(channel, 0) + 1
+        self._outgoing.append((b"SUBSCRIBE", *channels))
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with self._connections.held(self._channels.resync) as connection:
+                    await self._serve(connection)
+            except BackendError as error:
+                if not self._lost:
+                    log.warning("%s Dashboards read the store again as soon as it is back.", error)
+                    self._lost = True
+                self._fail(error)
+            except Exception as error:
+                # Nobody would notice that dashboards have gone quiet; a new connection may mend it.
+                log.exception("Listening to the pubsub failed in a way that is not foreseen; it begins anew.")
+                self._lost = True
+                self._fail(BackendError(f"The pubsub fails ({type(error).__name__})."))
+            finally:
+                self._connected = False
+                self._heard.clear()
+            delay = DELAYS[min(self._tries, len(DELAYS) - 1)]
+            self._tries += 1
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+
+    def _fail(self, error: BackendError) -> None:
+        """Tell those who wait to be subscribed that it cannot be."""
+        waiters, self._waiters = self._waiters, {}
+        for futures in waiters.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _serve(self, connection: Connection) -> None:
+        """Listen over one connection until it is lost.
+
+        Raises:
+            RedisError: it is.
+        """
+        self._asked.clear()
+        self._unconfirmed.clear()
+        self._outgoing.clear()
+        self._connected = True
+        self._ask([self._channels.resync, *self._wanted])
+        tasks = [asyncio.create_task(self._send(connection)), asyncio.create_task(self._receive(connection))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                await _ended(task)
+
+    async def _send(self, connection: Connection) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            commands = list(self._outgoing)
+            self._outgoing.clear()
+            if commands:
+                await connection.send_packed_command(connection.pack_commands(commands))
+
+    async def _receive(self, connection: Connection) -> None:
+        asked = False
+        first = True
+        while True:
+            answer = await connection.read_response(timeout=self._connections.url.timeout if asked else PING_SECONDS)
+            if answer is None:
+                if asked:
+                    raise exceptions.TimeoutError("no answer to a ping")
+                asked = True
+                self._outgoing.append((b"PING",))
+                self._wake.set()
+                continue
+            asked = False
+            if answer[0] == b"message":
+                self._deliver(answer[1], answer[2])
+            elif answer[0] == b"subscribe":
+                self._confirm(answer[1])
+                if first and not any(self._unconfirmed.values()):
+                    first = False
+                    self._listens()
+
+    def _deliver(self, channel: bytes, message: bytes) -> None:
+        if channel == self._channels.resync:
+            self._subscribers.resync(message.decode("utf-8", "surrogatepass") if message else None)
+        elif channel in self._wanted:
+            self._subscribers.deliver(self._wanted[channel], message)
+
+    def _confirm(self, channel: bytes) -> None:
+        left = self._unconfirmed.get(channel, 1) - 1
+        self._unconfirmed[channel] = left
+        if left:
+            return
+        del self._unconfirmed[channel]
+        if channel not in self._asked:
+            return
+        self._heard.add(channel)
+        for future in self._waiters.pop(channel, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def _listens(self) -> None:
+        """All that was wanted when the connection was made is listened to."""
+        self._tries = 0
+        if self._lost:
+            self._lost = False
+            self._counters.add("pubsub_reconnects")
+            log.warning("The pubsub is back; dashboards read the store again.")
+            self._subscribers.resync()
+
+
+class _Publisher:
+    """Sends messages in the order in which they came, all that wait at once."""
+
+    def __init__(self, connections: Connections, channels: _Channels, counters: Counters, outgoing: int) -> None:
+        self._connections = connections
+        self._channels = channels
+        self._counters = counters
+        self._outgoing = outgoing
+        self._waiting: deque[tuple[str, bytes, asyncio.Future[None]]] = deque()
+        self._missed: set[str] = set()
+        self._missed_all = False
+        self._trouble: BackendError | None = None
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Send a message.
+
+        Raises:
+            BackendError: it could not be sent, or the server was away just now and is tried again by itself.
+        """
+        if self._trouble is not None:
+            # Whoever publishes must not wait for a server that is away.
+            self._miss(topic)
+            raise BackendError(str(self._trouble))
+        if len(self._waiting) >= self._outgoing:
+            self._counters.add("limit_pubsub_outgoing")
+            self._miss(topic)
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((topic, message, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="pubsub publisher")
+        self._wake.set()
+        await future
+
+    async def close(self) -> None:
+        """Stop; what still waits is not sent."""
+        if self._task is not None:
+            await _ended(self._task)
+        self._give_up(BackendError("The pubsub is closed."), list(self._waiting))
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                try:
+                    await self._publish()
+                except Exception:
+                    log.exception("Publishing failed in a way that is not foreseen.")
+            tries = 0
+            if self._missed and self._trouble is None:
+                await self._make_up()
+            while self._trouble is not None:
+                await asyncio.sleep(DELAYS[min(tries, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))
+                tries += 1
+                await self._make_up()
+
+    async def _publish(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        commands: list[Command] = [(b"PUBLISH", self._channels.of(topic), message) for topic, message, _ in batch]
+        try:
+            try:
+                replies = await self._send(commands)
+            except BackendError:
+                # A connection that broke says nothing of the server. Some may arrive twice: a hint does no harm so.
+                replies = await self._send(commands)
+        except BackendError as error:
+            self._trouble = error
+            self._give_up(error, [*batch, *self._waiting])
+            self._waiting.clear()
+            return
+        except BaseException as error:
+            self._give_up(BackendError(f"The pubsub ended ({type(error).__name__})."), batch)
+            raise
+        for (topic, _, future), reply in zip(batch, replies, strict=True):
+            try:
+                self._connections.checked(reply)
+            except BackendError as error:
+                self._give_up(error, [(topic, b"", future)])
+                self._trouble = error
+            else:
+                if not future.done():
+                    future.set_result(None)
+
+    async def _make_up(self) -> None:
+        """Tell consumers of what could not be published to read the store."""
+        topics = [b""] if self._missed_all else [_encoded(topic) for topic in self._missed]
+        try:
+            for reply in await self._send([(b"PUBLISH", self._channels.resync, topic) for topic in topics]):
+                self._connections.checked(reply)
+        except BackendError as error:
+            self._trouble = error
+            return
+        self._counters.add("pubsub_resyncs", len(topics))
+        # Those that came to be missed while this was under way.
+        self._missed = set() if self._missed_all else {t for t in self._missed if _encoded(t) not in topics}
+        self._missed_all = False
+        if not self._missed:
+            self._trouble = None
+
+    def _miss(self, topic: str) -> None:
+        if len(self._missed) < _MISSED:
+            self._missed.add(topic)
+        else:
+            self._missed_all = True
+
+    def _give_up(self, error: BackendError, messages: list[tuple[str, bytes, asyncio.Future[None]]]) -> None:
+        for topic, _, future in messages:
+            self._miss(topic)
+            if not future.done():
+                future.set_exception(error)
+
+    async def _send(self, commands: list[Command]) -> list[object]:
+        return await self._connections.run([(self._channels.resync, command) for command in commands])
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended.
+
+    Once may not be enough: before Python 3.12 asyncio.wait_for, which the driver uses at each write, loses a
+    cancellation that comes at the moment at which what it waits for is done.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
+    if not task.cancelled():
+        # Looked at, so that it is not reported as never seen.
+        task.exception()
+
+
+def _encoded(topic: str) -> bytes:
+    return topic.encode("utf-8", "surrogatepass")
