@@ -160,6 +160,22 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("backup", type=Path, metavar="FILE", help="what 'backup' wrote")
     restore.add_argument("--force", action="store_true", help="move data that are there aside, and take their place")
 
+    importing = _command(commands, "import-roster", _import_roster, "take over a list of students")
+    _add_data_flags(importing)
+    importing.add_argument("--roster", metavar="URL", help="roster (default: a folder in the data folder)")
+    importing.add_argument(
+        "list",
+        type=Path,
+        metavar="FILE",
+        help="a CSV file with the columns name, class, student_id; or OneRoster's files",
+    )
+    importing.add_argument("--dry-run", action="store_true", help="change nothing; say what would be done")
+    importing.add_argument(
+        "--class", dest="classes", action="append", default=[], metavar="ID", help="only this class; may be repeated"
+    )
+    importing.add_argument("--replace", action="store_true", help="students who are not in the file leave the list")
+    importing.add_argument("--skip-bad", action="store_true", help="import the good rows although some are bad")
+
     erase = _command(commands, "erase-student", _erase_student, "remove a student from all that is kept here")
     _add_data_flags(erase)
     erase.add_argument("--kvs", metavar="URL", help="key-value store (default: memory://)")
@@ -520,6 +536,41 @@ def _restore(parsed: argparse.Namespace) -> int:
     if aside:
         print(f"What was there is now in {aside}.")
     return 0
+
+
+def _import_roster(parsed: argparse.Namespace) -> int:
+    from appliance.roster import RosterLimits
+    from appliance.roster.flatfile import FIRST_CLASS
+    from appliance.roster.imports import import_list
+
+    settings = _configuration(parsed).settings
+    scheme, _, path = settings.roster_url.partition(":")
+    if scheme != "file":
+        raise SettingsError(f"import-roster writes to a roster of files; this one is {scheme}:.")
+    with _disk_errors(parsed.list):
+        outcome = import_list(
+            parsed.list,
+            Path(path),
+            RosterLimits.of(settings.limits),
+            FIRST_CLASS,
+            classes=parsed.classes,
+            replace=parsed.replace,
+            skip_bad=parsed.skip_bad,
+            dry_run=parsed.dry_run,
+        )
+    for problem in outcome.problems:
+        print(problem)
+    refused = bool(outcome.problems) and not parsed.skip_bad
+    said = "would be" if parsed.dry_run or refused else "are"
+    print(f"{outcome.students:,} students of {outcome.classes:,} classes {said} in the list: {outcome.added:,} new,")
+    print(
+        f"{outcome.changed:,} changed, {outcome.gone:,} taken out, {outcome.staying:,} staying who are not in the file."
+    )
+    if refused:
+        print(f"{len(outcome.problems):,} rows are bad. Nothing was changed; correct them, or use --skip-bad.")
+    elif parsed.dry_run:
+        print("Nothing was changed: this was a dry run.")
+    return 1 if refused else 0
 
 
 def _erase_student(parsed: argparse.Namespace) -> int:

@@ -23,6 +23,9 @@ import msgspec
 from appliance.roster import Class, RosterLimits, Student, plain_code
 from appliance.roster.names import clean_name
 
+STUDENTS = "students.csv"
+CLASSES = "classes.csv"
+
 _STUDENT_COLUMNS = {
     "student_id": ("studentid", "sourcedid", "id", "usersourcedid"),
     "name": ("name", "student", "studentname", "fullname"),
@@ -51,7 +54,7 @@ class Lists(msgspec.Struct, frozen=True):
     problems: list[str] = []
 
 
-class _UnreadableError(Exception):
+class UnreadableError(Exception):
     """A whole list, or the rest of it, cannot be used."""
 
 
@@ -64,17 +67,17 @@ def read_lists(folder: Path, limits: RosterLimits, only_class: str) -> Lists:
         only_class: the class of a student for whom the list names none.
     """
     lists = Lists()
-    for read in (_read_classes, _read_students):
-        try:
-            read(lists, folder, limits, only_class)
-        except _UnreadableError as error:
-            lists.problems.append(str(error))
+    try:
+        _read_classes(lists, folder, limits)
+    except UnreadableError as error:
+        lists.problems.append(str(error))
+    read_students(lists, folder / STUDENTS, limits, only_class)
     return lists
 
 
-def _read_classes(lists: Lists, folder: Path, limits: RosterLimits, only_class: str) -> None:
+def _read_classes(lists: Lists, folder: Path, limits: RosterLimits) -> None:
     codes: set[str] = set()
-    for line, row in _rows(folder / "classes.csv", _CLASS_COLUMNS, ("class_id",), limits):
+    for line, row in rows(folder / CLASSES, _CLASS_COLUMNS, ("class_id",), limits):
         class_id, code = row.get("class_id", ""), row.get("code", "")
         wrong = None
         if not class_id:
@@ -91,25 +94,54 @@ def _read_classes(lists: Lists, folder: Path, limits: RosterLimits, only_class: 
             lists.classes[class_id] = Class(class_id, row.get("title") or class_id, code)
 
 
-def _read_students(lists: Lists, folder: Path, limits: RosterLimits, only_class: str) -> None:
-    numbers: Counter[str] = Counter()
-    for line, row in _rows(folder / "students.csv", _STUDENT_COLUMNS, ("name", "given", "family"), limits):
-        class_id = row.get("class_id") or only_class
-        try:
-            name = clean_name(_full_name(row), limits.name_characters)
-            student_id = row.get("student_id") or _id_of(class_id, name)
-            if student_id in lists.students:
-                raise ValueError(
-                    "This student stands in the list twice; two students of one name need a column student_id."
-                )
-            if numbers[class_id] >= limits.students:
-                raise ValueError(f"A class may have {limits.students} students.")
-        except ValueError as error:
-            lists.problems.append(f"students.csv, line {line}: {error} The line is left out.")
-            continue
-        numbers[class_id] += 1
-        lists.classes.setdefault(class_id, Class(class_id, class_id, ""))
-        lists.students[student_id] = Student(student_id, name, class_id, listed=True)
+def read_students(
+    lists: Lists, path: Path, limits: RosterLimits, only_class: str, what_to_do: str = "The line is left out."
+) -> None:
+    """Add a list of students.
+
+    Args:
+        lists: where to.
+        path: the list; one that is not there is empty.
+        limits: as for `read_lists`.
+        only_class: likewise.
+        what_to_do: ends the sentence on a line that cannot be used.
+    """
+    numbers = Counter(student.class_id for student in lists.students.values())
+    try:
+        for line, row in rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits):
+            wrong = add_student(lists, row, limits, only_class, numbers)
+            if wrong:
+                lists.problems.append(f"{path.name}, line {line}: {wrong} {what_to_do}")
+    except UnreadableError as error:
+        lists.problems.append(str(error))
+
+
+def add_student(
+    lists: Lists, row: Mapping[str, str], limits: RosterLimits, only_class: str, numbers: Counter[str]
+) -> str | None:
+    """Add the student of a row; a sentence on what is wrong where that cannot be done.
+
+    Args:
+        lists: where to.
+        row: our column name -> text.
+        limits: as for `read_lists`.
+        only_class: likewise.
+        numbers: how many students each class has so far; it is brought up to date.
+    """
+    class_id = row.get("class_id") or only_class
+    try:
+        name = clean_name(_full_name(row), limits.name_characters)
+    except ValueError as error:
+        return str(error)
+    student_id = row.get("student_id") or _id_of(class_id, name)
+    if student_id in lists.students:
+        return "This student stands in the list twice; two students of one name need a column student_id."
+    if numbers[class_id] >= limits.students:
+        return f"A class may have {limits.students} students."
+    numbers[class_id] += 1
+    lists.classes.setdefault(class_id, Class(class_id, class_id, ""))
+    lists.students[student_id] = Student(student_id, name, class_id, listed=True)
+    return None
 
 
 def without(path: Path, student_id: str, limits: RosterLimits, only_class: str) -> bytes | None:
@@ -130,13 +162,13 @@ def without(path: Path, student_id: str, limits: RosterLimits, only_class: str) 
         return None
     try:
         text = _text(path, content)
-        rows = list(_rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits))
-    except _UnreadableError as error:
+        listed = list(rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits))
+    except UnreadableError as error:
         raise ValueError(str(error)) from None
     lines = list(io.StringIO(text, newline=""))
     ends = [line for line, _ in csv_rows(lines, _separator(content))]
     gone: set[int] = set()
-    for end, row in rows:
+    for end, row in listed:
         class_id = row.get("class_id") or only_class
         try:
             name = clean_name(_full_name(row), limits.name_characters)
@@ -175,24 +207,34 @@ def _id_of(class_id: str, name: str) -> str:
     return "l-" + base64.b32encode(digest)[:10].decode().lower()
 
 
-def _rows(
+def rows(
     path: Path, columns: Mapping[str, tuple[str, ...]], needed: tuple[str, ...], limits: RosterLimits
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a list, each with its line number, as our column name -> text."""
+    """The rows of a list, each with its line number, as our column name -> text.
+
+    Args:
+        path: the list; one that is not there has no rows.
+        columns: for each of our names of columns the spellings that do, in lower case, letters and digits alone.
+        needed: columns of which one must be there.
+        limits: how long it may be.
+
+    Raises:
+        UnreadableError: it cannot be read, or from some line on.
+    """
     try:
         if path.stat().st_size > limits.file_bytes:
-            raise _UnreadableError(f"{path.name} is larger than {limits.file_bytes:,} bytes and was not read.")
+            raise UnreadableError(f"{path.name} is larger than {limits.file_bytes:,} bytes and was not read.")
         content = path.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _UnreadableError(f"{path.name} cannot be read: {error.strerror}.") from error
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}.") from error
     reader = csv.reader(io.StringIO(_text(path, content), newline=""), delimiter=_separator(content), strict=True)
     try:
         heading = next(reader, [])
         names = [_column(cell, columns) for cell in heading]
         if not any(name in needed for name in names):
-            raise _UnreadableError(
+            raise UnreadableError(
                 f"{path.name}: the first line must name the columns, with a column {needed[0].replace('_id', '')!r}."
             )
         for cells in reader:
@@ -200,7 +242,18 @@ def _rows(
                 pairs = zip(names, cells, strict=False)
                 yield reader.line_num, {name: " ".join(cell.split()) for name, cell in pairs if name}
     except csv.Error as error:
-        raise _UnreadableError(f"{path.name}, line {reader.line_num}: {error}; the rest was not read.") from None
+        raise UnreadableError(f"{path.name}, line {reader.line_num}: {error}; the rest was not read.") from None
+
+
+def unknown_columns(path: Path) -> list[str]:
+    """The names of columns in a list of students that mean nothing to this program."""
+    try:
+        content = path.read_bytes()
+        lines = io.StringIO(_text(path, content), newline="")
+    except (OSError, UnreadableError):
+        return []
+    heading = next(csv.reader(lines, delimiter=_separator(content)), [])
+    return [cell for cell in heading if cell.strip() and not _column(cell, _STUDENT_COLUMNS)]
 
 
 def _column(cell: str, columns: Mapping[str, tuple[str, ...]]) -> str | None:
@@ -218,7 +271,7 @@ def _text(path: Path, content: bytes) -> str:
         try:
             return content.decode("cp1252")
         except UnicodeDecodeError:
-            raise _UnreadableError(f"{path.name} is neither UTF-8 nor Windows text; save it as CSV UTF-8.") from None
+            raise UnreadableError(f"{path.name} is neither UTF-8 nor Windows text; save it as CSV UTF-8.") from None
 
 
 def _separator(content: bytes) -> str:
