@@ -125,6 +125,74 @@ class KVSContract:
         await kvs.commit([Change("a", 0, fields(x=value))])
         assert (await kvs.read(["a"]))[0].fields["x"] == value
 
+    async def test_of_writers_at_the_same_version_exactly_one_wins(self, kvs: KVS) -> None:
+        for version in range(10):
+            results = await asyncio.gather(
+                *(kvs.commit([Change("a", version, fields(who=b"%d" % who))]) for who in range(12))
+            )
+            winners = [who for who, conflicts in enumerate(results) if not conflicts]
+            assert [conflicts for conflicts in results if conflicts] == [["a"]] * 11
+            [row] = await kvs.read(["a"])
+            assert row == Row("a", version + 1, {"who": b"%d" % winners[0]})
+
+    async def test_writers_of_rows_that_overlap_lose_nothing(self, kvs: KVS) -> None:
+        """As nodes do: each gathers changes to many rows, and repeats those of them that were in conflict."""
+
+        async def add(first: int) -> None:
+            keys = [f"student/{number % 30}" for number in range(first, first + 20)]
+            for _ in range(5):
+                left = keys
+                while left:
+                    rows = await kvs.read(left)
+                    changes = [
+                        Change(row.key, row.version, fields(n=b"%d" % (int(row.fields.get("n", b"0")) + 1)))
+                        for row in rows
+                    ]
+                    left = await kvs.commit(changes)
+
+        await asyncio.gather(*(add(first) for first in (0, 10, 20)))
+        rows = await kvs.read([f"student/{number}" for number in range(30)])
+        assert [row.fields["n"] for row in rows] == [b"10"] * 30
+        assert [row.version for row in rows] == [10] * 30
+
+    async def test_300_rows_are_committed_at_once_and_conflicts_among_them_are_named(self, kvs: KVS) -> None:
+        keys = [f"student/{number:03}" for number in range(300)]
+        value = b"s" * 6000
+        assert await kvs.commit([Change(key, 0, fields(x=value, y=key.encode())) for key in keys]) == []
+        late = keys[::7]
+        assert await kvs.commit([Change(key, 1, fields(y=b"late")) for key in late]) == []
+        conflicts = await kvs.commit([Change(key, 1, fields(x=None, z=b"2")) for key in keys])
+        assert sorted(conflicts) == late
+        rows = await kvs.read(keys)
+        assert [row.version for row in rows] == [2] * 300
+        for row in rows:
+            if row.key in late:
+                assert row.fields == {"x": value, "y": b"late"}
+            else:
+                assert row.fields == {"y": row.key.encode(), "z": b"2"}
+        assert await kvs.keys("student/") == keys
+
+    async def test_a_commit_whose_answer_was_lost_can_be_repeated(self, kvs: KVS) -> None:
+        """It took effect and nobody heard of it: the repetition is a conflict, and the row tells that all is done."""
+        changes = [Change("a", 0, fields(last=b"7")), Change("b", 0, fields(last=b"7"))]
+        assert await kvs.commit(changes) == []
+        assert await kvs.commit(changes) == ["a", "b"]
+        assert await kvs.read(["a", "b"]) == [Row("a", 1, {"last": b"7"}), Row("b", 1, {"last": b"7"})]
+
+    async def test_changes_to_one_row_in_one_commit_are_applied_in_turn(self, kvs: KVS) -> None:
+        changes = [Change("a", 0, fields(x=b"1")), Change("a", 1, fields(y=b"2")), Change("a", 1, fields(y=b"lost"))]
+        assert await kvs.commit(changes) == ["a"]
+        assert await kvs.read(["a"]) == [Row("a", 2, {"x": b"1", "y": b"2"})]
+
+    async def test_a_row_may_have_very_many_fields(self, kvs: KVS) -> None:
+        many: dict[str, Value | None] = {f"stream/{number}": Encoded(b"[1,2]") for number in range(12_000)}
+        await kvs.commit([Change("a", 0, many | {"summary/x": Encoded(b"{}")})])
+        [row] = await kvs.read(["a"], "stream/")
+        assert len(row.fields) == 12_000
+        removed: dict[str, Value | None] = dict.fromkeys(many)
+        assert await kvs.commit([Change("a", 1, removed)]) == []
+        assert await kvs.read(["a"]) == [Row("a", 2, {"summary/x": b"{}"})]
+
     @settings(max_examples=50, deadline=None, suppress_health_check=_SUBCLASSED)
     @given(
         key=st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()),

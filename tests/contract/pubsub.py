@@ -72,6 +72,22 @@ class PubSubContract:
                 assert await take(again, 1) == [b"2"]
             assert await take(stays, 2) == [b"1", b"2"]
 
+    async def test_messages_that_are_published_at_once_keep_their_order(self, pubsub: PubSub) -> None:
+        messages = [b"%d" % number for number in range(QUEUE)]
+        async with pubsub.subscribe("a") as subscription:
+            await asyncio.gather(*(pubsub.publish("a", message) for message in messages))
+            assert await take(subscription, QUEUE) == messages
+
+    async def test_topics_may_have_any_characters(self, pubsub: PubSub) -> None:
+        topics = ["class/é€😀", "class/*", "class/a b", "class/[x]?", "class/A", "class/a", "class/%41"]
+        for heard in topics:
+            async with pubsub.subscribe(heard) as subscription:
+                for topic in topics:
+                    await pubsub.publish(topic, topic.encode())
+                assert await take(subscription, 1) == [heard.encode()]
+                await pubsub.publish(heard, b"last")
+                assert await take(subscription, 1) == [b"last"]
+
     async def test_a_waiting_subscriber_can_be_cancelled(self, pubsub: PubSub) -> None:
         waiting = asyncio.Event()
 
