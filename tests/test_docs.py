@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import appliance.reducer
-from appliance import config, plugins
+from appliance import cli, config, plugins
 from appliance.errors import SettingsError
-from appliance.reducer import Event, UnusableError
+from appliance.reducer import Column, Event, Kind, UnusableError
 
 DOCS = Path(appliance.__file__).parent.parent / "docs"
 TABLE = re.compile(r"(?s)(?<=<!-- options: begin \(written by `make docs`\) -->\n).*(?=<!-- options: end -->)")
@@ -52,6 +53,32 @@ class TestConfigurationPage:
         assert f"classroom-observer: {shown}\n" in (DOCS / "configuration.md").read_text(encoding="utf-8")
 
 
+def commands() -> dict[str, argparse.ArgumentParser]:
+    parser = cli._parser()
+    [choices] = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(choices)
+
+
+class TestCommands:
+    PAGES = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")))
+
+    @pytest.mark.parametrize("command", commands())
+    def test_each_is_documented(self, command: str) -> None:
+        assert re.search(rf"(classroom-observer |`){command}\b", self.PAGES)
+
+    # Those of `run` are options, which docs/configuration.md lists.
+    @pytest.mark.parametrize("command", ["replay", "export", "import-roster", "erase-student", "backup", "restore"])
+    def test_its_flags_are_documented(self, command: str) -> None:
+        flags = {flag for action in commands()[command]._actions for flag in action.option_strings}
+        assert [flag for flag in flags - {"-h", "--help", "--yes"} if f"{flag}" not in self.PAGES] == []
+
+    def test_examples_have_flags_that_there_are(self) -> None:
+        for line in re.findall(r"(?m)^ +classroom-observer ([^`\n]*)$", self.PAGES):
+            command, *words = re.split(r"   ", line)[0].split()
+            known = {flag for action in commands()[command]._actions for flag in action.option_strings}
+            assert {word for word in words if word.startswith("--")} <= known, line
+
+
 class TestReducersPage:
     @pytest.fixture
     def pastes(self, tmp_path: Path) -> plugins.Loaded:
@@ -80,6 +107,14 @@ class TestReducersPage:
         names: dict[str, Any] = {}
         exec(code_blocks("reducers.md", "python")[1], names)
         names["test_a_long_insertion_is_a_paste"]()
+
+    def test_its_columns_are_columns(self) -> None:
+        [example] = re.findall(
+            r"(?ms)^    columns = (\{.*?^    \})", (DOCS / "reducers.md").read_text(encoding="utf-8")
+        )
+        assert all(isinstance(column, Column) for column in eval(example, {"Column": Column}).values())
+        for kind in get_args(Kind):
+            assert f"`{kind}`" in text
 
     def test_it_tells_everything_that_a_plugin_may_import_or_declare(self) -> None:
         text = (DOCS / "reducers.md").read_text(encoding="utf-8")
