@@ -184,6 +184,14 @@ def _parser() -> argparse.ArgumentParser:
     erase.add_argument("--name", metavar="NAME", help="or the name, as the roster has it")
     erase.add_argument("--yes", action="store_true", help="do not ask")
 
+    migrating = _command(commands, "migrate", _migrate, "move all states from one key-value store to another")
+    _add_data_flags(migrating)
+    migrating.add_argument(
+        "--kvs", metavar="FROM", help="the store to copy from; memory:// is the data folder (default: kvs.url)"
+    )
+    migrating.add_argument("--to", required=True, metavar="TO", help="the store to copy to")
+    migrating.add_argument("--force", action="store_true", help="remove what the target holds first")
+
     _command(commands, "version", _version, "print the version")
     return parser
 
@@ -535,6 +543,26 @@ def _restore(parsed: argparse.Namespace) -> int:
     print(f"{len(manifest.files)} files were put back in {data}; each has its checksum.")
     if aside:
         print(f"What was there is now in {aside}.")
+    return 0
+
+
+def _migrate(parsed: argparse.Namespace) -> int:
+    import asyncio
+
+    from appliance.config import redact
+    from appliance.migrate import migrate
+
+    settings = _configuration(parsed).settings
+    with _plugin_log_silenced():
+        catalog = _catalog(settings)
+    source = settings.kvs.url
+    with _progress("Moving states") as progress:
+        moved = asyncio.run(migrate(settings, catalog, source, parsed.to, progress, force=parsed.force))
+    print(
+        f"{moved.rows} rows, {moved.students} of them students, were copied from {redact(source)} to "
+        f"{redact(parsed.to)}; both were read again and have the checksum {moved.checksum[:16]}."
+    )
+    print("Now let kvs.url name the new store, and start the appliance.")
     return 0
 
 
