@@ -186,7 +186,7 @@ class Archive:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(13, "Permission denied")
-            self.torn = _mend(folder)
+            self.torn, self._torn_still = _mend(folder)
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
         counters.add("archive_torn_lines", len(self.torn))
@@ -230,7 +230,7 @@ class Archive:
         """Compress closed segments, off the event loop; one that cannot be compressed now stays as it is."""
         loop = asyncio.get_running_loop()
         for number, path in numbered(self.folder):
-            if path.suffix == ".gz" or (number == self._number and self._file):
+            if path.suffix == ".gz" or path in self._torn_still or (number == self._number and self._file):
                 continue
             try:
                 await loop.run_in_executor(None, _compress, path, lambda: self._closing)
@@ -457,27 +457,40 @@ def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[L
             yield Line(parsed(path, text, number, start), path.name, number, start, byte)
 
 
-def _mend(folder: Path) -> list[Damage]:
-    """Move what a power cut left of last lines out of the segments: those bytes were never acknowledged."""
+def _mend(folder: Path) -> tuple[list[Damage], set[Path]]:
+    """Move what a power cut left of last lines out of the segments: those bytes were never acknowledged.
+
+    Returns:
+        What was found, and the segments where it still stands, since the disk has no room to put it aside. They are
+        read up to it, and nothing is ever added to them.
+    """
     torn = []
+    still = set()
     for _, path in numbered(folder):
         if path.suffix == ".gz":
             continue
-        with path.open("r+b") as file:
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             start = last_line_end(file, size)
             if start == size:
                 continue
             file.seek(start)
             rest = file.read()
-            aside = folder / _TORN
+        aside = folder / _TORN
+        try:
             aside.mkdir(exist_ok=True)
             write_private(aside / f"{path.stem}-{start}.txt", rest)
-            file.truncate(start)
-            os.fsync(file.fileno())
-        torn.append(Damage(path.name, 0, start, f"the last line was cut off; its {len(rest)} bytes are in {_TORN}"))
-        log.warning("The archive's segment %s ended in half a line, which was moved to %s.", path.name, aside)
-    return torn
+            with path.open("r+b") as file:
+                file.truncate(start)
+                os.fsync(file.fileno())
+        except OSError as error:
+            still.add(path)
+            where = f"stay where they are, since they cannot be put aside: {error.strerror}"
+        else:
+            where = f"are in {_TORN}"
+        torn.append(Damage(path.name, 0, start, f"the last line was cut off; its {len(rest)} bytes {where}"))
+        log.warning("The archive's segment %s ended in half a line. Its bytes %s.", path.name, where)
+    return torn, still
 
 
 def _compress(path: Path, stop: Callable[[], bool]) -> None:

@@ -95,6 +95,14 @@ class Typist:
         """How many events are not acknowledged."""
         return len(self.log) - self.acked
 
+    def move(self, url: Callable[[], str]) -> None:
+        """From the next connection on the server is found elsewhere."""
+        self._url = url
+
+    def set_clock(self, clock: Callable[[], float]) -> None:
+        """The student's device has another clock, in seconds."""
+        self._clock = clock
+
     def text_after(self, number: int) -> str:
         """What stood on the page after its first events."""
         text = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import os
 from pathlib import Path
@@ -116,6 +117,35 @@ async def test_a_torn_last_line_is_moved_aside_at_every_cut(tmp_path: Path) -> N
         await archive.close()
         assert not Archive(folder, Counters()).torn
         assert list(map(type, read([folder]))) == [Record] * (len(complete) + 1)
+
+
+async def test_half_a_line_that_cannot_be_put_aside_waits_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1, 2)
+    await archive.close()
+    [path] = segments(tmp_path)
+    path.write_bytes(path.read_bytes()[:-3])
+
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("appliance.archive.write_private", no_room)
+    archive = open_archive(tmp_path)
+    [torn] = archive.torn
+    assert "No space left" in torn.reason
+    await write(archive, 2)
+    await archive.compress()
+    await archive.close()
+    assert seqs(tmp_path) == [1, 2]
+    monkeypatch.undo()
+    archive = open_archive(tmp_path)
+    assert [damage.file for damage in archive.torn] == [path.name]
+    await archive.compress()
+    assert seqs(tmp_path) == [1, 2]
+    assert not [damage for damage in read([tmp_path]) if isinstance(damage, Damage)]
+    await archive.close()
 
 
 async def test_reading_on_from_a_place(tmp_path: Path) -> None:

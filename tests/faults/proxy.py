@@ -1,0 +1,122 @@
+"""A network between pages and the server that can be bad in every way a school's Wi-Fi can be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+PIECE = 4096
+
+
+class Proxy:
+    """Passes TCP connections on to a server, as well as it is allowed to.
+
+    Attributes:
+        port: where it listens on 127.0.0.1.
+        up: while clear nothing gets through, and nobody is told: connections just fall silent.
+        delay: seconds for which each piece of data is held up, at the most; the order stays.
+        cut: how likely a piece of data ends its connection in place of getting through.
+        twice: how likely a connection is made twice: all that the client says comes a second time on another
+            connection, whose answers reach nobody.
+        cuts: how many connections were ended.
+        doubles: how many were made twice.
+    """
+
+    def __init__(self, server_port: int, chance: random.Random) -> None:
+        self.port = 0
+        self.up = asyncio.Event()
+        self.up.set()
+        self.delay = 0.0
+        self.cut = 0.0
+        self.twice = 0.0
+        self.cuts = 0
+        self.doubles = 0
+        self._server_port = server_port
+        self._chance = chance
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where pages find the server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def drop_all(self) -> None:
+        """End every connection, without a word to either side that it was meant."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+        self.cuts += len(self._writers) // 2
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        writers = [writer]
+        try:
+            await self.up.wait()
+            servers = 2 if self._chance.random() < self.twice else 1
+            self.doubles += servers - 1
+            opened = [await asyncio.open_connection("127.0.0.1", self._server_port) for _ in range(servers)]
+            # Either of the two may be the one that answers.
+            self._chance.shuffle(opened)
+            writers += [to for _, to in opened]
+            self._writers.update(writers)
+            ways = [self._pass(reader, [to for _, to in opened]), self._pass(opened[0][0], [writer])]
+            ways += [self._pass(answers, []) for answers, _ in opened[1:]]
+            done = [asyncio.create_task(way) for way in ways]
+            try:
+                await asyncio.wait(done[:2], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in done:
+                    one.cancel()
+                await asyncio.gather(*done, return_exceptions=True)
+        except OSError:
+            # There is no server just now.
+            pass
+        finally:
+            self._serving.discard(task)
+            for each in writers:
+                self._writers.discard(each)
+                each.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
+        try:
+            while piece := await reader.read(PIECE):
+                if self.delay:
+                    await asyncio.sleep(self._chance.uniform(0, self.delay))
+                await self.up.wait()
+                if self.cut and self._chance.random() < self.cut:
+                    # Some of it may have got through.
+                    piece = piece[: self._chance.randrange(len(piece))]
+                    for writer in writers:
+                        writer.write(piece)
+                    self.cuts += 1
+                    return
+                for writer in writers:
+                    writer.write(piece)
+                    await writer.drain()
+        except OSError:
+            pass
+
+    async def end(self) -> None:
+        """End all connections."""
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+@asynccontextmanager
+async def a_proxy(server_port: int, chance: random.Random) -> AsyncIterator[Proxy]:
+    """A proxy in front of a server, ended afterwards."""
+    proxy = Proxy(server_port, chance)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()

@@ -1,0 +1,118 @@
+"""The clock of the class computer is set back and forth while a class types."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.archive import Record, segments
+from appliance.snapshot import snapshots
+from tests.faults.world import RESTLESS, a_class, records, until
+from tests.program import Program
+
+JUMPS = (-3600, +86400, -2 * 86400, +90, -400 * 86400)
+"""Seconds by which the clock is set: an hour back, a day on, two back, a little on, more than a year back."""
+
+
+def faketime() -> Path:
+    """The library that sets a program's clock alone."""
+    places = [Path("/usr/lib"), Path("/usr/local/lib"), Path("/opt/homebrew/lib")]
+    found = [path for place in places for path in place.glob("**/faketime/libfaketime.so.1")]
+    if not found:
+        message = "libfaketime is missing (Debian: faketime), which sets a program's clock"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found[0]
+
+
+class Clock:
+    """The clock of one program."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        self.offset = 0
+        self.set_by(0)
+        self.environment = {
+            "LD_PRELOAD": str(faketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            # Time that has passed is not what people set.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set_by(self, seconds: int) -> None:
+        """Set it on, or back."""
+        self.offset += seconds
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{self.offset:+d}s")
+        new.replace(self._file)
+
+
+async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: random.Random, long: bool) -> None:
+    clock = Clock(tmp_path)
+    program = Program(tmp_path, environment={**RESTLESS, **clock.environment})
+    async with a_class(program, chance, 5) as room:
+        room.connect()
+        room.begin_typing(per_second=30)
+        await room.at_work()
+        for seconds in JUMPS * (3 if long else 1):
+            clock.set_by(seconds)
+            await room.at_work(10)
+            # Also over a crash and a start: the files of a clock that was set back must not hide later ones.
+            room.may.clear()
+            await asyncio.to_thread(program.kill)
+            counts = room.archived()
+            await asyncio.to_thread(program.start)
+            await room.stands_at(counts)
+            room.may.set()
+            await room.at_work(10)
+            snapshot = (snapshots(program.data / "snapshots") or [None])[-1]
+            await until(
+                lambda before=snapshot: (snapshots(program.data / "snapshots") or [None])[-1] != before,
+                "a snapshot is written",
+            )
+        await room.end_typing()
+        await room.complete()
+        await room.replayed_alike(tmp_path)
+    streams: dict[str, list[Record]] = {}
+    for record in records(program.data / "archive"):
+        streams.setdefault(record.stream, []).append(record)
+    days = {re.search(r"events-(\d{8})", path.name)[1] for path in segments(program.data / "archive")}  # type: ignore[index]
+    assert len(days) >= 3, "the program's clock was not set at all"
+    for stream in streams.values():
+        assert any(b.received < a.received - 3000 for a, b in zip(stream, stream[1:], strict=False))
+        assert all(a.at <= b.at for a, b in zip(stream, stream[1:], strict=False)), "time went back in a stream"
+    verified = program.run("verify", "--data-dir", str(program.data))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def test_the_students_clocks_are_wrong_and_are_set(tmp_path: Path, chance: random.Random) -> None:
+    """What a page says about time counts only as far as it can be."""
+    offsets = dict.fromkeys(range(1, 9), 0.0)
+    program = Program(tmp_path)
+    async with a_class(program, chance, 8) as room:
+        for number, student in enumerate(room.students, 1):
+            offsets[number] = chance.uniform(-1e7, 1e7)
+            student.set_clock(lambda n=number: time.time() + offsets[n])
+        room.connect()
+        room.begin_typing(per_second=20)
+        for _ in range(4):
+            await room.at_work(10)
+            for number in offsets:
+                offsets[number] += chance.choice((-86400.0, -60.0, 60.0, 86400.0))
+        await room.end_typing()
+        await room.complete()
+        await room.replayed_alike(tmp_path)
+    last: dict[str, float] = {}
+    for record in records(program.data / "archive"):
+        assert record.at <= record.received
+        assert record.at >= last.get(record.stream, 0.0)
+        last[record.stream] = record.at
