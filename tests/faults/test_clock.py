@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import re
@@ -88,8 +89,8 @@ async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: rand
     days = {re.search(r"events-(\d{8})", path.name)[1] for path in segments(program.data / "archive")}  # type: ignore[index]
     assert len(days) >= 3, "the program's clock was not set at all"
     for stream in streams.values():
-        assert any(b.received < a.received - 3000 for a, b in zip(stream, stream[1:], strict=False))
-        assert all(a.at <= b.at for a, b in zip(stream, stream[1:], strict=False)), "time went back in a stream"
+        assert any(b.received < a.received - 3000 for a, b in itertools.pairwise(stream))
+        assert all(a.at <= b.at for a, b in itertools.pairwise(stream)), "time went back in a stream"
     verified = program.run("verify", "--data-dir", str(program.data))
     assert verified.returncode == 0, verified.stdout + verified.stderr
 

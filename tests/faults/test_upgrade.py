@@ -42,7 +42,7 @@ async def test_data_of_each_format_are_complete_and_go_on(tmp_path: Path, number
     data = Path(shutil.copytree(FIXTURES / f"data-{number}", tmp_path / "data"))
     expected: dict[str, Any] = json.loads((FIXTURES / "students.json").read_text())
     let_in(data, *expected)
-    before = {str(path.relative_to(data)): path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    before = files(data)
     lines = plain(data / "archive")
     program = Program(tmp_path)
     try:
@@ -70,6 +70,11 @@ async def test_data_of_each_format_are_complete_and_go_on(tmp_path: Path, number
             assert events == student["summaries"]["activity"]["events"] + 1
     finally:
         program.end()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Names and contents of all files."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def token_of(student_id: str) -> str:
