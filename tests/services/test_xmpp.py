@@ -101,7 +101,9 @@ async def account(server: Server, user: str) -> AsyncIterator[Connection]:
     async def nothing() -> None: ...
 
     address = parse(url(server.port, server.ca, user, ""))
-    connection = Connection(address, "by-hand", nothing, lambda sender, event: None, lambda trouble: None, Pace())
+    connection = Connection(
+        address, "by-hand", nothing, lambda: None, lambda sender, event: None, lambda trouble: None, Pace()
+    )
     connection.start()
     try:
         async with asyncio.timeout(10):

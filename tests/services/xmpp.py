@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
 import socket
@@ -66,3 +67,70 @@ def url(port: int, ca: Path, user: str = "node1", options: str = f"nodes={NODES}
     """The URL of an account, as the configuration takes it."""
     account = f"{user}:{quote(PASSWORD, safe='')}@{DOMAIN}:{port}"
     return f"xmpp://{account}?host=127.0.0.1&ca={ca}" + (f"&{options}" if options else "")
+
+
+class Link:
+    """A way to a server on 127.0.0.1 that a test can cut or let fall silent. Use it as an async context manager.
+
+    Attributes:
+        port: where to connect to instead of to the server.
+        connections: how many connections there were.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self.connections = 0
+        self._server_port = server_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._silent: set[asyncio.StreamWriter] = set()
+        self._every: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        """Abort every connection, as when a cable is pulled and put back: both ends see a reset."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def fall_silent(self) -> None:
+        """Swallow all that comes over the connections there are; new ones work."""
+        self._silent |= self._writers
+
+    async def __aenter__(self) -> Link:
+        self._listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for writer in self._every:
+            writer.transport.abort()
+        await asyncio.gather(*(task for task in self._tasks), return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        self._writers |= {writer, to_server}
+        self._every += [writer, to_server]
+        for source, goal in ((reader, to_server), (there, writer)):
+            task = asyncio.create_task(self._forward(source, goal, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(
+        self, source: asyncio.StreamReader, goal: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while received := await source.read(65536):
+                if goal not in self._silent:
+                    goal.write(received)
+                    await goal.drain()
+        except OSError:
+            pass
+        finally:
+            if client not in self._silent:
+                goal.close()
+            self._writers.discard(goal)

@@ -36,6 +36,7 @@ GOODBYE_SECONDS = 1.0
 CREATION_SECONDS = 0.3
 """What another node may need between making a node on the server and letting us in; it is asked some times."""
 CREATION_TRIES = 8
+NONE: tuple[int, frozenset[int]] = (0, frozenset())
 
 
 class XmppPubSub(PubSub):
@@ -64,12 +65,16 @@ class XmppPubSub(PubSub):
         self._name = uuid.uuid4().hex[:12]
         self._pace = pace or Pace()
         self._connection = Connection(
-            self._address, RESOURCE + self._name, self._begin, self._hear, self._tell, self._pace
+            self._address, RESOURCE + self._name, self._begin, self._lose, self._hear, self._tell, self._pace
         )
         self._window = asyncio.Semaphore(WINDOW)
         self._nodes: dict[str, str] = {}
         self._topics: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
+        # Of the last publication of a topic that had some: what was heard here before the server was back.
+        self._heard_here: dict[str, tuple[int, frozenset[int]]] = {}
+        # What was sent last of a topic, until it is confirmed and nothing more waits.
+        self._flying: dict[str, Hints] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -96,10 +101,11 @@ class XmppPubSub(PubSub):
                 f"A message of {len(message)} bytes is too large for the XMPP server; raise its limit and stanza= in "
                 "pubsub.url. Who listens reads the store again instead."
             )
-        if not self._outbox.put(topic, message):
+        away = not self._connection.is_ready
+        if not self._outbox.put(topic, message, heard=away):
             self._counters.add("limit_pubsub_outgoing")
             self._warn("The XMPP server is slower than what is published; who listens reads the store again instead.")
-        if not self._connection.is_ready:
+        if away:
             self._subscribers.deliver(topic, message)
         self._send(topic)
 
@@ -218,9 +224,13 @@ class XmppPubSub(PubSub):
                 batch = self._outbox.take(topic)
                 if batch is not None:
                     number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
-                    await self._deliver(topic, Hints(self._node(topic), self._name, number, batch.messages))
+                    if batch.heard:
+                        self._heard_here[topic] = (number, batch.heard)
+                    hints = self._flying[topic] = Hints(self._node(topic), self._name, number, batch.messages)
+                    await self._deliver(topic, hints)
         finally:
             del self._senders[topic]
+            self._flying.pop(topic, None)
 
     async def _deliver(self, topic: str, hints: Hints) -> None:
         """Publish, again and again until it is confirmed."""
@@ -405,6 +415,19 @@ class XmppPubSub(PubSub):
 
     # Hearing.
 
+    def _lose(self) -> None:
+        """The connection is lost: let this process hear by itself what it has not heard of its own, in order."""
+        for topic, sent in self._flying.items():
+            number, heard = self._heard_here.get(topic, NONE)
+            if self._inbox.last(topic, self._name) < sent.number:
+                for place, message in enumerate(sent.messages):
+                    if number != sent.number or place not in heard:
+                        self._subscribers.deliver(topic, message)
+                self._heard_here[topic] = (sent.number, frozenset(range(len(sent.messages))))
+        for topic in self._senders:
+            for message in self._outbox.hear(topic):
+                self._subscribers.deliver(topic, message)
+
     def _hear(self, sender: str, message: Element) -> None:
         if sender != self._address.service:
             # Anybody with an account can send what looks like an event.
@@ -428,9 +451,12 @@ class XmppPubSub(PubSub):
                 self._subscribers.resync(topic)
             if not hints.messages:
                 self._subscribers.resync(topic)
-            for part in hints.messages:
-                self._subscribers.deliver(topic, part)
-            if hints.publisher == self._name:
+            mine = hints.publisher == self._name
+            number, already = self._heard_here.get(topic, NONE) if mine else NONE
+            for place, part in enumerate(hints.messages):
+                if number != hints.number or place not in already:
+                    self._subscribers.deliver(topic, part)
+            if mine:
                 self._echo.set()
 
     def _stray(self, node: str) -> None:

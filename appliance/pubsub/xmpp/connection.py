@@ -86,6 +86,7 @@ class Connection:
         address: Address,
         resource: str,
         on_session: Callable[[], Awaitable[None]],
+        on_loss: Callable[[], None],
         on_event: Callable[[str, Element], None],
         on_trouble: Callable[[TroubleError | None], None],
         pace: Pace,
@@ -94,6 +95,7 @@ class Connection:
         address: where and who.
         resource: what tells this process from others with the same account.
         on_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
+        on_loss: called when `is_ready` ends to be true.
         on_event: gets each message with a pubsub event, and who sent it.
         on_trouble: gets each change of `trouble`.
         pace: how long to wait for what.
@@ -107,6 +109,7 @@ class Connection:
         self._address = address
         self._resource = resource
         self._on_session = on_session
+        self._on_loss = on_loss
         self._on_event = on_event
         self._on_trouble = on_trouble
         self._pace = pace
@@ -262,7 +265,9 @@ class Connection:
             self._tell(None)
             await asyncio.wait((self._lost,))
         finally:
-            self._ready.clear()
+            if self._ready.is_set():
+                self._ready.clear()
+                self._on_loss()
             if self.trouble is None:
                 self._known.clear()
             pings.cancel()

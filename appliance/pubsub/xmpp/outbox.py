@@ -15,9 +15,11 @@ class Batch(msgspec.Struct, frozen=True):
 
     Attributes:
         messages: in order; empty for the word to read the store again.
+        heard: places of messages that subscribers of this process have heard already.
     """
 
     messages: tuple[bytes, ...]
+    heard: frozenset[int] = frozenset()
 
 
 RESYNC = Batch(())
@@ -34,7 +36,7 @@ class Outbox:
         """
         self._limit = limit
         self._batch_bytes = batch_bytes
-        self._waiting: dict[str, deque[bytes] | None] = {}
+        self._waiting: dict[str, deque[tuple[bytes, bool]] | None] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -49,8 +51,12 @@ class Outbox:
         """Bytes of the largest message that can be sent at all."""
         return (self._batch_bytes - AROUND) // 4 * 3
 
-    def put(self, topic: str, message: bytes) -> bool:
-        """Add a message; False where it was one too many."""
+    def put(self, topic: str, message: bytes, *, heard: bool = False) -> bool:
+        """Add a message; False where it was one too many.
+
+        Args:
+            heard: whether subscribers of this process have heard it already.
+        """
         waiting = self._waiting.get(topic, ())
         if waiting is None:
             # The word to read the store again waits, and whoever hears it reads this change as well.
@@ -60,7 +66,7 @@ class Outbox:
             return False
         if not isinstance(waiting, deque):
             waiting = self._waiting[topic] = deque()
-        waiting.append(message)
+        waiting.append((message, heard))
         self._count += 1
         return True
 
@@ -68,6 +74,15 @@ class Outbox:
         """Put `RESYNC` in the place of all that waits for a topic."""
         self._count -= len(self._waiting.get(topic) or ())
         self._waiting[topic] = None
+
+    def hear(self, topic: str) -> list[bytes]:
+        """The messages of a topic that subscribers of this process have not heard, which now count as heard."""
+        waiting = self._waiting.get(topic)
+        if not waiting:
+            return []
+        fresh = [message for message, heard in waiting if not heard]
+        self._waiting[topic] = deque((message, True) for message, _ in waiting)
+        return fresh
 
     def drop(self, topic: str) -> None:
         """Forget what waits for a topic."""
@@ -81,15 +96,18 @@ class Outbox:
         if waiting is None:
             del self._waiting[topic]
             return RESYNC
-        taken: list[bytes] = []
+        taken: list[tuple[bytes, bool]] = []
         left = self._batch_bytes
-        while waiting and (not taken or cost(waiting[0]) <= left):
-            left -= cost(waiting[0])
+        while waiting and (not taken or cost(waiting[0][0]) <= left):
+            left -= cost(waiting[0][0])
             taken.append(waiting.popleft())
         self._count -= len(taken)
         if not waiting:
             del self._waiting[topic]
-        return Batch(tuple(taken))
+        return Batch(
+            tuple(message for message, _ in taken),
+            frozenset(place for place, (_, heard) in enumerate(taken) if heard),
+        )
 
 
 def cost(message: bytes) -> int:
