@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import logging
 import random
 import ssl
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape
 
 import msgspec
 from slixmpp import ClientXMPP
@@ -38,8 +40,15 @@ def _salted(mechanism: Any, password: bytes, salt: bytes, rounds: int) -> bytes:
     return hashlib.pbkdf2_hmac(mechanism.hash_name.replace("-", ""), password, salt, rounds)
 
 
-# slixmpp's own does ten thousand rounds in Python, and nothing else goes on for some tenths of a second.
+def _escaped(text: str, use_cdata: bool = False) -> str:
+    """Text as it stands in XML."""
+    return escape(text, {"'": "&apos;", '"': "&quot;"})
+
+
+# slixmpp goes ten thousand rounds at each login, and through each letter that is sent, in Python: nothing else would go
+# on for some tenths of a second.
 SCRAM.Hi = _salted
+importlib.import_module("slixmpp.xmlstream.tostring").escape = _escaped  # type: ignore[attr-defined]
 
 LATE_REASON_SECONDS = 0.1
 DEAD = frozenset({"service-unavailable", "recipient-unavailable", "item-not-found", "gone"})
