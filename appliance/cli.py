@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
 
 PROGRAM = "classroom-observer"
+# Longer than a program takes that starts, and then ends.
+STOP_SECONDS = 15.0
 ARCHIVE_HELP = "an archive file, plain or compressed, or a folder of them; of one node or several, in any order"
 SHOWN = 20
 
@@ -146,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         help="with --deidentify: a source, event, field or item whose name may stay; may be repeated",
     )
     export.add_argument("--force", action="store_true", help="move a folder that holds files aside")
+
+    stop = _command(commands, "stop", _stop, "end the appliance that runs on the data folder, in good order")
+    _add_data_flags(stop)
 
     verify = _command(commands, "verify", _verify, "read all data, report damage, compare the states with the archive")
     _add_data_flags(verify)
@@ -500,6 +505,17 @@ def _asked(parsed: argparse.Namespace) -> list[str]:
     if parsed.keep:
         said.append(f"Words that were named to stay: {', '.join(parsed.keep)}.")
     return said
+
+
+def _stop(parsed: argparse.Namespace) -> int:
+    from appliance.desktop import instance
+
+    data = _configuration(parsed).settings.data_path
+    if instance.stop(data, STOP_SECONDS):
+        print("Classroom Observer has ended.")
+    else:
+        print(f"No Classroom Observer runs on {data}.")
+    return 0
 
 
 def _verify(parsed: argparse.Namespace) -> int:

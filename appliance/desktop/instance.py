@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from appliance.datafolder import INSTANCE
+from appliance.datafolder import INSTANCE, LOCK, DataFolder
+from appliance.errors import DataFolderInUseError
 from appliance.files import write_private
 
 log = logging.getLogger("classroom_observer.desktop")
@@ -81,19 +82,52 @@ def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
 
 def ask_for_link(instance: Instance) -> str | None:
     """Ask the one that runs for a link; None where it is not there, or is another program."""
+    content = _post(instance, "/api/v1/launch", 200)
+    try:
+        link = msgspec.json.decode(content, type=_Link).url if content is not None else ""
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # Whatever answers there, the browser is sent nowhere but to this computer's own program.
+    return link if link.startswith(f"{instance.url}/") else None
+
+
+def stop(folder: Path, seconds: float) -> bool:
+    """Have the one that runs on a data folder end in good order, and wait until it has.
+
+    Returns:
+        Whether one ran.
+
+    Raises:
+        DataFolderInUseError: the folder is in use still; the text names the process.
+    """
+    end = time.monotonic() + seconds
+    asked: Instance | None = None
+    while (folder / LOCK).exists():
+        try:
+            with DataFolder(folder):
+                break
+        except DataFolderInUseError:
+            if time.monotonic() >= end:
+                raise
+        instance = read(folder)
+        # It may be starting, and is asked when it listens.
+        if instance is not None and instance.url and instance != asked and _post(instance, "/api/v1/quit", 202):
+            asked = instance
+        time.sleep(_AGAIN_SECONDS)
+    return asked is not None
+
+
+def _post(instance: Instance, path: str, status: int) -> bytes | None:
+    """Ask the one that runs for something, with its secret; None where it gives no such answer."""
     address = urlsplit(instance.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ASK_SECONDS)
     try:
         headers = {"Authorization": f"Bearer {instance.secret}", "Content-Type": "application/json"}
-        connection.request("POST", "/api/v1/launch", "{}", headers)
+        connection.request("POST", path, "{}", headers)
         answer = connection.getresponse()
         content = answer.read(65536)
-        if answer.status != 200:
-            return None
-        link = msgspec.json.decode(content, type=_Link).url
-    except (OSError, http.client.HTTPException, msgspec.DecodeError, UnicodeError):
+        return content if answer.status == status else None
+    except (OSError, http.client.HTTPException, UnicodeError):
         return None
     finally:
         connection.close()
-    # Whatever answers there, the browser is sent nowhere but to this computer's own program.
-    return link if link.startswith(f"{instance.url}/") else None

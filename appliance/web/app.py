@@ -142,6 +142,7 @@ class WebApp:
         route("GET", "/api/v1/classes", educator(people.list_classes))
         route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
         route("POST", "/api/v1/launch", self.machine.launch)
+        route("POST", "/api/v1/quit", self.machine.quit)
         route("POST", "/api/v1/address", educator(self.machine.address))
         route("POST", "/api/v1/stop", educator(self.machine.stop))
         route("GET", "/api/v1/licences", educator(self.machine.licences))

@@ -55,14 +55,14 @@ class Machine:
 
     async def launch(self, request: web.Request) -> web.Response:
         """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
-        shown = bearer_token(request) or ""
-        if not is_here(request) or not hmac.compare_digest(
-            shown.encode("utf-8", "surrogatepass"), self.launch_secret.encode()
-        ):
-            raise ApiError(403, "not_here", "Only the program itself, on this computer, can ask for that.")
-        if request.content_type != "application/json":
-            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
+        self._only_program(request)
         return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
+
+    async def quit(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/quit``: end the program, for its own command ``stop``."""
+        self._only_program(request)
+        self._stop()
+        return answer({"stopping": True}, status=202)
 
     async def address(self, request: web.Request) -> web.Response:
         """``POST /api/v1/address``: show students this one of the addresses from now on."""
@@ -82,6 +82,16 @@ class Machine:
             raise ApiError(403, "not_here", "The program can be stopped only on the computer that it runs on.")
         self._stop()
         return answer({"stopping": True}, status=202)
+
+    def _only_program(self, request: web.Request) -> None:
+        """Let through whoever read the secret of this run in the data folder, on this computer."""
+        shown = bearer_token(request) or ""
+        if not is_here(request) or not hmac.compare_digest(
+            shown.encode("utf-8", "surrogatepass"), self.launch_secret.encode()
+        ):
+            raise ApiError(403, "not_here", "Only the program itself, on this computer, can ask for that.")
+        if request.content_type != "application/json":
+            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
 
     async def licences(self, request: web.Request) -> web.Response:
         """``GET /api/v1/licences``: the notices of what is built in, as text."""
