@@ -154,6 +154,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = _command(commands, "verify", _verify, "read all data, report damage, compare the states with the archive")
     _add_data_flags(verify)
+    verify.add_argument("--kvs", metavar="URL", help="key-value store (default: memory://)")
+    verify.add_argument(
+        "archives", nargs="*", type=Path, metavar="ARCHIVE", help="archives of the other nodes that share a store"
+    )
 
     backup = _command(commands, "backup", _backup, "write the whole data folder to one file, also while it is in use")
     _add_data_flags(backup)
@@ -532,7 +536,7 @@ def _verify(parsed: argparse.Namespace) -> int:
             progress.close()
             print(finding, flush=True)
 
-        return 0 if asyncio.run(verify(settings, catalog, tell, progress)) else 1
+        return 0 if asyncio.run(verify(settings, catalog, tell, progress, parsed.archives)) else 1
 
 
 def _backup(parsed: argparse.Namespace) -> int:
@@ -540,14 +544,28 @@ def _backup(parsed: argparse.Namespace) -> int:
 
     from appliance import backup
 
-    data = _configuration(parsed).settings.data_path
+    settings = _configuration(parsed).settings
+    data = settings.data_path
     out = parsed.out or Path(f"{PROGRAM}-{time.strftime('%Y%m%d-%H%M%S')}.tar")
     with _disk_errors(out):
         manifest = backup.back_up(data, out, force=parsed.force)
         # What was written is read again: a backup that cannot be restored is none.
         backup.check(out)
     print(f"{len(manifest.files)} files of {data} are in {out}; each has its checksum.")
+    for what, place in _elsewhere(settings):
+        print(f"Not in it: the {what}, which is not in the data folder ({place}). Back it up by its own means.")
     return 0
+
+
+def _elsewhere(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What of this installation is not in its data folder."""
+    from appliance.config import redact
+
+    scheme, _, path = settings.roster_url.partition(":")
+    if scheme != "file" or settings.data_path.resolve() not in Path(path).resolve().parents:
+        yield "roster", redact(settings.roster_url)
+    if settings.kvs.url.partition(":")[0] != "memory":
+        yield "key-value store", redact(settings.kvs.url)
 
 
 def _restore(parsed: argparse.Namespace) -> int:

@@ -7,37 +7,56 @@ Both must come to the same bytes. It may run beside the appliance; what comes in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from appliance import snapshot
-from appliance.archive import BEGINNING, Damage, Position, Reader, numbered, whole_bytes
+from appliance import backup, snapshot
+from appliance.archive import BEGINNING, Damage, Position, Reader, Record, numbered, whole_bytes
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.credentials import Credentials
+from appliance.datafolder import BACKUPS, FormatFile
+from appliance.erase import INTENT
 from appliance.errors import ObserverError
 from appliance.findings import Finding
-from appliance.kvs import Row
+from appliance.kvs import Row, open_kvs
+from appliance.merge import Merged, sources
 from appliance.plugins import Catalog
 from appliance.recovery import stale_reducers, without
 from appliance.replay import replay_records
 from appliance.roster import RosterLimits, open_roster
+from appliance.roster.flatfile import FlatFileRoster
 from appliance.states import STATE, SUMMARY, VERSION, Fold, Stream, Student, student_key
 
 _SHOWN = 20
+_ROWS = 200
+_FILES: dict[str, Any] = {
+    "format.json": FormatFile,
+    "credentials.json": Credentials,
+    "classes.json": dict[str, dict[str, str]],
+    "shared.jsonl": dict[str, Any],
+    "erased.jsonl": dict[str, float],
+}
 
 
 async def verify(
-    settings: Settings, catalog: Catalog, tell: Callable[[Finding], None], progress: Callable[[float], None]
+    settings: Settings,
+    catalog: Catalog,
+    tell: Callable[[Finding], None],
+    progress: Callable[[float], None],
+    others: Sequence[Path] = (),
 ) -> bool:
     """Verify the data folder; returns whether all is well.
 
     Args:
-        settings: which folder.
+        settings: which folder, and which store.
         catalog: the reducers.
         tell: gets each finding as soon as it is known.
         progress: told now and then how much of the archive was read, from 0 to 1.
+        others: archives of the other nodes that share a store on a server.
 
     Raises:
         ArchiveError: the archive cannot be read at all.
@@ -94,8 +113,69 @@ async def verify(
                 )
     else:
         found("states (nothing to compare: there is no snapshot; a start works them out from the archive)")
+    if settings.kvs.url.partition(":")[0] != "memory":
+        await _store(settings, catalog, [*([folder] if segments else []), *others], found)
+    _other_files(settings.data_path, found)
     await _roster(settings, found)
     return not wrong
+
+
+async def _store(settings: Settings, catalog: Catalog, archives: Sequence[Path], found: Callable[..., None]) -> None:
+    """Compare the states in a store on a server with what the archives of all its nodes give."""
+    lived, stored = _States(settings, catalog), _States(settings, catalog)
+    for line in Merged(sources(archives, growing=True)).lines():
+        lived.fold_one(line.record)
+    store = open_kvs(settings.kvs.url)
+    try:
+        keys = await store.keys(student_key(""))
+        for start in range(0, len(keys), _ROWS):
+            stored.rows |= {row.key: row for row in await store.read(keys[start : start + _ROWS])}
+    except ObserverError as error:
+        found("store", str(error))
+        return
+    finally:
+        await store.close()
+    stale = {
+        place.name
+        for place in stored.fold.places
+        for row in stored.rows.values()
+        if row.fields.get(VERSION + place.name, place.version.data) != place.version.data
+    }
+    one, two = lived.hashes(), stored.hashes()
+    for name in sorted((one.keys() | two.keys()) - stale):
+        what = f"states of {name} in the store" if name else "numbers of the streams in the store"
+        if one.get(name) == two.get(name):
+            found(what)
+        else:
+            found(
+                what,
+                "they are not what the archives give. Name the archives of all nodes, 'verify ARCHIVE...', while "
+                "nobody works; if it stays, tell who looks after the server.",
+            )
+
+
+def _other_files(data: Path, found: Callable[..., None]) -> None:
+    """Read the small files, and the backups that upgrades left."""
+    for name, kind in _FILES.items():
+        file = data / name
+        try:
+            lines = file.read_bytes().splitlines() if file.suffix == ".jsonl" else [file.read_bytes()]
+            for line in lines:
+                msgspec.json.decode(line, type=kind)
+            found(name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found(name, f"it cannot be read: {error.strerror}.")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found(name, "it is damaged. Restore it from a backup.")
+    if (data / INTENT).exists():
+        found("erasing of a student", "it was cut short; the next start of the appliance finishes it.")
+    for path in sorted((data / BACKUPS).glob("*.tar")):
+        try:
+            found(f"backup {path.name} ({len(backup.check(path).files)} files)")
+        except backup.BackupError as error:
+            found(f"backup {path.name}", str(error))
 
 
 class _States:
@@ -115,15 +195,20 @@ class _States:
 
     def fold_in(self, reader: Reader, end: Position, progress: Callable[[float], None]) -> list[Damage]:
         total = max(1, reader.remaining_bytes())
-        damaged = []
+        damaged: list[Damage] = []
         for number, record in enumerate(reader.records(end)):
             if number % 20_000 == 0:
                 progress(1 - reader.remaining_bytes() / total)
-            restored = replay_records((record,), self.fold, self._student, _note)
-            self.events += restored.events
-            if restored.damaged and (line := reader.line):
-                damaged += [Damage(line.file, line.number, line.byte, found.reason) for found in restored.damaged]
+            unreadable = self.fold_one(record)
+            if unreadable and (line := reader.line):
+                damaged += [Damage(line.file, line.number, line.byte, found.reason) for found in unreadable]
         return damaged
+
+    def fold_one(self, record: Record | Damage) -> list[Damage]:
+        """Fold a line; what of it could not be read."""
+        restored = replay_records((record,), self.fold, self._student, _note)
+        self.events += restored.events
+        return restored.damaged
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 in hexadecimal digits by reducer; under "" that of streams' numbers and times."""
@@ -165,7 +250,9 @@ async def _roster(settings: Settings, found: Callable[..., None]) -> None:
         found("roster", str(error))
         return
     try:
-        students = [await roster.students(section.class_id) for section in await roster.classes()]
+        # To ask a roster of files for its classes would make those that are new; that is the appliance's to do.
+        ids = roster.class_ids if isinstance(roster, FlatFileRoster) else [c.class_id for c in await roster.classes()]
+        students = [await roster.students(class_id) for class_id in ids]
         problems: Iterable[str] = getattr(roster, "problems", ())
         for problem in problems:
             found("roster", problem)

@@ -109,9 +109,8 @@ class TestReducersPage:
         names["test_a_long_insertion_is_a_paste"]()
 
     def test_its_columns_are_columns(self) -> None:
-        [example] = re.findall(
-            r"(?ms)^    columns = (\{.*?^    \})", (DOCS / "reducers.md").read_text(encoding="utf-8")
-        )
+        text = (DOCS / "reducers.md").read_text(encoding="utf-8")
+        [example] = re.findall(r"(?ms)^    columns = (\{.*?^    \})", text)
         assert all(isinstance(column, Column) for column in eval(example, {"Column": Column}).values())
         for kind in get_args(Kind):
             assert f"`{kind}`" in text

@@ -92,6 +92,11 @@ class FlatFileRoster(Roster):
         self._load()
         self._look(now=True)
 
+    @property
+    def class_ids(self) -> list[str]:
+        """The ids of all classes that the files know; nothing is written."""
+        return list(dict.fromkeys([*self._classes, *self._lists.classes]))
+
     async def classes(self) -> list[Class]:
         self._look()
         missing = [section for section in self._lists.classes.values() if section.class_id not in self._classes]

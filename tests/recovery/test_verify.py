@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance import plugins, snapshot
+from appliance import backup, plugins, snapshot
 from appliance.archive import segments
-from appliance.config import Settings
+from appliance.config import KvsSettings, Settings
 from appliance.findings import Finding
 from appliance.kvs import Encoded
 from appliance.verify import verify
@@ -24,12 +24,16 @@ def data(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FIXTURES / "data-2", tmp_path / "data"))
 
 
-async def run(data: Path) -> tuple[bool, list[str]]:
+async def run(data: Path, *others: Path, kvs: str = "memory://") -> tuple[bool, list[str]]:
     found: list[Finding] = []
-    settings = Settings(data_dir=str(data))
-    well = await verify(settings, plugins.load(data / "none", ()), found.append, lambda share: None)
+    settings = Settings(data_dir=str(data), kvs=KvsSettings(url=kvs))
+    well = await verify(settings, plugins.load(data / "none", ()), found.append, lambda share: None, others)
     assert well == all(finding.wrong is None for finding in found)
     return well, [str(finding) for finding in found if finding.wrong]
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def test_all_is_well(data: Path) -> None:
@@ -90,3 +94,51 @@ async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: P
     assert any(
         "events-20261124-0009.jsonl, line 1 (byte 0): event 1 of a stream: An event must be" in line for line in wrong
     )
+
+
+@pytest.mark.parametrize("name", ["credentials.json", "format.json", "classes.json", "shared.jsonl"])
+async def test_each_small_file_is_read(data: Path, name: str) -> None:
+    (data / name).write_text('{"half')
+    assert await run(data) == (False, [f"bad {name}: it is damaged. Restore it from a backup."])
+
+
+async def test_backups_within_the_folder_are_read(data: Path) -> None:
+    (data / "backups").mkdir()
+    file = data / "backups" / "format-1-20260101-000000.tar"
+    backup.back_up(data, file)
+    assert await run(data) == (True, [])
+    file.write_bytes(file.read_bytes()[:3000])
+    well, [wrong] = await run(data)
+    assert not well
+    assert file.name in wrong
+
+
+async def test_it_writes_nothing_though_a_list_has_new_classes(data: Path) -> None:
+    (data / "roster" / "students.csv").write_text("name,class\nCy,9z\n")
+    before = content(data)
+    assert await run(data) == (True, [])
+    assert content(data) == before
+
+
+async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(tmp_path / "whole", *bundled())
+    await core.start()
+    for stream in ("one", "two"):
+        moving = await core.stream("s-1", stream)
+        core.accept(moving, 1, *({"event": "edit", "document": "d", "offset": 0, "insert": "x"} for _ in range(3)))
+        await core.pipeline.settle()
+    store = core.kvs
+    await core.stop()
+    lines = [line for path in segments(tmp_path / "whole" / "archive") for line in path.read_bytes().splitlines(True)]
+    for number, some in enumerate((lines[::2], lines[1::2])):
+        (tmp_path / f"node-{number}" / "archive").mkdir(parents=True)
+        (tmp_path / f"node-{number}" / "archive" / "events-20261124-0001.jsonl").write_bytes(b"".join(some))
+    monkeypatch.setattr("appliance.verify.open_kvs", lambda url: store)
+    one, two = tmp_path / "node-0", tmp_path / "node-1"
+    assert await run(one, two, kvs="redis://shared") == (True, [])
+    assert await run(two, one / "archive", kvs="redis://shared") == (True, [])
+    well, wrong = await run(one, kvs="redis://shared")
+    assert not well
+    assert any("states of writing in the store" in line and "Name the archives of all nodes" in line for line in wrong)
