@@ -189,7 +189,8 @@ class TestStanzas:
             "<other xmlns='urn:x'/>",
             f"<hints xmlns='{stanzas.HINTS}' from='p'/>",
             f"<hints xmlns='{stanzas.HINTS}' from='p' number='x'/>",
-            f"<hints xmlns='{stanzas.HINTS}' from='p' number='1'><m>not base64!</m></hints>",
+            f"<hints xmlns='{stanzas.HINTS}' from='p' number='1'>not base64!</hints>",
+            f"<hints xmlns='{stanzas.HINTS}' from='p' number='1'>AAAA</hints>",
         ],
     )
     def test_what_is_not_ours_is_left_out(self, payload: str) -> None:

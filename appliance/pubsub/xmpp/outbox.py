@@ -6,8 +6,8 @@ from collections import deque
 
 import msgspec
 
-AROUND = 7
-"""Bytes of the element around a message."""
+AROUND = 8
+"""Bytes that a message takes beside its own: five for its length, in base64."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -111,5 +111,5 @@ class Outbox:
 
 
 def cost(message: bytes) -> int:
-    """Bytes that a message takes in a stanza: base64, and the element around it."""
+    """Bytes that a message takes in a stanza, in base64."""
     return (len(message) + 2) // 3 * 4 + AROUND
