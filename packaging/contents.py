@@ -54,6 +54,7 @@ EXCLUDED = [
     "PyInstaller",
     "cryptography",
     "numpy",
+    "pyarrow",
     "IPython",
     "pycparser",
     "dbus",

@@ -25,6 +25,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -177,10 +178,10 @@ def load_parquet() -> tuple[Any, Any]:
 
         return pyarrow, pyarrow.parquet
     except ImportError:
-        raise FormatError(
-            "Parquet needs the library pyarrow, which is not installed: "
-            "python -m pip install 'classroom-observer[parquet]'. Or choose --format csv or jsonl."
-        ) from None
+        how = "python -m pip install 'classroom-observer[parquet]'. Or choose --format csv or jsonl."
+        if getattr(sys, "frozen", False):
+            how = "choose --format csv or jsonl, or export with a classroom-observer that pip installed."
+        raise FormatError(f"Parquet needs the library pyarrow, which is not here: {how}") from None
 
 
 def guarded(text: str) -> str:

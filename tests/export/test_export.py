@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from appliance.choice import Choice
-from appliance.export import ExportError
+from appliance.archive import segments
+from appliance.choice import EVERYTHING, Choice
+from appliance.export import Exported, ExportError, Plan, export
+from appliance.merge import sources
 from appliance.reducer import STUDENT
 from appliance.replay import replay
 from tests.export.world import CATALOG, archive, exported, read_csv, rows
+from tests.recovery.world import Core
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "data-2" / "archive"
 FORMATS = ("csv", "jsonl", "parquet")
@@ -173,3 +177,39 @@ def test_an_empty_archive_gives_empty_tables_with_their_columns(tmp_path: Path) 
     text = (tmp_path / "out" / "writing.csv").read_text(encoding="utf-8-sig")
     assert text.startswith("student_id,documents,document,title,words")
     assert read_csv(tmp_path / "out" / "writing.csv") == []
+
+
+async def test_beside_an_appliance_that_is_writing(tmp_path: Path) -> None:
+    core = Core(tmp_path, *(loaded.reducer for loaded in CATALOG.reducers), segment_bytes=2000)
+    await core.start()
+    core.pipeline.start()
+    stream, stop, told = await core.stream("s-1", "stream-1"), False, 0
+
+    async def write() -> None:
+        while not stop:
+            core.accept(stream, stream.last + 1, {"event": "edit", "document": "d", "offset": 0, "insert": "é"})
+            await core.archive.compress()
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    for number in range(4):
+        durable = stream.durable
+        done = await asyncio.to_thread(running_export, tmp_path, tmp_path / f"out-{number}")
+        [row] = rows(tmp_path / f"out-{number}" / "students.csv") or [{"events": 0}]
+        assert durable <= row["events"]
+        assert (done.replay.damaged, done.replay.merged.gaps) == ([], [])
+        assert row["events"] >= told
+        told = row["events"]
+        while stream.durable <= told:
+            await asyncio.sleep(0.01)
+    stop = True
+    await writing
+    await core.stop()
+    assert told > 0
+
+
+def running_export(data: Path, out: Path) -> Exported:
+    plan = Plan("csv", True, EVERYTHING, [], None)
+    found = sources([data / "archive"], growing=True) if segments(data / "archive") else []
+    reducers = [loaded.reducer for loaded in CATALOG.reducers]
+    return export(found, reducers, plan, out, lambda student_id: None, values=100, characters=100)

@@ -162,6 +162,9 @@ def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(FormatError, match=r"pip install 'classroom-observer\[parquet\]'"):
         write(tmp_path, {}, format="parquet")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(FormatError, match="choose --format csv or jsonl, or export with"):
+        write(tmp_path / "packaged", {}, format="parquet")
 
 
 def test_numbers_are_exact(tmp_path: Path) -> None:
