@@ -29,6 +29,14 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 class WithoutTexts(logging.Formatter):
     """Writes an exception as its kind and the places that it came through."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        # Another handler may have left the whole text in the record, and takes ours for its own.
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802, the name is that of the standard library
         return places_of(ei[1]) if ei[1] is not None else ""
 

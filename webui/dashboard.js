@@ -16,10 +16,11 @@ import {
 const $ = (id) => document.getElementById(id);
 const roster = new Roster();
 const tiles = new Map();
-const shown = { classId: null, address: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
+const shown = { classId: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
 let drawn = false;
 let socket = null;
 let tries = 0;
+let stopped = false;
 
 async function call(method, path, body) {
   const options = { method, headers: {} };
@@ -71,6 +72,7 @@ function connect() {
     else draw();
   });
   socket.addEventListener("close", async () => {
+    if (stopped) return;
     connection("reconnecting", "Reconnecting…");
     roster.version = null;
     // Whether the session ended cannot be seen from the socket.
@@ -85,6 +87,7 @@ function draw() {
   drawn = true;
   requestAnimationFrame(() => {
     drawn = false;
+    if (stopped) return;
     drawClass();
     drawTiles();
     if (shown.student) drawStudent();
@@ -122,7 +125,7 @@ function drawClass() {
       view.class_id,
     );
   }
-  const address = view.addresses.includes(shown.address) ? shown.address : view.join_url;
+  const address = view.join_url;
   $("join-url").textContent = address;
   $("address-choice").hidden = view.addresses.length < 2;
   if (document.activeElement !== $("address")) {
@@ -133,6 +136,10 @@ function drawClass() {
     );
   }
   $("code").textContent = view.code;
+  $("name-address").hidden = !view.name_url || view.name_url === address;
+  $("name-url").textContent = view.name_url.replace(/^http:\/\//, "");
+  $("hint").textContent = view.hint;
+  $("hint").hidden = !view.hint;
   const picture = `${view.qr}?address=${encodeURIComponent(address)}&v=${encodeURIComponent(view.code)}`;
   if ($("qr").getAttribute("src") !== picture) $("qr").src = picture;
   $("open").checked = view.open;
@@ -366,8 +373,11 @@ function sentenceOf({ what, name, reason }) {
 }
 
 async function problems() {
+  if (stopped) return;
   try {
     const status = await call("GET", "/api/v1/status");
+    $("version").textContent = status.version;
+    $("stop").hidden = !status.here;
     const keys = new Set(status.problems.map(({ what, name }) => `${what}/${name}`));
     // What went away and comes again is told again.
     for (const key of dismissed) if (!keys.has(key)) dismissed.delete(key);
@@ -400,9 +410,15 @@ $("class").addEventListener("change", () => {
   shown.classId = $("class").value;
   draw();
 });
-$("address").addEventListener("change", () => {
-  shown.address = $("address").value;
-  draw();
+$("address").addEventListener("change", async () => {
+  $("failed").textContent = "";
+  const chosen = $("address").value;
+  $("address").blur();
+  try {
+    await call("POST", "/api/v1/address", { url: chosen });
+  } catch (error) {
+    $("failed").textContent = error.message;
+  }
 });
 for (const id of ["filter", "sort"]) $(id).addEventListener("input", draw);
 $("join-toggle").addEventListener("click", () => {
@@ -439,6 +455,53 @@ act($("remove"), async () => {
     $("student").close();
   }
 });
+// The program itself
+
+function openAbout() {
+  $("about-result").textContent = "";
+  if (!$("about").open) $("about").showModal();
+}
+
+$("about-open").addEventListener("click", openAbout);
+$("licences-show").addEventListener("click", async () => {
+  const answer = await fetch("/api/v1/licences").catch(() => null);
+  $("licences").value = answer?.ok ? await answer.text() : "The class computer cannot be reached just now.";
+  $("licences").hidden = false;
+});
+$("stop").addEventListener("click", async () => {
+  const online = [...roster.students.values()].filter((student) => student.online).length;
+  const warning = online ? `${online} ${online === 1 ? "student is" : "students are"} online. ` : "";
+  if (
+    !confirm(`${warning}Stop Classroom Observer on this computer? What students do meanwhile waits in their browsers.`)
+  ) {
+    return;
+  }
+  stopped = true;
+  try {
+    await call("POST", "/api/v1/stop", {});
+    $("about").close();
+    connection("stopped", "Stopped");
+    document.querySelector("main").replaceChildren();
+    for (const control of document.querySelectorAll(".bar button, .bar input, .bar select")) control.disabled = true;
+    $("ended").hidden = false;
+  } catch (error) {
+    stopped = false;
+    $("about-result").textContent = error.message;
+  }
+});
+
+// The tray icon opens the dashboard at one of its parts.
+function toPlace() {
+  if (location.hash === "#join") {
+    shown.joinChosen = true;
+    toggleJoin(true);
+    draw();
+  }
+  if (location.hash === "#about") openAbout();
+  if (location.hash) history.replaceState(null, "", location.pathname);
+}
+addEventListener("hashchange", toPlace);
+
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
@@ -446,6 +509,7 @@ $("student").addEventListener("close", () => {
   shown.student = null;
 });
 
+toPlace();
 connect();
 problems();
 setInterval(problems, PROBLEMS_MS);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import sys
 from collections.abc import Awaitable, Callable
@@ -96,7 +97,9 @@ class Machine:
     async def licences(self, request: web.Request) -> web.Response:
         """``GET /api/v1/licences``: the notices of what is built in, as text."""
         headers = {"Cache-Control": "no-cache"}
-        return web.Response(text=licences(), content_type="text/plain", charset="utf-8", headers=headers)
+        return web.Response(
+            text=await asyncio.to_thread(licences), content_type="text/plain", charset="utf-8", headers=headers
+        )
 
 
 def about(request: web.Request) -> dict[str, object]:

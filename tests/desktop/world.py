@@ -1,0 +1,151 @@
+"""The program as a person starts it, on a desktop of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and shell scripts are those of POSIX")
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> Any:
+    """Wait for a condition; returns what it gave."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"Waited in vain: {what}."
+        time.sleep(0.05)
+    return found
+
+
+class Program:
+    """One start of the program.
+
+    Attributes:
+        log: what it has written to stderr so far.
+    """
+
+    def __init__(self, folder: Path, *words: str, environment: Mapping[str, str], **options: Any) -> None:
+        self.data = folder / "data"
+        self.errors = folder / f"stderr-{time.monotonic_ns()}"
+        command = [sys.executable, "run.py", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data), *words]
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                **options,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.errors.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def instance(self) -> dict[str, Any]:
+        """What it says of itself to a second start; {} while it says nothing."""
+        try:
+            found: dict[str, Any] = json.loads((self.data / "instance.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return found if found["pid"] == self.process.pid and found["url"] else {}
+
+    def ready(self) -> Program:
+        """Wait until it serves."""
+        until(lambda: self.instance or self.process.poll() is not None, "the program serves")
+        assert self.process.poll() is None, self.log
+        return self
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """An educator's request; returns the answer's JSON."""
+        token = json.loads((self.data / "credentials.json").read_bytes())["educator_token"]
+        address = self.instance["url"].removeprefix("http://")
+        connection = HTTPConnection(address, timeout=PATIENCE)
+        try:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            assert answer.status < 300, answer.status
+            return json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it as the system does; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+
+class Desk:
+    """Where programs are started: a folder, and an environment without a desktop until a test gives one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log_file = folder / "log" / "classroom-observer.log"
+        self.environment = {
+            name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+        }
+        self.environment["CLASSROOM_OBSERVER_LOG_DIR"] = str(folder / "log")
+        self.environment["CLASSROOM_OBSERVER_REDUCERS__FOLDER"] = str(folder / "no-plugins")
+        self._started: list[Program] = []
+
+    def start(self, *words: str, **options: Any) -> Program:
+        """Start the program with these flags beside its own."""
+        program = Program(self.folder, *words, environment=self.environment, **options)
+        self._started.append(program)
+        return program
+
+    def stand_in(self, name: str, script: str = 'echo "$@" >> $TOLD') -> Path:
+        """Put a program of ours first on the path; returns the file ``$TOLD`` that it may write."""
+        programs = self.folder / "programs"
+        programs.mkdir(exist_ok=True)
+        told = programs / f"{name}.told"
+        (programs / name).write_text(f"#!/bin/sh\nTOLD={told}\n{script}\n")
+        (programs / name).chmod(0o755)
+        path = self.environment["PATH"]
+        if not path.startswith(f"{programs}:"):
+            self.environment["PATH"] = f"{programs}:{path}"
+        return told
+
+    def with_browser(self) -> Path:
+        """A desktop of which no test needs more than its browser; returns the file of the addresses it opens."""
+        self.environment["DISPLAY"] = ":none"
+        told = self.stand_in("browser")
+        self.environment["BROWSER"] = str(told.with_suffix(""))
+        return told
+
+    def close(self) -> None:
+        for program in self._started:
+            if program.process.poll() is None:
+                program.process.kill()
+            program.wait()
+
+
+@contextmanager
+def desk(folder: Path) -> Iterator[Desk]:
+    """A desk whose programs are ended with it."""
+    made = Desk(folder)
+    try:
+        yield made
+    finally:
+        made.close()
