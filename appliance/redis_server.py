@@ -136,7 +136,7 @@ def parse_url(url: str, section: str) -> RedisUrl:
     account, _, places = parts.netloc.rpartition("@")
     user, colon, password = account.partition(":")
     if account and not colon:
-        raise wrong("before the @ stand user and password with a colon between them, such as observer:secret@.")
+        raise wrong("before the @ stand user and password with a colon between them, such as observer:password@.")
     default_port = SENTINEL_PORT if form == "sentinel" else PORT
     hosts = tuple(_host(place, default_port, wrong) for place in places.split(","))
     if form == "server" and len(hosts) > 1:
@@ -518,6 +518,8 @@ def explained(error: BaseException, url: RedisUrl) -> BackendError:
 
 
 _ANSWERS: tuple[tuple[str, str], ...] = (
+    ("Authentication required", "wants a password; write it into {section}.url: {example}."),
+    ("Protocol error: unauthenticated", "wants a password; write it into {section}.url: {example}."),
     ("NOAUTH", "wants a password; write it into {section}.url: {example}."),
     ("invalid username-password", "refuses the user or the password; check both in {section}.url."),
     ("WRONGPASS", "refuses the user or the password; check both in {section}.url."),
@@ -571,6 +573,9 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
 )
 
 
+_FORBIDDEN = ("NOPERM", "ACL failure in script", "The user executing the script can't")
+
+
 def _of_answer(error: BaseException, url: RedisUrl) -> str | None:
     """What an error that a server answered means."""
     text = str(error)
@@ -578,7 +583,7 @@ def _of_answer(error: BaseException, url: RedisUrl) -> str | None:
         text = "MOVED"
     if isinstance(error, exceptions.ClusterDownError):
         text = "CLUSTERDOWN"
-    if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text or "ACL failure in script" in text:
+    if isinstance(error, exceptions.NoPermissionError) or any(m in text for m in _FORBIDDEN):
         return _of_permission(text, url)
     if "unknown command" in text:
         command = text.partition("unknown command")[2].strip(" '`\"").partition("'")[0].partition("`")[0]
@@ -597,6 +602,8 @@ def _of_answer(error: BaseException, url: RedisUrl) -> str | None:
 
 def _of_permission(text: str, url: RedisUrl) -> str:
     who = f"its user {url.user}" if url.user else "its user default"
+    if "can't run this command" in text:
+        return f"does not let {who} run a command that the store needs; 'classroom-observer check' tells which."
     lowered = text.lower()
     if "command" in lowered and "'" in text:
         command = text.partition("'")[2].partition("'")[0]
@@ -626,7 +633,8 @@ def _of_connection(error: BaseException, url: RedisUrl) -> str | None:
     if isinstance(error, socket.gaierror):
         return f"cannot be found: the host's name is not known; check {url.section}.url."
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return f"did not answer within {url.timeout} seconds; {check}."
+        tls = " (a server without TLS wants redis://)" if url.tls else ""
+        return f"did not answer within {url.timeout} seconds; {check}{tls}."
     if isinstance(error, ConnectionRefusedError):
         return f"cannot be reached: nothing listens there; {check}."
     if isinstance(error, exceptions.MaxConnectionsError):

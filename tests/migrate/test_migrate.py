@@ -146,7 +146,6 @@ async def send(core: Core, student: str, text: str, stream: str = "first") -> No
 class TestDataFolder:
     async def lived(self, folder: Path) -> dict[str, Row]:
         """A data folder after a lesson that ended in a crash, so that its snapshot is older than its archive."""
-        folder.mkdir(parents=True)
         core = Core(folder, *(loaded.reducer for loaded in catalog().reducers))
         await core.start()
         for number in range(20):

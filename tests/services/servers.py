@@ -150,10 +150,15 @@ class ServerProcess(ABC):
         if self.process is None:
             return
         self.thaw()
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        end = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < end:
+            # Once may not be enough: a server may refuse to end while it is busy, and forget that it was told to.
+            self.process.terminate()
+            try:
+                self.process.wait(1)
+            except subprocess.TimeoutExpired:
+                pass
+        if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         self.process = None
@@ -279,7 +284,7 @@ class RedisServer(ServerProcess):
 
         try:
             with self.client() as client:
-                return bool(client.ping())
+                return client.role()[0] != b"slave" or client.role()[3] == b"connected"
         except redis.RedisError:
             return False
 

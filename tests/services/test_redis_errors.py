@@ -1,0 +1,500 @@
+"""What a person reads when Redis cannot be used: one sentence each that says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from appliance import cli
+from appliance.check import check
+from appliance.config import Configuration, load
+from appliance.counters import Counters
+from appliance.errors import BackendError, SettingsError
+from appliance.findings import Finding
+from appliance.kvs import Change, Encoded, open_kvs
+from appliance.pubsub import open_pubsub
+from appliance.redis_server import parse_url
+from tests.contract.kvs import fields
+from tests.services.servers import RedisCluster, RedisServer, SentinelServer, free_port, until
+
+pytestmark = pytest.mark.services
+
+RIGHTS = (
+    "+hset +hget +hmget +hkeys +hgetall +hdel +pexpire +get +set +watch +unwatch +multi +exec +unlink +scan +select "
+    "+ping +evalsha +eval +info +time +publish +subscribe +unsubscribe"
+)
+"""The smallest set of rights, as docs/redis.md gives it."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    users = [
+        f"user least on >word ~school:* &school:* -@all {RIGHTS}",
+        f"user nowrite on >word ~school:* &school:* -@all {RIGHTS} -hset -hdel",
+        f"user noscript on >word ~school:* &school:* -@all {RIGHTS} -evalsha -eval",
+        f"user foreign on >word ~other:* &other:* -@all {RIGHTS}",
+    ]
+    options = {"append_only": False, "password": "secret", "users": users}
+    with RedisServer(tmp_path_factory.mktemp("redis"), **options) as server:  # type: ignore[arg-type]
+        yield server
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("tls"), tls=True, password="secret") as server:
+        yield server
+
+
+async def refusal(url: str) -> str:
+    """The sentence with which a commit fails; it holds no password and no key."""
+    kvs = open_kvs(url, Counters())
+    try:
+        with pytest.raises(BackendError) as caught:
+            await kvs.commit([Change("student/ada", 0, fields(x=b"1"))])
+    finally:
+        await kvs.close()
+    text = str(caught.value)
+    assert "ada" not in text
+    assert "secret" not in text
+    assert "word@" not in text
+    assert re.fullmatch(r"(The )?Redis [^\n]*[^.]\.?", text)
+    return text
+
+
+async def findings(*flags: tuple[str, str]) -> dict[str, Finding]:
+    """What the check says of the store and the pubsub."""
+    found: list[Finding] = []
+    settings = load(None, {}, {"web.port": "0", **dict(flags)})
+    await check(lambda: Configuration(settings, None, {}), found.append)
+    return {re.sub(r" \(.*", "", finding.what): finding for finding in found if finding.what[:3] in ("kvs", "pub")}
+
+
+class TestUrl:
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("redis://h:x/0", "'x' is not a port"),
+            ("redis://h:99999", "'99999' is not a port"),
+            ("redis:///0", "it must name a host"),
+            ("redis://h/zero", "'zero' is not the number of a database; write redis://user:password@host:6379/0"),
+            ("redis://h?tll=5", "'tll' is not an option of a redis:// URL; did you mean ttl?"),
+            ("redis://h?frobnicate=5", "'frobnicate' is not an option of a redis:// URL; there are ttl, prefix,"),
+            ("redis://h?ttl=soon", "ttl must be a whole number from 1 to 316224000; found 'soon'"),
+            ("redis://h?ttl=0", "ttl must be a whole number from 1"),
+            ("redis://h?timeout=1&timeout=2", "the option timeout is given twice"),
+            ("redis://h?prefix=a%20b", "prefix must be 1 to 100 letters, digits"),
+            ("redis://h?prefix=", "prefix must be 1 to 100 letters, digits"),
+            ("redis://secret@h", "before the @ stand user and password with a colon between them"),
+            ("redis://h,i", "a redis:// URL names one server; for several write redis+cluster:// or redis+sentinel://"),
+            ("redis+cluster://h/1", "a Redis Cluster has database 0 alone"),
+            ("redis+sentinel://h", "it must name the master that the sentinels watch; write redis+sentinel://"),
+            ("redis://h?ca=/no/such", "ca, certificate and key are for rediss://"),
+            ("rediss://h?ca=/no/such", "the file /no/such cannot be used: No such file"),
+            ("rediss://h?certificate=/no", "certificate and key are files that belong together"),
+        ],
+    )
+    def test_a_url_that_cannot_be_used_is_told(self, url: str, reason: str) -> None:
+        for section in ("kvs", "pubsub"):
+            with pytest.raises(SettingsError) as caught:
+                open_kvs(url) if section == "kvs" else open_pubsub(url, Counters(), queue=1)
+            assert f"{section}.url: {reason}" in str(caught.value)
+            assert "secret" not in str(caught.value)
+
+    def test_what_a_url_says(self) -> None:
+        url = parse_url("redis+sentinel://u:p%40ss@a:1,[::1]:2,c/school/3?ttl=60&prefix=x&sentinel_password=s", "kvs")
+        assert url.hosts == (("a", 1), ("::1", 2), ("c", 26379))
+        assert (url.user, url.password, url.service, url.database) == ("u", "p@ss", "school", 3)
+        assert (url.ttl, url.prefix, url.sentinel_password) == (60, "x", "s")
+        assert "p@ss" not in repr(url)
+
+
+class TestStore:
+    async def test_a_server_that_is_away(self) -> None:
+        text = await refusal(f"redis://127.0.0.1:{free_port()}/0")
+        assert "nothing listens there; check that it runs, and kvs.url." in text
+
+    async def test_a_host_that_is_not_known(self) -> None:
+        assert "cannot be found: the host's name is not known" in await refusal("redis://no.such.invalid")
+
+    async def test_a_server_that_hangs_is_waited_for_no_longer_than_told(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            kvs = open_kvs(server.url("timeout=1"), Counters())
+            await kvs.commit([Change("a", 0, {})])
+            server.freeze()
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(BackendError, match="did not answer within 1 seconds"):
+                await kvs.commit([Change("a", 1, {})])
+            assert asyncio.get_running_loop().time() - began < 3
+            server.thaw()
+            # Whether the first try took effect is not known; the row tells, and nothing is lost or counted twice.
+            [row] = await kvs.read(["a"])
+            assert await kvs.commit([Change("a", row.version, {})]) == []
+            await kvs.close()
+
+    async def test_a_wrong_or_missing_password(self, server: RedisServer) -> None:
+        assert "refuses the user or the password" in await refusal(server.url(password="wrong"))
+        assert "refuses the user or the password" in await refusal(server.url(user="nobody", password="x"))
+        assert "wants a password" in await refusal(server.url(password="").replace(":@", ""))
+
+    async def test_a_password_that_the_server_does_not_have(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            assert "has no password, but kvs.url gives one" in await refusal(server.url(password="x"))
+
+    async def test_a_right_that_the_user_lacks(self, server: RedisServer) -> None:
+        text = await refusal(server.url("prefix=school", user="nowrite", password="word"))
+        assert "does not let its user nowrite run" in text
+        kvs = open_kvs(server.url("prefix=school", user="nowrite", password="word"), Counters())
+        kvs.scripting = False  # type: ignore[attr-defined]
+        with pytest.raises(BackendError, match=r"does not let its user nowrite run HSET; allow it .* \+hset"):
+            await kvs.commit([Change("a", 0, fields(x=b"1"))])
+        await kvs.close()
+        text = await refusal(server.url("prefix=school", user="foreign", password="word"))
+        assert "does not let its user foreign use our keys; allow them on the server: ACL SETUSER ... ~school:*" in text
+
+    async def test_the_smallest_set_of_rights_is_enough(self, server: RedisServer) -> None:
+        for user in ("least", "noscript"):
+            kvs = open_kvs(server.url("prefix=school&ttl=60", user=user, password="word"), Counters())
+            await kvs.remove(await kvs.keys())
+            assert await kvs.commit([Change("a", 0, fields(x=b"1", y=b"2"))]) == []
+            assert await kvs.commit([Change("a", 1, fields(x=None))]) == []
+            assert (await kvs.read(["a"]))[0].fields == {"y": b"2"}
+            assert (await kvs.read(["a"], "y"))[0].fields == {"y": b"2"}
+            assert await kvs.epoch() == await kvs.epoch()
+            await kvs.close()
+
+    async def test_a_full_server_loses_nothing_that_was_committed(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, append_only=False, maxmemory="3mb") as server:
+            for scripting in (True, False):
+                kvs = open_kvs(server.url(f"prefix=full-{scripting}"), Counters())
+                kvs.scripting = scripting  # type: ignore[attr-defined]
+                done = 0
+                refused = ""
+                while not refused and done < 200:
+                    try:
+                        assert await kvs.commit([Change(f"{done}", 0, fields(x=b"x" * 50_000))]) == []
+                        done += 1
+                    except BackendError as error:
+                        refused = str(error)
+                assert "has reached its maxmemory and takes no more; raise maxmemory" in refused
+                rows = await kvs.read([f"{number}" for number in range(done + 1)])
+                assert [row.version for row in rows] == [1] * done + [0]
+                # Removing still works, and then there is room again.
+                await kvs.remove(await kvs.keys())
+                assert await kvs.commit([Change("again", 0, fields(x=b"1"))]) == []
+                await kvs.close()
+
+    async def test_a_read_only_replica(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
+            assert "is a read-only replica; let kvs.url name its master" in await refusal(replica.url())
+
+    async def test_a_server_that_still_reads_its_data(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            with server.client() as client:
+                pipe = client.pipeline(transaction=False)
+                for number in range(3000):
+                    pipe.set(f"k{number}", b"x" * 100)
+                pipe.execute()
+            server.stop()
+            # Makes reading take long: a pause for each key.
+            file = server.folder / "redis.conf"
+            file.write_text(file.read_text() + "key-load-delay 500\nloading-process-events-interval-bytes 1024\n")
+            server._spawn()
+            seen = ""
+            async with asyncio.timeout(15):
+                while "still reading its data from the disk" not in seen:
+                    kvs = open_kvs(server.url(), Counters())
+                    try:
+                        await kvs.read(["a"])
+                    except BackendError as error:
+                        seen = str(error)
+                    finally:
+                        await kvs.close()
+            server.kill()
+
+    async def test_a_database_that_is_not_there(self, server: RedisServer) -> None:
+        assert "has no database 99; choose another number" in await refusal(server.url(database=99))
+
+    async def test_a_key_of_another_program(self, server: RedisServer) -> None:
+        with server.client() as client:
+            client.set("taken:{student/ada}", "x")
+        assert "has a key of another program where ours should be" in await refusal(server.url("prefix=taken"))
+
+    async def test_what_is_no_redis(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.read(1)
+                writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                await writer.drain()
+                writer.close()
+
+            other = await asyncio.start_server(answer, sock=listener)
+            async with other:
+                text = await refusal(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+            assert "does not speak Redis's protocol" in text
+
+
+class TestEncryption:
+    async def test_a_certificate_of_the_schools_own_authority_is_accepted(self, encrypted: RedisServer) -> None:
+        kvs = open_kvs(encrypted.url(), Counters())
+        await kvs.remove(["a"])
+        assert await kvs.commit([Change("a", 0, fields(x=b"1"))]) == []
+        await kvs.close()
+        pubsub = open_pubsub(encrypted.url(), Counters(), queue=10)
+        async with pubsub.subscribe("a") as subscription:
+            await pubsub.publish("a", b"x")
+            assert await anext(aiter(subscription)) == b"x"
+        await pubsub.close()
+
+    async def test_a_certificate_that_is_not_trusted(self, encrypted: RedisServer, tmp_path: Path) -> None:
+        plain = encrypted.url().partition("?")[0]
+        text = await refusal(plain)
+        assert "shows a certificate that is not trusted (" in text
+        assert "name its authority's file with ?ca=FILE." in text
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(str(other))
+        assert "shows a certificate that is not trusted" in await refusal(f"{plain}?ca={other}")
+        # Another name of the same address.
+        text = await refusal(encrypted.url().replace("@127.0.0.1", "@127.1"))
+        assert "let the URL name the host as the certificate does" in text
+
+    async def test_encryption_where_there_is_none_and_none_where_it_is_wanted(
+        self, encrypted: RedisServer, server: RedisServer
+    ) -> None:
+        # Such a server waits for the end of a command that never comes.
+        text = await refusal(server.url("timeout=1").replace("redis://", "rediss://"))
+        assert "did not answer within 1 seconds" in text
+        assert "(a server without TLS wants redis://)" in text
+        text = await refusal(encrypted.url().partition("?")[0].replace("rediss://", "redis://"))
+        assert "closed the connection" in text or "does not speak Redis's protocol" in text
+
+
+class TestClusterAndSentinels:
+    async def test_a_cluster_url_for_a_server_and_the_other_way_round(self, tmp_path: Path) -> None:
+        with RedisCluster(tmp_path / "cluster", append_only=False) as cluster:
+            node = cluster.nodes[0].url()
+            refused = []
+            kvs = open_kvs(node, Counters())
+            for number in range(20):
+                try:
+                    await kvs.commit([Change(f"{number}", 0, {})])
+                except BackendError as error:
+                    refused.append(str(error))
+            await kvs.close()
+            assert "is a node of a Redis Cluster; write redis+cluster:// in its place." in refused[0]
+            assert "is a node of a Redis Cluster" in await refusal(node.replace("/0", "/1"))
+
+    async def test_a_cluster_url_for_one_server(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            text = await refusal(f"redis+cluster://127.0.0.1:{server.port}")
+            assert "is no cluster; write redis:// in its place." in text
+
+    async def test_a_cluster_that_is_away(self) -> None:
+        text = await refusal(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}")
+        assert "nothing listens there" in text
+
+    async def test_a_master_that_no_sentinel_knows_and_sentinels_that_are_away(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path / "one") as master, SentinelServer(tmp_path / "sentinel", master) as sentinel:
+            text = await refusal(sentinel.url().replace("/school/", "/other/"))
+            assert "no sentinel that answers has a master other that is up; check the name" in text
+            kvs = open_kvs(sentinel.url(), Counters())
+            assert await kvs.commit([Change("a", 0, {})]) == []
+            await kvs.close()
+        assert "no sentinel that answers has a master school" in await refusal(sentinel.url())
+
+    async def test_after_a_failover_commits_go_to_the_new_master(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
+            with SentinelServer(tmp_path / "sentinel", master) as sentinel:
+                until(lambda: sentinel.replicas() == 1, "the sentinel knows the replica")
+                kvs = open_kvs(sentinel.url("timeout=1"), Counters())
+                assert await kvs.commit([Change("a", 0, fields(x=b"1"))]) == []
+                with master.client() as client:
+                    assert client.execute_command("WAIT", 1, 5000) == 1
+                master.kill()
+                async with asyncio.timeout(20):
+                    while True:
+                        try:
+                            assert await kvs.commit([Change("a", 1, fields(x=b"2"))]) == []
+                            break
+                        except BackendError:
+                            await asyncio.sleep(0.05)
+                assert sentinel.master_port() == replica.port
+                await kvs.close()
+
+
+class TestCheck:
+    async def test_a_good_server(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            found = await findings(("kvs.url", server.url()), ("pubsub.url", server.url()))
+            assert [str(finding) for finding in found.values() if finding.wrong] == []
+            assert list(found) == [
+                "kvs version", "kvs clock", "kvs persistence", "kvs memory", "kvs permissions", "kvs scripting", "kvs",
+                "pubsub version", "pubsub clock", "pubsub",
+            ]  # fmt: skip
+            assert re.search(r"Redis \d+\.\d+\.\d+, \d+\.\d ms away", found["kvs version"].what)
+            with server.client() as client:
+                # Nothing is left behind but the name of the store itself.
+                assert [key for key in client.scan_iter() if b"epoch:check" not in key] == []
+
+    async def test_the_command_says_it_and_hides_the_password(
+        self, server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["check", "--port", "0", "--data-dir", str(tmp_path), "--kvs", server.url()]
+        assert await asyncio.to_thread(cli.main, words) == 0
+        said = capsys.readouterr().out
+        assert "warn kvs persistence: The server keeps no append-only file" in said
+        assert "ok  kvs (redis://:***@127.0.0.1" in said
+        assert "secret" not in said
+
+    async def test_settings_that_lose_states_are_told(self, tmp_path: Path) -> None:
+        lines = ["maxmemory-policy allkeys-lru"]
+        with RedisServer(tmp_path, append_only=False, maxmemory="100mb", lines=lines) as server:
+            found = await findings(("kvs.url", server.url()))
+            assert found["kvs persistence"].wrong
+            assert not found["kvs persistence"].bad
+            assert "throws states away when it is full" in (found["kvs memory"].wrong or "")
+            assert found["kvs memory"].bad
+            # For states that may be forgotten both are well.
+            found = await findings(("kvs.url", server.url("ttl=3600")))
+            assert [str(finding) for finding in found.values() if finding.wrong] == []
+
+    async def test_rights_that_are_missing_are_all_told(self, server: RedisServer) -> None:
+        found = await findings(("kvs.url", server.url("prefix=school", user="nowrite", password="word")))
+        assert "ACL SETUSER ... +hset +hdel" in (found["kvs permissions"].wrong or "")
+        found = await findings(("kvs.url", server.url("prefix=school", user="foreign", password="word")))
+        assert "~school:*" in (found["kvs permissions"].wrong or "")
+        found = await findings(("kvs.url", server.url("prefix=school", user="least", password="word")))
+        assert [finding.what for finding in found.values() if finding.bad] == []
+
+    async def test_forbidden_scripts_are_told_and_do_no_harm(self, server: RedisServer) -> None:
+        found = await findings(("kvs.url", server.url("prefix=school", user="noscript", password="word")))
+        assert "The server forbids scripts" in (found["kvs scripting"].wrong or "")
+        assert [finding.what for finding in found.values() if finding.bad] == []
+
+    async def test_a_replica_is_told(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
+            found = await findings(("kvs.url", replica.url()))
+            assert f"It is a replica of 127.0.0.1:{master.port}" in (found["kvs role"].wrong or "")
+
+    async def test_every_node_of_a_cluster_is_looked_at(self, tmp_path: Path) -> None:
+        with RedisCluster(tmp_path, append_only=False) as cluster:
+            found = await findings(("kvs.url", cluster.url()), ("pubsub.url", cluster.url()))
+            assert [finding.what for finding in found.values() if finding.bad] == []
+            for node in cluster.nodes:
+                assert f"kvs version of 127.0.0.1:{node.port}" in found
+                assert found[f"kvs persistence of 127.0.0.1:{node.port}"].wrong
+
+    async def test_a_clock_that_is_apart_is_told(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        import time
+
+        now = time.time
+        monkeypatch.setattr("appliance.redis_server.time.time", lambda: now() + 61)
+        found = await findings(("kvs.url", server.url()))
+        assert "The server's clock is 61 s behind this computer's" in (found["kvs clock"].wrong or "")
+        assert not found["kvs clock"].bad
+
+    async def test_a_server_that_is_away_is_one_line_each(self) -> None:
+        url = f"redis://127.0.0.1:{free_port()}"
+        found = await findings(("kvs.url", url), ("pubsub.url", url))
+        assert list(found) == ["kvs", "pubsub"]
+        assert all("nothing listens there" in (finding.wrong or "") for finding in found.values())
+
+
+class TestMemory:
+    async def test_an_emptied_a_restarted_and_another_server_have_another_epoch(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, append_only=False) as server:
+            kvs = open_kvs(server.url(), Counters())
+            epochs = [await kvs.epoch()]
+            await kvs.commit([Change("a", 0, {"x": Encoded(b"1")})])
+            assert await kvs.epoch() == epochs[0]
+            with server.client() as client:
+                client.flushall()
+            epochs.append(await kvs.epoch())
+            await asyncio.to_thread(server.restart)
+            epochs.append(await kvs.epoch())
+            other = open_kvs(server.url("prefix=other"), Counters())
+            epochs.append(await other.epoch())
+            assert len(set(epochs)) == 4
+            await kvs.close()
+            await other.close()
+
+    async def test_one_node_of_a_cluster_that_forgot_changes_the_epoch(self, tmp_path: Path) -> None:
+        with RedisCluster(tmp_path, append_only=False) as cluster:
+            kvs = open_kvs(cluster.url(), Counters())
+            epoch = await kvs.epoch()
+            assert await kvs.epoch() == epoch
+            for node in cluster.nodes:
+                with node.client() as client:
+                    client.flushall()
+                changed = await kvs.epoch()
+                assert changed != epoch
+                epoch = changed
+            await kvs.close()
+
+    async def test_a_row_with_a_ttl_is_forgotten_and_one_that_is_written_again_is_not(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            kvs = open_kvs(server.url("ttl=1"), Counters())
+            epoch = await kvs.epoch()
+            await kvs.commit([Change("a", 0, {}), Change("b", 0, {})])
+            version = 1
+            async with asyncio.timeout(10):
+                while (await kvs.read(["a"]))[0].version:
+                    assert await kvs.commit([Change("b", version, {})]) == []
+                    version += 1
+                    await asyncio.sleep(0.05)
+            assert (await kvs.read(["b"]))[0].version == version
+            assert await kvs.keys() == ["b"]
+            assert await kvs.epoch() == epoch
+            await kvs.close()
+
+    async def test_a_server_that_is_killed_in_mid_stream_loses_no_update(self, tmp_path: Path) -> None:
+        """Three writers add to rows; each repeats what failed, and reads again what was in conflict or is not known."""
+        with RedisServer(tmp_path) as server:
+            keys = [f"student/{number}" for number in range(20)]
+            rounds = 60
+
+            async def write(writer: int) -> None:
+                kvs = open_kvs(server.url("timeout=2"), Counters())
+                name = f"writer-{writer}"
+                for number in range(1, rounds + 1):
+                    left = keys
+                    async with asyncio.timeout(30):
+                        while left:
+                            try:
+                                rows = await kvs.read(left)
+                                # As the numbers of a stream do it: what is in the row already is not done again.
+                                rows = [row for row in rows if int(row.fields.get(name, b"0")) < number]
+                                changes = [
+                                    Change(
+                                        row.key,
+                                        row.version,
+                                        {
+                                            name: Encoded(b"%d" % number),
+                                            "sum": Encoded(b"%d" % (int(row.fields.get("sum", b"0")) + 1)),
+                                        },
+                                    )
+                                    for row in rows
+                                ]
+                                left = await kvs.commit(changes)
+                            except BackendError:
+                                await asyncio.sleep(0.02)
+                await kvs.close()
+
+            tasks = [asyncio.create_task(write(writer)) for writer in range(3)]
+            for _ in range(3):
+                await asyncio.sleep(0.15)
+                server.kill()
+                server.start()
+            await asyncio.gather(*tasks)
+            kvs = open_kvs(server.url(), Counters())
+            for row in await kvs.read(keys):
+                assert row.fields["sum"] == b"%d" % (3 * rounds)
+                assert row.version == 3 * rounds
+            await kvs.close()
