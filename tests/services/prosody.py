@@ -26,7 +26,7 @@ class Prosody(ServerProcess):
         self._changes = changes
 
     def command(self) -> list[str]:
-        program, control = need("prosody", "prosody"), need("prosodyctl", "prosody")
+        program = need("prosody", "prosody")
         file = self.folder / "prosody.cfg.lua"
         text = exchanged(
             documented("lua"),
@@ -42,14 +42,22 @@ class Prosody(ServerProcess):
         file.write_text(text, encoding="utf-8")
         if not (self.folder / "data").exists():
             for account in ACCOUNTS:
-                subprocess.run(
-                    [control, "--config", str(file), "register", account, DOMAIN, PASSWORD],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    check=True,
-                    timeout=30,
-                )
+                self.register(account, DOMAIN, PASSWORD)
         return [program, "--config", str(file), "-F"]
+
+    def register(self, account: str, domain: str, password: str) -> None:
+        """Make an account, as the documentation says."""
+        subprocess.run(
+            [
+                need("prosodyctl", "prosody"),
+                *("--config", str(self.folder / "prosody.cfg.lua")),
+                *("register", account, domain, password),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
 
     def answers(self) -> bool:
         return says_it_speaks_xmpp(self.port)

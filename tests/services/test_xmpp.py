@@ -44,6 +44,9 @@ VirtualHost "nologin.example"
 	disable_sasl_mechanisms = { "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS" }
 VirtualHost "open.example"
 	modules_disabled = { "tls", "s2s", "offline" }
+	c2s_require_encryption = false
+Component "pubsub.open.example" "pubsub"
+	admins = { "node1@open.example" }
 VirtualHost "school.example"
 """
 
@@ -176,6 +179,35 @@ class TestStudents:
                 async with node(server, prefix, "node2") as (second, _), second.subscribe("class/1"):
                     found = stanzas.affiliations_of(await ask(owner, "get", stanzas.affiliations(name)))
         assert found == {f"node{number}@school.example": "owner" for number in (1, 2, 3)}
+
+
+class TestWithoutEncryption:
+    async def test_it_works_on_this_computer_where_it_is_asked_for(self, prosody: Prosody, prefix: str) -> None:
+        prosody.register("node1", "open.example", "hush")
+        pubsub = XmppPubSub(
+            f"xmpp://node1:hush@open.example:{prosody.port}?host=127.0.0.1&tls=off&prefix={prefix}", Counters(), 10, 10
+        )
+        async with pubsub.subscribe("t") as subscription:
+            await pubsub.publish("t", b"x")
+            assert await take(subscription, 1) == [b"x"]
+        await pubsub.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+class TestUvloop:
+    def test_it_works_and_says_what_is_wrong_with_a_certificate_there_too(self, server: Server, prefix: str) -> None:
+        import uvloop
+
+        async def talk() -> str:
+            async with node(server, prefix) as (one, _), node(server, prefix, "node2") as (two, _):
+                async with one.subscribe("t") as a, two.subscribe("t") as b:
+                    for number in range(200):
+                        await one.publish("t", b"%d" % number)
+                    for subscription in (a, b):
+                        assert await take(subscription, 200) == [b"%d" % number for number in range(200)]
+            return await why_not(url(server.port, server.ca).replace(f"ca={server.ca}&", ""))
+
+        assert "was not signed by an authority that this computer trusts" in uvloop.run(talk())
 
 
 class TestNodes:

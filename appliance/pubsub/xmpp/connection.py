@@ -259,10 +259,7 @@ class Connection:
                 resumed = await self._started
         except TimeoutError:
             await self._drop()
-            raise TroubleError(
-                f"What listens at {self._address.place} does not answer as an XMPP server does within "
-                f"{self._pace.connect:g} seconds. It is tried again."
-            ) from None
+            raise reasons.silent(self._pace.connect, self._address) from None
         except TroubleError:
             await self._drop()
             raise

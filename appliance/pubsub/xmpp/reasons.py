@@ -60,6 +60,14 @@ def of_network(error: object, address: Address) -> TroubleError:
     )
 
 
+def silent(seconds: float, address: Address) -> TroubleError:
+    """There was a connection, and no session within the time."""
+    return TroubleError(
+        f"What listens at {address.place} does not answer as an XMPP server does within {seconds:g} seconds; check the "
+        "port. It is tried again."
+    )
+
+
 def of_certificate(error: ssl.SSLError, address: Address) -> TroubleError:
     """Of the start of encryption."""
     if not isinstance(error, ssl.SSLCertVerificationError):
