@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.bench.servers import ROOT
+from tests.services.servers import need
 
 
 @pytest.mark.slow
@@ -22,3 +24,17 @@ def test_a_short_run_measures_every_part() -> None:
     assert "relaxed" in done.stdout
     assert "sent to dashboard" in done.stdout
     assert "notifications/s" in done.stdout
+
+
+@pytest.mark.services
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_short_run_measures_every_way_to_commit_to_redis() -> None:
+    need("redis-server", "redis-server")
+    short = ["--rounds", "1", "--commits", "1", "--messages", "200"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.redis", *short], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"(?m)^  \S.*? {2,}[\d,]+ +[\d.]+ +\d+ +\d+$", done.stdout)) == 6, done.stdout
+    assert re.search(r"100 at once +[\d,]+ messages/s", done.stdout)
+    assert re.search(r"p99 [\d.]+ ms", done.stdout)

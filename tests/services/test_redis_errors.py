@@ -62,7 +62,7 @@ async def refusal(url: str) -> str:
     text = str(caught.value)
     assert "ada" not in text
     assert "secret" not in text
-    assert "word@" not in text
+    assert ":word@" not in text
     assert re.fullmatch(r"(The )?Redis [^\n]*[^.]\.?", text)
     return text
 
