@@ -20,8 +20,14 @@ const ANSWER_MS = 10_000;
 const SILENT_MS = 20_000;
 const STEADY_MS = 10_000;
 const WATCH_MS = 2_000;
-const BACKOFF_MS = 500;
+// Spread over so long, 1,000 clients that were all cut off at once are some 250 a second when they come back.
+const BACKOFF_MS = 4_000;
 const BACKOFF_MOST_MS = 30_000;
+const HURRY_MS = 3_000;
+const STALLED_MS = 3_000;
+// Longer than between two looks of a page in the background, which browsers let look once a minute.
+const ASLEEP_MS = 90_000;
+const SET_BACK_MS = 1_000;
 const CROWDED_MS = 5_000;
 const MISTAKEN_MS = 30_000;
 const OWNERS_MS = 80;
@@ -76,6 +82,36 @@ function uuid() {
 function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
+
+/** For how long to wait before the n-th try to connect again, in ms: at random, so that a class does not come at once. */
+function backoff(attempt, random = Math.random) {
+  return random() * Math.min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** (attempt - 1));
+}
+
+/** For how long to wait where there is reason to think that the server can be reached now; for the same reason. */
+function hurry(random = Math.random) {
+  return random() * HURRY_MS;
+}
+
+/**
+ * The device's clock in ms since the epoch, which events are stamped by. Where it is set back while the page is open we
+ * go on as before: the server knows how far off the clock was when it greeted us, and what is held has those times too.
+ */
+class Clock {
+  #ahead = 0;
+  #since = null;
+
+  now() {
+    const read = Date.now();
+    // `performance.now` is never set; it stands still while the device sleeps.
+    const since = read - performance.now();
+    if (this.#since !== null && since < this.#since - SET_BACK_MS) this.#ahead += Math.round(this.#since - since);
+    this.#since = since;
+    return read + this.#ahead;
+  }
+}
+
+const clock = new Clock();
 
 /** The server's origin, from what the caller gave, or the script, or the page. */
 function originOf(server) {
@@ -245,7 +281,7 @@ class Outbox {
       throw new ClassroomError("no_event_name", 'An event must have a name, a string, as its "event".');
     let text;
     try {
-      text = JSON.stringify({ ...event, t: event.t ?? Date.now() });
+      text = JSON.stringify({ ...event, t: event.t ?? clock.now() });
     } catch {
       throw new ClassroomError("not_json", "The event cannot be written as JSON.");
     }
@@ -457,8 +493,10 @@ class Store {
     return this.#change(strict, (streams, events, fail) => {
       const asked = streams.get(record.id);
       asked.onsuccess = () => {
-        if ((asked.result?.next ?? 1) !== expected) return fail(COLLISION);
-        streams.put(record);
+        const kept = asked.result;
+        if ((kept?.next ?? 1) !== expected) return fail(COLLISION);
+        // Another tab may have given the stream to another student id; see `inherit`.
+        streams.put(kept ? { ...record, token: kept.token, student: kept.student ?? record.student } : record);
         for (const { seq, text } of items) events.put(text, [record.id, seq]);
       };
     });
@@ -473,6 +511,20 @@ class Store {
         streams.delete(old);
         events.delete(eventsOf(old));
       }
+    });
+  }
+
+  /** Streams of a student go on as those of another id, under which the server knows the same person now. */
+  inherit(server, before, member) {
+    return this.#change(true, (streams) => {
+      const asked = streams.getAll();
+      asked.onsuccess = () => {
+        for (const record of asked.result) {
+          if (record.server !== server) continue;
+          if (record.token !== before.token && record.student !== before.student_id) continue;
+          streams.put({ ...record, token: member.token, student: member.student_id });
+        }
+      };
     });
   }
 
@@ -587,8 +639,9 @@ class Owners {
 /**
  * One connection for one stream, from hello to its end. It never comes back; whoever made it makes another.
  *
- * `report` has `welcome(frame)`, `acked(seq)`, `heard(frame)` for all else that a page may want to know, and
- * `closed(why)`, called once at the end: a close code, "renumber", "trouble", "lost", or what `end` was given.
+ * `report` has `welcome(frame)`, `acked(seq)`, `stalled()` where an acknowledgement is long in coming, `heard(frame)` for
+ * all else that a page may want to know, and `closed(why)`, called once at the end: a close code, "renumber", "trouble",
+ * "lost", "asleep", or what `end` was given.
  */
 class Line {
   #socket = null;
@@ -596,9 +649,11 @@ class Line {
   #outbox;
   #greeted = false;
   #troubles = 0;
-  #began = Date.now();
-  #heard = Date.now();
-  #sent = Date.now();
+  #began = performance.now();
+  #heard = performance.now();
+  #sent = performance.now();
+  #looked = Date.now();
+  #stalled = false;
   #watch;
   #later = null;
 
@@ -612,7 +667,7 @@ class Line {
       this.#socket = socket;
       socket.onopen = () =>
         socket.send(
-          JSON.stringify({ type: "hello", protocol: PROTOCOL, stream: outbox.stream, ...hello, now: Date.now() }),
+          JSON.stringify({ type: "hello", protocol: PROTOCOL, stream: outbox.stream, ...hello, now: clock.now() }),
         );
       socket.onmessage = ({ data }) => this.#hear(data);
       socket.onclose = ({ code }) => this.end(code);
@@ -625,7 +680,7 @@ class Line {
 
   /** For how long the server has been heard on this connection. */
   get steady() {
-    return this.#greeted && Date.now() - this.#began >= STEADY_MS;
+    return this.#greeted && performance.now() - this.#began >= STEADY_MS;
   }
 
   get greeted() {
@@ -646,7 +701,7 @@ class Line {
       const idle = !this.#outbox.waiting;
       const frame = this.#outbox.frame();
       if (frame === null) return;
-      if (idle) this.#sent = Date.now();
+      if (idle) this.#sent = performance.now();
       this.#socket.send(frame);
     }
   }
@@ -672,7 +727,7 @@ class Line {
   }
 
   #hear(data) {
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     let frame;
     try {
       frame = JSON.parse(data);
@@ -681,7 +736,7 @@ class Line {
     }
     if (frame?.type === "welcome" && !this.#greeted && Number.isInteger(frame.ack)) {
       this.#greeted = true;
-      this.#began = Date.now();
+      this.#began = performance.now();
       if (this.#outbox.welcome(frame.ack, frame.limits) === "renumber") return this.end("renumber");
       this.#report.welcome(frame);
       this.pump();
@@ -689,7 +744,8 @@ class Line {
       // An error that answers a hello is followed by a close code, which says the same.
     } else if (frame?.type === "ack" && Number.isInteger(frame.seq)) {
       this.#troubles = 0;
-      this.#sent = Date.now();
+      this.#sent = performance.now();
+      this.#stalled = false;
       if (this.#outbox.ack(frame.seq) === "renumber") return this.end("renumber");
       this.#report.acked(frame.seq);
       this.pump();
@@ -705,12 +761,24 @@ class Line {
     }
   }
 
+  /** The device slept, and nobody knows what became of the connection meanwhile: it may look open and be dead. */
+  wake() {
+    if (this.#greeted) this.end("asleep");
+  }
+
   /** A connection over a lost network says nothing and does not end by itself for minutes. */
   #look() {
-    const now = Date.now();
+    const slept = Date.now() - this.#looked;
+    this.#looked = Date.now();
+    if (slept > ASLEEP_MS) return this.wake();
+    const now = performance.now();
+    const waits = this.#outbox.waiting ? now - this.#sent : 0;
     if (!this.#greeted && now - this.#began > ANSWER_MS) this.end("lost");
-    else if (this.#greeted && this.#outbox.waiting && now - Math.max(this.#heard, this.#sent) > SILENT_MS)
-      this.end("lost");
+    else if (this.#greeted && waits > SILENT_MS && now - this.#heard > SILENT_MS) this.end("lost");
+    else if (this.#greeted && waits > STALLED_MS && !this.#stalled) {
+      this.#stalled = true;
+      this.#report.stalled();
+    }
   }
 }
 
@@ -724,6 +792,8 @@ class Line {
  */
 class ClassroomStream extends EventTarget {
   static Outbox = Outbox;
+  static backoff = backoff;
+  static hurry = hurry;
 
   #server;
   #source;
@@ -743,7 +813,10 @@ class ClassroomStream extends EventTarget {
   #dropTo = 0;
   #retry = null;
   #attempts = 0;
+  #ackedTo = 0;
+  #stalled = false;
   #notBefore = 0;
+  #hurrying = false;
   #owed = 0;
   #draining = new Set();
   #again = null;
@@ -770,6 +843,10 @@ class ClassroomStream extends EventTarget {
       body: JSON.stringify({ code, ...who, ...(before ? { token: before.token } : {}) }),
     });
     const member = { token, student_id, name: more.name, class_id: more.class_id };
+    if (before && before.student_id !== student_id && before.name === member.name)
+      // The server does not know the student of that token any more: its data are gone, and so is what it had
+      // acknowledged. What is held here is the same person's.
+      await withStore((store) => store.inherit(origin, before, member));
     await keepMember(origin, member);
     return { ...member };
   }
@@ -841,6 +918,11 @@ class ClassroomStream extends EventTarget {
   /** Whether the educator has paused the class. Events are taken and kept all the same. */
   get paused() {
     return this.#paused;
+  }
+
+  /** Whether what was sent waits for long to be acknowledged, though the server is there: its disk may be full. */
+  get stalled() {
+    return this.#stalled;
   }
 
   /** Whether what is not acknowledged outlives this page: false where the browser has no storage for it. */
@@ -919,6 +1001,8 @@ class ClassroomStream extends EventTarget {
     listen(globalThis, "online", () => this.#hurry());
     listen(globalThis, "pageshow", () => this.#hurry());
     listen(globalThis, "pagehide", () => this.#save());
+    // A page that the browser had frozen goes on.
+    listen(globalThis.document, "resume", () => this.#line?.wake());
     listen(globalThis.document, "visibilitychange", () => {
       if (document.visibilityState === "hidden") this.#save();
       else this.#hurry();
@@ -1022,6 +1106,7 @@ class ClassroomStream extends EventTarget {
     if (!this.#store) which = "all";
     this.#outbox = old.fork(uuid(), which);
     this.#dropTo = 0;
+    this.#ackedTo = 0;
     this.#line?.end("forked");
     this.#keepId();
     const outbox = this.#outbox;
@@ -1043,10 +1128,12 @@ class ClassroomStream extends EventTarget {
   #connect() {
     clearTimeout(this.#retry);
     this.#retry = null;
+    this.#hurrying = false;
     if (this.#line || this.#closed || this.#refused) return;
     const line = new Line(this.#server, { token: this.#token, source: this.#source }, this.#outbox, {
       welcome: (frame) => this.#welcomed(frame),
       acked: (seq) => this.#acked(seq),
+      stalled: () => this.#stall(),
       heard: (frame) => this.#heard(frame),
       closed: (why) => this.#lost(line, why),
     });
@@ -1063,7 +1150,14 @@ class ClassroomStream extends EventTarget {
     if (this.#line.held) this.#drain(this.#line);
   }
 
+  #stall() {
+    this.#stalled = true;
+    this.#changed();
+  }
+
   #acked(seq) {
+    if (seq > this.#ackedTo || !this.#outbox.pending) this.#stalled = false;
+    this.#ackedTo = Math.max(this.#ackedTo, seq);
     if (this.#store) {
       this.#dropTo = Math.max(this.#dropTo, seq);
       this.#dropping ??= setTimeout(() => {
@@ -1100,25 +1194,26 @@ class ClassroomStream extends EventTarget {
     if (why === CLOSE.frameTooLarge) this.#outbox.shrink();
     if (why === CLOSE.crowded) least = CROWDED_MS;
     if (why === CLOSE.mistaken) least = MISTAKEN_MS;
+    const after = why === "asleep" ? hurry() : backoff(++this.#attempts);
     // Forking gives the next connection another outbox, so it must be through before.
-    this.#chain.then(() => this.#later(least));
+    this.#chain.then(() => this.#later(least, after));
   }
 
-  /** Connect again after a random while, so that a class does not come back all at once. */
-  #later(least) {
+  /** Connect again after a while: `least` is not shortened by whatever happens meanwhile, `after` is. */
+  #later(least, after) {
     if (this.#line || this.#retry !== null || this.#closed || this.#refused) return;
-    this.#attempts++;
-    const most = Math.min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** this.#attempts);
-    this.#notBefore = Date.now() + least;
-    this.#retry = setTimeout(() => this.#connect(), least + Math.random() * most);
+    this.#notBefore = performance.now() + least;
+    this.#retry = setTimeout(() => this.#connect(), least + after);
     this.#show("waiting");
   }
 
   /** There is reason to think that the server can be reached now. */
   #hurry() {
-    if (this.#retry === null || Date.now() < this.#notBefore) return;
+    if (this.#retry === null || performance.now() < this.#notBefore || this.#hurrying) return;
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#connect(), Math.random() * BACKOFF_MS);
+    // Whoever tells us once more must not put it off.
+    this.#hurrying = true;
+    this.#retry = setTimeout(() => this.#connect(), hurry());
   }
 
   /** Whether this student has joined again in another tab, and so has another token. */
@@ -1229,6 +1324,7 @@ class ClassroomStream extends EventTarget {
       const line = new Line(this.#server, { token, source }, outbox, {
         welcome: step,
         acked: step,
+        stalled: () => this.#stall(),
         heard: () => {},
         closed: resolve,
       });

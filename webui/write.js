@@ -165,6 +165,10 @@ function begin(kept) {
       return ["waiting", `${changes} waiting for the class computer. Keep this page open until it says “Saved”.`];
     }
     if (stream.connection === "online" && !pending) return ["saved", "Saved"];
+    if (stream.stalled && pending) {
+      if (stream.durable) return ["waiting", `${changes} on this device, waiting to be saved. Keep writing.`];
+      return ["waiting", `${changes} waiting to be saved. Keep this page open until it says “Saved”.`];
+    }
     return ["saving", "Saving…"];
   }
 

@@ -227,6 +227,51 @@ describe("outbox", () => {
   });
 });
 
+describe("coming back", () => {
+  /** Numbers in [0, 1) that are the same in every run (Lehmer's generator, Park and Miller 1988). */
+  const even = (seed = 42) => {
+    let state = seed;
+    return () => {
+      state = (state * 48271) % 2147483647;
+      return state / 2147483647;
+    };
+  };
+
+  /** The most of some moments (in ms) that fall into one second. */
+  const busiest = (moments) => {
+    const sorted = moments.toSorted((a, b) => a - b);
+    let most = 0;
+    for (let from = 0, to = 0; to < sorted.length; to++) {
+      while (sorted[to] - sorted[from] >= 1000) from++;
+      most = Math.max(most, to - from + 1);
+    }
+    return most;
+  };
+
+  test("1,000 that are cut off at once are spread over seconds, however long the server is away", () => {
+    const { backoff } = ClassroomStream;
+    for (const away of [0, 1000, 3000, 5000, 10_000, 30_000, 60_000, 600_000]) {
+      const random = even(away + 1);
+      const back = Array.from({ length: 1000 }, () => {
+        let now = 0;
+        let attempt = 0;
+        do now += backoff(++attempt, random);
+        while (now < away);
+        return now;
+      });
+      assert.ok(busiest(back) <= 350, `${busiest(back)} in one second after ${away} ms`);
+      assert.ok(Math.max(...back) - away <= 30_000);
+    }
+  });
+
+  test("1,000 that are told at once that the network is back are spread too", () => {
+    const random = even();
+    const back = Array.from({ length: 1000 }, () => ClassroomStream.hurry(random));
+    assert.ok(busiest(back) <= 400);
+    assert.ok(Math.max(...back) <= 3000);
+  });
+});
+
 /** A server for one test: every socket that is opened is in `sockets`, and `frames` tells what came. */
 class FakeSocket {
   static sockets = [];
@@ -266,8 +311,8 @@ class FakeSocket {
 
 const limits = { frame_bytes: 65536, events_per_frame: 100, unacked: 1000 };
 const welcome = { type: "welcome", student_id: "s1", name: "Ada", state: "open", now: 0, limits };
-const until = async (condition) => {
-  for (let round = 0; round < 400; round++) {
+const until = async (condition, rounds = 400) => {
+  for (let round = 0; round < rounds; round++) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -293,14 +338,20 @@ function honest() {
 }
 
 describe("stream", () => {
+  const { random } = Math;
+  const { now } = Date;
   let stream;
 
   beforeEach(() => {
     globalThis.WebSocket = FakeSocket;
     FakeSocket.sockets = [];
+    // Nobody waits for long before coming back.
+    Math.random = () => 0.01;
   });
 
   afterEach(async () => {
+    Math.random = random;
+    Date.now = now;
     await stream?.close();
     stream = null;
   });
@@ -415,6 +466,49 @@ describe("stream", () => {
       await new Promise((resolve) => setTimeout(resolve, 1200));
       assert.equal(FakeSocket.sockets.length, 1);
     });
+
+  test("times go on where the clock is set back, and follow it where it is set on", async () => {
+    const { taken } = honest();
+    stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
+    for (const set of [0, -86_400_000, -86_400_000 - 500, 3_600_000]) {
+      Date.now = () => now() + set;
+      stream.log({ event: "e" });
+    }
+    await stream.flush();
+    const [first, back, alike, on] = taken.map((event) => event.t);
+    assert.ok(back >= first && back < first + 1000);
+    assert.ok(Math.abs(alike - back) < 1000);
+    assert.ok(on - alike > 3_600_000);
+  });
+
+  test("tells where an acknowledgement is long in coming, until it comes", async () => {
+    FakeSocket.answer = (socket, frame) => frame.type === "hello" && socket.say({ ...welcome, ack: 0 });
+    stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
+    stream.log({ event: "e" });
+    await until(() => FakeSocket.sockets[0].frames.length === 2);
+    assert.equal(stream.stalled, false);
+    let told = 0;
+    stream.addEventListener("status", () => told++);
+    await until(() => stream.stalled, 1000);
+    assert.ok(told > 0);
+    assert.equal(stream.connection, "online");
+    FakeSocket.sockets[0].say({ type: "ack", seq: 1 });
+    assert.equal(stream.stalled, false);
+  });
+
+  test("after a sleep the connection is made anew, since the old one may be dead", async () => {
+    const { taken } = honest();
+    stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
+    await until(() => stream.connection === "online");
+    FakeSocket.answer = () => {};
+    stream.log({ event: "e", n: 1 });
+    await until(() => FakeSocket.sockets[0].frames.length === 2);
+    const { taken: later } = honest();
+    Date.now = () => now() + 3_600_000;
+    await stream.flush();
+    assert.equal(FakeSocket.sockets.length, 2);
+    assert.deepEqual([taken.length, later.length], [0, 1]);
+  });
 
   test("does not hurry back where there are too many", async () => {
     FakeSocket.answer = (socket) => socket.drop(4429);
