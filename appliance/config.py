@@ -109,7 +109,8 @@ class KvsSettings(_WithUrl, frozen=True):
     url: Annotated[
         FilledText,
         Meta(
-            description="The key-value store that holds students' states; memory:// keeps them in this process.",
+            description="The key-value store that holds students' states; memory:// keeps them in this process, "
+            "redis://user:password@host:6379/0 on a server that several nodes may share.",
             extra={"flag": "--kvs"},
         ),
     ] = "memory://"
@@ -131,7 +132,7 @@ class PubsubSettings(_WithUrl, frozen=True):
         FilledText,
         Meta(
             description="The pubsub that tells dashboards what changed; memory:// reaches those of this process, "
-            "xmpp://user:password@domain all nodes on an XMPP server.",
+            "redis://user:password@host:6379/0 or xmpp://user:password@domain those of all nodes on that server.",
             extra={"flag": "--pubsub"},
         ),
     ] = "memory://"

@@ -19,17 +19,16 @@ from appliance.errors import BackendError, SettingsError
 from appliance.findings import Finding
 from appliance.kvs import Change, Encoded, open_kvs
 from appliance.pubsub import open_pubsub
-from appliance.redis_server import parse_url
+from appliance.redis_server import _OPTIONS, parse_url
 from tests.contract.kvs import fields
 from tests.services.servers import RedisCluster, RedisServer, SentinelServer, free_port, until
 
 pytestmark = pytest.mark.services
 
-RIGHTS = (
-    "+hset +hget +hmget +hkeys +hgetall +hdel +pexpire +get +set +watch +unwatch +multi +exec +unlink +scan +select "
-    "+ping +evalsha +eval +info +time +publish +subscribe +unsubscribe"
-)
-"""The smallest set of rights, as docs/redis.md gives it."""
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
+DOCUMENTED = re.findall(r"(?m)^ACL SETUSER observer (.*)$", DOCS.read_text(encoding="utf-8"))
+"""What docs/redis.md says the user needs."""
+RIGHTS = " ".join(word for word in DOCUMENTED[0].split() if word.startswith("+"))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +166,32 @@ class TestStore:
             assert (await kvs.read(["a"], "y"))[0].fields == {"y": b"2"}
             assert await kvs.epoch() == await kvs.epoch()
             await kvs.close()
+
+    async def test_the_user_that_the_documentation_makes_is_enough_for_all(
+        self, server: RedisServer, tmp_path: Path
+    ) -> None:
+        [line] = DOCUMENTED
+        words = line.replace(">PASSWORD", ">word").split()
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "observer", *words)
+        url = server.url(user="observer", password="word", database=1)
+        found = await findings(("kvs.url", url), ("pubsub.url", url))
+        assert [str(finding) for finding in found.values() if finding.bad] == []
+        assert found["kvs scripting"].wrong is None
+        with RedisCluster(tmp_path, append_only=False) as cluster:
+            for node in cluster.nodes:
+                with node.client() as client:
+                    client.execute_command("ACL", "SETUSER", "observer", *words)
+            url = cluster.url().replace("redis+cluster://", "redis+cluster://observer:word@")
+            found = await findings(("kvs.url", url), ("pubsub.url", url))
+            assert [str(finding) for finding in found.values() if finding.bad] == []
+
+    def test_every_message_and_option_is_documented(self) -> None:
+        text = DOCS.read_text(encoding="utf-8")
+        for option in _OPTIONS:
+            assert f"`{option}=" in text
+        for counter in ("redis_errors", "kvs_conflicts", "kvs_without_scripts", "limit_kvs_connections"):
+            assert f"`{counter}`" in text
 
     async def test_a_full_server_loses_nothing_that_was_committed(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path, append_only=False, maxmemory="3mb") as server:
