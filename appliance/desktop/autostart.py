@@ -151,14 +151,15 @@ class WindowsRunKey:
     """A value of the registry key whose programs Windows starts at sign-in; it needs no administrator's rights."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._line = subprocess.list2cmdline(words)
+        # As the installer writes it: the program in quotes whether it needs them or not.
+        self._line = f'"{words[0]}" {subprocess.list2cmdline(words[1:])}'
 
     def enabled(self) -> bool:
         import winreg
 
         try:
             with winreg.OpenKey(winreg.HKEY_CURRENT_USER, RUN_KEY) as key:  # type: ignore[attr-defined]
-                return bool(winreg.QueryValueEx(key, NAME)[0] == self._line)  # type: ignore[attr-defined]
+                return bool(winreg.QueryValueEx(key, NAME)[0].lower() == self._line.lower())  # type: ignore[attr-defined]
         except OSError:
             return False
 
