@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class Tray:
         icon.visible = True
         self._main_thread(self._refresh)
         if self._stopped.is_set():
-            icon.stop()
+            self._main_thread(icon.stop)
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -216,15 +216,26 @@ def picture(look: Look, students: int = 0) -> Any:
 
 def _icon_class(backend: str) -> Any:
     """pystray's icon for a backend. Its package chooses one when it is imported, and may fail in choosing."""
-    if backend:
-        os.environ["PYSTRAY_BACKEND"] = backend
+    if not backend:
+        return importlib.import_module("pystray").Icon
+    # A menu needs no OpenGL, whose drivers would take 50 MB. Programs that we start have nothing to do with either.
+    with _environment(PYSTRAY_BACKEND=backend, GDK_GL="disable"):
+        importlib.import_module("pystray")
+        return importlib.import_module(f"pystray._{backend}").Icon
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        pystray = importlib.import_module("pystray")
+        yield
     finally:
-        if backend:
-            # Programs that we start have nothing to do with it.
-            del os.environ["PYSTRAY_BACKEND"]
-    return importlib.import_module(f"pystray._{backend}").Icon if backend else pystray.Icon
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _gtk_tooltip(icon: Any, words: str) -> None:
