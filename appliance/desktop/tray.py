@@ -48,6 +48,7 @@ class Tray:
         self._stopped = threading.Event()
         self._autostart = autostart.for_this_system(program.settings, program.config_file)
         self._shown: tuple[Look, int, str] | None = None
+        self._in_menu: tuple[bool, bool] | None = None
 
     def show(self) -> None:
         """Show the icon, from the main thread, until the program ends. Where there is no place for it, wait for one."""
@@ -79,9 +80,9 @@ class Tray:
                 return
 
     def _run(self, backend: str) -> None:
-        icon = _icon_class(backend)("classroom-observer", picture(Look.READY), NAME, menu=self._menu())
+        icon = _icon_class(backend)("classroom-observer", picture(Look.READY), NAME, menu=self._menu(bool(backend)))
         self._icon = icon
-        self._shown = None
+        self._shown = self._in_menu = None
         try:
             icon.run(self._ready)
         finally:
@@ -112,9 +113,13 @@ class Tray:
                 if self._shown is None or shown[:2] != self._shown[:2]:
                     icon.icon = picture(shown[0], shown[1])
                 icon.title = f"{NAME}: {words}"
-                _gtk_tooltip(icon, icon.title)
                 self._shown = shown
-            icon.update_menu()
+            if hasattr(icon, "_menu_handle") and sys.platform not in ("win32", "darwin"):
+                _refresh_gtk(icon)
+            elif self._in_menu != (in_menu := (status is not None, _paused(status))):
+                # A menu that is made anew closes before the teacher's eyes, so it is only where a label changes.
+                icon.update_menu()
+                self._in_menu = in_menu
 
     def _main_thread(self, function: Callable[[], None]) -> None:
         """Call a function where the icon's system wants it: on macOS that is the main thread, elsewhere any."""
@@ -125,7 +130,8 @@ class Tray:
         else:
             function()
 
-    def _menu(self) -> Any:
+    def _menu(self, with_words: bool) -> Any:
+        """The menu; its first line says how the class is, where the icon itself has no words or may have none."""
         import pystray
 
         item, separator = pystray.MenuItem, pystray.Menu.SEPARATOR
@@ -138,8 +144,7 @@ class Tray:
             return program.status is not None
 
         return pystray.Menu(
-            item(lambda _: sentence_of(status()), None, enabled=False),
-            separator,
+            *([item(lambda _: sentence_of(status()), None, enabled=False), separator] if with_words else []),
             item("Open dashboard", lambda: program.open_dashboard(), default=True, enabled=ready),
             item("Show join screen", lambda: program.open_dashboard("join"), enabled=ready),
             item("Copy join address", self._copy_address, enabled=ready),
@@ -238,10 +243,24 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _gtk_tooltip(icon: Any, words: str) -> None:
-    """pystray names a GTK status icon, but gives it no words that show when the mouse rests on it."""
-    status_icon = getattr(icon, "_status_icon", None)
-    if status_icon is not None:
-        from gi.repository import GLib
+def _refresh_gtk(icon: Any) -> None:
+    """Bring labels and tooltip of an icon of GTK up to date where they are, so that an open menu stays open.
 
-        GLib.idle_add(lambda: status_icon.set_tooltip_text(words) or False)
+    pystray would make the whole menu anew, which closes it, and gives a status icon a name but no tooltip.
+    """
+    from gi.repository import GLib
+
+    def refresh() -> bool:
+        menu = icon._menu_handle
+        for item, shown in zip(icon.menu.items, menu.get_children() if menu else (), strict=False):
+            # Separators have no label, and that of the default entry is bold and never changes.
+            if shown.get_label() and not item.default and shown.get_label() != item.text:
+                shown.set_label(item.text)
+            if item.text and shown.get_sensitive() != item.enabled:
+                shown.set_sensitive(item.enabled)
+        status_icon = getattr(icon, "_status_icon", None)
+        if status_icon is not None:
+            status_icon.set_tooltip_text(icon.title)
+        return False
+
+    GLib.idle_add(refresh)

@@ -14,7 +14,7 @@ import pytest
 
 from appliance.desktop.status import Look, look_of, sentence_of
 from appliance.node import Status
-from tests.desktop.screen import Screen, missing, screen
+from tests.desktop.screen import ENTRIES, Screen, missing, screen
 from tests.desktop.test_program import signs_in
 from tests.desktop.world import ROOT, Desk, Program, desk, until
 
@@ -86,6 +86,17 @@ class TestStatusNotifierPanel:
         until(lambda: state_of(running) == "open", "the class goes on")
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
 
+        # What changes meanwhile leaves the open menu open, and says so in it.
+        x, y, width, height = shown.open_menu()
+        running.ask("POST", "/api/v1/class/pause", {})
+        until(lambda: mostly(shown, YELLOW, here.folder), "the icon shows it")
+        # It may have become narrower with its words.
+        assert (still := shown.menu()) is not None
+        assert still[1] == y
+        shown.click(x + width // 3, y + round(height * ENTRIES["Resume class"]))
+        until(lambda: state_of(running) == "open", "the class goes on")
+        until(lambda: shown.menu() is None, "the menu has closed")
+
         shown.choose("Open data folder")
         until(lambda: folders.exists() and folders.read_text().strip() == str(running.data), "the folder opens")
         entry = here.folder / "config" / "autostart" / "classroom-observer.desktop"
@@ -112,6 +123,15 @@ class TestOlderTray:
         until(lambda: state_of(running) == "paused", "the class is paused")
         until(lambda: shown.title() == "Classroom Observer: The class is paused (0 students online)", "it is told")
         until(lambda: mostly(shown, YELLOW, here.folder), "it is shown")
+        x, y, width, height = shown.open_menu()
+        running.ask("POST", "/api/v1/class/resume", {})
+        until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
+        # It may have become narrower with its words.
+        assert (still := shown.menu()) is not None
+        assert still[1] == y
+        shown.click(x + width // 3, y + round(height * ENTRIES["Pause class"]))
+        until(lambda: state_of(running) == "paused", "the class is paused")
+        until(lambda: shown.menu() is None, "the menu has closed")
         # What the dashboard changes shows in the tray as well.
         running.ask("POST", "/api/v1/class/resume", {})
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
