@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.config import ENVIRONMENT_PREFIX
+
+if TYPE_CHECKING:
+    from tests.services.servers import RedisCluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,3 +55,12 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     # For programs that a test starts.
     for variable, folder in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "log")):
         monkeypatch.setenv(variable, str(Path(home) / folder))
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis Cluster for all tests that leave it well; it needs seconds to come up. Others' keys may be in it."""
+    from tests.services.servers import RedisCluster
+
+    with RedisCluster(tmp_path_factory.mktemp("cluster"), append_only=False) as cluster:
+        yield cluster

@@ -23,12 +23,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
 async def emptied(kvs: KVS) -> KVS:
     """The store without the rows of the test before."""
     await kvs.remove(await kvs.keys())
@@ -67,16 +61,16 @@ class TestWithoutScripts(KVSContract):
 
 class TestCluster(KVSContract):
     @pytest.fixture
-    async def kvs(self, cluster: RedisCluster) -> AsyncIterator[KVS]:
-        kvs = open_kvs(cluster.url(), Counters())
+    async def kvs(self, redis_cluster: RedisCluster) -> AsyncIterator[KVS]:
+        kvs = open_kvs(redis_cluster.url(), Counters())
         yield await emptied(kvs)
         await kvs.close()
 
 
 class TestClusterWithoutScripts(KVSContract):
     @pytest.fixture
-    async def kvs(self, cluster: RedisCluster) -> AsyncIterator[KVS]:
-        kvs = open_kvs(cluster.url("prefix=noscript"), Counters())
+    async def kvs(self, redis_cluster: RedisCluster) -> AsyncIterator[KVS]:
+        kvs = open_kvs(redis_cluster.url("prefix=noscript"), Counters())
         assert isinstance(kvs, RedisKVS)
         kvs.scripting = False
         yield await emptied(kvs)

@@ -78,13 +78,13 @@ class TestBetweenServers:
         assert not settings.data_path.exists()
 
     async def test_from_a_server_to_a_cluster(
-        self, settings: Settings, server: RedisServer, source: KVS, tmp_path: Path
+        self, settings: Settings, server: RedisServer, source: KVS, redis_cluster: RedisCluster
     ) -> None:
-        with RedisCluster(tmp_path / "cluster", append_only=False) as cluster:
-            await moved(settings, server.url("prefix=old"), cluster.url())
-            target = open_kvs(cluster.url(), Counters())
-            assert await content(target) == await content(source)
-            await target.close()
+        url = redis_cluster.url("prefix=migrated")
+        await moved(settings, server.url("prefix=old"), url, force=True)
+        target = open_kvs(url, Counters())
+        assert await content(target) == await content(source)
+        await target.close()
 
     async def test_a_target_that_is_not_empty_is_left_alone_unless_forced(
         self, settings: Settings, server: RedisServer, source: KVS

@@ -25,12 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
 async def settle(pubsub: PubSub) -> None:
     """Wait until all that this process published so far has come back to it."""
     topic = f"settled/{uuid.uuid4()}"
@@ -52,8 +46,8 @@ class TestRedis(PubSubContract):
 
 class TestCluster(PubSubContract):
     @pytest.fixture
-    async def pubsub(self, cluster: RedisCluster) -> AsyncIterator[PubSub]:
-        pubsub = open_pubsub(cluster.url(), Counters(), queue=QUEUE)
+    async def pubsub(self, redis_cluster: RedisCluster) -> AsyncIterator[PubSub]:
+        pubsub = open_pubsub(redis_cluster.url(), Counters(), queue=QUEUE)
         yield pubsub
         await pubsub.close()
 

@@ -168,7 +168,7 @@ class TestStore:
             await kvs.close()
 
     async def test_the_user_that_the_documentation_makes_is_enough_for_all(
-        self, server: RedisServer, tmp_path: Path
+        self, server: RedisServer, redis_cluster: RedisCluster
     ) -> None:
         [line] = DOCUMENTED
         words = line.replace(">PASSWORD", ">word").split()
@@ -178,13 +178,12 @@ class TestStore:
         found = await findings(("kvs.url", url), ("pubsub.url", url))
         assert [str(finding) for finding in found.values() if finding.bad] == []
         assert found["kvs scripting"].wrong is None
-        with RedisCluster(tmp_path, append_only=False) as cluster:
-            for node in cluster.nodes:
-                with node.client() as client:
-                    client.execute_command("ACL", "SETUSER", "observer", *words)
-            url = cluster.url().replace("redis+cluster://", "redis+cluster://observer:word@")
-            found = await findings(("kvs.url", url), ("pubsub.url", url))
-            assert [str(finding) for finding in found.values() if finding.bad] == []
+        for node in redis_cluster.nodes:
+            with node.client() as client:
+                client.execute_command("ACL", "SETUSER", "observer", *words)
+        url = redis_cluster.url().replace("redis+cluster://", "redis+cluster://observer:word@")
+        found = await findings(("kvs.url", url), ("pubsub.url", url))
+        assert [str(finding) for finding in found.values() if finding.bad] == []
 
     def test_every_message_and_option_is_documented(self) -> None:
         text = DOCS.read_text(encoding="utf-8")
@@ -302,19 +301,18 @@ class TestEncryption:
 
 
 class TestClusterAndSentinels:
-    async def test_a_cluster_url_for_a_server_and_the_other_way_round(self, tmp_path: Path) -> None:
-        with RedisCluster(tmp_path / "cluster", append_only=False) as cluster:
-            node = cluster.nodes[0].url()
-            refused = []
-            kvs = open_kvs(node, Counters())
-            for number in range(20):
-                try:
-                    await kvs.commit([Change(f"{number}", 0, {})])
-                except BackendError as error:
-                    refused.append(str(error))
-            await kvs.close()
-            assert "is a node of a Redis Cluster; write redis+cluster:// in its place." in refused[0]
-            assert "is a node of a Redis Cluster" in await refusal(node.replace("/0", "/1"))
+    async def test_a_cluster_url_for_a_server_and_the_other_way_round(self, redis_cluster: RedisCluster) -> None:
+        node = redis_cluster.nodes[0].url()
+        refused = []
+        kvs = open_kvs(node, Counters())
+        for number in range(20):
+            try:
+                await kvs.commit([Change(f"{number}", 0, {})])
+            except BackendError as error:
+                refused.append(str(error))
+        await kvs.close()
+        assert "is a node of a Redis Cluster; write redis+cluster:// in its place." in refused[0]
+        assert "is a node of a Redis Cluster" in await refusal(node.replace("/0", "/1"))
 
     async def test_a_cluster_url_for_one_server(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
@@ -408,13 +406,12 @@ class TestCheck:
             found = await findings(("kvs.url", replica.url()))
             assert f"It is a replica of 127.0.0.1:{master.port}" in (found["kvs role"].wrong or "")
 
-    async def test_every_node_of_a_cluster_is_looked_at(self, tmp_path: Path) -> None:
-        with RedisCluster(tmp_path, append_only=False) as cluster:
-            found = await findings(("kvs.url", cluster.url()), ("pubsub.url", cluster.url()))
-            assert [finding.what for finding in found.values() if finding.bad] == []
-            for node in cluster.nodes:
-                assert f"kvs version of 127.0.0.1:{node.port}" in found
-                assert found[f"kvs persistence of 127.0.0.1:{node.port}"].wrong
+    async def test_every_node_of_a_cluster_is_looked_at(self, redis_cluster: RedisCluster) -> None:
+        found = await findings(("kvs.url", redis_cluster.url()), ("pubsub.url", redis_cluster.url()))
+        assert [finding.what for finding in found.values() if finding.bad] == []
+        for node in redis_cluster.nodes:
+            assert f"kvs version of 127.0.0.1:{node.port}" in found
+            assert found[f"kvs persistence of 127.0.0.1:{node.port}"].wrong
 
     async def test_a_clock_that_is_apart_is_told(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
         import time
@@ -450,18 +447,17 @@ class TestMemory:
             await kvs.close()
             await other.close()
 
-    async def test_one_node_of_a_cluster_that_forgot_changes_the_epoch(self, tmp_path: Path) -> None:
-        with RedisCluster(tmp_path, append_only=False) as cluster:
-            kvs = open_kvs(cluster.url(), Counters())
-            epoch = await kvs.epoch()
-            assert await kvs.epoch() == epoch
-            for node in cluster.nodes:
-                with node.client() as client:
-                    client.flushall()
-                changed = await kvs.epoch()
-                assert changed != epoch
-                epoch = changed
-            await kvs.close()
+    async def test_one_node_of_a_cluster_that_forgot_changes_the_epoch(self, redis_cluster: RedisCluster) -> None:
+        kvs = open_kvs(redis_cluster.url(), Counters())
+        epoch = await kvs.epoch()
+        assert await kvs.epoch() == epoch
+        for node in redis_cluster.nodes:
+            with node.client() as client:
+                client.flushall()
+            changed = await kvs.epoch()
+            assert changed != epoch
+            epoch = changed
+        await kvs.close()
 
     async def test_a_row_with_a_ttl_is_forgotten_and_one_that_is_written_again_is_not(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
