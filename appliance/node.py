@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -43,6 +44,8 @@ from appliance.web.network import WILDCARDS, Network
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
+# Objects more than were freed, at which Python looks for circles; its default is 700.
+_COLLECT_AFTER = 50_000
 
 
 class Ready(msgspec.Struct):
@@ -315,6 +318,10 @@ async def serve(
         return
     stopping.cancel()
     await starting
+    # A commit holds thousands of decoded events at once. Looking through them again and again for circles, of which
+    # JSON has none, would cost more than some megabytes that are given back later.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     ready = await node.ready()
     log.info("Students join at %s with the code %s.", ready.join_url, ready.join_code)
     try:
