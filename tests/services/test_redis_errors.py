@@ -18,6 +18,7 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.findings import Finding
 from appliance.kvs import Change, Encoded, open_kvs
+from appliance.kvs.redis import RedisKVS
 from appliance.pubsub import open_pubsub
 from appliance.redis_server import _OPTIONS, parse_url
 from tests.contract.kvs import fields
@@ -519,3 +520,37 @@ class TestMemory:
                 assert row.fields["sum"] == b"%d" % (3 * rounds)
                 assert row.version == 3 * rounds
             await kvs.close()
+
+    async def test_while_a_node_of_a_cluster_is_away_the_students_of_the_others_go_on(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        kvs = open_kvs(redis_cluster.url("prefix=away&timeout=2"), Counters())
+        assert isinstance(kvs, RedisKVS)
+        keys = [f"student/{number}" for number in range(60)]
+        await kvs.remove(await kvs.keys())
+        assert await kvs.commit([Change(key, 0, {}) for key in keys]) == []
+        # Not the first one, which the URL names.
+        gone = redis_cluster.nodes[2]
+        with gone.client() as client:
+            there = {key.decode().partition("{")[2][:-1] for key in client.scan_iter("away:*")}
+        others = [key for key in keys if key not in there]
+        assert there
+        assert others
+        gone.kill()
+        with pytest.raises(BackendError, match=r"nothing listens there|closed the connection|does not serve all slots"):
+            await kvs.commit([Change(key, 1, {}) for key in sorted(there)])
+        assert await kvs.commit([Change(key, 1, {}) for key in others]) == []
+        gone.start()
+        until(redis_cluster.is_well, "the cluster is well")
+        # It kept no file, so its students begin anew, and all others are where they were.
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    rows = await kvs.read(keys)
+                    break
+                except BackendError:
+                    await asyncio.sleep(0.05)
+        assert {row.key for row in rows if row.version == 0} == there
+        assert {row.key for row in rows if row.version == 2} == set(others)
+        assert await kvs.commit([Change(key, 0, {}) for key in sorted(there)]) == []
+        await kvs.close()
