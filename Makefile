@@ -52,6 +52,10 @@ test-windows: $(VENV)/.tests ## build the Windows program and its installer, and
 	@packaging/windows/packages tests || test "$$CI" != true
 	@nice $(BIN)/python -m pytest -m windows tests/windows $(ARGS)
 
+deb: build/packaging/.ready ## build the Debian package, dist/classroom-observer_VERSION_ARCH.deb
+	@$(PYINSTALLER) --form folder
+	@build/packaging/bin/python packaging/linux/deb.py $(DIST)/program $(DIST)
+
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages
 
