@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -103,14 +103,18 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
         return f"RedisUrl({self.where})"
 
     @property
+    def places(self) -> str:
+        """Host and port of each server that it names."""
+        return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+
+    @property
     def where(self) -> str:
         """What it names, for a sentence."""
-        hosts = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         if self.form == "cluster":
-            return f"the Redis Cluster at {hosts}"
+            return f"the Redis Cluster at {self.places}"
         if self.form == "sentinel":
-            return f"Redis (master {self.service} of the sentinel at {hosts})"
-        return f"Redis at {hosts}"
+            return f"Redis (master {self.service} of the sentinel at {self.places})"
+        return f"Redis at {self.places}"
 
 
 def parse_url(url: str, section: str) -> RedisUrl:
@@ -175,7 +179,7 @@ def _example(form: str) -> str:
     }[form]
 
 
-def _host(place: str, default_port: int, wrong: Any) -> tuple[str, int]:
+def _host(place: str, default_port: int, wrong: Callable[[str], SettingsError]) -> tuple[str, int]:
     host, port = place, ""
     if place.startswith("["):
         host, _, port = place[1:].partition("]")
@@ -191,7 +195,7 @@ def _host(place: str, default_port: int, wrong: Any) -> tuple[str, int]:
     return host, int(port)
 
 
-def _options(query: str, wrong: Any) -> dict[str, Any]:
+def _options(query: str, wrong: Callable[[str], SettingsError]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
@@ -287,19 +291,14 @@ class Connections:
                     return await exchange(connection, [command for _, command in commands])
             return await self._run_on_cluster(self._cluster, commands)
 
-    async def one(self, key: bytes, *command: Argument) -> Reply:
-        """Send one command; an error that the server answers is raised as a `BackendError`."""
-        [reply] = await self.run([(key, command)])
-        return self.checked(reply)
-
     async def servers(self) -> list[str]:
-        """Addresses of all servers that have keys; one that is not of a cluster is its URL's, whoever is the master.
+        """What to call each server that has keys, for `on`: the address of a node, or the one server there is.
 
         Raises:
             BackendError: no node of the cluster can be reached.
         """
         if self._cluster is None:
-            return [self.url.where.rpartition(" ")[2]]
+            return [self.url.places if self.url.form == "server" else f"master {self.url.service}"]
         async with self._errors():
             await self._know(self._cluster)
             return sorted(node.name for node in self._cluster.get_primaries())

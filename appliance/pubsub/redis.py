@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from redis import exceptions
 from redis.asyncio import Connection
 
@@ -38,6 +39,7 @@ DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PING_SECONDS = 5.0
 """Seconds of silence after which a ping asks whether the link is still there."""
 _BATCH = 1000
+_CONNECTIONS = 3
 # Topics whose consumers must read again; of more than these all are told to.
 _MISSED = 1000
 
@@ -74,7 +76,8 @@ class RedisPubSub(PubSub):
             SettingsError: the URL cannot be used.
         """
         self.url: RedisUrl = parse_url(url, "pubsub")
-        self._connections = Connections(self.url, counters)
+        # One listens, one publishes, one is for what `examine` asks.
+        self._connections = Connections(msgspec.structs.replace(self.url, connections=_CONNECTIONS), counters)
         self._subscribers = Subscribers(counters, queue)
         channels = _Channels(self.url.prefix)
         self._listener = _Listener(self._connections, channels, self._subscribers, counters)

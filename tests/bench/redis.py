@@ -79,7 +79,7 @@ class _EachWatched(_Commits):
     """WATCH, HGET, MULTI, HSET, EXEC for one student after the other, as many at once as there are connections."""
 
     async def round(self, times: int) -> float:
-        client = Redis.from_url(self.store._connections.url.where.replace("Redis at ", "redis://"), max_connections=40)
+        client = Redis.from_url(f"redis://{self.store.url.places}", max_connections=40)
         room = asyncio.Semaphore(40)
 
         async def one(change: Change) -> None:

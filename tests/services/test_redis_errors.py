@@ -328,9 +328,9 @@ class TestClusterAndSentinels:
         with RedisServer(tmp_path / "one") as master, SentinelServer(tmp_path / "sentinel", master) as sentinel:
             text = await refusal(sentinel.url().replace("/school/", "/other/"))
             assert "no sentinel that answers has a master other that is up; check the name" in text
-            kvs = open_kvs(sentinel.url(), Counters())
-            assert await kvs.commit([Change("a", 0, {})]) == []
-            await kvs.close()
+            found = await findings(("kvs.url", sentinel.url()), ("pubsub.url", sentinel.url()))
+            assert [str(finding) for finding in found.values() if finding.wrong] == []
+            assert "kvs version of master school" in found
         assert "no sentinel that answers has a master school" in await refusal(sentinel.url())
 
     async def test_after_a_failover_commits_go_to_the_new_master(self, tmp_path: Path) -> None:
