@@ -192,7 +192,8 @@ async def test_nothing_is_missed_while_servers_end_crash_and_hang_and_links_brea
         sessions = [pubsub._connection.sessions for pubsub in (one, two)]
         assert min(sessions) >= 2, "it was restarted"
         for listener, new, counted in zip(listeners, sessions, (counted_one, counted_two), strict=True):
-            assert 1 <= listener.resyncs <= new - 1 + counted["pubsub_gaps"]
+            # A server that starts may refuse a subscription at first.
+            assert 1 <= listener.resyncs <= new - 1 + counted["pubsub_gaps"] + counted["pubsub_refusals"]
             assert counted["pubsub_reconnections"] == new - 1
         assert counted_one["limit_pubsub_outgoing"] == 0
 

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.findings import Finding
-from appliance.pubsub import RESYNC, PubSub, Subscription
+from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.pubsub.xmpp import reasons, stanzas
 from appliance.pubsub.xmpp.address import SMALLEST_STANZA, node_of, parse
@@ -32,6 +32,7 @@ WINDOW = 32
 """Requests that may await their answers, one of each topic; what is published meanwhile goes out together after it."""
 RESOURCE = "observer-"
 CATCH_UP_SECONDS = 1.0
+AWAY_SECONDS = 0.05
 GOODBYE_SECONDS = 1.0
 CREATION_SECONDS = 0.3
 """What another node may need between making a node on the server and letting us in; it is asked some times."""
@@ -156,14 +157,14 @@ class XmppPubSub(PubSub):
         async for finding in examine(self._connection, self._address):
             yield finding
         topic = f"check/{uuid.uuid4()}"
-        largest = self._outbox.largest
+        largest, refused = self._outbox.largest, self._connection.too_large
         try:
             async with self.subscribe(topic) as subscription:
                 await self.publish(topic, bytes(largest))
-                async for message in subscription:
-                    if message is RESYNC:
-                        raise reasons.too_large(self._address)
-                    break
+                # That it is heard alone says little: without a connection this process hears itself.
+                await anext(aiter(subscription))
+                if self._connection.too_large > refused:
+                    raise reasons.too_large(self._address)
         finally:
             await self.remove(topic)
         yield Finding(f"largest message ({largest} bytes)")
@@ -247,18 +248,22 @@ class XmppPubSub(PubSub):
                 if self._connection.too_large > seen and _size(hints) > SMALLEST_STANZA:
                     self._counters.add("limit_pubsub_stanza")
                     hints = Hints(hints.node, hints.publisher, hints.number, ())
+                await asyncio.sleep(AWAY_SECONDS)
                 continue
             except RefusedError as refused:
                 if refused.condition == "item-not-found":
                     self._removed(topic)
                 else:
-                    self._refuse(reasons.of_node(refused.condition, self._address))
-                    hints = Hints(hints.node, hints.publisher, hints.number, ())
+                    hints = self._put_off(hints, reasons.of_node(refused.condition, self._address))
             except TroubleError as trouble:
-                self._refuse(trouble)
-                hints = Hints(hints.node, hints.publisher, hints.number, ())
+                hints = self._put_off(hints, trouble)
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._pace.longest_pause)
+
+    def _put_off(self, hints: Hints, trouble: TroubleError) -> Hints:
+        """What to try again later; where somebody must change something first, that may be long, and only the word."""
+        self._refuse(trouble)
+        return Hints(hints.node, hints.publisher, hints.number, ()) if trouble.final else hints
 
     def _refuse(self, trouble: TroubleError) -> None:
         self._counters.add("pubsub_refusals")

@@ -271,11 +271,7 @@ class Connection:
             self._tell(None)
             await asyncio.wait((self._lost,))
         finally:
-            if self._ready.is_set():
-                self._ready.clear()
-                self._on_loss()
-            if self.trouble is None:
-                self._known.clear()
+            self._not_ready()
             pings.cancel()
         if self._reason is not None:
             raise self._reason
@@ -419,7 +415,16 @@ class Connection:
         if not self._over.done():
             self._over.set_result(None)
 
+    def _not_ready(self) -> None:
+        if self._ready.is_set():
+            self._ready.clear()
+            self._on_loss()
+        if self.trouble is None:
+            self._known.clear()
+
     def _disconnected(self, _: object) -> None:
+        # At once: who waits for a session and asks must not find one that is gone.
+        self._not_ready()
         if not self._started.done():
             # What is wrong with a certificate is told only after the end.
             asyncio.get_running_loop().call_later(LATE_REASON_SECONDS, self._ended_early, self._started)
