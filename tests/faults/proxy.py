@@ -33,6 +33,7 @@ class Proxy:
         self.twice = 0.0
         self.cuts = 0
         self.doubles = 0
+        self._stranded = 0
         self._server_port = server_port
         self._chance = chance
         self._writers: set[asyncio.StreamWriter] = set()
@@ -48,6 +49,10 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
         self.cuts += len(self._writers) // 2
+
+    def strand(self) -> None:
+        """Nothing gets through on the connections of now any more, which look as open as before."""
+        self._stranded += 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -83,8 +88,11 @@ class Proxy:
                 each.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
+        life = self._stranded
         try:
             while piece := await reader.read(PIECE):
+                if life != self._stranded:
+                    continue
                 if self.delay:
                     await asyncio.sleep(self._chance.uniform(0, self.delay))
                 await self.up.wait()

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import re
 import time
 from pathlib import Path
 
-import pytest
-
 from appliance.archive import Record, segments
 from appliance.snapshot import snapshots
+from tests.clock import Clock
 from tests.faults.world import RESTLESS, a_class, records, until
 from tests.program import Program
 
 JUMPS = (-3600, +86400, -2 * 86400, +90, -400 * 86400)
 """Seconds by which the clock is set: an hour back, a day on, two back, a little on, more than a year back."""
-
-
-def faketime() -> Path:
-    """The library that sets a program's clock alone."""
-    places = [Path("/usr/lib"), Path("/usr/local/lib"), Path("/opt/homebrew/lib")]
-    found = [path for place in places for path in place.glob("**/faketime/libfaketime.so.1")]
-    if not found:
-        message = "libfaketime is missing (Debian: faketime), which sets a program's clock"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found[0]
-
-
-class Clock:
-    """The clock of one program."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        self.offset = 0
-        self.set_by(0)
-        self.environment = {
-            "LD_PRELOAD": str(faketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            # Time that has passed is not what people set.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set_by(self, seconds: int) -> None:
-        """Set it on, or back."""
-        self.offset += seconds
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{self.offset:+d}s")
-        new.replace(self._file)
 
 
 async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: random.Random, long: bool) -> None:
