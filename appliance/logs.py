@@ -20,6 +20,7 @@ from appliance.config import Settings
 
 FORM = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE = "classroom-observer.log"
+CRASH_FILE = "classroom-observer-crash.log"
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +131,10 @@ def _opened(path: Path, settings: Settings) -> LogFile:
 def _tell_crashes(path: Path) -> None:
     """Have what would go to a console that is not there written to the log."""
     if not has_console():
-        # It is open for as long as the program runs, for what happens when nothing can be opened any more.
-        faulthandler.enable(path.open("a", encoding="utf-8"))
+        # It is open for as long as the program runs, for what happens when nothing can be opened any more. On Windows a
+        # file that is open cannot be renamed, so that the log could not be followed by a new one.
+        file = path.with_name(CRASH_FILE) if os.name == "nt" else path
+        faulthandler.enable(file.open("a", encoding="utf-8"))
     sys.excepthook = _crashed
 
     def in_thread(hook: threading.ExceptHookArgs) -> None:

@@ -8,6 +8,10 @@
 
 Target ${TARGET}
 SetCompressor ${COMPRESSION}
+; The two executables hold the same modules; with a dictionary this large the second costs nothing.
+!if "${COMPRESSION}" != "zlib"
+  SetCompressorDictSize 64
+!endif
 ManifestDPIAware true
 RequestExecutionLevel user
 
@@ -233,6 +237,7 @@ Function un.DataPage
     Abort
   ${EndIf}
   !insertmacro MUI_HEADER_TEXT "What was recorded" "Students' work, class lists and settings can stay on this computer."
+  SendMessage $HWNDPARENT ${WM_SETTEXT} 0 "STR:${TITLE}: What was recorded"
   nsDialogs::Create 1018
   Pop $0
   ${NSD_CreateLabel} 0 0 100% 36u "They are in this folder:$\r$\n$\r$\n${DATA}"

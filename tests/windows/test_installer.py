@@ -1,0 +1,226 @@
+"""The installer puts the program on a Windows, for one user; an upgrade and the uninstaller lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+import appliance
+from tests.faults.world import a_class, until
+from tests.program import PATIENCE, free_port
+from tests.program import until as wait
+from tests.windows.world import (
+    CONSOLE,
+    PROGRAM,
+    RUN_KEY,
+    TITLE,
+    UNINSTALL_KEY,
+    Built,
+    WindowsProgram,
+    Wine,
+    gone,
+    later_setup,
+    registry,
+    shortcuts,
+)
+
+pytestmark = pytest.mark.windows
+
+SECONDS = 120
+
+
+def installed(windows: Wine) -> Path:
+    return windows.user / "AppData" / "Local" / "Programs" / TITLE
+
+
+def data(windows: Wine) -> Path:
+    """Where the program keeps data if nothing else is said."""
+    return windows.user / "AppData" / "Local" / "classroom-observer"
+
+
+def uninstall(windows: Wine, *flags: str) -> None:
+    """Run the uninstaller, which goes on in a copy of itself."""
+    windows.run(installed(windows) / "uninstall.exe", "/S", *flags, seconds=SECONDS)
+    wait(lambda: not installed(windows).exists() and not registry(windows, UNINSTALL_KEY), "it is uninstalled")
+
+
+def configure(windows: Wine, text: str) -> Path:
+    """Write the user's configuration file."""
+    file = data(windows) / "classroom-observer" / "config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def health(port: int) -> dict[str, Any]:
+    """What ``/healthz`` says; nothing while nobody listens."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except (URLError, ConnectionError):
+        return {}
+
+
+def test_it_installs_for_one_user_and_says_so_to_windows(windows: Wine, built: Built) -> None:
+    windows.run(built.setup, "/S", seconds=SECONDS)
+    folder = installed(windows)
+    assert {path.name for path in folder.iterdir()} == {
+        PROGRAM,
+        CONSOLE,
+        "_internal",
+        "LICENSE.txt",
+        "uninstall.exe",
+    }
+    menu, desktop = shortcuts(windows)
+    assert menu.exists()
+    assert desktop.exists()
+    entry = registry(windows, UNINSTALL_KEY)
+    assert entry["DisplayName"] == TITLE
+    assert entry["DisplayVersion"] == appliance.__version__
+    assert entry["InstallLocation"] == windows.windows_path(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert abs(int(entry["EstimatedSize"], 16) - size // 1024) < 1024
+    # Whether it starts at sign-in is for the user to choose.
+    assert TITLE not in registry(windows, RUN_KEY)
+    assert windows.run(folder / CONSOLE, "version") == f"classroom-observer {appliance.__version__}\n"
+    uninstall(windows)
+    assert not menu.exists()
+    assert not desktop.exists()
+
+
+def test_the_start_menu_starts_it(windows: Wine, built: Built) -> None:
+    windows.run(built.setup, "/S", seconds=SECONDS)
+    port = free_port()
+    configure(windows, f'[web]\nhost = "127.0.0.1"\nport = {port}\n[desktop]\nbrowser = false\n')
+    menu, _ = shortcuts(windows)
+    # What it starts has no standard handles, but keeps the pipes of this one, so that they have no end.
+    with windows.start("start", "/unix", menu) as start:
+        assert start.wait(PATIENCE) == 0
+    wait(lambda: health(port), "it serves")
+    assert health(port)["version"] == appliance.__version__
+    [process] = windows.running(PROGRAM)
+    [log] = data(windows).rglob("classroom-observer.log")
+    wait(lambda: "Students join" in log.read_text(encoding="utf-8"), "the log says where students join")
+    # A second start finds the first.
+    assert "uses the data folder" in windows.run(installed(windows) / CONSOLE, "run", "--no-browser", ok=(2,))
+    assert windows.running(PROGRAM) == [process]
+    # The uninstaller ends it, and takes what was not asked for nowhere.
+    uninstall(windows)
+    gone(windows)
+    assert (data(windows) / "classroom-observer" / "credentials.json").exists()
+
+
+async def test_an_upgrade_over_a_running_copy_keeps_choices_and_data(
+    windows: Wine, built: Built, tmp_path: Path
+) -> None:
+    later = later_setup(built)
+    windows.run(built.setup, "/S", "/LOGIN=1", "/DESKTOP=0", seconds=SECONDS)
+    folder = installed(windows)
+    command = f'"{windows.windows_path(folder / PROGRAM)}" run --no-browser'
+    assert registry(windows, RUN_KEY)[TITLE] == command
+    left = folder / "_internal" / "of-an-earlier-version.txt"
+    left.write_text("Python would find it.")
+    own = data(windows) / "classroom-observer"
+    configure(windows, "[web]\nannounce = false\n")
+    program = WindowsProgram(windows, tmp_path, folder, data=own)
+    async with a_class(program, random.Random(3), 2) as room:
+        room.connect()
+        room.begin_typing(per_second=20)
+        await until(lambda: all(student.acked > 20 for student in room.students), "the class is at work")
+        room.may.clear()
+        windows.run(later, "/S", seconds=SECONDS)
+        # It ended in good order, because the installer asked it to.
+        assert program.ended() == 0
+        assert registry(windows, UNINSTALL_KEY)["DisplayVersion"] == "99.1.0"
+        assert registry(windows, RUN_KEY)[TITLE] == command
+        assert not shortcuts(windows)[1].exists()
+        assert not left.exists()
+        counts = room.archived()
+        program.start()
+        await room.stands_at(counts)
+        room.may.set()
+        await room.end_typing()
+        await room.complete()
+    uninstall(windows, "/DELETEDATA")
+    assert TITLE not in registry(windows, RUN_KEY)
+    assert not data(windows).exists()
+
+
+def test_a_copy_that_does_not_end_is_left_whole(windows: Wine, built: Built, tmp_path: Path) -> None:
+    later = later_setup(built)
+    windows.run(built.setup, "/S", seconds=SECONDS)
+    # On another data folder the installer does not find it to ask it.
+    program = WindowsProgram(windows, tmp_path, installed(windows))
+    try:
+        program.start()
+        windows.run(later, "/S", seconds=SECONDS, ok=(2,))
+        assert registry(windows, UNINSTALL_KEY)["DisplayVersion"] == appliance.__version__
+        assert program.get("/api/v1/students") == []
+        assert program.stop() == 0
+    finally:
+        program.end()
+    windows.run(later, "/S", seconds=SECONDS)
+    assert registry(windows, UNINSTALL_KEY)["DisplayVersion"] == "99.1.0"
+    uninstall(windows)
+
+
+def test_the_uninstaller_asks_before_it_deletes_what_was_recorded(windows: Wine, built: Built) -> None:
+    windows.run(built.setup, "/S", seconds=SECONDS)
+    kept = configure(windows, "")
+    process = windows.start(installed(windows) / "uninstall.exe")
+    try:
+        screen = Screen(windows)
+        screen.wait_for("Classroom Observer Uninstall")
+        screen.press_until("Return", lambda: screen.shows("What was recorded"))
+        # The tick is off at first; what underlines the D sets it.
+        screen.press("alt+d")
+        screen.press_until("Return", lambda: not installed(windows).exists())
+        wait(lambda: not kept.exists(), "what was recorded is deleted")
+    finally:
+        windows.end_all()
+        process.communicate(timeout=PATIENCE)
+
+
+class Screen:
+    """The display of a Windows, its keyboard, and the titles of windows."""
+
+    def __init__(self, windows: Wine) -> None:
+        self._environment = {**os.environ, "DISPLAY": windows.environment["DISPLAY"]}
+
+    def shows(self, title: str) -> bool:
+        """Whether a window with this in its title is there."""
+        return self._run("search", "--onlyvisible", "--name", title) == 0
+
+    def wait_for(self, title: str) -> None:
+        """Wait for a window."""
+        wait(lambda: self.shows(title), f"a window {title!r}")
+
+    def press(self, key: str) -> None:
+        """Press a key once."""
+        assert self._run("key", key) == 0
+
+    def press_until(self, key: str, effect: Callable[[], bool]) -> None:
+        """Press a key, again where it was lost because the window was not ready, until it has its effect."""
+        for _ in range(5):
+            self.press(key)
+            end = time.monotonic() + PATIENCE / 5
+            while time.monotonic() < end:
+                if effect():
+                    return
+                time.sleep(0.05)
+        raise AssertionError(f"{key} has no effect.")
+
+    def _run(self, *words: str) -> int:
+        done = subprocess.run(["xdotool", *words], env=self._environment, capture_output=True, check=False)
+        return done.returncode
