@@ -124,6 +124,7 @@ class Program:
         self._worker = threading.Thread(target=self._serve, name="appliance")
         self._started = threading.Event()
         self._quitting = threading.Event()
+        self._over = threading.Event()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -144,6 +145,8 @@ class Program:
             finally:
                 self.quit()
                 self._worker.join()
+                if not _others_run():
+                    self._over.set()
         if self._failure is not None:
             raise self._failure
         return 0
@@ -274,7 +277,8 @@ class Program:
 
     def _watchdog(self) -> None:
         """End the process where its orderly end takes too long. What was acknowledged is on the disk."""
-        time.sleep(QUIT_SECONDS)
+        if self._over.wait(QUIT_SECONDS):
+            return
         served_out = self.ended.is_set() and self._failure is None
         log.error("The program did not end by itself within %d seconds and is ended now.", QUIT_SECONDS)
         instance.remove(self.settings.data_path)
@@ -282,6 +286,11 @@ class Program:
             self._ready_file.unlink(missing_ok=True)
         logging.shutdown()
         os._exit(0 if served_out else 1)
+
+
+def _others_run() -> bool:
+    """Whether a thread is left that would keep the process from ending, as one of a failed tray icon may be."""
+    return any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate())
 
 
 def _wait(event: threading.Event) -> None:
@@ -302,21 +311,16 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     wanted = {number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN}
     # They are blocked in every thread, and one thread waits for them: so neither the event loop nor the desktop's own
     # loop, which takes SIGINT for itself, can miss or steal one.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
-    over = threading.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
 
     def listen() -> None:
-        while not over.is_set():
+        while True:
             signal.sigwait(wanted)
             stop()
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-        # What comes while the program ends anyway changes nothing; when it has ended, all is as before.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # They stay blocked to the very end: a second one, sent while the program ends, must not turn a good end into a bad.
+    yield
 
 
 @contextlib.contextmanager

@@ -90,6 +90,8 @@ class Announcer:
             return
         # Its import takes long enough to be felt by those who are being served.
         module: Any = await asyncio.to_thread(importlib.import_module, "zeroconf.asyncio")
+        # It warns of each address that went away, which is what we are here for.
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)
         zeroconf: AsyncZeroconf = module.AsyncZeroconf(interfaces=[address.ip for address in addresses])
         self._zeroconf = zeroconf
         await zeroconf.zeroconf.async_wait_for_start()

@@ -143,6 +143,13 @@ class TestEnding:
         assert time.monotonic() - began < 5
         assert "Stopping." in running.log
 
+    def test_a_second_signal_does_not_spoil_a_good_end(self, here: Desk) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        while running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        assert running.wait() == 0
+
     def test_nohup_is_respected(self, here: Desk) -> None:
         here.stand_in("under-nohup", 'trap "" HUP; exec "$@"')
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
