@@ -214,6 +214,16 @@ async def test_a_session_whose_link_was_cut_is_taken_up_again_and_misses_nothing
         assert counters["pubsub_reconnections"] == 0
 
 
+async def test_a_lost_connection_counts_as_lost_at_once(prosody: Prosody, prefix: str) -> None:
+    # A sender that still found it ready would ask again and again, and nothing else would ever go on.
+    async with linked(prosody, prefix, "node1") as (one, link, _), one.subscribe(TOPIC):
+        found: list[bool] = []
+        one._connection._client.add_event_handler("disconnected", lambda _: found.append(one._connection.is_ready))
+        link.cut()
+        await until(lambda: found, "the loss is noticed")
+        assert found == [False]
+
+
 async def test_a_silent_link_is_given_up_in_bounded_time(prosody: Prosody, prefix: str) -> None:
     async with (
         linked(prosody, prefix, "node1") as (one, _, _),
