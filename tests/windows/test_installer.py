@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -26,8 +22,11 @@ from tests.windows.world import (
     TITLE,
     UNINSTALL_KEY,
     Built,
+    Screen,
     WindowsProgram,
     Wine,
+    configure,
+    data,
     gone,
     later_setup,
     registry,
@@ -43,23 +42,10 @@ def installed(windows: Wine) -> Path:
     return windows.user / "AppData" / "Local" / "Programs" / TITLE
 
 
-def data(windows: Wine) -> Path:
-    """Where the program keeps data if nothing else is said."""
-    return windows.user / "AppData" / "Local" / "classroom-observer"
-
-
 def uninstall(windows: Wine, *flags: str) -> None:
     """Run the uninstaller, which goes on in a copy of itself."""
     windows.run(installed(windows) / "uninstall.exe", "/S", *flags, seconds=SECONDS)
     wait(lambda: not installed(windows).exists() and not registry(windows, UNINSTALL_KEY), "it is uninstalled")
-
-
-def configure(windows: Wine, text: str) -> Path:
-    """Write the user's configuration file."""
-    file = data(windows) / "classroom-observer" / "config.toml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return file
 
 
 def health(port: int) -> dict[str, Any]:
@@ -190,37 +176,3 @@ def test_the_uninstaller_asks_before_it_deletes_what_was_recorded(windows: Wine,
     finally:
         windows.end_all()
         process.communicate(timeout=PATIENCE)
-
-
-class Screen:
-    """The display of a Windows, its keyboard, and the titles of windows."""
-
-    def __init__(self, windows: Wine) -> None:
-        self._environment = {**os.environ, "DISPLAY": windows.environment["DISPLAY"]}
-
-    def shows(self, title: str) -> bool:
-        """Whether a window with this in its title is there."""
-        return self._run("search", "--onlyvisible", "--name", title) == 0
-
-    def wait_for(self, title: str) -> None:
-        """Wait for a window."""
-        wait(lambda: self.shows(title), f"a window {title!r}")
-
-    def press(self, key: str) -> None:
-        """Press a key once."""
-        assert self._run("key", key) == 0
-
-    def press_until(self, key: str, effect: Callable[[], bool]) -> None:
-        """Press a key, again where it was lost because the window was not ready, until it has its effect."""
-        for _ in range(5):
-            self.press(key)
-            end = time.monotonic() + PATIENCE / 5
-            while time.monotonic() < end:
-                if effect():
-                    return
-                time.sleep(0.05)
-        raise AssertionError(f"{key} has no effect.")
-
-    def _run(self, *words: str) -> int:
-        done = subprocess.run(["xdotool", *words], env=self._environment, capture_output=True, check=False)
-        return done.returncode

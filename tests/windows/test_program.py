@@ -10,7 +10,7 @@ import pytest
 
 import appliance
 from tests.faults.world import RESTLESS, a_class, until
-from tests.windows.world import Built, WindowsProgram, Wine
+from tests.windows.world import PROGRAM, Built, Screen, WindowsProgram, Wine, configure, data
 
 pytestmark = pytest.mark.windows
 
@@ -63,3 +63,17 @@ async def test_acknowledged_events_survive_a_kill(windows: Wine, built: Built, t
         for words in (("restore", str(backup)), ("verify",)):
             done = await asyncio.to_thread(program.run, *words, "--data-dir", str(restored))
             assert done.returncode == 0, done.stdout
+
+
+def test_why_it_cannot_start_is_told_in_a_window_and_in_the_log(windows: Wine, built: Built) -> None:
+    configure(windows, '[web]\nport = "eight"\n')
+    with windows.start(built.folder / PROGRAM) as process:
+        try:
+            screen = Screen(windows)
+            screen.wait_for("Classroom Observer")
+            screen.press_until("Return", lambda: process.poll() is not None)
+        finally:
+            windows.end_all()
+        assert process.returncode == 2
+    [log] = data(windows).rglob("classroom-observer.log")
+    assert "web.port" in log.read_text(encoding="utf-8")

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -121,6 +122,53 @@ def registry(windows: Wine, key: str) -> dict[str, str]:
     lines = windows.run("reg", "query", key, ok=(0, 1)).splitlines()
     split = [line.strip().split("    ", 2) for line in lines if line.startswith("    ")]
     return {name: value for name, _, value in (parts for parts in split if len(parts) == 3)}
+
+
+def data(windows: Wine) -> Path:
+    """Where the program keeps data if nothing else is said."""
+    return windows.user / "AppData" / "Local" / "classroom-observer"
+
+
+def configure(windows: Wine, text: str) -> Path:
+    """Write the user's configuration file."""
+    file = data(windows) / "classroom-observer" / "config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+class Screen:
+    """The display of a Windows, its keyboard, and the titles of windows."""
+
+    def __init__(self, windows: Wine) -> None:
+        self._environment = {**os.environ, "DISPLAY": windows.environment["DISPLAY"]}
+
+    def shows(self, title: str) -> bool:
+        """Whether a window with this in its title is there."""
+        return self._run("search", "--onlyvisible", "--name", title) == 0
+
+    def wait_for(self, title: str) -> None:
+        """Wait for a window."""
+        until(lambda: self.shows(title), f"a window {title!r}")
+
+    def press(self, key: str) -> None:
+        """Press a key once."""
+        assert self._run("key", key) == 0
+
+    def press_until(self, key: str, effect: Callable[[], bool]) -> None:
+        """Press a key, again where it was lost because the window was not ready, until it has its effect."""
+        for _ in range(5):
+            self.press(key)
+            end = time.monotonic() + PATIENCE / 5
+            while time.monotonic() < end:
+                if effect():
+                    return
+                time.sleep(0.05)
+        raise AssertionError(f"{key} has no effect.")
+
+    def _run(self, *words: str) -> int:
+        done = subprocess.run(["xdotool", *words], env=self._environment, capture_output=True, check=False)
+        return done.returncode
 
 
 class WindowsProgram(Program):
