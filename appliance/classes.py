@@ -119,20 +119,24 @@ class ClassStates:
                     if message is RESYNC:
                         await self._read(class_id)
                     else:
-                        self._hear(class_id, message)
+                        await self._hear(class_id, message)
         except BackendError as error:
             if following.done():
                 log.error("Control messages of a class no longer arrive: %s", error)
             else:
                 following.set_exception(error)
 
-    def _hear(self, class_id: str, message: bytes) -> None:
+    async def _hear(self, class_id: str, message: bytes) -> None:
         try:
             control = msgspec.json.decode(message, type=Control)
         except msgspec.DecodeError:
             log.warning("A control message that this version does not understand was left aside.")
             return
-        self._apply(class_id, control)
+        if control.state is not None:
+            # After an outage of the pubsub an old message may come late; the store knows how it is.
+            await self._read(class_id)
+        else:
+            self._apply(class_id, control)
 
     async def _read(self, class_id: str) -> None:
         [row] = await self._kvs.read([f"class/{class_id}"])

@@ -13,10 +13,8 @@ format  what is there
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -24,9 +22,6 @@ import msgspec
 
 from appliance import __version__
 from appliance.errors import DataFolderInUseError, SettingsError
-from appliance.files import write_private
-
-log = logging.getLogger(__name__)
 
 FORMAT = 2
 BACKUPS = "backups"
@@ -79,36 +74,6 @@ class DataFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.close(self._lock)
-
-    def bring_up_to_date(self) -> None:
-        """Back up a folder of an earlier format and bring it to the present one; finish an erasing that was cut short.
-
-        Raises:
-            SettingsError: its format is later than this program, or the folder cannot be written.
-            EraseError: the erasing cannot be finished.
-        """
-        found = format_of(self.path)
-        try:
-            from appliance.erase import finish
-
-            finish(self.path)
-        except OSError as error:
-            raise SettingsError(f"The data folder {self.path} cannot be written: {error.strerror}.") from error
-        if found == FORMAT:
-            return
-        try:
-            if found:
-                from appliance.backup import back_up
-
-                backup = self.path / BACKUPS / f"format-{found}-{time.strftime('%Y%m%d-%H%M%S')}.tar"
-                backup.parent.mkdir(exist_ok=True)
-                back_up(self.path, backup)
-                log.info("The data folder has format %d; it was backed up to %s before it is changed.", found, backup)
-            # From 1 to 2 nothing is rewritten: segments are compressed and snapshots written in passing.
-            written = msgspec.json.encode(FormatFile(FORMAT, __version__)) + b"\n"
-            write_private(self.path / "format.json", written)
-        except OSError as error:
-            raise SettingsError(f"The data folder {self.path} cannot be written: {error.strerror}.") from error
 
 
 def format_of(path: Path) -> int:

@@ -35,6 +35,7 @@ from appliance.pubsub.memory import MemoryPubSub
 from appliance.rebuild import Rebuild
 from appliance.recovery import CLASS_ROWS, Recovery
 from appliance.states import VERSION, Fold
+from appliance.upgrade import bring_up_to_date
 
 _BATCH = 100
 # Copying reads and writes every row, proving reads both sides once more; each is about a third of the work.
@@ -93,7 +94,7 @@ async def migrate(
     # A data folder that is not there is not made for stores which do not need it.
     with DataFolder(data) if local or data.is_dir() else nullcontext() as folder:
         if local and folder is not None:
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
         async with _opened_source(settings, catalog, source) as giver, _opened_target(data, target) as taker:
             if await giver.epoch() == await taker.epoch():
                 raise MigrateError("Both URLs name the same store; name another one with --to.")

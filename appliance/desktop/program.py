@@ -35,6 +35,7 @@ from appliance.desktop import browser, instance
 from appliance.desktop.instance import Instance
 from appliance.errors import DataFolderInUseError, ObserverError
 from appliance.node import Node, Ready, Status
+from appliance.upgrade import bring_up_to_date
 
 log = logging.getLogger("classroom_observer.desktop")
 
@@ -73,7 +74,7 @@ def run(settings: Settings, ready_file: Path | None, config_file: Path | None = 
         try:
             with contextlib.closing(node.bind(settings.web.host, settings.web.port)) as listener:
                 instance.write(settings.data_path, Instance(os.getpid()))
-                folder.bring_up_to_date()
+                bring_up_to_date(folder)
                 return Program(settings, listener, ready_file, config_file).run()
         finally:
             instance.remove(settings.data_path)

@@ -21,6 +21,7 @@ from appliance.erase import EraseError
 from appliance.errors import SettingsError
 from appliance.roster import RosterLimits, token_hash
 from appliance.roster.flatfile import FlatFileRoster
+from appliance.upgrade import bring_up_to_date
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
 
@@ -56,7 +57,7 @@ class World:
                 await core.archive.compress()
             await core.stop()
         with DataFolder(self.data) as folder:
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
 
     async def _write(self, core: Core, student: str, name: str, text: str) -> None:
         stream = await core.stream(student, name)
@@ -149,7 +150,7 @@ async def test_no_byte_of_the_student_is_left_and_nobody_else_lost_anything(worl
     assert (erased.lines, erased.backups, erased.named) == (12, 2, [])
     assert await world.others() == others
     with DataFolder(world.data) as folder:
-        folder.bring_up_to_date()
+        bring_up_to_date(folder)
     text = (world.data / "roster" / "students.csv").read_bytes()
     assert text == f'name;class;student id\r\n"Bo;\nB.";{CLASS};x-1\r\n'.encode("cp1252")
     assert world.other in (world.data / "shared.jsonl").read_text()
@@ -225,7 +226,7 @@ async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
             else:
                 break
         with DataFolder(world.data) as folder:
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
         if (world.data / "erased.jsonl").exists():
             assert world.found() == {}, f"step {step}"
             [line] = (world.data / "erased.jsonl").read_text().splitlines()[-1:]

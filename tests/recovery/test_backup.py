@@ -16,6 +16,7 @@ from appliance.archive import segments
 from appliance.backup import BackupError
 from appliance.datafolder import FORMAT, DataFolder, format_of
 from appliance.errors import SettingsError
+from appliance.upgrade import bring_up_to_date
 from tests.pipeline.world import Tally
 from tests.recovery.world import Core, replayed
 
@@ -162,7 +163,7 @@ async def test_segments_that_are_compressed_while_a_backup_looks_for_them_are_in
 class TestFormat:
     def test_a_new_folder_gets_the_present_format(self, tmp_path: Path) -> None:
         with DataFolder(tmp_path / "new") as folder:
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
         assert format_of(tmp_path / "new") == FORMAT
         assert not (tmp_path / "new" / "backups").exists()
 
@@ -171,7 +172,7 @@ class TestFormat:
         before = content(data)
         assert format_of(data) == 1
         with DataFolder(data) as folder:
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
         assert format_of(data) == FORMAT
         [made] = (data / "backups").iterdir()
         backup.restore(made, tmp_path / "old")
@@ -182,7 +183,7 @@ class TestFormat:
         (data / "format.json").write_text(json.dumps({"format": FORMAT + 1, "program": "9.0"}))
         before = content(data)
         with DataFolder(data) as folder, pytest.raises(SettingsError, match=r"version 9\.0"):
-            folder.bring_up_to_date()
+            bring_up_to_date(folder)
         assert content(data) == before
 
     def test_the_fixture_is_of_the_present_format(self) -> None:
