@@ -29,7 +29,7 @@ from appliance.events import Event, EventLimits, RejectedError, decode_events
 from appliance.kvs import KVS, Change, Row
 from appliance.pubsub import PubSub
 from appliance.replay import Restored, replay_records
-from appliance.states import Fold, Stream, Student, Waiting, student_key
+from appliance.states import LATE_SECONDS, Fold, Stream, Student, Waiting, student_key
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class _Taken(msgspec.Struct, gc=False):
         last: number of the last one.
         events: what is reduced, one for each number; None for one that is not, as it was rejected or of a paused time.
         rejected: number, and why, of each that cannot be used.
+        late: the numbers of those that came long after they were done.
+        received: when the last of them came, in milliseconds.
     """
 
     stream: Stream
@@ -65,6 +67,8 @@ class _Taken(msgspec.Struct, gc=False):
     last: int
     events: list[Event | None]
     rejected: list[tuple[int, Rejection]]
+    late: list[int]
+    received: int
 
 
 class TooManyStreamsError(ObserverError):
@@ -283,9 +287,9 @@ class Pipeline:
         """The live students by id."""
         return self._students
 
-    def _note(self, stream: Stream, at: float) -> None:
+    def _note(self, stream: Stream, at: float, late: int, received: float) -> None:
         """Remember that the next commit must write what archived events did."""
-        stream.student.note(stream, at)
+        stream.student.note(stream, at, late, received)
         self._changed[stream.student.id] = stream.student
         self._wake.set()
 
@@ -395,7 +399,8 @@ class Pipeline:
             each = zip(itertools.count(first), received, paused, texts, bodies, strict=False)
             events = [self._take_singly(stream, pieces, rejected, *one) for one in each]
         self._archive.append(pieces)
-        return _Taken(stream, first, first + len(texts) - 1, events, rejected)
+        late = _late(events, received, first)
+        return _Taken(stream, first, first + len(texts) - 1, events, rejected, late, received[-1])
 
     def _take_singly(
         self,
@@ -438,8 +443,9 @@ class Pipeline:
             return
         events = [event for event in (part.events[known:] if known else part.events) if event is not None]
         self.fold.reduce(stream, events)
+        late = sum(seq > stream.applied for seq in part.late)
         stream.applied = part.last
-        stream.student.note(stream, stream.clock.last / 1000)
+        stream.student.note(stream, stream.clock.last / 1000, late, part.received / 1000)
 
     async def _store(self, waiting: dict[str, tuple[Student, Change]], taken: Sequence[_Taken]) -> None:
         """Write changes to the store until all are in it.
@@ -504,3 +510,13 @@ class Pipeline:
                 # Only freshness is lost: dashboards read the store again when the pubsub is back.
                 if self._counters.add("publish_failures") == 1:
                     log.error("%s", error)
+
+
+def _late(events: Sequence[Event | None], received: Sequence[int], first: int) -> list[int]:
+    """The numbers of events that came late; `first` is that of the first event."""
+    oldest = next((event.at for event in events if event is not None), None)
+    # A stream's times never go back, so for most that is all there is to do.
+    if oldest is None or max(received[0], received[-1]) - oldest * 1000 <= LATE_SECONDS * 1000:
+        return []
+    each = zip(itertools.count(first), events, received, strict=False)
+    return [seq for seq, event, came in each if event and came - round(event.at * 1000) > LATE_SECONDS * 1000]

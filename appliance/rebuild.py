@@ -102,5 +102,5 @@ class Rebuild:
         return student
 
 
-def _note_nothing(stream: Stream, at: float) -> None:
+def _note_nothing(stream: Stream, at: float, late: int, received: float) -> None:
     """What is folded here is taken over as a whole."""

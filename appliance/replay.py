@@ -16,7 +16,7 @@ from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.merge import Gap, Merged, Source, sources
 from appliance.plugins import Catalog
 from appliance.reducer import Reducer
-from appliance.states import Fold, Stream, Student
+from appliance.states import LATE_SECONDS, Fold, Stream, Student
 
 # What was taken once is taken again, whatever today's limits are.
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
@@ -33,7 +33,7 @@ def replay_records(
     records: Iterable[Record | Damage],
     fold: Fold,
     student_of: Callable[[str, str], Student],
-    applied: Callable[[Stream, float], None],
+    applied: Callable[[Stream, float, int, float], None],
 ) -> Restored:
     """Fold archive lines into the states of students.
 
@@ -43,7 +43,7 @@ def replay_records(
         records: the lines, in the order in which they were written.
         fold: the reducers.
         student_of: the student with an id, in a class with an id, made where there is none yet.
-        applied: told of each line that counted: its stream, and the event's time.
+        applied: told of each line that counted, as `Student.note` is.
     """
     result = Restored()
     for record in records:
@@ -63,7 +63,10 @@ def replay_records(
             continue
         stream.last = stream.applied = stream.durable = record.seq
         stream.clock.last = max(stream.clock.last, round(record.at * 1000))
-        applied(stream, record.at)
+        # Compared in milliseconds, as when it came.
+        reduced = body is not None and not record.paused
+        late = int(reduced and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)
+        applied(stream, record.at, late, record.received)
         if body is not None and not record.paused:
             fold.reduce(stream, (Event(body["event"], record.at, record.source, body),))
         result.events += 1
@@ -154,8 +157,8 @@ class Replay:
         return student
 
 
-def _note(stream: Stream, at: float) -> None:
-    stream.student.note(stream, at)
+def _note(stream: Stream, at: float, late: int, received: float) -> None:
+    stream.student.note(stream, at, late, received)
 
 
 def whole(text: str) -> str:

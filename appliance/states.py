@@ -6,7 +6,7 @@ input or output. Fields of the row:
 
 - ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``).
 - ``version/REDUCER``: the version of the reducer that made these states.
-- ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` holds what is no reducer's.
+- ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` holds what is no reducer's (`Own`).
 - ``stream/ID``: the number of the last event applied and its time, as JSON.
 """
 
@@ -27,6 +27,39 @@ from appliance.kvs import Change, Encoded, Row, Value
 from appliance.reducer import Reducer, Scope, State, UnusableError
 
 log = logging.getLogger(__name__)
+
+LATE_SECONDS = 30.0
+"""An event that was done so long before it came was held in the student's browser meanwhile, and came late."""
+
+TOGETHER_SECONDS = 600.0
+"""What comes late within so long after other late events is counted together with them."""
+
+
+class Own(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a dashboard gets of a student that is no reducer's, since reducers do not see when an event came.
+
+    Attributes:
+        last_event_at: the time of the last event, in seconds since the epoch.
+        late: how many events came late when that happened last; see `LATE_SECONDS`.
+        late_at: when the last of them came, in seconds since the epoch.
+    """
+
+    last_event_at: float | None
+    late: int = 0
+    late_at: float | None = None
+
+
+_decode_own = msgspec.json.Decoder(Own).decode
+
+
+def own_of(encoded: bytes) -> Own:
+    """What a row's ``summary/`` says.
+
+    Raises:
+        msgspec.DecodeError: it was not written by us.
+    """
+    return _decode_own(encoded)
+
 
 STATE = "state/"
 VERSION = "version/"
@@ -211,7 +244,18 @@ class Stream:
 class Student:
     """The live copy of one student's row. Only the pipeline changes it, never across an await."""
 
-    __slots__ = ("changed_streams", "class_id", "fold", "id", "last_event_at", "slots", "streams", "version")
+    __slots__ = (
+        "changed_streams",
+        "class_id",
+        "fold",
+        "id",
+        "last_event_at",
+        "late",
+        "late_at",
+        "slots",
+        "streams",
+        "version",
+    )
 
     def __init__(self, fold: Fold, id: str, class_id: str) -> None:
         self.fold = fold
@@ -219,6 +263,8 @@ class Student:
         self.class_id = class_id
         self.version = 0
         self.last_event_at: float | None = None
+        self.late = 0
+        self.late_at: float | None = None
         self.slots = [Slot() for _ in fold.places]
         self.streams: dict[str, Stream] = {}
         self.changed_streams: dict[str, Stream] = {}
@@ -232,8 +278,20 @@ class Student:
             stream.rename(source)
         return stream
 
-    def note(self, stream: Stream, at: float) -> None:
-        """Remember that events of a stream were taken, the last of them at this time."""
+    def note(self, stream: Stream, at: float, late: int = 0, received: float = 0.0) -> None:
+        """Remember that events of a stream were taken.
+
+        Args:
+            stream: whose.
+            at: the time of the last of them, in seconds.
+            late: how many of them came late.
+            received: when the last of those came, in seconds.
+        """
+        if late:
+            if self.late_at is None or received - self.late_at > TOGETHER_SECONDS:
+                self.late = 0
+            self.late += late
+            self.late_at = received
         if self.last_event_at is None or at > self.last_event_at:
             self.last_event_at = at
         self.changed_streams[stream.id] = stream
@@ -253,7 +311,8 @@ class Student:
             if field.startswith(STREAM):
                 numbers[field.removeprefix(STREAM)] = msgspec.json.decode(encoded, type=tuple[int, int])
             elif field == SUMMARY:
-                self.last_event_at = msgspec.json.decode(encoded)["last_event_at"]
+                own = own_of(encoded)
+                self.last_event_at, self.late, self.late_at = own.last_event_at, own.late, own.late_at
         for id in self.streams.keys() | numbers.keys():
             last, at = numbers.get(id, (0, 0))
             stream = self.streams.get(id)
@@ -307,7 +366,10 @@ class Student:
         """What the key-value store must write, None for nothing; what was noted as changed is forgotten."""
         if not self.changed_streams and not any(slot.changed for slot in self.slots):
             return None
-        fields: dict[str, Value | None] = {SUMMARY: Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))}
+        own = Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))
+        if self.late:
+            own = Encoded(msgspec.json.encode(Own(self.last_event_at, self.late, self.late_at)))
+        fields: dict[str, Value | None] = {SUMMARY: own}
         for id, stream in self.changed_streams.items():
             fields[STREAM + id] = Encoded(b"[%d,%d]" % (stream.applied, stream.clock.last))
         self.changed_streams = {}

@@ -236,8 +236,8 @@ class _States:
         return student
 
 
-def _note(stream: Stream, at: float) -> None:
-    stream.student.note(stream, at)
+def _note(stream: Stream, at: float, late: int, received: float) -> None:
+    stream.student.note(stream, at, late, received)
 
 
 async def _roster(settings: Settings, found: Callable[..., None]) -> None:

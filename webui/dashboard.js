@@ -4,6 +4,7 @@ import {
   excerptOf,
   figure,
   handUp,
+  lateOf,
   Roster,
   STATES,
   sorted,
@@ -210,6 +211,7 @@ function makeTile(id) {
     .attr("preserveAspectRatio", "none")
     .attr("role", "img");
   tile.excerpt = node.append("span").attr("class", "excerpt").node();
+  tile.late = node.append("span").attr("class", "late").node();
   tile.node.addEventListener("click", () => openStudent(id));
   return tile;
 }
@@ -233,6 +235,11 @@ function fill(tile, student, now) {
     tile.state.dataset.state = state;
     tile.node.classList.toggle("hand", hand);
     tile.state.textContent = `${hand ? "✋ " : ""}${STATES[state].symbol} ${STATES[state].word}`;
+  });
+  put("late", lateOf(student, now), (late) => {
+    tile.late.hidden = !late;
+    tile.late.textContent = late && `⇣ ${late}`;
+    tile.late.title = "They were done without a connection, and count at the time at which they were done.";
   });
   put("words", wordsOf(student), (words) => {
     tile.words.textContent = words;

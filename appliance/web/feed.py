@@ -20,7 +20,7 @@ from appliance.kvs import KVS
 from appliance.pipeline import class_topic
 from appliance.pubsub import RESYNC, PubSub
 from appliance.roster import Roster, Student
-from appliance.states import SUMMARY, student_key
+from appliance.states import SUMMARY, Own, own_of, student_key
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Entry(msgspec.Struct):
     class_id: str
     online: bool
     last_event_at: float | None
+    late: int
+    late_at: float | None
     summaries: dict[str, msgspec.Raw]
 
 
@@ -82,14 +84,16 @@ class Students:
         for student, row in zip(students, rows, strict=True):
             summaries = {name.removeprefix(SUMMARY): msgspec.Raw(json) for name, json in row.fields.items()}
             own = summaries.pop("", None)
-            last = msgspec.json.decode(own)["last_event_at"] if own is not None else None
+            about = own_of(bytes(own)) if own is not None else Own(None)
             entries.append(
                 Entry(
                     student.student_id,
                     student.name,
                     student.class_id,
                     self._online(student.student_id),
-                    last,
+                    about.last_event_at,
+                    about.late,
+                    about.late_at,
                     summaries,
                 )
             )

@@ -163,6 +163,33 @@ def test_a_browser_that_crashes_while_the_server_is_away(room: Room) -> None:
     assert sum(b'"event":"edit"' in bytes(record.event) for record in room.records()) >= 15
 
 
+def test_what_arrives_late_is_said_to_the_teacher(playwright: Playwright, tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    room = Room(playwright, tmp_path, clock.environment)
+    try:
+        page = room.join(room.browser())
+        room.program.kill()
+        write(page, "held for a while")
+        held(page, "on this device")
+        # Two minutes pass, for both.
+        clock.set_by(120)
+        page.evaluate("() => { const now = Date.now; Date.now = () => now() + 120000; }")
+        room.back(page)
+        room.agree(page, "held for a while")
+        assert room.whole()["late"] >= 16
+        teacher = room.browser("teacher").new_page()
+        teacher.goto(room.program.ready["dashboard_url"])
+        teacher.wait_for_selector(".tile .late:visible")
+        said = teacher.inner_text(".tile .late")
+        assert int(said.split()[1]) >= 16, said
+        assert "arrived late" in said
+        # They count at the time at which they were done.
+        edits = [record for record in room.records() if b'"event":"edit"' in bytes(record.event)]
+        assert all(record.received - record.at > 100 for record in edits)
+    finally:
+        room.end()
+
+
 def test_two_tabs_of_one_student(room: Room) -> None:
     browser = room.browser()
     one = room.join(browser)

@@ -82,6 +82,36 @@ async def test_a_snapshot_and_what_came_after_it(tmp_path: Path) -> None:
     await again.stop()
 
 
+async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path: Path) -> None:
+    now = 1_700_000_000_000
+    core = Core(tmp_path, Tally())
+    await core.start()
+    stream = await core.stream("s-1", STREAM)
+    held = [{"event": "edit", "t": now - 60_000 + n} for n in range(3)]
+    core.accept(stream, 1, *held, "no object", {"event": "edit", "t": now - 30_000}, {"event": "edit"}, received=now)
+    await core.pipeline.settle()
+    assert (stream.student.late, stream.student.late_at) == (3, now / 1000)
+    core.accept(stream, 7, {"event": "edit", "t": now}, received=now + 60_000)
+    await core.pipeline.settle()
+    lived = (stream.student.late, stream.student.late_at)
+    assert lived == (4, now / 1000 + 60)
+    await core.crash()
+    for save in (True, False):
+        core = Core(tmp_path, Tally())
+        await core.start()
+        student = core.pipeline.students()["s-1"] if save else (await core.stream("s-1", STREAM)).student
+        assert (student.late, student.late_at) == lived
+        await (core.stop() if save else core.crash())
+    # Others that come much later are counted anew.
+    core = Core(tmp_path, Tally())
+    await core.start()
+    stream = await core.stream("s-1", STREAM)
+    core.accept(stream, 8, {"event": "edit", "t": now + 60_000}, received=now + 86_400_000)
+    await core.pipeline.settle()
+    assert stream.student.late == 1
+    await core.stop()
+
+
 async def test_a_damaged_snapshot_falls_back_to_the_one_before_and_then_to_the_archive(tmp_path: Path) -> None:
     core = Core(tmp_path, Tally())
     await core.start()

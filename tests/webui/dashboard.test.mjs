@@ -2,7 +2,17 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { excerptOf, figure, Roster, sorted, spark, stateOf, timeOf, wordsOf } from "../../webui/dashboard/model.js";
+import {
+  excerptOf,
+  figure,
+  lateOf,
+  Roster,
+  sorted,
+  spark,
+  stateOf,
+  timeOf,
+  wordsOf,
+} from "../../webui/dashboard/model.js";
 
 const student = (changes = {}) => ({
   student_id: "s-1",
@@ -79,4 +89,11 @@ test("updates are merged, and a missing one asks for a snapshot", () => {
   assert.deepEqual([...roster.students.keys()], ["s-2"]);
   assert.equal(roster.take({ type: "update", version: 7, now: 0, students: [] }), false);
   assert.equal(roster.take({ type: "update", version: 8, now: 0, students: [] }), false);
+});
+
+test("what arrived late is said for ten minutes", () => {
+  assert.equal(lateOf({ late: 12, late_at: 1000 }, 1100), "12 events arrived late");
+  assert.equal(lateOf({ late: 1, late_at: 1000 }, 1000), "1 event arrived late");
+  assert.equal(lateOf({ late: 12, late_at: 1000 }, 1601), "");
+  assert.equal(lateOf({ late: 0, late_at: null }, 1000), "");
 });

@@ -22,6 +22,14 @@ export function handUp(student) {
   return student.online && student.summaries.activity?.help === true;
 }
 
+export const LATE_SECONDS = 600;
+
+// How many events were held in the student's browser and have arrived lately: "12 events arrived late"; "" for none.
+export function lateOf(student, now) {
+  if (!student.late || now - student.late_at > LATE_SECONDS) return "";
+  return `${student.late.toLocaleString("en")} ${student.late === 1 ? "event" : "events"} arrived late`;
+}
+
 export function wordsOf(student) {
   const words = student.summaries.writing?.words;
   return words === undefined ? "—" : `${words} ${words === 1 ? "word" : "words"}`;
