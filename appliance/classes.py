@@ -13,14 +13,32 @@ from typing import Literal
 
 import msgspec
 
+from appliance.background import ended
 from appliance.errors import BackendError
 from appliance.kvs import KVS, Change, Encoded
 from appliance.pipeline import class_topic
 from appliance.pubsub import RESYNC, PubSub
+from appliance.shared import SharedRecords
 
 log = logging.getLogger(__name__)
 
+_READ_AGAIN_SECONDS = 1.0
+
 State = Literal["open", "paused"]
+
+
+class Opened(msgspec.Struct):
+    """That a stream was opened.
+
+    Attributes:
+        student_id: whose it is.
+        stream: the stream.
+        opening: a name of this opening, so that a node knows its own.
+    """
+
+    student_id: str
+    stream: str
+    opening: str
 
 
 class Control(msgspec.Struct, omit_defaults=True):
@@ -29,6 +47,7 @@ class Control(msgspec.Struct, omit_defaults=True):
     state: State | None = None
     message: str | None = None
     removed: str | None = None
+    opened: Opened | None = None
 
 
 def control_topic(class_id: str) -> str:
@@ -42,11 +61,20 @@ class ClassStates:
     Attributes:
         paused: ids of the paused classes; the pipeline looks at this very set.
         on_control: called with a class's id and each control message, from whichever node.
+        on_missed: called with a class's id where messages may have been missed.
         on_stored: awaited when a class's state has changed in the store, before anybody is told.
     """
 
-    def __init__(self, kvs: KVS, pubsub: PubSub, paused: set[str]) -> None:
+    def __init__(self, kvs: KVS, pubsub: PubSub, paused: set[str], records: SharedRecords | None = None) -> None:
+        """Args:
+        kvs: holds the states.
+        pubsub: carries control messages.
+        paused: where the ids of paused classes go.
+        records: where the states stand if nodes share the store, so that they outlive it.
+        """
         self.paused = paused
+        self.on_missed: Callable[[str], None] = lambda class_id: None
+        self._records = records
         self.on_control: Callable[[str, Control], None] = lambda class_id, control: None
         self.on_stored: Callable[[], Awaitable[None]] = _nothing
         self._kvs = kvs
@@ -62,14 +90,19 @@ class ClassStates:
         if class_id not in self._tasks:
             following = asyncio.get_running_loop().create_future()
             self._tasks[class_id] = asyncio.create_task(self._follow(class_id, following), name=f"control {class_id}")
-            await following
+            try:
+                await following
+            except BackendError:
+                del self._tasks[class_id]
+                raise
+
+    def follows(self, class_id: str) -> bool:
+        """Whether this node follows a class."""
+        return class_id in self._tasks
 
     async def close(self) -> None:
         """Stop following."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._tasks.values())
 
     def state(self, class_id: str) -> State:
         """The state of a class."""
@@ -81,11 +114,7 @@ class ClassStates:
         Raises:
             BackendError: the store or the pubsub cannot be reached.
         """
-        key = f"class/{class_id}"
-        while True:
-            [row] = await self._kvs.read([key])
-            if not await self._kvs.commit([Change(key, row.version, {"state": Encoded(state.encode())})]):
-                break
+        await self._store(f"class/{class_id}", state)
         await self.on_stored()
         self._apply(class_id, Control(state=state))
         await self._tell(class_id, Control(state=state))
@@ -103,9 +132,30 @@ class ClassStates:
         """Make every node let go of a student who was taken out of the class."""
         await self._tell(class_id, Control(removed=student_id))
 
+    async def opened(self, class_id: str, opened: Opened) -> None:
+        """Tell every node that a stream was opened here; the last one told of is the one that stays.
+
+        Raises:
+            BackendError: the pubsub cannot be reached.
+        """
+        await self._tell(class_id, Control(opened=opened))
+
     async def changed(self, class_id: str, *student_ids: str) -> None:
-        """Tell dashboards that students came or went, or, with none named, that the class itself changed."""
-        await self._pubsub.publish(class_topic(class_id), msgspec.json.encode(student_ids))
+        """Tell dashboards that students joined or were removed, or, with none named, that the class itself changed.
+
+        The empty id among the others says that the roster changed, and must be read again.
+        """
+        ids = ("", *student_ids) if student_ids else ()
+        await self._pubsub.publish(class_topic(class_id), msgspec.json.encode(ids))
+
+    async def _store(self, key: str, state: State) -> None:
+        if self._records is not None:
+            await self._records.update(key, lambda rows: {"state": state})
+            return
+        while True:
+            [row] = await self._kvs.read([key])
+            if not await self._kvs.commit([Change(key, row.version, {"state": Encoded(state.encode())})]):
+                return
 
     async def _tell(self, class_id: str, control: Control) -> None:
         await self._pubsub.publish(control_topic(class_id), msgspec.json.encode(control))
@@ -117,7 +167,8 @@ class ClassStates:
                 following.set_result(None)
                 async for message in subscription:
                     if message is RESYNC:
-                        await self._read(class_id)
+                        self.on_missed(class_id)
+                        await self._read_again(class_id)
                     else:
                         await self._hear(class_id, message)
         except BackendError as error:
@@ -138,10 +189,25 @@ class ClassStates:
         else:
             self._apply(class_id, control)
 
+    async def _read_again(self, class_id: str) -> None:
+        """Read a class's state until the store gives it: the pubsub may be back before the store."""
+        while True:
+            try:
+                await self._read(class_id)
+            except BackendError:
+                await asyncio.sleep(_READ_AGAIN_SECONDS)
+            else:
+                return
+
     async def _read(self, class_id: str) -> None:
-        [row] = await self._kvs.read([f"class/{class_id}"])
-        state: State = "paused" if row.fields.get("state") == b"paused" else "open"
-        self._apply(class_id, Control(state=state))
+        key = f"class/{class_id}"
+        if self._records is not None:
+            [records] = await self._records.read(key)
+            paused = bytes(records.get("state", b"")) == b'"paused"'
+        else:
+            [row] = await self._kvs.read([key])
+            paused = row.fields.get("state") == b"paused"
+        self._apply(class_id, Control(state="paused" if paused else "open"))
 
     def _apply(self, class_id: str, control: Control) -> None:
         if control.state is not None:

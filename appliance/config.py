@@ -123,6 +123,23 @@ class KvsSettings(_WithUrl, frozen=True):
             le=86400,
         ),
     ] = 300
+    start_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds for which a start waits for a store or a pubsub that does not answer.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 30
+    refill_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds for which a shared store that lost its memory waits for another node's archive "
+            "without any progress; what only that archive holds is left out then, and reported.",
+            ge=1,
+            le=86400,
+        ),
+    ] = 120
 
 
 class PubsubSettings(_WithUrl, frozen=True):
@@ -158,7 +175,8 @@ class RosterSettings(_WithUrl, frozen=True):
     url: Annotated[
         Text,
         Meta(
-            description="The roster of classes and students; empty is the folder roster in the data folder.",
+            description="The roster of classes and students; empty is the folder roster in the data folder, and what "
+            "students and educators do is kept there too, or in a key-value store that several nodes share.",
             extra={"flag": "--roster"},
         ),
     ] = ""
@@ -280,6 +298,15 @@ class LimitSettings(msgspec.Struct, frozen=True):
     connections_per_student: Annotated[
         Count, Meta(description="Connections of one student, such as open tabs; further ones are refused.")
     ] = 10
+    node_silent_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds without a sign of life after which another node counts as gone, and its students as "
+            "offline.",
+            ge=3,
+            le=3600,
+        ),
+    ] = 15
     dashboards: Annotated[Count, Meta(description="Dashboards open at this node; further ones are refused.")] = 50
     dashboard_updates_per_second: Annotated[
         int,
@@ -440,6 +467,11 @@ class Settings(msgspec.Struct, frozen=True):
     def roster_url(self) -> str:
         """The roster, never empty."""
         return self.roster.url or f"file:{self.data_path / 'roster'}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may share the key-value store."""
+        return self.kvs.url.partition(":")[0] != "memory"
 
     @property
     def node_name(self) -> str:

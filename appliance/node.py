@@ -20,6 +20,7 @@ from aiohttp import web
 
 from appliance import plugins
 from appliance.archive import Archive, Sync
+from appliance.background import ended
 from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -34,6 +35,7 @@ from appliance.pubsub import open_pubsub
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
+from appliance.school import School
 from appliance.states import Fold
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
@@ -96,14 +98,9 @@ class Node:
         self.counters = Counters()
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
-        self.kvs = open_kvs(settings.kvs.url)
+        self.kvs = open_kvs(settings.kvs.url, self.counters)
         self.pubsub = open_pubsub(
             settings.pubsub.url, self.counters, queue=settings.pubsub.queue, outgoing=settings.pubsub.outgoing
-        )
-        self.roster = open_roster(
-            settings.roster_url,
-            RosterLimits.of(limits),
-            self.counters,
         )
         self.archive = Archive(
             settings.data_path / "archive",
@@ -134,9 +131,21 @@ class Node:
             if isinstance(self.kvs, MemoryKVS)
             else None
         )
+        self.school = (
+            School(settings, self.kvs, self.pubsub, self.pipeline, self.archive, self.credentials, self.counters)
+            if self.kvs.shared
+            else None
+        )
+        self.roster = (
+            self.school.roster()
+            if self.school and not settings.roster.url
+            else open_roster(settings.roster_url, RosterLimits.of(limits), self.counters)
+        )
         self.upkeep = Upkeep(settings, self.archive, self.recovery, self.counters)
         self.rebuild: Rebuild | None = None
-        self.states = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
+        self.states = ClassStates(
+            self.kvs, self.pubsub, self.pipeline.paused, self.school.records if self.school else None
+        )
         if self.recovery:
             self.states.on_stored = self.recovery.save_classes
         self.network = Network(
@@ -161,6 +170,7 @@ class Node:
             self.problems,
             self.network,
             stop,
+            self.school.nodes if self.school else None,
         )
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
@@ -174,6 +184,12 @@ class Node:
         """
         if self.recovery:
             await self.recovery.restore()
+        if self.school:
+            await self.school.start(self.roster, self.states)
+            self.credentials = self.school.credentials
+            self.web.security.use(self.credentials)
+            self.school.on_classes = self.web.feed.look_again
+            self.school.nodes.on_presence = self.web.feed.touch
         self.pipeline.start()
         await self.pipeline.settle()
         if self.pipeline.fold.held:
@@ -205,9 +221,7 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         await self.announcer.close()
         if self._runner:
             for site in list(self._runner.sites):
@@ -218,6 +232,8 @@ class Node:
                 await self.pipeline.settle()
             await self.web.close()
             await self.pipeline.close()
+            if self.school:
+                await self.school.close()
             if self.recovery:
                 with contextlib.suppress(ArchiveError):
                     await self.recovery.save()
@@ -272,6 +288,8 @@ class Node:
         found = [Notice("recovery", "", reason) for reason in (self.recovery.problems if self.recovery else ())]
         if self.pubsub.trouble:
             found.append(Notice("pubsub", "", self.pubsub.trouble))
+        if self.school:
+            found += self.school.notices()
         if self.upkeep.shortage:
             found.append(Notice("space", "", self.upkeep.shortage))
         if self.rebuild and self.rebuild.progress < 1:
@@ -313,8 +331,7 @@ async def serve(
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Nothing was served yet, and what was read of the archive is there still.
-        starting.cancel()
-        await asyncio.wait((starting,))
+        await ended(starting)
         return
     stopping.cancel()
     await starting

@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from appliance.archive import Archive, Damage, Position, Record, Rejection
+from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError, ObserverError
 from appliance.events import Event, EventLimits, RejectedError, decode_events
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_LOCK_SECONDS = 3.0
 
 
 class GapError(Exception):
@@ -87,6 +89,11 @@ class Pipeline:
         fold: the reducers.
         paused: ids of classes whose events are archived and not reduced.
         trouble: in a sentence, why commits do not go through just now; None when all is well.
+        refilling: while set no stream can be opened: the store is being given back what it lost.
+        accept_gaps: whether events are applied though the store has lost what came before them, and nobody has it.
+        confirm: awaited after a student's row was read for a new stream; raises BackendError where the store has lost
+            its memory, so that the row says too little.
+        on_lost: called when the store has forgotten events that were applied.
         on_durable: called after each commit with the streams whose `durable` number rose.
         on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
     """
@@ -108,6 +115,10 @@ class Pipeline:
         self.fold = fold
         self.paused: set[str] = set()
         self.trouble: str | None = None
+        self.refilling = False
+        self.accept_gaps = False
+        self.confirm: Callable[[], Awaitable[None]] = _nothing
+        self.on_lost: Callable[[], None] = lambda: None
         self.on_durable: Callable[[Sequence[Stream]], None] = lambda streams: None
         self.on_rejected: Callable[[Stream, Sequence[tuple[int, Rejection]]], None] = lambda stream, rejected: None
         self._kvs = kvs
@@ -132,6 +143,11 @@ class Pipeline:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may change the same students."""
+        return self._kvs.shared
+
     def start(self) -> None:
         """Begin to commit in the background."""
         self._task = asyncio.create_task(self._run(), name="pipeline commits")
@@ -150,8 +166,7 @@ class Pipeline:
         async with self._committing:
             # Not while a commit is under way: what it has in hand would be forgotten.
             if self._task:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+                await ended(self._task)
                 self._task = None
         await self._commit()
 
@@ -160,15 +175,12 @@ class Pipeline:
 
         Raises:
             TooManyStreamsError: the student has opened too many.
-            BackendError: the student's row cannot be read.
+            BackendError: the student's row cannot be read, or the store has lost what it held of the student.
         """
-        student = await self._student(student_id, class_id)
         if self._kvs.shared:
-            # Another node may have served this stream meanwhile.
-            async with self._committing:
-                [row] = await self._kvs.read([student_key(student_id)])
-                if row.version != student.version:
-                    student.load(row)
+            student = await self._current(student_id, class_id)
+        else:
+            student = await self._student(student_id, class_id)
         if stream_id not in student.streams and len(student.streams) >= self._streams_per_student:
             self._counters.add("limit_streams_per_student")
             raise TooManyStreamsError(f"A student may open {self._streams_per_student} streams; this is one more.")
@@ -304,6 +316,43 @@ class Pipeline:
             student = await asyncio.shield(task)
         return student
 
+    async def _current(self, student_id: str, class_id: str) -> Student:
+        """The student as the store has it now: another node may have served a stream meanwhile."""
+        student = await self._student(student_id, class_id)
+        try:
+            # A commit that does not get through holds the lock for as long.
+            async with asyncio.timeout(_LOCK_SECONDS), self._committing:
+                [row] = await self._kvs.read([student_key(student_id)])
+                if row.version != student.version:
+                    student.load(row)
+        except TimeoutError:
+            raise BackendError("The key-value store does not keep up.") from None
+        await self.check_whole()
+        lost = [stream for stream in student.streams.values() if stream.applied < stream.durable]
+        if lost and not self.accept_gaps:
+            self.on_lost()
+        if lost and not self.accept_gaps:
+            raise BackendError("The key-value store is being given back what it lost.")
+        for stream in lost:
+            if not stream.waiting:
+                stream.last = stream.durable = stream.applied
+        return student
+
+    async def check_whole(self) -> None:
+        """Return if the store holds all that it ever did, so that what is not in it never was.
+
+        Raises:
+            BackendError: it does not just now, or cannot be reached.
+        """
+        await self.confirm()
+        if self.refilling:
+            raise BackendError("The key-value store is being given back what it lost.")
+
+    def forget_versions(self) -> None:
+        """Read each student's row anew before it is written: the store has lost its memory and counts from 1 again."""
+        for student in self._students.values():
+            student.version = -1
+
     async def _load(self, student_id: str, class_id: str) -> Student:
         student = Student(self.fold, student_id, class_id)
         [row] = await self._kvs.read([student_key(student_id)])
@@ -384,7 +433,8 @@ class Pipeline:
             texts = [text.replace(b"\n", b" ") for text in texts]
         bodies = decode_events(texts, self._limits)
         received = [frame.received for frame in frames for _ in frame.texts]
-        first = stream.applied + 1
+        # Not what follows the last one applied: a store that lost its memory may know of fewer.
+        first = frames[0].first
         pieces: list[bytes] = []
         rejected: list[tuple[int, Rejection]] = []
         events: list[Event | None]
@@ -438,7 +488,11 @@ class Pipeline:
         stream = part.stream
         known = stream.applied + 1 - part.first
         if known < 0:
-            raise BackendError("The key-value store has lost what it held of a student.")
+            if not self.accept_gaps:
+                self.on_lost()
+                raise BackendError("The key-value store has lost what it held of a student.")
+            self._counters.add("events_missing", -known)
+            known = 0
         if known >= len(part.events):
             return
         events = [event for event in (part.events[known:] if known else part.events) if event is not None]
@@ -520,3 +574,7 @@ def _late(events: Sequence[Event | None], received: Sequence[int], first: int) -
         return []
     each = zip(itertools.count(first), events, received, strict=False)
     return [seq for seq, event, came in each if event and came - round(event.at * 1000) > LATE_SECONDS * 1000]
+
+
+async def _nothing() -> None:
+    pass

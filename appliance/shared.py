@@ -31,7 +31,10 @@ _PUT_BACK_AT_ONCE = 500
 
 
 class _Stamped(msgspec.Struct, frozen=True, array_like=True):
-    """A record: when it was changed, in milliseconds since the epoch, and its JSON, ``null`` if it was taken away."""
+    """A record: when it was changed, in milliseconds since the epoch, and its JSON, ``null`` if it was taken away.
+
+    The time is negative for what was made because there was nothing: so the earlier of two counts, and any change more.
+    """
 
     changed: int
     value: msgspec.Raw
@@ -80,12 +83,14 @@ class SharedRecords:
         """
         return [_there(_stamped(row.fields)) for row in await self._kvs.read(keys)]
 
-    async def update(self, key: str, work: Work) -> None:
+    async def update(self, key: str, work: Work, *, first_wins: bool = False) -> None:
         """Change records of a row; durable in the store and in this node's journal when it returns.
 
         Args:
             key: the row.
             work: says what to change; called again where another node changed the row first. What it raises passes.
+            first_wins: for what is made where nothing is, as a first class: of two nodes that made the same record
+                the earlier counts, and any later change counts more.
 
         Raises:
             BackendError: the store cannot be reached, or the disk does not take the change.
@@ -94,12 +99,10 @@ class SharedRecords:
             [row] = await self._kvs.read([key])
             before = _stamped(row.fields)
             now = time.time_ns() // 1_000_000
-            stamped = {
-                field: _Stamped(
-                    max(now, before[field].changed + 1 if field in before else 0), msgspec.Raw(msgspec.json.encode(new))
-                )
-                for field, new in work(_there(before)).items()
-            }
+            stamped = {}
+            for field, new in work(_there(before)).items():
+                changed = max(now, before[field].changed + 1) if field in before else -now if first_wins else now
+                stamped[field] = _Stamped(changed, msgspec.Raw(msgspec.json.encode(new)))
             if not stamped or await self._commit(key, row.version, stamped):
                 break
         if stamped:

@@ -183,7 +183,9 @@ class Waiting(msgspec.Struct, gc=False):
 
     def after(self, number: int) -> Waiting:
         """The same without events up to a number."""
-        return Waiting(max(self.first, number + 1), self.received, self.paused, self.texts[number + 1 - self.first :])
+        return Waiting(
+            max(self.first, number + 1), self.received, self.paused, self.texts[max(0, number + 1 - self.first) :]
+        )
 
 
 class Stream:

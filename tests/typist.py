@@ -59,6 +59,7 @@ class Typist:
         clock: Callable[[], float] = time.time,
         silent_seconds: float = 20.0,
         backoff_seconds: float = 0.3,
+        document: str = DOCUMENT,
     ) -> None:
         """Args:
         name: the student's.
@@ -67,8 +68,10 @@ class Typist:
         clock: the clock of the student's device, in seconds.
         silent_seconds: how long to wait for an acknowledgement before the connection is given up.
         backoff_seconds: the most that is waited before connecting again.
+        document: what is written in.
         """
         self.name = name
+        self.document = document
         self.student_id = ""
         self.token = ""
         self.stream = str(uuid.UUID(int=chance.getrandbits(128), version=4))
@@ -119,7 +122,7 @@ class Typist:
         inserted = "".join(chance.choices(_LETTERS, k=chance.choice((1, 1, 1, 0, 5))))
         edit = {"offset": units(self.text[:at]), "remove": units(removed), "insert": inserted}
         self.text = self.text[:at] + inserted + self.text[at + len(removed) :]
-        event = {"event": "edit", "document": DOCUMENT, **edit, "t": int(self._clock() * 1000)}
+        event = {"event": "edit", "document": self.document, **edit, "t": int(self._clock() * 1000)}
         self.log.append(json.dumps(event))
         self._more.set()
 

@@ -65,9 +65,11 @@ class KVS(ABC):
 
     Attributes:
         shared: whether others than this process may change rows.
+        ttl_seconds: after which a row that nobody changed is gone; 0 for never.
     """
 
     shared: ClassVar[bool] = True
+    ttl_seconds: int = 0
 
     @abstractmethod
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:

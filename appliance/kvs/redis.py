@@ -155,7 +155,8 @@ class RedisKVS(KVS):
         self._counters = counters
         self._connections = Connections(self.url, counters)
         self._prefix = f"{self.url.prefix}:".encode()
-        self._ttl = (self.url.ttl or 0) * 1000
+        self.ttl_seconds = self.url.ttl or 0
+        self._ttl = self.ttl_seconds * 1000
 
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
         found: list[Row] = []

@@ -19,7 +19,7 @@ import binascii
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -97,6 +97,7 @@ class SharedRoster(Roster):
 
     Attributes:
         problems: what is wrong with the lists of this node, each a sentence without anybody's name.
+        on_classes: called when this node added classes.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class SharedRoster(Roster):
         counters: counts limits that are hit.
         """
         self.problems: list[str] = []
+        self.on_classes: Callable[[], None] = lambda: None
         self._records = records
         self._folder = folder
         self._node = node
@@ -410,11 +412,13 @@ class SharedRoster(Roster):
         if not wanted:
             return
 
+        new: dict[str, object] = {}
+
         def add(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             there = [_decode_section(row) for row in rows.values()]
             taken = {plain_code(s.section.code) for s in there} | {plain_code(s.code) for s in wanted if s.code}
             order = max((s.order for s in there), default=0)
-            new: dict[str, object] = {}
+            new.clear()
             for section in wanted:
                 if section.class_id in rows:
                     continue
@@ -426,8 +430,10 @@ class SharedRoster(Roster):
                 new[section.class_id] = _Section(Class(section.class_id, section.title, code), order)
             return new
 
-        await self._records.update(CLASSES, add)
+        await self._records.update(CLASSES, add, first_wins=True)
         self._sections = None
+        if new:
+            self.on_classes()
 
 
 def _differs(there: _Member | None, member: _Member) -> bool:

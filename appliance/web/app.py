@@ -11,13 +11,13 @@ from aiohttp import web
 
 import appliance
 from appliance import __version__
-from appliance.background import in_background
 from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
 from appliance.errors import Notice
 from appliance.kvs import KVS
+from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub import PubSub
@@ -52,6 +52,7 @@ class WebApp:
         security: makes launch tokens.
         educators: tells problems and the classes.
         machine: has the secret of this run.
+        feed: what dashboards get.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WebApp:
         notices: Callable[[], Sequence[Notice]],
         network: Network,
         stop: Callable[[], None],
+        nodes: Nodes | None = None,
     ) -> None:
         """Put the rooms together; nothing listens yet.
 
@@ -84,7 +86,8 @@ class WebApp:
         self._pages = Pages(WEBUI)
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
         self._sockets.on_presence = self._presence
-        students = Students(roster, kvs, self._sockets.online)
+        self._nodes = nodes
+        students = Students(roster, kvs, self._online)
         self.educators = Educators(
             settings,
             catalog,
@@ -92,7 +95,7 @@ class WebApp:
             roster,
             kvs,
             states,
-            self._sockets,
+            self._online,
             self.security,
             counters,
             students,
@@ -101,7 +104,7 @@ class WebApp:
             self._hint,
         )
         self.machine = Machine(self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views)
-        self._feed = Feed(
+        self.feed = Feed(
             students,
             roster,
             pubsub,
@@ -112,9 +115,9 @@ class WebApp:
             send_buffer_bytes=limits.send_buffer_bytes,
             message_bytes=limits.body_bytes,
         )
-        network.on_change = self._feed.classes_changed
+        network.on_change = self.feed.classes_changed
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
-        self._routes(Joining(roster, states, settings, counters))
+        self._routes(Joining(pipeline, roster, states, settings, counters))
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
@@ -123,7 +126,7 @@ class WebApp:
     async def close(self) -> None:
         """Send students and dashboards away."""
         await self._sockets.close()
-        await self._feed.close()
+        await self.feed.close()
 
     def _routes(self, joining: Joining) -> None:
         route = self.application.router.add_route
@@ -150,7 +153,7 @@ class WebApp:
         route("POST", "/api/v1/class/resume", educator(people.resume))
         route("POST", "/api/v1/class/message", educator(people.message))
         route("POST", "/api/v1/class/change", educator(people.change))
-        route("GET", "/ws/dashboard", educator(self._feed.handle))
+        route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
         route("GET", "/setup", self._educators_page("setup.html"))
         for path, name in (
@@ -252,5 +255,11 @@ class WebApp:
             status=200 if ok else 503,
         )
 
+    def _online(self, student_id: str) -> bool:
+        """Whether a student is connected to this node or another."""
+        return self._sockets.online(student_id) or (self._nodes is not None and self._nodes.online(student_id))
+
     def _presence(self, class_id: str, student_id: str) -> None:
-        in_background(self._states.changed(class_id, student_id))
+        self.feed.touch((student_id,))
+        if self._nodes is not None:
+            self._nodes.present(student_id, self._sockets.online(student_id))

@@ -23,7 +23,6 @@ from appliance.web.feed import ClassView, Students
 from appliance.web.machine import about
 from appliance.web.network import Network
 from appliance.web.security import Security, Tries
-from appliance.web.students import EventSockets
 
 
 class _ClassBody(msgspec.Struct):
@@ -57,7 +56,7 @@ class Educators:
         roster: Roster,
         kvs: KVS,
         states: ClassStates,
-        sockets: EventSockets,
+        online: Callable[[str], bool],
         security: Security,
         counters: Counters,
         students: Students,
@@ -71,7 +70,7 @@ class Educators:
         self._roster = roster
         self._kvs = kvs
         self._states = states
-        self._sockets = sockets
+        self._online = online
         self._security = security
         self._counters = counters
         self._students = students
@@ -133,7 +132,7 @@ class Educators:
         return await self._set_state(request, "open")
 
     async def message(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/class/message``."""
+        """``POST /api/v1/class/message``; ``sent`` is how many students are online, at all nodes together."""
         body = await body_of(request, _MessageBody)
         text = body.text.strip()
         if not text:
@@ -146,7 +145,7 @@ class Educators:
         sent = 0
         for section in await self._chosen(body.class_id):
             await self._states.message(section.class_id, text)
-            sent += sum(self._sockets.online(s.student_id) for s in await self._roster.students(section.class_id))
+            sent += sum(self._online(s.student_id) for s in await self._roster.students(section.class_id))
         return answer({"sent": sent})
 
     async def change(self, request: web.Request) -> web.Response:

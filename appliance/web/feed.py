@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import msgspec
 from aiohttp import ClientError, WSMsgType, web
 
+from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.kvs import KVS
@@ -23,6 +24,8 @@ from appliance.roster import Roster, Student
 from appliance.states import SUMMARY, Own, own_of, student_key
 
 log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 0.5
 
 
 class Entry(msgspec.Struct):
@@ -181,6 +184,7 @@ class Feed:
         dashboard = _Dashboard(request, socket)
         self._dashboards[dashboard] = None
         try:
+            self._roster.forget()
             await self._follow()
             self._wake.set()
             await self._listen(dashboard)
@@ -194,6 +198,18 @@ class Feed:
         """Tell dashboards of this node that the join panel shows something else now."""
         self._classes_changed = True
         self._wake.set()
+
+    def touch(self, student_ids: Iterable[str]) -> None:
+        """Show again what is known of some students: they came or went."""
+        if self._dashboards:
+            self._changed.update(student_ids)
+            self._wake.set()
+
+    def look_again(self) -> None:
+        """Look which classes there are, and show all of them anew."""
+        if self._dashboards:
+            self._all_changed = True
+            self._wake.set()
 
     async def close(self) -> None:
         """Send every dashboard away."""
@@ -229,9 +245,7 @@ class Feed:
         tasks = [*self._following.values(), *([self._pushing] if self._pushing else [])]
         self._following = {}
         self._pushing = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*tasks)
 
     async def _hear(self, class_id: str, ready: asyncio.Future[None]) -> None:
         try:
@@ -240,9 +254,12 @@ class Feed:
                 async for message in subscription:
                     if message is RESYNC:
                         self._all_changed = True
+                        self._roster.forget(class_id)
                     else:
                         ids = msgspec.json.decode(message, type=list[str])
-                        self._changed.update(ids)
+                        if not ids or ids[0] == "":
+                            self._roster.forget(class_id)
+                        self._changed.update(id for id in ids if id)
                         self._classes_changed |= not ids
                     self._wake.set()
         except BackendError as error:
@@ -251,6 +268,7 @@ class Feed:
                 ready.set_result(None)
 
     async def _push(self) -> None:
+        failing = False
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -260,12 +278,19 @@ class Feed:
             except BackendError as error:
                 # The changes are read again: nothing tells which of them were in the part that failed.
                 self._counters.add("feed_failures")
-                log.error("The dashboard cannot be brought up to date: %s", error)
+                if not failing:
+                    log.error("The dashboard cannot be brought up to date: %s", error)
+                failing = True
                 self._all_changed = True
                 self._wake.set()
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                failing = False
             await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - started)))
 
     async def _push_once(self) -> None:
+        if self._all_changed or self._classes_changed:
+            await self._follow()
         if self._all_changed:
             for dashboard in self._dashboards:
                 dashboard.stale = True

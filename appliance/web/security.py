@@ -116,13 +116,17 @@ class Security:
         hosts: names this server answers to, beside its own.
         origins: origins of other sites whose pages may join and stream here.
         """
-        self._credentials = credentials
+        self.use(credentials)
         self._counters = counters
         self._hosts = {host.lower().rstrip(".") for host in hosts} | own_names()
         self.announced: Callable[[], str] = lambda: ""
         self._origins = {origin.lower().rstrip("/") for origin in origins}
-        self._key = bytes.fromhex(credentials.session_key)
         self._launch: OrderedDict[str, None] = OrderedDict()
+
+    def use(self, credentials: Credentials) -> None:
+        """Ask for these credentials from now on."""
+        self._credentials = credentials
+        self._key = bytes.fromhex(credentials.session_key)
 
     def guard(self, request: web.Request) -> None:
         """Refuse a request with a foreign Host or Origin.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,8 +12,8 @@ import msgspec
 from aiohttp import ClientError, WSMsgType, web
 
 from appliance.archive import Rejection
-from appliance.background import in_background
-from appliance.classes import ClassStates, Control
+from appliance.background import ended, in_background
+from appliance.classes import ClassStates, Control, Opened
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import BackendError
@@ -43,7 +44,10 @@ class _JoinBody(msgspec.Struct):
 class Joining:
     """Lets students into classes by code."""
 
-    def __init__(self, roster: Roster, states: ClassStates, settings: Settings, counters: Counters) -> None:
+    def __init__(
+        self, pipeline: Pipeline, roster: Roster, states: ClassStates, settings: Settings, counters: Counters
+    ) -> None:
+        self._pipeline = pipeline
         self._roster = roster
         self._states = states
         self._tries = Tries(settings.limits.join_tries, counters, "limit_join_tries")
@@ -53,6 +57,7 @@ class Joining:
         address = request.remote or ""
         self._tries.check(address)
         body = await body_of(request, _JoinBody)
+        await self._pipeline.check_whole()
         if (body.name is None) == (body.student_id is None):
             raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
         section = await self._by_code(body.code)
@@ -81,6 +86,7 @@ class Joining:
         """``GET /api/v1/me``: whose token this is."""
         student = await self._roster.student_by_token(bearer_token(request) or "")
         if student is None:
+            await self._pipeline.check_whole()
             raise ApiError(401, "bad_token", "This browser has not joined a class, or was taken out of it.")
         title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
         return answer(
@@ -141,7 +147,7 @@ class _Discard(asyncio.Protocol):
 class _Connection:
     """One student's open WebSocket."""
 
-    __slots__ = ("acked", "heard", "quiet", "request", "room", "socket", "stream", "student")
+    __slots__ = ("acked", "echoed", "heard", "opening", "quiet", "request", "room", "socket", "stream", "student")
 
     def __init__(self, request: web.Request, socket: _Socket, student: Student, stream: Stream) -> None:
         self.request = request
@@ -154,6 +160,10 @@ class _Connection:
         self.quiet = 0
         """At how many looks in a row nothing had come."""
         self.room = asyncio.Event()
+        # Whether the message that this stream was opened here has come back to us: one that comes later is of a later
+        # opening, since all nodes get the messages of a topic in one order.
+        self.opening = secrets.token_hex(8)
+        self.echoed = False
 
     def waiting_bytes(self) -> int:
         """What was sent and the network has not taken yet."""
@@ -218,14 +228,13 @@ class EventSockets:
         self._pipeline.on_durable = self._durable
         self._pipeline.on_rejected = self._rejected
         self._states.on_control = self._control
+        self._states.on_missed = self._missed
         self._tasks = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._watch())]
 
     async def close(self) -> None:
         """Take nothing more and send every student away; the acknowledgements of what is durable go first."""
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         connections = list(self._streams.values())
         await asyncio.gather(*(self._send_ack(connection) for connection in connections))
         await asyncio.gather(
@@ -298,7 +307,13 @@ class EventSockets:
             await socket.send_str(protocol.error(fault))
             await _close(socket, Close.BAD_HELLO, fault.message)
             return None
-        student = await self._roster.student_by_token(hello.token)
+        try:
+            student = await self._roster.student_by_token(hello.token)
+            if student is None:
+                await self._pipeline.check_whole()
+        except BackendError:
+            await _close(socket, Close.GOING_AWAY, "The server cannot reach its roster just now; come back later.")
+            return None
         if student is None:
             self._counters.add("tokens_refused")
             await _close(socket, Close.BAD_TOKEN, "This token is not valid; join the class again.")
@@ -325,11 +340,22 @@ class EventSockets:
         stream.clock.offset = round(now - hello.now) if hello.now is not None else 0
         connection = _Connection(request, socket, student, stream)
         self._streams[stream] = connection
+        if self._pipeline.shared:
+            in_background(self._tell_of_opening(connection))
         state = self._states.state(student.class_id)
         await connection.send(
             protocol.welcome(student.student_id, student.name, stream.durable, state, now, self._frame_limits)
         )
         return connection
+
+    async def _tell_of_opening(self, connection: _Connection) -> None:
+        stream = connection.stream
+        opened = Opened(stream.student.id, stream.id, connection.opening)
+        try:
+            await self._states.opened(stream.student.class_id, opened)
+        except BackendError:
+            # The older socket, if there is one, stays until it has been silent for too long.
+            self._counters.add("publish_failures")
 
     async def _converse(self, connection: _Connection, conversation: Protocol) -> None:
         socket = connection.socket
@@ -466,7 +492,10 @@ class EventSockets:
                     in_background(_ping(connection))
 
     def _control(self, class_id: str, control: Control) -> None:
-        """Act on what an educator did, on this node or another."""
+        """Act on what an educator did, or a student's page, on this node or another."""
+        if control.opened is not None:
+            self._opened(control.opened)
+            return
         for connection in list(self._streams.values()):
             if connection.student.class_id != class_id:
                 continue
@@ -476,6 +505,25 @@ class EventSockets:
                 self._tell(connection, protocol.message(control.message))
             if control.removed == connection.student.student_id:
                 connection.close(Close.REMOVED, "You were taken out of the class.")
+
+    def _opened(self, opened: Opened) -> None:
+        """Let go of a stream that was opened after we opened it."""
+        student = self._pipeline.students().get(opened.student_id)
+        stream = student.streams.get(opened.stream) if student else None
+        connection = self._streams.get(stream) if stream else None
+        if connection is None:
+            return
+        if connection.opening == opened.opening:
+            connection.echoed = True
+        elif connection.echoed:
+            self._leave(connection)
+            connection.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
+
+    def _missed(self, class_id: str) -> None:
+        """What comes from now on comes after all that was opened here."""
+        for connection in self._streams.values():
+            if connection.student.class_id == class_id:
+                connection.echoed = True
 
     def _tell(self, connection: _Connection, *frames: str) -> None:
         if connection.waiting_bytes() > self._limits.send_buffer_bytes:

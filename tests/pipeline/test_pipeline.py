@@ -18,6 +18,7 @@ from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import GapError, TooManyStreamsError, class_topic
 from appliance.reducer import Event, Reducer
+from appliance.states import student_key
 from tests.pipeline.world import CLASS, Fragile, Tally, TallyState, world
 
 A = {"event": "a", "document": "d1"}
@@ -526,3 +527,36 @@ async def test_damaged_lines_are_left_out_and_told_with_their_place(tmp_path: Pa
     assert [type(line) for line in found] == [Record, Damage, Record, Damage, Damage]
     assert next((d.line, d.byte) for d in found if isinstance(d, Damage)) == (2, len(lines[0]))
     assert found[-1].reason == "the line is cut off"
+
+
+async def test_frames_beyond_what_another_node_took_are_taken_whole(tmp_path: Path) -> None:
+    """Of several frames that wait, those after the one that another node took in part lose nothing."""
+    kvs = _SharedKVS()
+    async with world(tmp_path / "a", kvs=kvs, commit_seconds=3600) as a:
+        async with world(tmp_path / "b", kvs=kvs, commit_seconds=3600) as b:
+            here, there = await a.stream(), await b.stream()
+            for first in (1, 4, 7):
+                a.accept(here, first, *({"event": "x"} for _ in range(3)))
+            b.accept(there, 1, {"event": "x"}, {"event": "x"})
+            await b.pipeline.settle()
+            [row] = await kvs.read([student_key("s-1")])
+            here.student.load(row)
+            await a.pipeline.settle()
+            assert await a.summary("tally") == {"seen": 9, "last": "x", "at": 1_700_000_000.0}
+            assert [line.seq for line in a.lines()] == list(range(3, 10))
+
+
+async def test_events_keep_their_numbers_when_the_store_forgot_those_before(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with world(tmp_path, kvs=kvs, commit_seconds=3600) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "x"}, {"event": "x"})
+        await w.pipeline.settle()
+        await kvs.remove([student_key("s-1")])
+        [row] = await kvs.read([student_key("s-1")])
+        stream.student.load(row)
+        w.accept(stream, 3, {"event": "x"})
+        w.pipeline.accept_gaps = True
+        await w.pipeline.settle()
+        assert [line.seq for line in w.lines()] == [1, 2, 3]
+        assert w.counters["events_missing"] == 2

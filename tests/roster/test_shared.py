@@ -173,3 +173,14 @@ class TestALostStore:
         assert await records.put_back() == 3
         assert SharedRecords(MemoryKVS(), journal).damaged == 0
         assert await roster.student_by_token(ada.token) == ada.student
+
+    async def test_a_first_class_made_while_the_store_was_empty_gives_way_to_the_older_one(
+        self, kvs: KVS, tmp_path: Path
+    ) -> None:
+        [section] = await opened(kvs, tmp_path / "a").classes()
+        empty = MemoryKVS()
+        newer = opened(empty, tmp_path / "b", "b")
+        assert await newer.classes() != [section]
+        await SharedRecords(empty, tmp_path / "a" / "shared.jsonl").put_back()
+        newer.forget()
+        assert await newer.classes() == [section]

@@ -118,7 +118,7 @@ async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_l
                 await frame(quick)
                 await w.post("/api/v1/class/change", {"class_id": "class-1", "title": "T" * 100})
                 # What waits for a socket must first fill what the system itself holds for it.
-                for dashboard in list(w.node.web._feed._dashboards):
+                for dashboard in list(w.node.web.feed._dashboards):
                     if dashboard.request.transport and not dashboard.stale:
                         await dashboard.send(json.dumps({"type": "filler", "x": "x" * 500_000}))
                         break

@@ -1,0 +1,278 @@
+"""Several nodes on one Redis: what happens at one is so at all, and what is lost is brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.prosody import Prosody
+from tests.services.school import SILENT_SECONDS, School, a_school, until
+from tests.services.servers import RedisServer
+from tests.services.xmpp import url
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def school(tmp_path: Path, redis: RedisServer, chance: random.Random) -> AsyncIterator[School]:
+    async with a_school(tmp_path, redis, chance) as school:
+        yield school
+
+
+def event(number: int) -> dict[str, object]:
+    return {"event": "edit", "document": "essay", "offset": number, "insert": "x"}
+
+
+async def test_what_happens_at_one_node_is_so_at_the_other(school: School) -> None:
+    assert school.nodes[0].ready["join_code"] == school.nodes[1].ready["join_code"]
+    assert school.nodes[0].ready["educator_token"] == school.nodes[1].ready["educator_token"]
+    there = await school.dashboard(1)
+    joined = await school.join(0, "Ada")
+    ada, token = joined["student_id"], joined["token"]
+    await until(lambda: ada in there.entries, "the other node's dashboard shows who joined")
+    assert not there.online()
+
+    # Presence, with two tabs at two nodes.
+    one = await school.page(0, token, str(uuid.uuid4()))
+    await until(lambda: there.online() == {ada}, "she is online at the other node's dashboard", 2)
+    two = await school.page(1, token, str(uuid.uuid4()))
+    await one.close()
+    await asyncio.sleep(0.5)
+    assert there.online() == {ada}
+    one = await school.page(0, token, str(uuid.uuid4()))
+
+    # Words and the class's state reach everybody.
+    assert await school.ask(1, "POST", "/api/v1/class/message", {"text": "Hello"}) == {"sent": 1}
+    for page in (one, two):
+        await until(lambda page=page: {"type": "message", "text": "Hello"} in page.heard, "the message arrives")
+    await school.ask(0, "POST", "/api/v1/class/pause")
+    for page in (one, two):
+        await until(lambda page=page: {"type": "state", "state": "paused"} in page.heard, "the pause arrives")
+    [section] = await school.ask(1, "GET", "/api/v1/classes")
+    assert section["state"] == "paused"
+    await school.ask(1, "POST", "/api/v1/class/resume")
+
+    # Events of one student at two nodes at the same time.
+    for number in range(1, 101):
+        await one.send(number, event(number - 1))
+        await two.send(number, {"event": "answer", "item": "q", "answer": str(number)})
+    await until(lambda: (one.acked(), two.acked()) == (100, 100), "all is acknowledged")
+    await until(lambda: there.events() == {ada: 200}, "the dashboard shows all", 2)
+    for node in (0, 1):
+        whole = await school.ask(node, "GET", f"/api/v1/students/{ada}")
+        assert whole["documents"]["essay"]["writing"]["text"] == "x" * 100
+
+    # A class's title and code.
+    changed = await school.ask(0, "POST", "/api/v1/class/change", {"class_id": "class-1", "new_code": True})
+    await until(lambda: there.classes["class-1"]["code"] == changed["code"], "the new code is shown", 2)
+
+    # Removed at one node, out at both.
+    await school.ask(1, "POST", f"/api/v1/students/{ada}/remove", {})
+    await until(lambda: (one.closed, two.closed) == (4403, 4403), "she is out at both nodes")
+    assert (await school.page(0, token, str(uuid.uuid4()))).closed == 4401
+    await until(lambda: ada not in there.entries, "she is on no dashboard")
+
+
+async def test_who_signed_in_at_one_node_is_signed_in_at_the_other(school: School) -> None:
+    async with school.client.post(f"{school.nodes[0].url}/api/v1/login", json={"token": school.token}) as answer:
+        assert answer.status == 204
+        [cookie] = answer.cookies.values()
+    port = school.nodes[1].port
+    headers = {"Cookie": f"classroom_observer_{port}={cookie.value}"}
+    async with school.client.get(f"{school.nodes[1].url}/api/v1/students", headers=headers) as answer:
+        assert answer.status == 200
+
+
+async def test_the_newest_opening_of_a_stream_wins_at_whichever_node(school: School) -> None:
+    token = (await school.join(0, "Ada"))["token"]
+    stream = str(uuid.uuid4())
+    here = None
+    for number in range(6):
+        before, here = here, await school.page(number % 2, token, stream)
+        await here.send(number + 1, event(number))
+        await until(lambda here=here, number=number: here.acked() == number + 1, "it is acknowledged")
+        if before is not None:
+            await until(lambda before=before: before.closed == 4409, "the older one is told", 5)
+    await asyncio.sleep(0.3)
+    assert here is not None
+    assert here.closed is None
+
+
+async def test_students_of_a_node_that_died_are_offline_soon(school: School) -> None:
+    there = await school.dashboard(1)
+    joined = [await school.join(0, name) for name in ("Ada", "Bob")]
+    await school.page(0, joined[0]["token"], str(uuid.uuid4()))
+    await school.page(1, joined[1]["token"], str(uuid.uuid4()))
+    await until(lambda: len(there.online()) == 2, "both are online")
+    school.nodes[0].kill()
+    await until(lambda: len(there.online()) == 1, "one of them is not", SILENT_SECONDS * 2 + 2)
+    # A dead node's row must not bring them back.
+    await asyncio.sleep(SILENT_SECONDS)
+    assert there.online() == {joined[1]["student_id"]}
+    await asyncio.to_thread(school.nodes[0].start)
+    await school.page(0, joined[0]["token"], str(uuid.uuid4()))
+    await until(lambda: len(there.online()) == 2, "both are online again")
+    assert await asyncio.to_thread(school.nodes[0].stop) == 0
+    await until(lambda: len(there.online()) == 1, "an orderly end is told at once", 2)
+
+
+async def test_a_list_that_comes_to_one_nodes_folder_is_shown_at_the_other(school: School) -> None:
+    there = await school.dashboard(1)
+    roster = school.nodes[0].data / "roster"
+    roster.mkdir(exist_ok=True)
+    (roster / "students.csv").write_text("name,class\nAda,5b\nBob,5b\n")
+    await until(lambda: "5b" in there.classes and len(there.entries) == 2, "the list is shown", SILENT_SECONDS * 3)
+    await school.ask(0, "POST", "/api/v1/class/pause", {"class_id": "5b"})
+    await until(lambda: there.classes["5b"]["state"] == "paused", "its state is, too", 2)
+
+
+@pytest.mark.parametrize("how", ["emptied", "restarted without its memory"])
+async def test_a_store_that_lost_its_memory_is_filled_again(
+    tmp_path: Path, redis: RedisServer, chance: random.Random, how: str
+) -> None:
+    async with a_school(tmp_path, redis, chance, nodes=3) as school:
+        await school.students(8)
+        school.connect()
+        school.type(10)
+        await until(lambda: all(tab.acked > 20 for tab in school.every_tab()), "the class is at work")
+        [section] = await school.ask(0, "GET", "/api/v1/classes")
+        # A node that is down when it happens brings its archive later.
+        school.nodes[2].kill()
+        if how == "emptied":
+            with redis.client() as client:
+                client.flushall()
+        else:
+            redis.kill()
+            for part in (redis.folder / "appendonlydir").iterdir():
+                part.unlink()
+            redis.start()
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(school.nodes[2].start)
+        before = [tab.acked for tab in school.every_tab()]
+        await until(
+            lambda: all(tab.acked > acked for tab, acked in zip(school.every_tab(), before, strict=True)),
+            "everybody is acknowledged again",
+            60,
+        )
+        await school.rest()
+        await school.settled()
+        await school.complete()
+        for node in range(3):
+            await until_code(school, node, section["code"])
+
+
+async def until_code(school: School, node: int, code: str) -> None:
+    """Wait until a node knows the class by its code again."""
+    end = time.monotonic() + 5
+    while [section["code"] for section in await school.ask(node, "GET", "/api/v1/classes")] != [code]:
+        assert time.monotonic() < end, f"Node {node} does not know the class by its code."
+        await asyncio.sleep(0.1)
+
+
+async def test_a_raised_reducer_is_worked_out_anew_by_all_nodes(
+    tmp_path: Path, redis: RedisServer, chance: random.Random
+) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    code = (
+        "from appliance.reducer import Reducer, State\n"
+        "class Seen(State, frozen=True):\n    seen: int = 0\n"
+        "class Count(Reducer[Seen]):\n"
+        "    name = 'count'\n    version = VERSION\n    State = Seen\n"
+        "    def reduce(self, state, event):\n        return Seen(state.seen + STEP)\n"
+        "    def summarize(self, state):\n        return {'seen': state.seen}\n"
+    )
+
+    def install(version: int, step: int) -> None:
+        (folder / "count.py").write_text(code.replace("VERSION", str(version)).replace("STEP", str(step)))
+
+    install(1, 1)
+    options = {"CLASSROOM_OBSERVER_REDUCERS__FOLDER": str(folder)}
+    async with a_school(tmp_path, redis, chance, options=options) as school:
+        joined = await school.join(0, "Ada")
+        stream = str(uuid.uuid4())
+        for node in (0, 1):
+            page = await school.page(node, joined["token"], stream)
+            await page.send(node * 10 + 1, *(event(number) for number in range(10)))
+            await until(lambda page=page, node=node: page.acked() == node * 10 + 10, "it is acknowledged")
+        for node in school.nodes:
+            assert await asyncio.to_thread(node.stop) == 0
+        install(2, 3)
+        await school.start()
+        # A page is greeted only when all is there again.
+        page = await school.page(0, joined["token"], stream)
+        assert page.welcome["ack"] == 20
+        whole = await school.ask(1, "GET", f"/api/v1/students/{joined['student_id']}")
+        assert whole["summaries"]["count"] == {"seen": 60}
+        assert whole["summaries"]["activity"]["events"] == 20
+        # A node that was forgotten does not spoil what the others made.
+        assert await asyncio.to_thread(school.nodes[1].stop) == 0
+        install(1, 1)
+        school.nodes[1].begin()
+        with pytest.raises(AssertionError, match=r"newer versions of count"):
+            await asyncio.to_thread(school.nodes[1].wait_ready)
+
+
+@pytest.mark.parametrize("pubsub", ["redis", "xmpp"])
+async def test_nodes_are_killed_and_servers_restarted_while_a_school_types(
+    tmp_path: Path, redis: RedisServer, chance: random.Random, long: bool, pubsub: str
+) -> None:
+    """Each student has two tabs on different nodes; in the end every state is what was typed, on every node."""
+    prosody = Prosody(tmp_path / "prosody").start() if pubsub == "xmpp" else None
+    urls = [redis.url()] * 3 if prosody is None else [url(prosody.port, prosody.ca, f"node{n}") for n in (1, 2, 3)]
+    try:
+        async with a_school(tmp_path, redis, chance, pubsubs=urls) as school:
+            await school.students(200 if long else 15)
+            dashboards = [await school.dashboard(node) for node in range(3)]
+            school.connect()
+            school.type(1 if long else 5)
+            await until(lambda: all(tab.acked for tab in school.every_tab()), "everybody is at work")
+            for turn in range(12 if long else 2):
+                await disturb(school, redis, prosody, turn)
+            await school.rest()
+            await school.settled()
+            quiet = time.monotonic()
+            await until(
+                lambda: all(dashboard.events() == school.model() for dashboard in dashboards),
+                "every dashboard shows what was typed",
+                2.0,
+            )
+            print(f"Dashboards agreed {time.monotonic() - quiet:.2f} s after the last acknowledgement.")
+            await school.complete()
+            for node in school.nodes:
+                assert await asyncio.to_thread(node.stop) == 0
+            school.archived()
+    finally:
+        if prosody is not None:
+            prosody.stop()
+
+
+async def disturb(school: School, redis: RedisServer, prosody: Prosody | None, turn: int) -> None:
+    """Kill a node, and now and then a server, let some time pass, and start them again."""
+    chance = school.chance
+    node = chance.choice(school.nodes)
+    await asyncio.sleep(chance.uniform(0.2, 1.0))
+    await asyncio.to_thread(node.kill)
+    server = [redis, prosody or redis][turn % 2]
+    await asyncio.to_thread(chance.choice([server.kill, server.stop]))
+    await asyncio.sleep(chance.uniform(0.1, 1.0))
+    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(node.start)
+    before = [tab.acked for tab in school.every_tab()]
+    await until(
+        lambda: all(tab.acked > acked or not tab.held for tab, acked in zip(school.every_tab(), before, strict=True)),
+        "everybody is acknowledged again",
+        60,
+    )
