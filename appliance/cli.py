@@ -40,6 +40,7 @@ FLAG_OPTIONS = {
     "host": "web.host",
     "port": "web.port",
     "data_dir": "data_dir",
+    "workers": "web.workers",
     "kvs": "kvs.url",
     "pubsub": "pubsub.url",
     "roster": "roster.url",
@@ -264,6 +265,7 @@ def _add_option_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="folder for the archive and the roster")
     parser.add_argument("--host", metavar="ADDR", help="address to listen on (default: every interface)")
     parser.add_argument("--port", metavar="N", help="port to listen on; 0 takes any free one (default: 8000)")
+    parser.add_argument("--workers", metavar="N", help="processes that share the port, on Linux (default: 1)")
     parser.add_argument("--kvs", metavar="URL", help="key-value store (default: memory://)")
     parser.add_argument("--pubsub", metavar="URL", help="pubsub (default: memory://)")
     parser.add_argument("--roster", metavar="URL", help="roster (default: a folder in the data folder)")
@@ -293,6 +295,10 @@ def _run(parsed: argparse.Namespace) -> int:
     logs.to_stderr()
     try:
         settings = _configuration(parsed).settings
+        if settings.web.workers > 1:
+            from appliance import workers
+
+            return workers.run(settings, parsed.ready_file)
         from appliance.desktop import program
 
         return program.run(settings, parsed.ready_file, parsed.config)
@@ -438,6 +444,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 def _export(parsed: argparse.Namespace) -> int:
     import time
 
+    from appliance.datafolder import WORKERS
     from appliance.export import Plan, export
     from appliance.export.names import roster_names
     from appliance.merge import sources
@@ -454,7 +461,8 @@ def _export(parsed: argparse.Namespace) -> int:
         key = parsed.key or settings.data_path / "keys" / f"export-{stamp}.key"
     plan = Plan(parsed.format, parsed.events, choice, _asked(parsed), _deidentifier(parsed, key, out))
     archive = settings.data_path / "archive"
-    found = sources(parsed.archives or ([archive] if archive.is_dir() and any(archive.iterdir()) else []), growing=True)
+    filled = archive.is_dir() and (any(archive.iterdir()) or (settings.data_path / WORKERS).is_dir())
+    found = sources(parsed.archives or ([archive] if filled else []), growing=True)
     limits = settings.limits
     with _disk_errors(out), roster_names(settings) as name_of, _progress("Reading the archive") as progress:
         done = export(

@@ -62,6 +62,23 @@ class WebSettings(msgspec.Struct, frozen=True):
             "for any other name is refused."
         ),
     ] = ()
+    proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks, such as 127.0.0.1 or 10.0.0.0/24, of reverse proxies whose "
+            "X-Forwarded-For and X-Forwarded-Proto are believed; of others they are not."
+        ),
+    ] = ()
+    workers: Annotated[
+        int,
+        Meta(
+            description="Processes that share the port, each a node of its own; more than 1 needs Linux and a shared "
+            "kvs and pubsub.",
+            ge=1,
+            le=64,
+            extra={"flag": "--workers"},
+        ),
+    ] = 1
     origins: Annotated[
         tuple[str, ...],
         Meta(

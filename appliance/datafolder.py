@@ -26,6 +26,8 @@ from appliance.errors import DataFolderInUseError, SettingsError
 FORMAT = 2
 BACKUPS = "backups"
 LOCK = "lock"
+WORKERS = "workers"
+"""Where the data folders of workers are (`appliance.workers`)."""
 INSTANCE = "instance.json"
 # What belongs to the program that runs just now, not to the data.
 PASSING = (LOCK, INSTANCE)

@@ -39,6 +39,7 @@ from appliance.archive import (
     text_bytes,
     whole_bytes,
 )
+from appliance.datafolder import WORKERS
 from appliance.errors import ArchiveError
 
 HELD_BYTES = 32 * 1024 * 1024
@@ -206,7 +207,13 @@ def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
     for path in dict.fromkeys(paths):
         if path.is_dir():
             folder = path / "archive" if not numbered(path) and (path / "archive").is_dir() else path
+            # Those of workers that share a data folder.
+            workers = [one for one in (folder.parent / WORKERS).glob("*/archive") if folder.name == "archive"]
+            for one in workers:
+                groups.setdefault(one.resolve(), {}).update({(n, file.name): file for n, file in numbered(one)})
             segments = numbered(folder)
+            if workers and not segments:
+                continue
             if not segments and folder == path:
                 raise ArchiveError(f"The folder {path} holds no archive files; they are named events-DAY-NUMBER.jsonl.")
             files = groups.setdefault(folder.resolve(), {})

@@ -372,8 +372,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, share: bool = False, listen: bool = True) -> socket.socket:
     """A socket that listens.
+
+    Args:
+        host: the address.
+        port: the port; 0 for any free one.
+        share: whether other processes of ours listen there too (Linux).
+        listen: False to hold the port only.
 
     Raises:
         PortInUseError: another program listens there.
@@ -392,8 +398,11 @@ def bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(1024)
+        if listen:
+            listener.listen(1024)
     except OSError as error:
         listener.close()
         if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1), getattr(errno, "WSAEACCES", -1)):

@@ -72,7 +72,8 @@ def run(settings: Settings, ready_file: Path | None, config_file: Path | None = 
         return _second_start(settings, *link)
     with folder:
         try:
-            with contextlib.closing(node.bind(settings.web.host, settings.web.port)) as listener:
+            shared = settings.web.workers > 1
+            with contextlib.closing(node.bind(settings.web.host, settings.web.port, share=shared)) as listener:
                 instance.write(settings.data_path, Instance(os.getpid()))
                 bring_up_to_date(folder)
                 return Program(settings, listener, ready_file, config_file).run()

@@ -80,7 +80,9 @@ class WebApp:
         self._settings = settings
         self._pipeline = pipeline
         self._states = states
-        self.security = Security(credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins)
+        self.security = Security(
+            credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins, proxies=settings.web.proxies
+        )
         self.security.announced = lambda: network.name
         self._network = network
         self._pages = Pages(WEBUI)
@@ -171,6 +173,7 @@ class WebApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
+        request = self.security.behind_proxy(request)
         try:
             self.security.guard(request)
             response = await handler(request)

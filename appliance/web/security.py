@@ -24,6 +24,7 @@ from aiohttp import web
 
 from appliance.counters import Counters
 from appliance.credentials import Credentials
+from appliance.errors import SettingsError
 from appliance.web.errors import ApiError
 
 SESSION_SECONDS = 12 * 3600
@@ -109,12 +110,17 @@ class Security:
         *,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        proxies: Sequence[str] = (),
     ) -> None:
         """Args:
         credentials: what educators must show.
         counters: where refusals are counted.
         hosts: names this server answers to, beside its own.
         origins: origins of other sites whose pages may join and stream here.
+        proxies: addresses and networks of reverse proxies in front of this server.
+
+        Raises:
+            SettingsError: one of the proxies is neither address nor network.
         """
         self.use(credentials)
         self._counters = counters
@@ -122,11 +128,38 @@ class Security:
         self.announced: Callable[[], str] = lambda: ""
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._launch: OrderedDict[str, None] = OrderedDict()
+        try:
+            self._proxies = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
+        except ValueError as error:
+            raise SettingsError(f"web.proxies: {error}; write such as 127.0.0.1 or 10.0.0.0/24.") from None
 
     def use(self, credentials: Credentials) -> None:
         """Ask for these credentials from now on."""
         self._credentials = credentials
         self._key = bytes.fromhex(credentials.session_key)
+
+    def behind_proxy(self, request: web.Request) -> web.Request:
+        """The request as it came to the outermost of our proxies; the same where it came through none.
+
+        Each proxy adds the address that it got the request from to the right of X-Forwarded-For; so the first one from
+        the right that is no proxy of ours is the client, and what is left of it anybody may have written.
+        """
+        if not self._proxies or not self._is_proxy(request.remote or ""):
+            return request
+        chain = [part.strip() for line in request.headers.getall("X-Forwarded-For", ()) for part in line.split(",")]
+        client = next((address for address in reversed(chain) if not self._is_proxy(address)), None)
+        if client is None:
+            return request
+        proto = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+        return request.clone(remote=client, scheme=proto if proto in ("http", "https") else request.scheme)
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in network for network in self._proxies)
 
     def guard(self, request: web.Request) -> None:
         """Refuse a request with a foreign Host or Origin.
