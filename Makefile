@@ -2,7 +2,7 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run test pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -98,6 +98,9 @@ types: $(VENV)/.tests ## check types alone
 
 faults: packages $(VENV)/.tests ## kill it, fill its disk, cut its network, set its clock back: for some ten minutes
 	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
+
+nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type, for some minutes
+	@$(BIN)/python -m pytest tests/services/test_nodes.py tests/services/test_workers.py --long $(ARGS)
 
 bench: $(VENV)/.tests ## measure
 	@$(BIN)/python -m tests.bench $(ARGS)

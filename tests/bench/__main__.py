@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench.load import ACK_EVERY, Plan
+from tests.bench.nodes import nodes
 from tests.bench.pubsubs import pubsubs
 from tests.bench.servers import Server, bare, ours, play
 
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short run that shows that all parts work")
     parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
     parser.add_argument(
-        "--only", choices=("throughput", "documents", "durability", "latency", "pubsub"), help="one part"
+        "--only", choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes"), help="one part"
     )
     parsed = parser.parse_args()
     loads, long = LOADS, DOCUMENTS
@@ -207,6 +208,8 @@ def main() -> None:
         latency(*((5, 5.0, 5) if parsed.quick else (30, 5.0, 30)))
     if parsed.only in (None, "pubsub"):
         pubsubs(*((500, 50, 1) if parsed.quick else (10_000, 100, 10)))
+    if parsed.only in (None, "nodes"):
+        nodes(parsed.quick, parsed.rounds)
 
 
 if __name__ == "__main__":

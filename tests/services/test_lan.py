@@ -1,0 +1,54 @@
+"""The LAN case: delay and loss between students and nodes, and between nodes and Redis."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.lan import netem_missing, relayed
+from tests.services.school import a_school, until
+from tests.services.servers import RedisServer
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+async def test_a_school_works_over_a_slow_network_that_loses_some(
+    tmp_path: Path, redis: RedisServer, chance: random.Random
+) -> None:
+    """All that students and nodes say goes through relays, also where the kernel could add delay and loss itself."""
+    print(f"netem: {netem_missing() or 'could be used'}; relays add delay and loss.")
+    direct = redis.port
+    async with relayed(direct, chance) as to_redis:
+        redis.port = to_redis.port
+        try:
+            async with a_school(tmp_path, redis, chance, nodes=2) as school:
+                redis.port = direct
+                async with relayed(school.nodes[0].port, chance) as one, relayed(school.nodes[1].port, chance) as two:
+                    await school.students(20)
+                    urls = [f"http://127.0.0.1:{relay.port}" for relay in (one, two)]
+                    for tab in school.every_tab():
+                        tab._url = lambda: chance.choice(urls)
+                    dashboards = [await school.dashboard(node) for node in range(2)]
+                    school.connect()
+                    school.type(5)
+                    await until(lambda: all(tab.acked > 30 for tab in school.every_tab()), "the class is at work", 60)
+                    await school.rest()
+                    await school.settled()
+                    quiet = time.monotonic()
+                    await until(lambda: all(d.events() == school.model() for d in dashboards), "dashboards agree", 2)
+                    print(f"Dashboards agreed {time.monotonic() - quiet:.2f} s after the last acknowledgement.")
+                    await school.complete()
+                    assert one.lost + two.lost > 0
+                    assert to_redis.chunks > 100
+        finally:
+            redis.port = direct
