@@ -28,7 +28,7 @@ $(VENV)/.tests: $(VENV)/.runs
 	@touch $@
 
 node_modules/.ready: $(wildcard package.json package-lock.json)
-	@npm install --no-audit --no-fund --loglevel=error
+	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 run: $(VENV)/.runs ## start the appliance

@@ -172,6 +172,7 @@ class Node:
             stop,
             self.school.nodes if self.school else None,
         )
+        self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []

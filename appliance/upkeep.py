@@ -7,6 +7,8 @@ import logging
 import shutil
 import time
 
+import msgspec
+
 from appliance.archive import Archive
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -18,10 +20,19 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
 
 
+class Space(msgspec.Struct, frozen=True):
+    """Attributes:
+    archive_bytes: what the archive takes.
+    free_bytes: room left on the disk of the data folder, for the user that the appliance runs as.
+    """
+
+    archive_bytes: int
+    free_bytes: int
+
+
 class Upkeep:
     """Attributes:
-    free_bytes: room left on the disk of the data folder, for the user that the appliance runs as.
-    used_bytes: what the archive takes.
+    space: how it was at the last look, None before the first.
     shortage: a sentence while room is short, else None.
     """
 
@@ -32,8 +43,7 @@ class Upkeep:
         recovery: writes snapshots; None where the store needs none.
         counters: counts what fails.
         """
-        self.free_bytes = 0
-        self.used_bytes = 0
+        self.space: Space | None = None
         self.shortage: str | None = None
         self._compress = settings.archive.compress
         self._warn = settings.archive.warn_free_bytes
@@ -65,15 +75,14 @@ class Upkeep:
         Raises:
             OSError: the disk does not tell.
         """
-        self.free_bytes = shutil.disk_usage(self._folder).free
-        self.used_bytes = self._archive.used_bytes()
-        short = self.free_bytes < self._warn
+        space = self.space = Space(self._archive.used_bytes(), shutil.disk_usage(self._folder).free)
+        short = space.free_bytes < self._warn
         if short and self.shortage is None:
             self._counters.add("limit_warn_free_bytes")
-            log.warning("The disk of the data folder gets full: %s are free.", size(self.free_bytes))
+            log.warning("The disk of the data folder gets full: %s are free.", size(space.free_bytes))
         self.shortage = (
-            f"The disk of the data folder gets full: {size(self.free_bytes)} are free, and the archive takes "
-            f"{size(self.used_bytes)}. Make room, or move older archive files elsewhere after a backup."
+            f"The disk of the data folder gets full: {size(space.free_bytes)} are free, and the archive takes "
+            f"{size(space.archive_bytes)}. Make room, or move older archive files elsewhere after a backup."
             if short
             else None
         )

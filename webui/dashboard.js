@@ -7,6 +7,7 @@ import {
   lateOf,
   Roster,
   STATES,
+  size,
   sorted,
   spark,
   stateOf,
@@ -385,6 +386,8 @@ async function problems() {
     const status = await call("GET", "/api/v1/status");
     $("version").textContent = status.version;
     $("stop").hidden = !status.here;
+    const { archive_bytes: taken, free_bytes: free } = status.space ?? {};
+    if (status.space) $("space").textContent = `The archive takes ${size(taken)}; ${size(free)} of the disk are free.`;
     const keys = new Set(status.problems.map(({ what, name }) => `${what}/${name}`));
     // What went away and comes again is told again.
     for (const key of dismissed) if (!keys.has(key)) dismissed.delete(key);

@@ -17,6 +17,7 @@ from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.roster import Class, JoinError, Roster, new_code
 from appliance.states import student_key
+from appliance.upkeep import Space
 from appliance.web import addresses
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.feed import ClassView, Students
@@ -75,6 +76,7 @@ class Educators:
         self._counters = counters
         self._students = students
         self._notices = notices
+        self.space: Callable[[], Space | None] = lambda: None
         self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
         self._network = network
         self._hint = hint
@@ -183,7 +185,7 @@ class Educators:
         return problems
 
     async def status(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/status``: what runs here, what is wrong with it, and which limits were hit."""
+        """``GET /api/v1/status``: what runs here and what is wrong, the space on the disk, the limits that were hit."""
         reducers = [
             {"name": loaded.reducer.name, "version": loaded.reducer.version, "origin": loaded.origin}
             for loaded in self._catalog.reducers
@@ -194,6 +196,7 @@ class Educators:
                 "node": self._settings.node_name,
                 "reducers": reducers,
                 "problems": self.problems(),
+                "space": self.space(),
                 "counters": self._counters.snapshot(),
             }
         )

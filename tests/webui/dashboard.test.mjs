@@ -7,6 +7,7 @@ import {
   figure,
   lateOf,
   Roster,
+  size,
   sorted,
   spark,
   stateOf,
@@ -49,6 +50,16 @@ test("a figure is said as a teacher reads it", () => {
   assert.equal(figure("answer", "42"), "42");
   assert.equal(figure("edits", 1161), (1161).toLocaleString());
   assert.equal(figure("edited_at", 0), new Date(0).toLocaleTimeString());
+});
+
+test("bytes are said in steps of 1,024", () => {
+  assert.deepEqual([0, 1023, 1024, 1536, 5 * 1024 ** 3].map(size), [
+    "0 bytes",
+    "1023 bytes",
+    "1.0 KiB",
+    "1.5 KiB",
+    "5.0 GiB",
+  ]);
 });
 
 test("the sparkline is the last 20 minutes, oldest first", () => {

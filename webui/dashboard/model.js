@@ -55,6 +55,17 @@ export function figure(name, value) {
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+// A number of bytes in steps of 1,024.
+export function size(bytes) {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let step = 0;
+  while (bytes >= 1024 && step < units.length - 1) {
+    bytes /= 1024;
+    step++;
+  }
+  return `${step ? bytes.toFixed(1) : bytes} ${units[step]}`;
+}
+
 // Events in each of the last 20 minutes, oldest first; `now` in seconds by the server's clock.
 export function spark(student, now) {
   const minutes = student.summaries.activity?.minutes ?? {};
