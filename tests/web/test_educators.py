@@ -207,14 +207,17 @@ async def test_the_qr_code_is_a_picture_without_inline_style(tmp_path: Path) -> 
             assert "style=" not in text
 
 
+def _archived(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("events-*"))
+
+
 async def test_the_status_tells_the_space_that_is_taken_and_left(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada:
         await ada.send({"event": "a"})
         await ada.acked(1)
         w.node.upkeep.look()
         space = (await w.get("/api/v1/status"))["space"]
-        segments = [path.stat().st_size for path in tmp_path.rglob("events-*")]
-        assert space["archive_bytes"] == sum(segments) > 0
+        assert space["archive_bytes"] == _archived(tmp_path) > 0
         assert space["free_bytes"] > 0
 
 
