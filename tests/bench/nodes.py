@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -110,6 +111,9 @@ def cost(numbers: Sequence[int], rate: float, seconds: int) -> None:
 
 def nodes(quick: bool, rounds: int) -> None:
     """All of it."""
+    if shutil.which("redis-server") is None:
+        print("\nSKIPPED: nodes that share a Redis, because there is no redis-server (Debian: redis-server).")
+        return
     if quick:
         beside_memory([("single, 5 students", 5, 200, 1)], 1)
         workers(6, 200, 1)
