@@ -141,13 +141,17 @@ def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> di
         return cleaned
     for name in BUNDLE_VARIABLES:
         original = cleaned.pop(f"{name}_ORIG", None)
-        if original is None:
-            # Nothing was kept of the original: what remains is all that does not lie in the bundle.
-            parts = cleaned.get(name, "").split(os.pathsep)
-            original = os.pathsep.join(part for part in parts if part and not Path(part).is_relative_to(bundle))
-        cleaned.pop(name, None)
-        if original:
+        if original is not None:
             cleaned[name] = original
+    # GTK is told by half a dozen variables where its parts lie. Nothing was kept of their originals: what remains of
+    # each is all that does not lie in the bundle.
+    for name, value in list(cleaned.items()):
+        parts = value.split(os.pathsep)
+        outside = [part for part in parts if not Path(part).is_relative_to(bundle)]
+        if len(outside) < len(parts):
+            cleaned[name] = os.pathsep.join(part for part in outside if part)
+        if not cleaned[name] and (name in BUNDLE_VARIABLES or value):
+            del cleaned[name]
     return cleaned
 
 

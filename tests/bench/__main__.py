@@ -187,7 +187,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short run that shows that all parts work")
     parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
     parser.add_argument(
-        "--only", choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes"), help="one part"
+        "--only",
+        choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes", "packaged"),
+        help="one part",
     )
     parsed = parser.parse_args()
     loads, long = LOADS, DOCUMENTS
@@ -210,6 +212,12 @@ def main() -> None:
         pubsubs(*((500, 50, 1) if parsed.quick else (10_000, 100, 10)))
     if parsed.only in (None, "nodes"):
         nodes(parsed.quick, parsed.rounds)
+    if parsed.only == "packaged":
+        # It is built first, which takes a minute; so only on request.
+        from tests.packaged import measure
+        from tests.packaged.world import build
+
+        measure.report(build(), *((1, 3.0) if parsed.quick else (5, 30.0)))
 
 
 if __name__ == "__main__":

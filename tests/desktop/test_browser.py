@@ -57,11 +57,15 @@ def test_a_frozen_program_gives_others_the_library_paths_of_the_system() -> None
         "LD_LIBRARY_PATH": "/tmp/bundle",
         "LD_LIBRARY_PATH_ORIG": "/opt/lib",
         "XDG_DATA_DIRS": os.pathsep.join(["/tmp/bundle/share", "/usr/share"]),
+        "GIO_MODULE_DIR": "/tmp/bundle/gio_modules",
+        "GTK_PATH": "/tmp/bundle",
+        "EMPTY": "",
     }
     assert browser.clean_environment(frozen, bundle) == {
         "HOME": "/home/ann",
         "LD_LIBRARY_PATH": "/opt/lib",
         "XDG_DATA_DIRS": "/usr/share",
+        "EMPTY": "",
     }
     assert browser.clean_environment({"LD_LIBRARY_PATH": "/tmp/bundle"}, bundle) == {}
     assert browser.clean_environment({"LD_LIBRARY_PATH": "/opt/lib"}, None) == {"LD_LIBRARY_PATH": "/opt/lib"}

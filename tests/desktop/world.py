@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,10 +38,12 @@ class Program:
         log: what it has written to stderr so far.
     """
 
-    def __init__(self, folder: Path, *words: str, environment: Mapping[str, str], **options: Any) -> None:
+    def __init__(
+        self, folder: Path, program: Sequence[str], *words: str, environment: Mapping[str, str], **options: Any
+    ) -> None:
         self.data = folder / "data"
         self.errors = folder / f"stderr-{time.monotonic_ns()}"
-        command = [sys.executable, "run.py", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data), *words]
+        command = [*program, "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data), *words]
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 command,
@@ -64,7 +66,12 @@ class Program:
             found: dict[str, Any] = json.loads((self.data / "instance.json").read_bytes())
         except FileNotFoundError:
             return {}
-        return found if found["pid"] == self.process.pid and found["url"] else {}
+        # A one-file program runs as the child of the process that unpacked it.
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        ours = found["pid"] == self.process.pid or (
+            children.exists() and str(found["pid"]) in children.read_text().split()
+        )
+        return found if ours and found["url"] else {}
 
     def ready(self) -> Program:
         """Wait until it serves."""
@@ -99,8 +106,9 @@ class Program:
 class Desk:
     """Where programs are started: a folder, and an environment without a desktop until a test gives one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Sequence[str] = (sys.executable, "run.py")) -> None:
         self.folder = folder
+        self._program = program
         self.log_file = folder / "log" / "classroom-observer.log"
         self.environment = {
             name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
@@ -111,7 +119,7 @@ class Desk:
 
     def start(self, *words: str, **options: Any) -> Program:
         """Start the program with these flags beside its own."""
-        program = Program(self.folder, *words, environment=self.environment, **options)
+        program = Program(self.folder, self._program, *words, environment=self.environment, **options)
         self._started.append(program)
         return program
 
@@ -142,9 +150,9 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path) -> Iterator[Desk]:
-    """A desk whose programs are ended with it."""
-    made = Desk(folder)
+def desk(folder: Path, program: Sequence[str] = (sys.executable, "run.py")) -> Iterator[Desk]:
+    """A desk whose programs, started by this command line, are ended with it."""
+    made = Desk(folder, program)
     try:
         yield made
     finally:

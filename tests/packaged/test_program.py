@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
 import appliance
 from tests.browser.world import browsers, saved
 from tests.packaged.world import ROOT, World, running
+from tests.services.servers import RedisServer, need
 from tests.test_plugins import good
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "data-1" / "archive"
@@ -86,6 +87,27 @@ class TestServing:
             with urlopen(f"{program.url}/join", timeout=10) as answer:
                 assert b"bulma" in answer.read()
             assert not any(in_folder.temporary.iterdir())
+
+
+class TestBackends:
+    @pytest.mark.services
+    def test_states_in_redis_are_there_after_a_restart(self, in_folder: World, tmp_path: Path) -> None:
+        need("redis-server", "redis-server")
+        with RedisServer(tmp_path / "redis") as server:
+            url = f"redis://127.0.0.1:{server.port}/0"
+            environment = {"CLASSROOM_OBSERVER_KVS__URL": url, "CLASSROOM_OBSERVER_PUBSUB__URL": url}
+            assert in_folder.run("check", "--port", "0", environment=environment).returncode == 0
+            with running(in_folder, **environment) as program:
+                with urlopen(f"{program.url}/healthz", timeout=10) as answer:
+                    health = json.load(answer)
+                assert health["kvs"].startswith("redis")
+                body = json.dumps({"code": program.ready["join_code"], "name": "Ada"}).encode()
+                headers = {"Content-Type": "application/json"}
+                with urlopen(Request(f"{program.url}/api/v1/join", body, headers), timeout=10) as answer:
+                    student = json.load(answer)["student_id"]
+            (in_folder.home / "ready.json").unlink(missing_ok=True)
+            with running(in_folder, **environment) as program:
+                assert student in [one["student_id"] for one in program.get("/api/v1/students")]
 
 
 class TestCommands:
@@ -185,6 +207,7 @@ import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis, asyncpg.protocol
 import slixmpp.plugins.xep_0060.pubsub, slixmpp.plugins.xep_0199, slixmpp.plugins.xep_0198
 assert redis.__version__[0].isdigit()
 import slixmpp.jid
+import zeroconf.asyncio
 client = slixmpp.ClientXMPP("a@localhost", "secret")
 for number in ("0030", "0059", "0060", "0115", "0163", "0198", "0199"):
     client.register_plugin(f"xep_{{number}}")
