@@ -21,9 +21,7 @@ import msgspec
 _decode = msgspec.json.Decoder().decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 # Decoded in one go, so that a bad event among many costs but few a second decoding.
-_TOGETHER = 32
-# Bytes of an event up to which its depth is found by walking.
-_SHORT = 4096
+_TOGETHER = 24
 _GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d+/)?d/[^/]+/\w")
 
 
@@ -138,19 +136,18 @@ def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str,
     if len(texts) > _TOGETHER:
         parts = (texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER))
         return [event for part in parts for event in decode_events(part, limits)]
-    longest = max(map(len, texts), default=0)
-    if longest <= limits.bytes:
+    together = b"[%b]" % b",".join(texts)
+    # Each of the others has a bracket of its own, so no event has more of them, and nests deeper, than this.
+    if together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth and len(together) <= limits.bytes:
         try:
-            bodies = _decode_objects(b"[%b]" % b",".join(texts))
+            bodies = _decode_objects(together)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             bodies = []
-        if (
-            len(bodies) == len(texts)
-            and _are_named(bodies, limits)
-            # Each level takes two brackets. In a short text walking is faster than counting them.
-            and (longest <= 2 * limits.depth or (longest <= _SHORT and not _depth_exceeds(bodies, limits.depth + 1)))
-        ):
+        if len(bodies) == len(texts) and _are_named(bodies, limits):
             return bodies  # type: ignore[return-value]
+    elif len(texts) > 1:
+        half = len(texts) // 2
+        return decode_events(texts[:half], limits) + decode_events(texts[half:], limits)
     return [_decoded_or_refused(text, limits) for text in texts]
 
 
@@ -193,8 +190,8 @@ def _not_json(constant: str) -> NoReturn:
     raise RejectedError("not_json", f"{constant} is not a JSON number.")
 
 
-def _depth_exceeds(value: dict[str, Any] | list[Any], depth: int) -> bool:
-    level: list[Any] = [value]
+def _depth_exceeds(body: dict[str, Any], depth: int) -> bool:
+    level: list[Any] = [body]
     for _ in range(depth):
         level = [
             child
