@@ -66,12 +66,7 @@ class Program:
             found: dict[str, Any] = json.loads((self.data / "instance.json").read_bytes())
         except FileNotFoundError:
             return {}
-        # A one-file program runs as the child of the process that unpacked it.
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        ours = found["pid"] == self.process.pid or (
-            children.exists() and str(found["pid"]) in children.read_text().split()
-        )
-        return found if ours and found["url"] else {}
+        return found if found["pid"] in (self.process.pid, *self._children()) and found["url"] else {}
 
     def ready(self) -> Program:
         """Wait until it serves."""
@@ -92,6 +87,19 @@ class Program:
             return json.loads(answer.read())
         finally:
             connection.close()
+
+    def _children(self) -> list[int]:
+        """Its child processes: a packaged one-file program runs as the child of the process that unpacked it."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+    def kill(self) -> None:
+        """End it at once, whatever it is doing."""
+        if self.process.poll() is None:
+            for child in self._children():
+                os.kill(child, signal.SIGKILL)
+            self.process.kill()
+        self.wait()
 
     def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(timeout=seconds)
@@ -144,9 +152,7 @@ class Desk:
 
     def close(self) -> None:
         for program in self._started:
-            if program.process.poll() is None:
-                program.process.kill()
-            program.wait()
+            program.kill()
 
 
 @contextmanager
