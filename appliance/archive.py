@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 SEGMENT_NAME = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
 _TORN = "torn"
 
+# Lines of JSON shrink to 6 % at this level and to 4.5 % at the highest, which takes seven times as long: longer than
+# everything else that is done with an event.
+_LEVEL = 3
+
 Sync = Literal["strict", "relaxed", "none"]
 """When a line counts as archived: once it is on the disk; once the system has it, and on the disk within
 `RELAXED_SECONDS`; once the system has it, and on the disk when the system likes."""
@@ -503,7 +507,7 @@ def _compress(path: Path, stop: Callable[[], bool]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         with path.open("rb") as plain, part.open("wb") as file:
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
+            with gzip.GzipFile("", "wb", _LEVEL, fileobj=file, mtime=0) as compressed:
                 while not (stopped := stop()) and (piece := plain.read(1 << 20)):
                     compressed.write(piece)
             file.flush()

@@ -101,6 +101,7 @@ def frame(text: str) -> bytes:
 def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
     """All frames of one student, each with the number of its last event."""
     chance = random.Random(seed)
+    now = _now()
     first = 1
     made = []
     length = plan.document
@@ -113,7 +114,7 @@ def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
     for number in range(first, plan.events + 1):
         offset = chance.randrange(length + 1) if plan.random else length
         letter = " " if number % 6 == 0 else chance.choice("etaoinshrdlu")
-        edit = {"event": "edit", "t": 1_700_000_000_000, "document": "essay", "offset": offset, "insert": letter}
+        edit = {"event": "edit", "t": now, "document": "essay", "offset": offset, "insert": letter}
         events.append({**edit, **_METADATA} if plan.metadata else edit)
         length += 1
         if len(events) == plan.frame or number == plan.events:
