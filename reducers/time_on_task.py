@@ -72,23 +72,24 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
         last, total, newest, in_bin, closed = state.last, state.total, state.bin, state.in_bin, state.closed
         if not state.started:
             last = round(events[0].at * 1000)
-        # Up to here time goes to the newest bin as it is.
         end = (newest + 1) * BIN_MS
+        latest = _unbroken(last / 1000, events)
+        if latest is not None and last >= end - BIN_MS and (now := round(latest * 1000)) <= end:
+            # The gaps of a run without a pause, in the newest bin, add up to its length.
+            total += now - last
+            in_bin += now - last
+            last = now
+            events = ()
         for event in events:
             now = round(event.at * 1000)
-            gap = now - last
-            if gap <= 0:
+            if now <= last:
                 continue
-            if gap <= THRESHOLD_MS and now <= end and last >= end - BIN_MS:
-                in_bin += gap
-            else:
-                gap = min(gap, THRESHOLD_MS)
-                bin = last // BIN_MS
-                beyond = max(0, last + gap - (bin + 1) * BIN_MS)
-                newest, in_bin, closed = _add(newest, in_bin, closed, bin, gap - beyond)
-                if beyond:
-                    newest, in_bin, closed = _add(newest, in_bin, closed, bin + 1, beyond)
-                end = (newest + 1) * BIN_MS
+            gap = min(now - last, THRESHOLD_MS)
+            bin = last // BIN_MS
+            beyond = max(0, last + gap - (bin + 1) * BIN_MS)
+            newest, in_bin, closed = _add(newest, in_bin, closed, bin, gap - beyond)
+            if beyond:
+                newest, in_bin, closed = _add(newest, in_bin, closed, bin + 1, beyond)
             total += gap
             last = now
         if state.started and last == state.last:
@@ -100,6 +101,16 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
 
     def detail(self, state: TimeOnTask) -> dict[str, Any]:
         return {"seconds": state.total / 1000, "bins": _bins(state, None)}
+
+
+def _unbroken(before: float, events: Sequence[Event]) -> float | None:
+    """The time of the last event, where each comes after the one before it by no more than the threshold, else None."""
+    for event in events:
+        at = event.at
+        if not before <= at <= before + THRESHOLD_MS / 1000:
+            return None
+        before = at
+    return before
 
 
 def _add(
