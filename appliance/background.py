@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from appliance.errors import place_of
+from appliance.errors import ObserverError, place_of
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def in_background(work: Coroutine[Any, Any, object]) -> None:
-    """Start a coroutine; an error in it is logged by kind and place."""
+    """Start a coroutine; an error in it is logged, one that is not foreseen by kind and place."""
     task = asyncio.get_running_loop().create_task(work)
     # The loop itself holds tasks weakly; without this a task may vanish in the middle.
     _running.add(task)
@@ -44,5 +44,7 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
 def _done(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     error = None if task.cancelled() else task.exception()
-    if error is not None:
+    if isinstance(error, ObserverError):
+        log.warning("%s", error)
+    elif error is not None:
         log.error("Work in the background failed: %s.", place_of(error))

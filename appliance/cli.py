@@ -661,7 +661,9 @@ def _erase_student(parsed: argparse.Namespace) -> int:
         raise ObserverError(f"There is no data folder {data}.")
     with _disk_errors(data), DataFolder(data):
         student_id = parsed.student or _student_named(parsed.name, erase.known_students(data, roster, limits))
-        if not parsed.yes and sys.stdin is not None and sys.stdin.isatty():
+        if not parsed.yes:
+            if sys.stdin is None or not sys.stdin.isatty():
+                raise SettingsError("Erasing cannot be taken back, and here nobody can be asked; say --yes to do it.")
             print("This cannot be taken back. Type yes to erase the student: ", end="", flush=True)
             if sys.stdin.readline().strip().casefold() != "yes":
                 print("Nothing was erased.")

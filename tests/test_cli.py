@@ -352,12 +352,18 @@ class TestEraseStudent:
     def test_it_says_whom_it_cannot_find(self, observer: World, data: Path) -> None:
         assert observer("erase-student", "--data-dir", data, "--name", "Nobody") == 1
         assert "knows nobody of that name" in observer.err
-        assert observer("erase-student", "--data-dir", data, "s-nobody") == 1
+        assert observer("erase-student", "--data-dir", data, "s-nobody", "--yes") == 1
         assert "no trace" in observer.err
         assert observer("erase-student", "--data-dir", data) == 2
         assert "Say who" in observer.err
         assert observer("erase-student", "--data-dir", observer.home / "none", "s-nobody") == 1
         assert "There is no data folder" in observer.err
+
+    def test_where_nobody_can_be_asked_it_wants_to_be_told(self, observer: World, data: Path) -> None:
+        assert observer("erase-student", "--data-dir", data, "s-3pr2grcdvk") == 2
+        assert "say --yes" in observer.err
+        assert observer("replay", data, "--out", observer.home / "all.json") == 0
+        assert "s-3pr2grcdvk" in (observer.home / "all.json").read_text()
 
     def test_two_of_one_name_are_told_apart_by_their_ids(self, observer: World, data: Path) -> None:
         (data / "roster" / "students.csv").write_text("name,class,id\nAda L.,8b,l-1\n")

@@ -93,11 +93,13 @@ def _second_start(settings: Settings, running: Instance, link: str) -> int:
     return 0
 
 
-def _tell_link(link: str) -> None:
-    if sys.stdout is not None and sys.stdout.isatty():
-        # Only ever to the person at the terminal: the link signs in, and a log would keep it.
-        sys.stdout.write(f"Dashboard, works once: {link}\n")
-        sys.stdout.flush()
+def _tell_link(link: str) -> bool:
+    """Show a link that signs in, but only to a person at the terminal: a log would keep it. Whether there is one."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False
+    sys.stdout.write(f"Dashboard, works once: {link}\n")
+    sys.stdout.flush()
+    return True
 
 
 class Program:
@@ -247,10 +249,16 @@ class Program:
                 self.settings.data_path, Instance(os.getpid(), running.url, running.web.machine.launch_secret)
             )
             self._started.set()
-            if self.settings.desktop.browser and browser.has_desktop():
+            opens = self.settings.desktop.browser and browser.has_desktop()
+            if opens:
                 browser.open_url(ready.dashboard_url)
-            if self.settings.desktop.browser:
-                _tell_link(ready.dashboard_url)
+            if not _tell_link(ready.dashboard_url) and not opens:
+                log.info(
+                    "The dashboard is at %s; sign in with the educator's token, which stands in %s, or start the "
+                    "program once more in a terminal for a link.",
+                    running.url,
+                    self.settings.data_path / "credentials.json",
+                )
             telling.append(asyncio.create_task(self._keep_telling(running), name="status"))
 
         try:

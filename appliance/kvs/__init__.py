@@ -149,7 +149,8 @@ def open_kvs(url: str, counters: Counters | None = None) -> KVS:
             if error.name != "redis":
                 raise
             raise SettingsError(
-                "kvs: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]'."
+                "kvs: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]', "
+                "or pip install '.[redis]' in a folder with the source."
             ) from None
         return RedisKVS(url, counters or Counters())
     raise SettingsError(f"kvs: {scheme!r} is not a key-value store this version knows; use memory:// or redis://.")

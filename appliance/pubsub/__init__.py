@@ -117,7 +117,8 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
             if error.name != "redis":
                 raise
             raise SettingsError(
-                "pubsub: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]'."
+                "pubsub: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]', "
+                "or pip install '.[redis]' in a folder with the source."
             ) from None
         return RedisPubSub(url, counters, queue, outgoing)
     raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://, redis:// or xmpp://.")
