@@ -62,6 +62,7 @@ class _Taken(msgspec.Struct, gc=False):
         rejected: number, and why, of each that cannot be used.
         late: the numbers of those that came long after they were done.
         received: when the last of them came, in milliseconds.
+        size: bytes of their texts.
     """
 
     stream: Stream
@@ -71,6 +72,7 @@ class _Taken(msgspec.Struct, gc=False):
     rejected: list[tuple[int, Rejection]]
     late: list[int]
     received: int
+    size: int
 
 
 class TooManyStreamsError(ObserverError):
@@ -168,7 +170,7 @@ class Pipeline:
             if self._task:
                 await ended(self._task)
                 self._task = None
-        await self._commit()
+        await self.settle()
 
     async def stream(self, student_id: str, class_id: str, stream_id: str, source: str) -> Stream:
         """The stream of a student, with the numbers that it had before.
@@ -293,7 +295,10 @@ class Pipeline:
 
     async def settle(self) -> None:
         """Wait until all that was taken before this call is durable."""
+        owed = [(stream, stream.last) for stream in self._streams]
         await self._commit()
+        while any(stream.waiting and stream.waiting[0].first <= last for stream, last in owed):
+            await self._commit()
 
     def students(self) -> dict[str, Student]:
         """The live students by id."""
@@ -385,12 +390,9 @@ class Pipeline:
             await self._commit_now()
 
     async def _commit_now(self) -> None:
-        """Commit what waits. Only under the lock."""
+        """Commit what waits, of much only a part. Only under the lock."""
         changed, self._changed = self._changed, {}
-        streams, self._streams = self._streams, {}
-        size, self._waiting = self._waiting_bytes, 0
-        self._wake.clear()
-        self._full.clear()
+        streams = self._due()
         taken, self._undone = self._undone, []
         try:
             taken += [self._take(stream) for stream in streams]
@@ -398,7 +400,7 @@ class Pipeline:
                 self._fold(part)
                 changed[part.stream.student.id] = part.stream.student
             changes = [(student, change) for student in changed.values() if (change := student.change())]
-            if not changes:
+            if not (changes or taken):
                 return
             # The archive first: a number that the store knows and the archive lost would never be sent again.
             await self._persistently(self._archive.sync)
@@ -412,7 +414,7 @@ class Pipeline:
                 student.change_all()
             self._changed.update(changed)
             raise
-        self._waiting_bytes -= size
+        self._waiting_bytes -= sum(part.size for part in taken)
         await self._publish(changed.values())
         for part in taken:
             part.stream.durable = max(part.stream.durable, part.last)
@@ -421,12 +423,39 @@ class Pipeline:
         self._counters.add("commits")
         self.on_durable([part.stream for part in taken])
 
+    def _due(self) -> list[Stream]:
+        """The streams whose events the next commit takes: so many that it holds up nobody for long.
+
+        Decoded, events take ten times the memory that their texts do.
+        """
+        due = []
+        events = 0
+        for stream in self._streams:
+            due.append(stream)
+            events += sum([len(frame.texts) for frame in stream.waiting])
+            if events >= self._commit_events:
+                break
+        for stream in due:
+            del self._streams[stream]
+        if self._streams:
+            # More than a commit takes is waiting, so the next one need not.
+            self._waiting = max(1, self._waiting - events)
+            self._full.set()
+        else:
+            self._waiting = 0
+            self._wake.clear()
+            self._full.clear()
+        return due
+
     def _take(self, stream: Stream) -> _Taken:
         """Decode what waits of a stream, give it its time, and put it into the archive."""
         frames, stream.waiting = stream.waiting, []
+        size = sum([sum(map(len, frame.texts)) for frame in frames])
         if frames[0].first <= stream.applied:
             # On another node the stream went on meanwhile.
-            frames = [frame.after(stream.applied) for frame in frames]
+            frames = [left for frame in frames if (left := frame.after(stream.applied)).texts]
+            if not frames:
+                return _Taken(stream, stream.applied + 1, stream.applied, [], [], [], 0, size)
         texts = frames[0].texts if len(frames) == 1 else [text for frame in frames for text in frame.texts]
         if b"\n" in b"".join(texts):
             # A line of the archive has but one, at its end; in JSON a raw line break can be nothing but white space.
@@ -450,7 +479,7 @@ class Pipeline:
             events = [self._take_singly(stream, pieces, rejected, *one) for one in each]
         self._archive.append(pieces)
         late = _late(events, received, first)
-        return _Taken(stream, first, first + len(texts) - 1, events, rejected, late, received[-1])
+        return _Taken(stream, first, first + len(texts) - 1, events, rejected, late, received[-1], size)
 
     def _take_singly(
         self,

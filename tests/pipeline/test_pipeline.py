@@ -18,7 +18,7 @@ from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import GapError, TooManyStreamsError, class_topic
 from appliance.reducer import Event, Reducer
-from appliance.states import student_key
+from appliance.states import Stream, student_key
 from tests.pipeline.world import CLASS, Fragile, Tally, TallyState, world
 
 A = {"event": "a", "document": "d1"}
@@ -56,6 +56,35 @@ async def test_enough_events_are_committed_without_waiting(tmp_path: Path) -> No
         w.accept(await w.stream(), 1, A, A, A)
         async with asyncio.timeout(10):
             await done.wait()
+
+
+async def test_of_very_much_a_commit_takes_a_part_and_the_next_goes_on_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path, commit_seconds=3600, commit_events=10) as w:
+        streams = [await w.stream(f"s-{n}", f"stream-{n}") for n in range(9)]
+        commits: list[int] = []
+        done = asyncio.Event()
+
+        def durable(some: list[Stream]) -> None:
+            commits.append(len(some))
+            if all(stream.durable == 4 for stream in streams):
+                done.set()
+
+        w.pipeline.on_durable = durable
+        for stream in streams:
+            w.accept(stream, 1, A, A, A, A)
+        async with asyncio.timeout(10):
+            await done.wait()
+        assert commits == [3, 3, 3]
+        assert len(w.lines()) == 36
+
+
+async def test_settling_waits_for_all_that_was_taken(tmp_path: Path) -> None:
+    async with world(tmp_path, commit_seconds=3600, commit_events=2) as w:
+        streams = [await w.stream(f"s-{n}", f"stream-{n}") for n in range(5)]
+        for stream in streams:
+            w.accept(stream, 1, A)
+        await w.pipeline.settle()
+        assert [stream.durable for stream in streams] == [1] * 5
 
 
 async def test_a_resent_event_is_not_applied_twice(tmp_path: Path) -> None:
@@ -359,6 +388,27 @@ async def test_what_two_nodes_got_of_one_stream_counts_once(tmp_path: Path) -> N
         one.accept(here, 3, {"event": "c"})
         await one.pipeline.settle()
         assert (here.durable, here.last) == (3, 3)
+        assert (await one.summary("order"))["last"] == "abc"
+
+
+async def test_what_another_node_applied_while_it_waited_here_counts_once(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs, commit_seconds=3600) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs, commit_seconds=3600) as two,
+    ):
+        here, there = await one.stream(), await two.stream()
+        one.accept(here, 1, {"event": "a"}, {"event": "b"})
+        two.accept(there, 1, {"event": "a"}, {"event": "b"})
+        await two.pipeline.settle()
+        # Another tab opens, and this node reads the student's row anew.
+        await one.stream(stream="another-stream")
+        told: list[Stream] = []
+        one.pipeline.on_durable = told.extend
+        await one.pipeline.settle()
+        assert (told, here.applied, here.durable) == ([here], 2, 2)
+        one.accept(here, 3, {"event": "c"})
+        await one.pipeline.settle()
         assert (await one.summary("order"))["last"] == "abc"
 
 
