@@ -209,7 +209,11 @@ class PipelineSettings(msgspec.Struct, frozen=True):
         ),
     ] = 10
     commit_events: Annotated[
-        Count, Meta(description="Gathered events at which a commit starts without waiting for commit_ms.")
+        Count,
+        Meta(
+            description="Gathered events at which a commit starts without waiting for commit_ms; with more, the next "
+            "one takes the rest."
+        ),
     ] = 5000
     ack_ms: Annotated[
         int,
