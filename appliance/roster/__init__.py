@@ -135,7 +135,8 @@ class Roster(ABC):
 
         A browser that still holds a token of this class is the same student again, whatever name it gives
         (the name is changed to the new one unless the educator's list gave it), and keeps that token.
-        Otherwise `student_id` picks a student from the list, or `name` makes a new student.
+        Otherwise `student_id` picks a student from the list. `name` does so too where one student of the class's
+        list has it and nobody holds a token of that student; else it makes a new student.
 
         Raises:
             JoinError: with the code that says why not.

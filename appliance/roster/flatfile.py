@@ -35,7 +35,7 @@ from appliance.roster import (
     token_hash,
 )
 from appliance.roster.lists import Lists, read_lists
-from appliance.roster.names import clean_name
+from appliance.roster.names import clean_name, listed_as
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class FlatFileRoster(Roster):
         self._looked = 0.0
         self._damaged: list[bytes] = []
         self._joining: dict[str, int] = {}
+        self._claiming: set[str] = set()
         self._waiting: list[tuple[list[_Entry], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._load()
@@ -158,6 +159,9 @@ class FlatFileRoster(Roster):
             return await self._admit(listed)
         if name is None:
             raise JoinError("bad_name", "Write a name first.")
+        listed = listed_as(name, await self.students(class_id))
+        if listed is not None and not self._tokens.get(listed.student_id) and listed.student_id not in self._claiming:
+            return await self._claim(listed)
         number = len(await self.students(class_id)) + self._joining.get(class_id, 0)
         if number >= self._limits.students:
             self._counters.add("limit_students_per_class")
@@ -188,6 +192,14 @@ class FlatFileRoster(Roster):
             student = Student(student.student_id, name, student.class_id)
             await self._write([_Entry(student=student)])
         return Joined(student, token)
+
+    async def _claim(self, listed: Student) -> Joined:
+        """Let in who typed a listed name first; others who type it meanwhile are others."""
+        self._claiming.add(listed.student_id)
+        try:
+            return await self._admit(listed)
+        finally:
+            self._claiming.discard(listed.student_id)
 
     async def _admit(self, student: Student) -> Joined:
         token = new_token()

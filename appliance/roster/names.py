@@ -1,8 +1,13 @@
-"""What a student's or a class's name may be."""
+"""What a student's or a class's name may be, and whom of a class list a typed name means."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from appliance.roster import Student
 
 # Characters that turn the text around them, so that a name could read as another or upset a page.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -26,3 +31,21 @@ def clean_name(name: str, characters: int) -> str:
     if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in _TURNING for c in cleaned):
         raise ValueError("A name may hold letters, digits and ordinary signs; this one has other characters in it.")
     return cleaned
+
+
+def listed_as(name: str, students: Iterable[Student]) -> Student | None:
+    """The student of a class's list who has this name; None where nobody has it, or more than one.
+
+    Args:
+        name: as it was typed; capitals, white space and compatible forms (Unicode NFKC) are no matter.
+        students: the students of one class; those who are not `listed` do not count.
+    """
+    wanted = _compared(name)
+    found = [student for student in students if student.listed and _compared(student.name) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def _compared(name: str) -> str:
+    # Folding case can undo the normal form, hence the second time (Unicode, section 3.13, definition D146).
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())

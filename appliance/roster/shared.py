@@ -38,7 +38,7 @@ from appliance.roster import (
     token_hash,
 )
 from appliance.roster.lists import Lists, read_lists
-from appliance.roster.names import clean_name
+from appliance.roster.names import clean_name, listed_as
 from appliance.shared import SharedRecords
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,9 @@ class SharedRoster(Roster):
             return await self._give_token(member.student)
         if name is None:
             raise JoinError("bad_name", "Write a name first.")
-        return await self._admit(Student(_new_id(), name, class_id))
+        listed = listed_as(name, await self.students(class_id))
+        claimed = await self._claim(listed) if listed is not None else None
+        return claimed or await self._admit(Student(_new_id(), name, class_id))
 
     async def student_by_token(self, token: str) -> Student | None:
         student_id = _student_of(token)
@@ -313,6 +315,18 @@ class SharedRoster(Roster):
 
         await self._records.update(student_row(student.student_id), add)
         return Joined(student, token)
+
+    async def _claim(self, listed: Student) -> Joined | None:
+        """Let in who typed a listed name first, at whichever node; None where somebody holds a token already."""
+        token = _token_for(listed.student_id)
+        claimed: list[bool] = []
+
+        def claim(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+            claimed[:] = [_HELD not in rows or not _decode_held(rows[_HELD]).tokens]
+            return {_HELD: _Held(listed, (token_hash(token),))} if claimed[0] else {}
+
+        await self._records.update(student_row(listed.student_id), claim)
+        return Joined(listed, token) if claimed[0] else None
 
     def _full(self) -> JoinError:
         self._counters.add("limit_students_per_class")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -21,7 +22,7 @@ class Reopen(Protocol):
 
 
 class RosterContract:
-    """Subclass it with fixtures ``roster`` (an empty one with `LIMITS`) and ``reopen``."""
+    """Subclass it with fixtures ``roster`` (an empty one with `LIMITS`), its ``folder`` for lists, and ``reopen``."""
 
     @pytest.fixture
     async def roster(self) -> AsyncIterator[Roster]:
@@ -30,6 +31,10 @@ class RosterContract:
 
     @pytest.fixture
     def reopen(self) -> Reopen:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def folder(self) -> Path:
         raise NotImplementedError
 
     async def join(self, roster: Roster, name: str = "Ada", **options: str) -> Joined:
@@ -152,3 +157,50 @@ class RosterContract:
             await self.join(roster, name)
         [section] = await roster.classes()
         assert [student.name for student in await roster.students(section.class_id)] == ["Ada", "bob", "Cy"]
+
+    @pytest.mark.parametrize("typed", ["Dora D.", "dora d.", " DORA \u00a0 D. ", "\uff24ora D."])
+    async def test_who_types_a_listed_name_is_that_student(
+        self, roster: Roster, folder: Path, reopen: Reopen, typed: str
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\nBob,5b,8\n")
+        roster = await reopen(roster)
+        dora = await self.join(roster, typed)
+        assert dora.student == Student("7", "Dora D.", "5b", listed=True)
+        assert await roster.student_by_token(dora.token) == dora.student
+        assert [student.name for student in await roster.students("5b")] == ["Bob", "Dora D."]
+
+    async def test_a_listed_name_that_somebody_has_taken_makes_a_new_student(
+        self, roster: Roster, folder: Path, reopen: Reopen
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
+        roster = await reopen(roster)
+        dora = await self.join(roster, "dora d.")
+        roster = await reopen(roster)
+        other = await self.join(roster, "dora d.")
+        assert (other.student.listed, other.student.name) == (False, "dora d.")
+        assert await roster.student_by_token(dora.token) == dora.student
+        await roster.remove("7")
+        assert (await self.join(roster, "Dora D.")).student == dora.student
+
+    async def test_of_many_who_type_a_listed_name_at_once_one_is_that_student(
+        self, roster: Roster, folder: Path, reopen: Reopen
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
+        roster = await reopen(roster)
+        await roster.classes()
+        found = await asyncio.gather(*(self.join(roster, "Dora D.") for _ in range(5)))
+        assert sorted(joined.student.listed for joined in found) == [False] * 4 + [True]
+
+    async def test_a_name_that_two_of_the_list_have_makes_a_new_student(
+        self, roster: Roster, folder: Path, reopen: Reopen
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\nDORA D.,5b,8\n")
+        roster = await reopen(roster)
+        assert not (await self.join(roster, "Dora D.")).student.listed
+
+    async def test_a_name_of_another_classs_list_makes_a_new_student(
+        self, roster: Roster, folder: Path, reopen: Reopen
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nBob,5b,8\nDora D.,6c,7\n")
+        roster = await reopen(roster)
+        assert not (await roster.join("5b", name="Dora D.")).student.listed

@@ -25,6 +25,10 @@ class TestFlatFileRoster(RosterContract):
         await roster.close()
 
     @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "roster"
+
+    @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         async def reopen(roster: Roster) -> Roster:
             await roster.close()

@@ -53,6 +53,10 @@ class TestSharedRoster(RosterContract):
         await roster.close()
 
     @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "a"
+
+    @pytest.fixture
     def reopen(self, kvs: KVS, tmp_path: Path) -> Reopen:
         async def reopen(roster: Roster) -> Roster:
             await roster.close()

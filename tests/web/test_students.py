@@ -111,6 +111,15 @@ async def test_who_comes_back_on_the_same_laptop_is_the_same_student(tmp_path: P
             assert (await me.json())["name"] == "Ada Lovelace"
 
 
+async def test_who_types_the_listed_name_is_the_listed_student(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        (w.node.roster._folder / "students.csv").write_text("name,student id\nDora D.,d-7\n")  # type: ignore[attr-defined]
+        w.node.roster._looked = float("-inf")  # type: ignore[attr-defined]
+        dora = await w.join("dora  d.")
+        assert (dora["student_id"], dora["name"]) == ("d-7", "Dora D.")
+        assert (await w.join("dora d."))["student_id"] != "d-7"
+
+
 async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"students_per_class": 200}) as w:
         code = await w.code()
