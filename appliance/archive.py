@@ -186,6 +186,7 @@ class Archive:
         self._writing = asyncio.Lock()
         self._syncing: asyncio.TimerHandle | None = None
         self._closing = False
+        self._compressing: asyncio.Future[None] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
@@ -236,8 +237,10 @@ class Archive:
         for number, path in numbered(self.folder):
             if path.suffix == ".gz" or path in self._torn_still or (number == self._number and self._file):
                 continue
+            self._compressing = loop.run_in_executor(None, _compress, path, lambda: self._closing)
             try:
-                await loop.run_in_executor(None, _compress, path, lambda: self._closing)
+                # Who waits for it may be cancelled; the thread goes on until `close` has told it to stop.
+                await asyncio.shield(self._compressing)
             except OSError as error:
                 self._counters.add("archive_compress_failures")
                 log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
@@ -248,8 +251,10 @@ class Archive:
         return sum(path.stat().st_size for path in segments(self.folder))
 
     async def close(self) -> None:
-        """Sync and close the segment."""
+        """Sync and close the segment. Nothing changes files after that."""
         self._closing = True
+        if self._compressing:
+            await asyncio.wait([self._compressing])
         if self._syncing:
             self._syncing.cancel()
             self._syncing = None

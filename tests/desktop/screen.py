@@ -96,8 +96,16 @@ class Screen:
     def panel(self, kind: str) -> None:
         """Start a program that shows tray icons: ``trayer`` or ``xfce4-panel``."""
         if kind == "trayer":
-            self._start("trayer", "--edge", "bottom", "--align", "right", "--widthtype", "request", "--height", "32")
-            until(lambda: re.search(r'"panel": \("panel" "trayer"\)', self.windows()), "trayer is there")
+            words = ("trayer", "--edge", "bottom", "--align", "right", "--widthtype", "request", "--height", "32")
+            self._start(*words)
+
+            def is_there() -> object:
+                if self._processes[-1].poll() is not None:
+                    # It gives up where the display is not ready for it.
+                    self._start(*words)
+                return re.search(r'"panel": \("panel" "trayer"\)', self.windows())
+
+            until(is_there, "trayer is there")
             return
         channel = self._desk.folder / "config" / "xfce4" / "xfconf" / "xfce-perchannel-xml"
         channel.mkdir(parents=True)

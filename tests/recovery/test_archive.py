@@ -6,6 +6,8 @@ import asyncio
 import errno
 import gzip
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +232,26 @@ class TestSync:
             while not synced:
                 await asyncio.sleep(0.01)
         await archive.close()
+
+
+async def test_once_it_is_closed_nothing_compresses_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1)
+    await archive.close()
+    begun, ended = threading.Event(), threading.Event()
+
+    def slowly(path: Path, stop: Callable[[], bool]) -> None:
+        begun.set()
+        while not stop():
+            pass
+        ended.set()
+
+    monkeypatch.setattr("appliance.archive._compress", slowly)
+    archive = open_archive(tmp_path)
+    compressing = asyncio.create_task(archive.compress())
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    compressing.cancel()
+    await asyncio.wait([compressing])
+    await archive.close()
+    assert ended.is_set()
