@@ -52,7 +52,11 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
     for what, url, attempt in (
         ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
         ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
-        ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits)),
+        (
+            ("roster", settings.kvs.url, _try_shared_roster(settings))
+            if settings.shared and not settings.roster.url
+            else ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits))
+        ),
     ):
         async for finding in _backend(what, url, attempt):
             found(finding)
@@ -173,6 +177,41 @@ async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]
         await roster.classes()
     finally:
         await roster.close()
+
+
+async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
+    """The roster that nodes share: all of it is read, and a record of its kind written; no journal is touched."""
+    from appliance.counters import Counters
+    from appliance.kvs import open_kvs
+    from appliance.roster import RosterLimits
+    from appliance.roster.shared import SharedRoster
+    from appliance.shared import SharedRecords
+
+    store = open_kvs(settings.kvs.url)
+    key = f"roster/check/{uuid.uuid4()}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="check-") as folder:
+            records = SharedRecords(store, Path(folder) / "shared.jsonl")
+            roster = SharedRoster(
+                records,
+                settings.data_path / "roster",
+                settings.node_name,
+                RosterLimits.of(settings.limits),
+                Counters(),
+            )
+            async with aclosing(roster.examine()) as findings:
+                async for finding in findings:
+                    yield finding
+            try:
+                await records.update(key, lambda rows: {"check": "ok"})
+                [row] = await records.read(key)
+                if bytes(row.get("check", b"")) != b'"ok"':
+                    raise ObserverError("The store does not give back what the roster wrote to it.")
+            finally:
+                await store.remove([key])
+                await records.close()
+    finally:
+        await store.close()
 
 
 def _port(host: str, port: int) -> Finding:

@@ -668,9 +668,11 @@ def _erase_student(parsed: argparse.Namespace) -> int:
             if sys.stdin.readline().strip().casefold() != "yes":
                 print("Nothing was erased.")
                 return 1
-        if shared:
-            asyncio.run(erase.erase_in_store(shared, student_id))
-        erased = erase.erase(data, roster, student_id, limits)
+
+        def in_store(traced: bool) -> bool:
+            return bool(shared) and asyncio.run(erase.erase_in_store(shared or "", data, student_id, traced=traced))
+
+        erased = erase.erase(data, roster, student_id, limits, in_store)
     print(f"Erased: {erased.lines:,} lines of the archive, and all else in {data}; it was read again to see that.")
     for file in erased.named:
         print(f"The id still stands in {file}, in what somebody else wrote.")
@@ -680,7 +682,8 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     if roster is None:
         print("Not reached: the roster, which is not in files; take the student out there.")
     if shared:
-        print("Not reached: the data folders of other nodes. Erase the student on each of them before any is started.")
+        print(f"Not reached: the data folders of other nodes. On each of them run: erase-student {student_id}")
+        print("Do so before any node is started: other nodes do not bring the student back, but still have it on disk.")
     return 0
 
 

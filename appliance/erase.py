@@ -8,7 +8,8 @@ next erasing. The steps:
    move; older and unreadable snapshots go.
 2. Each segment of the archive that has lines of the student is written anew without them, and without damaged lines
    that name the student or a stream of the student; so goes what a power cut left of such lines.
-3. The journals of the roster and of shared records, and the educator's list ``students.csv``.
+3. The journals of the roster and of shared records, what is kept aside of damaged ones, and the educator's list
+   ``students.csv``.
 4. Backups within the data folder: each is put back in a folder of its own, erased, and backed up again.
 5. Temporary files that a crash left.
 
@@ -26,7 +27,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,13 @@ from appliance.archive import SEGMENT_NAME, Damage, Position, numbered, opened, 
 from appliance.datafolder import BACKUPS
 from appliance.errors import ObserverError
 from appliance.files import sync_folder, write_private
-from appliance.kvs import Encoded, open_kvs
+from appliance.kvs import KVS, Change, Encoded, open_kvs
+from appliance.nodes import node_key
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import FIRST_CLASS
 from appliance.roster.lists import read_lists, without
+from appliance.roster.shared import student_row
+from appliance.shared import MEMBERS, SharedRecords, erased_mark
 from appliance.states import student_key
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ INTENT = "erasing.json"
 COUNTS = "erased.jsonl"
 JOURNALS = ("roster.jsonl", "roster-damaged.jsonl")
 SHARED = "shared.jsonl"
+SHARED_ASIDE = "shared.damaged"
 # An id as short as this stands in other texts by chance, so that looking for its bytes says nothing.
 _TELLING = 8
 _LEFTOVER = re.compile(
@@ -116,7 +121,13 @@ def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> lis
     return list(found.values())
 
 
-def erase(data: Path, roster: Path | None, student_id: str, limits: RosterLimits) -> Erased:
+def erase(
+    data: Path,
+    roster: Path | None,
+    student_id: str,
+    limits: RosterLimits,
+    in_store: Callable[[bool], bool] = lambda traced: False,
+) -> Erased:
     """Erase a student. The caller holds the data folder.
 
     Args:
@@ -124,6 +135,8 @@ def erase(data: Path, roster: Path | None, student_id: str, limits: RosterLimits
         roster: the roster's folder, None where it is none of files.
         student_id: who.
         limits: of the roster's lists.
+        in_store: erases the student from a store that nodes share, once all that could hinder it here was looked at;
+            gets whether the data folder has traces, and says whether the store had.
 
     Raises:
         EraseError: there is no trace of the student, or something cannot be read and so not be searched.
@@ -131,7 +144,8 @@ def erase(data: Path, roster: Path | None, student_id: str, limits: RosterLimits
     """
     finish(data)
     intent = _planned(data, roster, student_id, limits)
-    if not (intent.lines or _in_snapshots(data, student_id) or _in_roster(data, roster, student_id, limits)):
+    traced = bool(intent.lines or _in_snapshots(data, student_id) or _in_roster(data, roster, student_id, limits))
+    if not in_store(traced) and not traced:
         raise EraseError("There is no trace of such a student in the data folder.")
     write_private(data / INTENT, msgspec.json.encode(intent))
     return _carry_out(data, intent)
@@ -155,27 +169,52 @@ def finish(data: Path) -> bool:
     return True
 
 
-async def erase_in_store(url: str, student_id: str) -> None:
+async def erase_in_store(url: str, data: Path, student_id: str, *, traced: bool) -> bool:
     """Erase a student from a key-value store that nodes share. No node may run meanwhile.
+
+    A note of it (`SharedRecords.note_erased`) stays in the store and in this node's journal, so that no other node
+    brings the student back from its own journal and archive.
+
+    Args:
+        url: the store.
+        data: this node's data folder.
+        student_id: who.
+        traced: whether this node has traces of the student.
+
+    Returns:
+        Whether the store had the student, or a note that it was erased.
 
     Raises:
         BackendError: the store cannot be reached.
-        SettingsError: the URL cannot be used.
+        SettingsError: the URL cannot be used, or the journal cannot be read.
     """
-    from appliance.kvs import Change
-
     store = open_kvs(url)
+    records = SharedRecords(store, data / SHARED)
     try:
-        await store.remove([student_key(student_id), f"roster/student/{student_id}"])
-        for key in await store.keys("roster/class/"):
-            while True:
-                [row] = await store.read([key])
-                if student_id not in row.fields or not await store.commit(
-                    [Change(key, row.version, {student_id: None})]
-                ):
-                    break
+        rows = [student_key(student_id), student_row(student_id)]
+        members = [row.key for row in await store.read(await store.keys(MEMBERS)) if student_id in row.fields]
+        known = bool(members) or any(row.version for row in await store.read(rows))
+        known = known or erased_mark(student_id) in await records.erased()
+        if known or traced:
+            await records.note_erased(student_id, *rows)
+            await store.remove(rows)
+            for key in members:
+                await _remove_member(store, key, student_id)
+            # What a node that was killed said of who was online there.
+            nodes = await store.read(await store.keys(node_key("")))
+            forms = _forms(student_id)
+            await store.remove(row.key for row in nodes if any(f in v for v in row.fields.values() for f in forms))
+        return known
     finally:
+        await records.close()
         await store.close()
+
+
+async def _remove_member(store: KVS, key: str, student_id: str) -> None:
+    while True:
+        [row] = await store.read([key])
+        if student_id not in row.fields or not await store.commit([Change(key, row.version, {student_id: None})]):
+            return
 
 
 def _planned(data: Path, roster: Path | None, student_id: str, limits: RosterLimits) -> Intent:
@@ -331,7 +370,7 @@ def _backups(data: Path) -> list[Path]:
 
 
 def _journals(data: Path, roster: Path | None) -> list[Path]:
-    files = [data / SHARED, *(roster / name for name in JOURNALS if roster is not None)]
+    files = [data / SHARED, data / SHARED_ASIDE, *(roster / name for name in JOURNALS if roster is not None)]
     return [file for file in files if file.is_file()]
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,7 +35,7 @@ from appliance.kvs import KVS, Change, Encoded, Row, Value
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
-from appliance.shared import SharedRecords
+from appliance.shared import SharedRecords, erased_mark
 from appliance.states import STREAM, Fold, Student, student_key
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,14 @@ class Contribution:
     """
 
     def __init__(
-        self, archive: Archive, start: Position, kvs: KVS, pubsub: PubSub, fold: Callable[[], Fold], counters: Counters
+        self,
+        archive: Archive,
+        start: Position,
+        kvs: KVS,
+        pubsub: PubSub,
+        fold: Callable[[], Fold],
+        counters: Counters,
+        erased: Mapping[str, int],
     ) -> None:
         """Args:
         archive: what is read, from `start` on.
@@ -81,6 +88,7 @@ class Contribution:
         pubsub: tells dashboards what changed.
         fold: makes a fold of all reducers, with counters of its own.
         counters: counts damaged lines.
+        erased: when students were erased (`SharedRecords.erased`), whose lines until then are left out.
         """
         self.progress = 0.0
         self.events = 0
@@ -93,6 +101,8 @@ class Contribution:
         self._new_fold = fold
         self._fold = fold()
         self._counters = counters
+        self._erased = erased
+        self._marks: dict[str, int] = {}
         self._students: dict[str, Student] = {}
         self._gaps = False
 
@@ -148,6 +158,8 @@ class Contribution:
             if isinstance(record, Damage):
                 self._counters.add("archive_lines_damaged")
                 continue
+            if self._is_erased(record):
+                continue
             if only is None or (record.student_id, record.stream) in only:
                 slice.setdefault(record.student_id, []).append(record)
                 number += 1
@@ -160,6 +172,14 @@ class Contribution:
                 await asyncio.sleep(0)
                 until = time.monotonic() + _GIVE_WAY_SECONDS
         await self._bring(slice)
+
+    def _is_erased(self, record: Record) -> bool:
+        if not self._erased:
+            return False
+        id = record.student_id
+        if id not in self._marks:
+            self._marks[id] = self._erased.get(erased_mark(id), 0)
+        return record.received * 1000 <= self._marks[id]
 
     async def _bring(self, slice: dict[str, list[Record]]) -> None:
         """Fold lines into the rows of their students."""
@@ -421,7 +441,9 @@ class Refill:
         if forgot:
             await self.on_lost()
         await self._nodes.beat()
-        self._contribution = Contribution(self._archive, start, self._kvs, self._pubsub, self._fold, self._counters)
+        self._contribution = Contribution(
+            self._archive, start, self._kvs, self._pubsub, self._fold, self._counters, await self._records.erased()
+        )
         try:
             await self._contribution.run(self._patience)
             if self._contribution.missing:

@@ -4,15 +4,19 @@ A record is a field of a row of the shared key-value store: JSON, stamped with t
 taken away stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its
 data folder, one line each, on the disk before anybody is told). A store that lost its memory gets the records back from
 the nodes' journals; of two nodes that know the same record the later change counts.
+
+What is erased leaves a record in the row ``erased``: the hash of a name, and when. No node puts back what its journal
+had of that name until then. A hash hides no short id from who guesses it; it only does not say it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,14 @@ log = logging.getLogger(__name__)
 Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
 """Given a row's records by field as JSON texts, the fields to change and their new values; None takes one away."""
 
+ERASED = "erased"
+MEMBERS = "roster/class/"
+"""What the keys of rows begin with whose fields are ids of students."""
 _PUT_BACK_AT_ONCE = 500
+# A row of so many records, as a class of students is, is kept as this node last committed it.
+_LONG = 100
+# No field has a name that begins so: a read of these gives the row's version alone.
+_NOTHING = "\0"
 
 
 class _Stamped(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +67,19 @@ _decode = msgspec.json.Decoder(_Stamped).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
+class _Known(msgspec.Struct):
+    """A long row as it was at a version: all its records, and the values of those that are there."""
+
+    version: int
+    records: dict[str, _Stamped]
+    there: dict[str, msgspec.Raw]
+
+
+def erased_mark(name: str) -> str:
+    """What is kept of an erased name: its SHA-256."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class SharedRecords:
     """Reads and changes records, and remembers what this node changed."""
 
@@ -71,6 +95,7 @@ class SharedRecords:
         self._kvs = kvs
         self._journal = journal
         self._own: dict[tuple[str, str], _Stamped] = {}
+        self._long: dict[str, _Known] = {}
         self._waiting: list[tuple[list[_Line], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._load()
@@ -96,14 +121,17 @@ class SharedRecords:
             BackendError: the store cannot be reached, or the disk does not take the change.
         """
         while True:
-            [row] = await self._kvs.read([key])
-            before = _stamped(row.fields)
+            known = await self._row(key)
+            before = known.records
             now = time.time_ns() // 1_000_000
             stamped = {}
-            for field, new in work(_there(before)).items():
+            for field, new in work(known.there).items():
                 changed = max(now, before[field].changed + 1) if field in before else -now if first_wins else now
                 stamped[field] = _Stamped(changed, msgspec.Raw(msgspec.json.encode(new)))
-            if not stamped or await self._commit(key, row.version, stamped):
+            if not stamped:
+                break
+            if await self._commit(key, known.version, stamped):
+                self._keep(key, known, stamped)
                 break
         if stamped:
             await self._write([_Line(key, field, record) for field, record in stamped.items()])
@@ -114,6 +142,10 @@ class SharedRecords:
         Raises:
             BackendError: the store cannot be reached.
         """
+        # The store may be one with other rows of the same versions.
+        self._long.clear()
+        erased = await self.erased()
+        await self._leave_out(erased)
         rows: dict[str, dict[str, _Stamped]] = {}
         for (key, field), record in self._own.items():
             rows.setdefault(key, {})[field] = record
@@ -130,11 +162,34 @@ class SharedRecords:
                         for field, record in rows[row.key].items()
                         if field not in there or there[field].changed < record.changed
                     }
+                    if lost and row.key == ERASED:
+                        await self._remove_erased(lost)
                     if lost:
                         changes.append(Change(row.key, row.version, _encoded(lost)))
                         number += len(lost)
                 waiting = await self._kvs.commit(changes) if changes else []
         return number
+
+    async def note_erased(self, *names: str) -> None:
+        """Note that rows and fields of these names are erased: nobody puts back what there was of them until now.
+
+        Raises:
+            BackendError: the store cannot be reached, or the disk does not take the note.
+        """
+        await self.update(ERASED, lambda rows: dict.fromkeys(map(erased_mark, names), True))
+
+    async def erased(self) -> dict[str, int]:
+        """By `erased_mark`, when a name was erased, in milliseconds since the epoch.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        [row] = await self._kvs.read([ERASED])
+        found = {mark: record.changed for mark, record in _stamped(row.fields).items()}
+        for (key, mark), record in self._own.items():
+            if key == ERASED:
+                found[mark] = max(record.changed, found.get(mark, 0))
+        return found
 
     async def refresh(self) -> None:
         """Touch all rows that this node changed once, so that a store whose rows expire keeps them.
@@ -153,6 +208,63 @@ class SharedRecords:
         """Wait until the journal is written."""
         while self._writer is not None:
             await asyncio.wait([self._writer])
+
+    async def _row(self, key: str) -> _Known:
+        """A row as it is now; a long one that nobody else has changed is not read again."""
+        known = self._long.get(key)
+        if known is not None:
+            [head] = await self._kvs.read([key], _NOTHING)
+            if head.version == known.version:
+                return known
+        [row] = await self._kvs.read([key])
+        records = _stamped(row.fields)
+        return _Known(row.version, records, _there(records))
+
+    def _keep(self, key: str, known: _Known, stamped: Mapping[str, _Stamped]) -> None:
+        known.version += 1
+        known.records.update(stamped)
+        for field, record in stamped.items():
+            known.there.pop(field, None)
+            if record.there:
+                known.there[field] = record.value
+        if len(known.records) >= _LONG:
+            self._long[key] = known
+        else:
+            self._long.pop(key, None)
+
+    async def _leave_out(self, erased: Mapping[str, int]) -> None:
+        """Take what was erased out of the journal.
+
+        Raises:
+            BackendError: the disk does not take it.
+        """
+        # Nothing is awaited between this and the writing, so nobody adds a line meanwhile.
+        await self.close()
+        gone = [
+            (key, field)
+            for (key, field), record in (self._own.items() if erased else ())
+            if max(erased.get(erased_mark(key), 0), erased.get(erased_mark(field), 0)) >= abs(record.changed)
+        ]
+        if not gone:
+            return
+        for name in gone:
+            self._own.pop(name, None)
+        try:
+            self._write_anew()
+        except OSError as error:
+            raise BackendError(f"{self._journal} cannot be written: {error.strerror}.") from error
+
+    async def _remove_erased(self, marks: Iterable[str]) -> None:
+        """Remove what other nodes gave a store that did not know yet that it was erased."""
+        marks = set(marks)
+        keys = await self._kvs.keys()
+        await self._kvs.remove([key for key in keys if erased_mark(key) in marks])
+        for key in keys:
+            while key.startswith(MEMBERS):
+                [row] = await self._kvs.read([key])
+                gone = dict.fromkeys(field for field in row.fields if erased_mark(field) in marks)
+                if not gone or not await self._kvs.commit([Change(key, row.version, gone)]):
+                    break
 
     async def _commit(self, key: str, version: int, stamped: Mapping[str, _Stamped]) -> bool:
         return not await self._kvs.commit([Change(key, version, _encoded(stamped))])
@@ -180,11 +292,14 @@ class SharedRecords:
                     "%s: %d lines are damaged, as after a power cut, and left out.", self._journal, self.damaged
                 )
                 self._keep_aside(content)
-            kept = [_Line(key, field, record) for (key, field), record in self._own.items()]
             try:
-                write_private(self._journal, b"".join(msgspec.json.encode(line) + b"\n" for line in kept))
+                self._write_anew()
             except OSError as error:
                 raise SettingsError(f"{self._journal} cannot be written: {error.strerror}.") from error
+
+    def _write_anew(self) -> None:
+        lines = (_Line(key, field, record) for (key, field), record in self._own.items())
+        write_private(self._journal, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def _keep_aside(self, content: bytes) -> None:
         try:

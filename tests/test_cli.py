@@ -490,7 +490,7 @@ class TestCheck:
         monkeypatch.setattr("appliance.kvs.open_kvs", lambda url: FakeStore())
         monkeypatch.setattr("appliance.pubsub.open_pubsub", lambda url, counters, queue: FakePubSub())
         monkeypatch.setattr("appliance.roster.open_roster", refuse)
-        code, said = lines("--port", "0", "--kvs", "x://u:hush@h")
+        code, said = lines("--port", "0", "--kvs", "x://u:hush@h", "--roster", "x://u:hush@h")
         assert code == 1
         assert said["kvs version"] == "ok (1)"
         assert said["kvs persistence"] == "warn: Nothing is kept."

@@ -19,12 +19,13 @@ import binascii
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from appliance.counters import Counters
+from appliance.findings import Finding
 from appliance.roster import (
     Class,
     Joined,
@@ -39,7 +40,7 @@ from appliance.roster import (
 )
 from appliance.roster.lists import Lists, read_lists
 from appliance.roster.names import clean_name, listed_as
-from appliance.shared import SharedRecords
+from appliance.shared import MEMBERS, SharedRecords
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ _decode_held = msgspec.json.Decoder(_Held).decode
 
 def class_key(class_id: str) -> str:
     """The row that says who is in a class."""
-    return f"roster/class/{class_id}"
+    return MEMBERS + class_id
 
 
 def student_row(student_id: str) -> str:
@@ -201,7 +202,7 @@ class SharedRoster(Roster):
             return await self._give_token(member.student)
         if name is None:
             raise JoinError("bad_name", "Write a name first.")
-        listed = listed_as(name, await self.students(class_id))
+        listed = listed_as(name, (m.student for m in (await self._members(class_id)).values()))
         claimed = await self._claim(listed) if listed is not None else None
         return claimed or await self._admit(Student(_new_id(), name, class_id))
 
@@ -229,6 +230,13 @@ class SharedRoster(Roster):
         if student is not None:
             self.forget(student.class_id)
         return student
+
+    async def examine(self) -> AsyncGenerator[Finding, None]:
+        for problem in read_lists(self._folder, self._limits, FIRST_CLASS).problems:
+            yield Finding("list", problem, False)
+        sections = await self._all()
+        students = [await self._members(s.section.class_id) for s in sections]
+        yield Finding(f"in the store ({len(sections)} classes, {sum(map(len, students))} students)")
 
     def forget(self, class_id: str | None = None) -> None:
         self._sections = None
@@ -360,7 +368,14 @@ class SharedRoster(Roster):
                             done.set_exception(error)
                             done.exception()
                     continue
-                self.forget(class_id)
+                cached = self._classes.get(class_id)
+                if len(entered) < len(batch):
+                    self.forget(class_id)
+                elif cached is not None:
+                    cached.members.update(
+                        {m.student.student_id: m for m, _ in batch if m.student.student_id in entered}
+                    )
+                    self._class_of.update(dict.fromkeys(map(str, entered), class_id))
                 for member, done in batch:
                     if not done.done():
                         done.set_result(member.student.student_id in entered)

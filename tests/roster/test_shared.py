@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from appliance.counters import Counters
-from appliance.kvs import KVS
+from appliance.kvs import KVS, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.roster import Joined, JoinError, Roster, RosterLimits
 from appliance.roster.shared import SharedRoster
 from appliance.shared import SharedRecords
 from tests.contract.roster import LIMITS, Reopen, RosterContract
+from tests.services.servers import RedisServer
 
 
 def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
     folder.mkdir(exist_ok=True)
     return SharedRoster(SharedRecords(kvs, folder / "shared.jsonl"), folder, node, limits, Counters())
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,6 +71,75 @@ class TestSharedRoster(RosterContract):
             return opened(kvs, tmp_path / "a")
 
         return reopen
+
+
+@pytest.mark.services
+class TestOverRedis(RosterContract):
+    @pytest.fixture
+    async def store(self, redis: RedisServer) -> AsyncIterator[KVS]:
+        kvs = open_kvs(redis.url(f"prefix={uuid.uuid4()}"))
+        yield kvs
+        await kvs.close()
+
+    @pytest.fixture
+    async def roster(self, store: KVS, tmp_path: Path) -> AsyncIterator[Roster]:
+        roster = opened(store, tmp_path / "a")
+        yield roster
+        await roster.close()
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "a"
+
+    @pytest.fixture
+    def reopen(self, store: KVS, tmp_path: Path) -> Reopen:
+        async def reopen(roster: Roster) -> Roster:
+            await roster.close()
+            return opened(store, tmp_path / "a")
+
+        return reopen
+
+
+class CountingKVS(MemoryKVS):
+    """A store that counts the fields it gave."""
+
+    given = 0
+
+    async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
+        rows = await super().read(keys, prefix)
+        self.given += sum(len(row.fields) for row in rows)
+        return rows
+
+
+class TestALongClass:
+    async def test_a_join_does_not_read_who_is_in_the_class_already(self, tmp_path: Path) -> None:
+        kvs = CountingKVS()
+        roster = opened(kvs, tmp_path / "a", limits=RosterLimits())
+        for n in range(200):
+            await joined(roster, f"S{n}")
+        kvs.given = 0
+        for n in range(50):
+            await joined(roster, f"T{n}")
+        # The class itself, and now and then the whole class when what is known of it is no longer fresh.
+        assert kvs.given < 50 * 20
+        roster.forget()
+        assert len(await roster.students("class-1")) == 250
+
+    async def test_what_another_node_changed_in_between_is_seen(self, kvs: KVS, tmp_path: Path) -> None:
+        limits = RosterLimits(students=150)
+        here, there = opened(kvs, tmp_path / "a", "a", limits), opened(kvs, tmp_path / "b", "b", limits)
+        await here.classes()
+        for n in range(148):
+            await joined(here, f"S{n}")
+        bob = await joined(there, "Bob")
+        await joined(here, "Ada")
+        with pytest.raises(JoinError):
+            await joined(here, "Cy")
+        await here.remove(bob.student.student_id)
+        there.forget()
+        await joined(there, "Cy")
+        here.forget()
+        assert len(await here.students("class-1")) == 150
 
 
 class TestTwoNodes:

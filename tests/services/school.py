@@ -331,6 +331,7 @@ async def a_school(
     nodes: int = 2,
     pubsubs: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
+    kvs: str = "",
 ) -> AsyncIterator[School]:
     """A school whose nodes run.
 
@@ -341,10 +342,11 @@ async def a_school(
         nodes: how many.
         pubsubs: the URL of each node's.
         options: environment variables of all nodes.
+        kvs: the URL of the store, where it has options.
     """
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as client:
-        school = School(folder, redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
+        school = School(folder, kvs or redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
         try:
             await school.start()
             yield school

@@ -138,6 +138,30 @@ async def test_a_list_that_comes_to_one_nodes_folder_is_shown_at_the_other(schoo
     await until(lambda: there.classes["5b"]["state"] == "paused", "its state is, too", 2)
 
 
+async def test_rows_of_the_roster_outlive_their_time_while_a_node_runs(
+    tmp_path: Path, redis: RedisServer, chance: random.Random
+) -> None:
+    async with a_school(tmp_path, redis, chance, nodes=1, kvs=redis.url("ttl=3")) as school:
+        joined = await school.join(0, "Ada")
+        began = time.monotonic()
+        renewed = 0
+        with redis.client() as client:
+            [row] = list(client.scan_iter(f"*roster/student/{joined['student_id']}*"))
+            [members] = list(client.scan_iter("*roster/class/class-1*"))
+            left = client.pttl(row)
+            while renewed < 4 or time.monotonic() - began < 9:
+                assert time.monotonic() - began < 60, f"The row was renewed {renewed} times."
+                before, left = left, client.pttl(row)
+                assert 0 < left <= 3000, "the row is there, and would go in time"
+                assert client.exists(members)
+                renewed += left > before
+                await asyncio.sleep(0.05)
+            # Once nobody keeps it, it goes.
+            assert (await school.page(0, joined["token"], str(uuid.uuid4()))).welcome["student_id"]
+            assert await asyncio.to_thread(school.nodes[0].stop) == 0
+            await until(lambda: not client.exists(row), "the row is gone")
+
+
 @pytest.mark.parametrize("how", ["emptied", "restarted without its memory"])
 async def test_a_store_that_lost_its_memory_is_filled_again(
     tmp_path: Path, redis: RedisServer, chance: random.Random, how: str

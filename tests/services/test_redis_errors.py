@@ -21,6 +21,9 @@ from appliance.kvs import Change, Encoded, open_kvs
 from appliance.kvs.redis import RedisKVS
 from appliance.pubsub import open_pubsub
 from appliance.redis_server import _OPTIONS, parse_url
+from appliance.roster import RosterLimits
+from appliance.roster.shared import SharedRoster
+from appliance.shared import SharedRecords
 from tests.contract.kvs import fields
 from tests.services.servers import RedisCluster, RedisServer, SentinelServer, free_port, until
 
@@ -65,6 +68,11 @@ async def refusal(url: str) -> str:
     assert ":word@" not in text
     assert re.fullmatch(r"(The )?Redis [^\n]*[^.]\.?", text)
     return text
+
+
+def journals(data: Path) -> list[Path]:
+    """What a data folder has of a node's journal."""
+    return list(data.glob("shared.*"))
 
 
 async def findings(*flags: tuple[str, str]) -> dict[str, Finding]:
@@ -366,6 +374,32 @@ class TestCheck:
             with server.client() as client:
                 # Nothing is left behind but the name of the store itself.
                 assert [key for key in client.scan_iter() if b"epoch:check" not in key] == []
+
+    async def test_the_roster_that_nodes_share_is_tried_and_nothing_is_left_behind(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with RedisServer(tmp_path / "redis") as server:
+            words = ["check", "--port", "0", "--data-dir", str(tmp_path / "data"), "--kvs", server.url()]
+            kvs = open_kvs(server.url())
+            roster = SharedRoster(
+                SharedRecords(kvs, tmp_path / "other.jsonl"), tmp_path / "none", "other", RosterLimits(), Counters()
+            )
+            try:
+                [section] = await roster.classes()
+                await roster.join(section.class_id, name="Ada")
+                assert await asyncio.to_thread(cli.main, words) == 0
+                said = capsys.readouterr().out
+                assert "ok  roster in the store (1 classes, 1 students)" in said
+                assert "ok  roster (redis://127.0.0.1" in said
+                assert "file:" not in said
+                assert journals(tmp_path / "data") == []
+                assert [key for key in await kvs.keys() if "check" in key] == []
+                # Rows of another program there.
+                await kvs.commit([Change(f"roster/class/{section.class_id}", 1, {"x": Encoded(b"x")})])
+                assert await asyncio.to_thread(cli.main, words) == 1
+                assert "bad roster (redis" in capsys.readouterr().out
+            finally:
+                await kvs.close()
 
     async def test_the_command_says_it_and_hides_the_password(
         self, server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
