@@ -23,6 +23,8 @@ let drawn = false;
 let socket = null;
 let tries = 0;
 let stopped = false;
+let connected = false;
+let saving = true;
 
 async function call(method, path, body) {
   const options = { method, headers: {} };
@@ -59,7 +61,12 @@ function connection(state, text) {
   $("connection").textContent = text;
 }
 
+function showLive() {
+  if (connected && !stopped) connection(saving ? "live" : "unsaved", saving ? "Live" : "Live, not saving");
+}
+
 function signedOut() {
+  connected = false;
   connection("signed-out", "Signed out");
   location.assign("/login");
 }
@@ -69,13 +76,18 @@ function connect() {
   socket = new WebSocket(`${scheme}://${location.host}/ws/dashboard`);
   socket.addEventListener("message", (event) => {
     tries = 0;
-    connection("live", "Live");
+    $("tiles").classList.remove("stale");
+    connected = true;
+    showLive();
     if (!roster.take(JSON.parse(event.data))) socket.send('{"type":"snapshot"}');
     else draw();
   });
   socket.addEventListener("close", async () => {
     if (stopped) return;
+    connected = false;
     connection("reconnecting", "Reconnecting…");
+    // Only this page's own link is gone: what the tiles say is what was known last.
+    $("tiles").classList.add("stale");
     roster.version = null;
     // Whether the session ended cannot be seen from the socket.
     await call("GET", "/api/v1/status").catch(() => {});
@@ -318,14 +330,13 @@ function drawStudent() {
   );
 }
 
-function facts(summary, leftOut) {
+function facts(summary, leftOut, time) {
   const list = document.createElement("div");
   list.className = "facts";
   for (const [key, value] of Object.entries(summary)) {
     if (leftOut.includes(key) || (typeof value === "object" && value !== null)) continue;
     const line = list.appendChild(document.createElement("div"));
-    line.appendChild(document.createElement("span")).textContent =
-      key === "seconds" ? "time on task" : key.replaceAll("_", " ");
+    line.appendChild(document.createElement("span")).textContent = key === "seconds" ? time : key.replaceAll("_", " ");
     line.appendChild(document.createElement("strong")).textContent = figure(key, value);
   }
   return list;
@@ -339,6 +350,14 @@ function showStudent(student) {
     node.textContent = text;
     parts.push(node);
   };
+  const groups = (reducers, leftOut, time) => {
+    for (const [name, summary] of Object.entries(reducers)) {
+      const node = document.createElement("h4");
+      node.className = "group";
+      node.textContent = name.replaceAll("_", " ");
+      parts.push(node, facts(summary, leftOut, time));
+    }
+  };
   for (const [name, reducers] of Object.entries(student.documents ?? {})) {
     const writing = reducers.writing;
     heading(writing?.title || name);
@@ -351,18 +370,16 @@ function showStudent(student) {
       withCaret(text, { before: writing.text.slice(0, at), after: writing.text.slice(at), caret });
       parts.push(text);
     }
-    for (const summary of Object.values(reducers)) {
-      parts.push(facts(summary, ["text", "title", "excerpt", "excerpt_cursor", "position", "units"]));
-    }
+    groups(reducers, ["text", "title", "excerpt", "excerpt_cursor", "position", "units"], "time on this document");
   }
   for (const [name, reducers] of Object.entries(student.items ?? {})) {
     heading(name);
-    for (const summary of Object.values(reducers)) parts.push(facts(summary, []));
+    groups(reducers, [], "time on this item");
   }
   for (const [name, summary] of Object.entries(student.summaries)) {
     if (name === "writing" || name === "responses") continue;
     heading(name.replaceAll("_", " "));
-    parts.push(facts(summary, []));
+    parts.push(facts(summary, [], "time on task in all"));
   }
   const scroll = $("student-content").querySelector(".text")?.scrollTop ?? 0;
   $("student-content").replaceChildren(...parts);
@@ -384,6 +401,8 @@ async function problems() {
   if (stopped) return;
   try {
     const status = await call("GET", "/api/v1/status");
+    saving = !status.problems.some(({ what }) => what === "storage");
+    showLive();
     $("version").textContent = status.version;
     $("stop").hidden = !status.here;
     const { archive_bytes: taken, free_bytes: free } = status.space ?? {};

@@ -46,6 +46,8 @@ function begin(kept) {
   let cursor = { offset: 0, length: 0 };
   let raised = false;
   let behind = false;
+  let paused = false;
+  let alarmed = false;
   let resynced = 0;
   let messages = [];
 
@@ -121,15 +123,27 @@ function begin(kept) {
 
   function logChanges(name, key, read) {
     let last = null;
-    return () => {
+    return (anew) => {
       const now = read();
-      if (stream && now !== last) log({ event: name, [key]: now });
+      if (stream && (now !== last || anew === true)) log({ event: name, [key]: now });
       if (stream) last = now;
     };
   }
 
   const logVisibility = logChanges("visibility", "visible", () => document.visibilityState === "visible");
   const logFocus = logChanges("focus", "focused", () => document.hasFocus());
+
+  /** What was logged during a pause is not counted, so that what comes after it would not fit: all is told anew. */
+  function logAfterPause() {
+    const before = paused;
+    paused = stream.paused;
+    if (!before || paused) return;
+    logEdit();
+    logWhole();
+    log({ event: "help", raised });
+    logVisibility(true);
+    logFocus(true);
+  }
 
   // ---- What is shown ----
 
@@ -175,16 +189,27 @@ function begin(kept) {
   function showState() {
     const [state, sentence] = whereItIs();
     const saved = find("saved");
-    const before = saved.dataset.state;
     saved.dataset.state = state;
     if (find("saved-text").textContent !== sentence) find("saved-text").textContent = sentence;
     find("rejoin").hidden = state !== "refused" || stream.refused === "removed";
-    const paused = stream?.paused === true && state !== "refused";
-    if (find("paused").hidden === paused) find("paused").hidden = !paused;
-    // Only what a person must know is read aloud; "Saving" and "Saved" alternate with every word.
-    const aloud = (kind) => kind === "waiting" || kind === "refused";
-    if (state !== before && aloud(state)) find("aloud").textContent = sentence;
-    else if (aloud(before) && state === "saved") find("aloud").textContent = "Saved";
+    const pauses = stream?.paused === true && state !== "refused";
+    if (find("paused").hidden === pauses) find("paused").hidden = !pauses;
+    sayAloud(state, sentence);
+  }
+
+  /** Only what a person must know is read aloud; "Saving" and "Saved" alternate, and counts change, with every word. */
+  function sayAloud(state, sentence) {
+    let words = find("aloud").textContent;
+    if (state === "waiting" || state === "refused") {
+      words = sentence.replace(/^[\d,]+ changes?/, "Changes");
+      alarmed = true;
+    } else if (state === "saving") {
+      words = "";
+    } else if (alarmed) {
+      words = "Saved";
+      alarmed = false;
+    }
+    if (find("aloud").textContent !== words) find("aloud").textContent = words;
   }
 
   function showMessage(words) {
@@ -265,7 +290,10 @@ function begin(kept) {
 
   async function open() {
     stream = await ClassroomStream.open({ source: SOURCE });
-    stream.addEventListener("status", showState);
+    stream.addEventListener("status", () => {
+      logAfterPause();
+      showState();
+    });
     stream.addEventListener("message", ({ detail }) => showMessage(detail.text));
     stream.addEventListener("reject", () => {
       // What could not be used leaves a hole; the whole text closes it. Not in a circle, should that be the trouble.
@@ -278,6 +306,7 @@ function begin(kept) {
     if (raised) log({ event: "help", raised });
     logVisibility();
     logFocus();
+    paused = stream.paused;
     showState();
   }
 

@@ -154,7 +154,66 @@ def test_the_teacher_pauses_speaks_and_sees_a_raised_hand(tmp_path: Path) -> Non
         saved(ada)
         teacher.click("#pause")
         ada.wait_for_selector("#paused", state="hidden")
-        ada.reload()
         agree(room, teacher, ada, "<b>Ada</b>")
         assert text(ada) == "while paused"
+        assert room.complaints == []
+
+
+def edit_everywhere(page: Page) -> None:
+    """Type in front, in the middle, and delete at the end."""
+    page.click("#text")
+    caret(page, 0)
+    page.keyboard.type("In front. ")
+    caret(page, 15)
+    page.keyboard.type(" (amid 🎈) ")
+    page.keyboard.press("Control+End")
+    for _ in range(9):
+        page.keyboard.press("Backspace")
+
+
+@pytest.mark.parametrize("loaded_anew", [False, True])
+def test_what_was_written_in_a_pause_is_read_after_it(tmp_path: Path, loaded_anew: bool) -> None:
+    with classroom(tmp_path) as room:
+        teacher = room.teacher()
+        ada = room.student("Ada")
+        ada.click("#text")
+        ada.keyboard.type(ALICE)
+        agree(room, teacher, ada, "Ada")
+        teacher.click("#pause")
+        ada.wait_for_selector("#paused:visible")
+        if loaded_anew:
+            ada.reload()
+            ada.wait_for_selector("#paused:visible")
+        edit_everywhere(ada)
+        saved(ada)
+        assert room.text("Ada") == ALICE
+        teacher.click("#pause")
+        ada.wait_for_selector("#paused", state="hidden")
+        agree(room, teacher, ada, "Ada")
+        caret(ada, 12)
+        ada.keyboard.type("after it ")
+        agree(room, teacher, ada, "Ada")
+        assert room.complaints == []
+
+
+def test_a_pause_that_ends_while_a_student_has_no_network_is_made_good(tmp_path: Path) -> None:
+    with classroom(tmp_path) as room:
+        teacher = room.teacher()
+        ada = room.student("Ada")
+        ada.click("#text")
+        ada.keyboard.type(ALICE)
+        agree(room, teacher, ada, "Ada")
+        teacher.click("#pause")
+        ada.wait_for_selector("#paused:visible")
+        edit_everywhere(ada)
+        saved(ada)
+        ada.context.set_offline(True)
+        ada.keyboard.type("alone")
+        ada.wait_for_selector('#saved[data-state="waiting"]')
+        until(lambda: "this device" in ada.inner_text("#aloud"), "it is said aloud")
+        teacher.click("#pause")
+        teacher.wait_for_selector("#paused", state="hidden")
+        ada.context.set_offline(False)
+        agree(room, teacher, ada, "Ada")
+        until(lambda: ada.inner_text("#aloud") == "Saved", "the region follows what is seen")
         assert room.complaints == []

@@ -353,10 +353,14 @@ class TestClusterAndSentinels:
                 async with asyncio.timeout(20):
                     while True:
                         try:
-                            assert await kvs.commit([Change("a", 1, fields(x=b"2"))]) == []
+                            conflicts = await kvs.commit([Change("a", 1, fields(x=b"2"))])
                             break
                         except BackendError:
                             await asyncio.sleep(0.05)
+                [row] = await kvs.read(["a"])
+                # A conflict with a commit of ours that had gone through without an answer.
+                assert conflicts in ([], ["a"])
+                assert (row.version, row.fields) == (2, {"x": b"2"})
                 assert sentinel.master_port() == replica.port
                 await kvs.close()
 
