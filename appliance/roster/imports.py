@@ -106,6 +106,13 @@ def import_list(
     chosen = frozenset(classes)
     found = _chosen(_read(source, limits, only_class, chosen), chosen)
     before = read_lists(folder, limits, only_class)
+    unnamed = sum(student.class_id == only_class for student in found.students.values())
+    others = ", ".join(sorted(before.classes.keys() - {only_class}))
+    if unnamed and others and only_class not in before.classes:
+        raise RosterImportError(
+            f"{source.name} names no class for {unnamed} of its students, and the list has the classes {others}. Add a "
+            "column with the heading class."
+        )
     if not replace:
         _check_nothing_is_lost(folder, before)
     kept = {} if replace else {key: student for key, student in before.students.items() if key not in found.students}

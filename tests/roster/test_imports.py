@@ -127,6 +127,14 @@ async def test_titles_and_codes_that_the_educator_gave_stay(tmp_path: Path) -> N
     assert titles["9a"][0] == "9a"
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_students_of_no_class_where_the_list_has_another(tmp_path: Path, dry_run: bool) -> None:
+    run(tmp_path, "name,class\nAda,8a\n")
+    with pytest.raises(RosterImportError, match="names no class for 1 of its students, and the list has .* 8a"):
+        run(tmp_path, "Name;Klasse\nXi;9a\n", dry_run=dry_run)
+    assert "Xi" not in (tmp_path / "roster" / "students.csv").read_text("utf-8-sig")
+
+
 def test_too_large_a_class(tmp_path: Path) -> None:
     rows = "".join(f"S{n},8b\n" for n in range(4))
     run(tmp_path, f"name,class\n{rows}")
