@@ -130,7 +130,7 @@ async def test_titles_and_codes_that_the_educator_gave_stay(tmp_path: Path) -> N
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_students_of_no_class_where_the_list_has_another(tmp_path: Path, dry_run: bool) -> None:
     run(tmp_path, "name,class\nAda,8a\n")
-    with pytest.raises(RosterImportError, match="names no class for 1 of its students, and the list has .* 8a"):
+    with pytest.raises(RosterImportError, match=r"names no class for 1 of its students, and the list has .* 8a"):
         run(tmp_path, "Name;Klasse\nXi;9a\n", dry_run=dry_run)
     assert "Xi" not in (tmp_path / "roster" / "students.csv").read_text("utf-8-sig")
 
