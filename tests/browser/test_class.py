@@ -209,8 +209,11 @@ def test_a_pause_that_ends_while_a_student_has_no_network_is_made_good(tmp_path:
         saved(ada)
         ada.context.set_offline(True)
         ada.keyboard.type("alone")
-        ada.wait_for_selector('#saved[data-state="waiting"]')
-        until(lambda: "this device" in ada.inner_text("#aloud"), "it is said aloud")
+        # The socket is given up, so that the end of the pause is learnt from the next welcome.
+        until(lambda: "waiting for the class computer" in ada.inner_text("#saved-text"), "the socket is given up")
+        said = ada.inner_text("#aloud")
+        assert said.startswith("Changes ")
+        assert said.removeprefix("Changes ") in ada.inner_text("#saved-text")
         teacher.click("#pause")
         teacher.wait_for_selector("#paused", state="hidden")
         ada.context.set_offline(False)
