@@ -126,6 +126,10 @@ class SharedRecords:
             now = time.time_ns() // 1_000_000
             stamped = {}
             for field, new in work(known.there).items():
+                if first_wins and field not in before and (key, field) in self._own:
+                    # The store has lost what this node made at first.
+                    stamped[field] = self._own[key, field]
+                    continue
                 changed = max(now, before[field].changed + 1) if field in before else -now if first_wins else now
                 stamped[field] = _Stamped(changed, msgspec.Raw(msgspec.json.encode(new)))
             if not stamped:

@@ -255,6 +255,15 @@ class TestALostStore:
         assert SharedRecords(MemoryKVS(), journal).damaged == 0
         assert await roster.student_by_token(ada.token) == ada.student
 
+    async def test_a_node_that_finds_the_store_empty_does_not_make_another_first_class(self, tmp_path: Path) -> None:
+        kvs = MemoryKVS()
+        roster = opened(kvs, tmp_path / "a")
+        [before] = await roster.classes()
+        await kvs.remove(await kvs.keys())
+        roster.forget()
+        assert await roster.classes() == [before]
+        await roster.close()
+
     async def test_a_first_class_made_while_the_store_was_empty_gives_way_to_the_older_one(
         self, kvs: KVS, tmp_path: Path
     ) -> None:

@@ -201,7 +201,8 @@ async def until_code(school: School, node: int, code: str) -> None:
     """Wait until a node knows the class by its code again."""
     end = time.monotonic() + 5
     while [section["code"] for section in await school.ask(node, "GET", "/api/v1/classes")] != [code]:
-        assert time.monotonic() < end, f"Node {node} does not know the class by its code."
+        seen = await school.ask(node, "GET", "/api/v1/classes")
+        assert time.monotonic() < end, f"Node {node} knows the class by {[s['code'] for s in seen]}, not by {code}."
         await asyncio.sleep(0.1)
 
 
