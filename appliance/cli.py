@@ -610,7 +610,6 @@ def _migrate(parsed: argparse.Namespace) -> int:
 
 def _import_roster(parsed: argparse.Namespace) -> int:
     from appliance.roster import RosterLimits
-    from appliance.roster.flatfile import FIRST_CLASS
     from appliance.roster.imports import import_list
 
     settings = _configuration(parsed).settings
@@ -622,7 +621,6 @@ def _import_roster(parsed: argparse.Namespace) -> int:
             parsed.list,
             Path(path),
             RosterLimits.of(settings.limits),
-            FIRST_CLASS,
             classes=parsed.classes,
             replace=parsed.replace,
             skip_bad=parsed.skip_bad,

@@ -41,7 +41,6 @@ from appliance.files import sync_folder, write_private
 from appliance.kvs import KVS, Change, Encoded, open_kvs
 from appliance.nodes import node_key
 from appliance.roster import RosterLimits
-from appliance.roster.flatfile import FIRST_CLASS
 from appliance.roster.lists import read_lists, without
 from appliance.roster.shared import student_row
 from appliance.shared import MEMBERS, SharedRecords, erased_mark
@@ -53,7 +52,7 @@ INTENT = "erasing.json"
 COUNTS = "erased.jsonl"
 JOURNALS = ("roster.jsonl", "roster-damaged.jsonl")
 SHARED = "shared.jsonl"
-SHARED_ASIDE = "shared.damaged"
+SHARED_ASIDE = "shared-damaged.jsonl"
 # An id as short as this stands in other texts by chance, so that looking for its bytes says nothing.
 _TELLING = 8
 _LEFTOVER = re.compile(
@@ -116,7 +115,7 @@ def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> lis
                     case {"student_id": str(student_id), "name": str(name), "class_id": str(class_id)}:
                         found[student_id, name] = Known(student_id, name, class_id)
     if roster is not None and roster.is_dir():
-        for student in read_lists(roster, limits, FIRST_CLASS).students.values():
+        for student in read_lists(roster, limits).students.values():
             found[student.student_id, student.name] = Known(student.student_id, student.name, student.class_id)
     return list(found.values())
 
@@ -270,7 +269,7 @@ def _erase_from(data: Path, roster: Path | None, intent: Intent) -> None:
             write_private(file, b"".join(left))
     if roster is not None:
         try:
-            content = without(roster / "students.csv", intent.student_id, intent.limits, FIRST_CLASS)
+            content = without(roster / "students.csv", intent.student_id, intent.limits)
         except ValueError as error:
             raise EraseError(f"{error} The student may stand in it; mend the list, then erase again.") from None
         if content is not None:
@@ -387,7 +386,7 @@ def _in_roster(data: Path, roster: Path | None, student_id: str, limits: RosterL
     for file in _journals(data, roster):
         if any(_is_of(line, student_id) for line in _read(file).splitlines()):
             return True
-    return roster is not None and roster.is_dir() and student_id in read_lists(roster, limits, FIRST_CLASS).students
+    return roster is not None and roster.is_dir() and student_id in read_lists(roster, limits).students
 
 
 def _is_of(line: bytes, student_id: str) -> bool:

@@ -28,6 +28,7 @@ from appliance.credentials import Credentials, load_credentials
 from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError
 from appliance.events import EventLimits
 from appliance.files import write_private
+from appliance.following import Following
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
@@ -146,6 +147,7 @@ class Node:
         self.states = ClassStates(
             self.kvs, self.pubsub, self.pipeline.paused, self.school.records if self.school else None
         )
+        self.following = Following(self.roster, self.states)
         if self.recovery:
             self.states.on_stored = self.recovery.save_classes
         self.network = Network(
@@ -186,10 +188,9 @@ class Node:
         if self.recovery:
             await self.recovery.restore()
         if self.school:
-            await self.school.start(self.roster, self.states)
+            await self.school.start(self.following)
             self.credentials = self.school.credentials
             self.web.security.use(self.credentials)
-            self.school.on_classes = self.web.feed.look_again
             self.school.nodes.on_presence = self.web.feed.touch
         self.pipeline.start()
         await self.pipeline.settle()
@@ -203,8 +204,9 @@ class Node:
             )
             self._tasks.append(asyncio.create_task(self._rebuild(self.rebuild), name="rebuild"))
         self._tasks.append(asyncio.create_task(self.upkeep.run(), name="upkeep"))
-        for section in await self.roster.classes():
-            await self.states.follow(section.class_id)
+        await self.following.look()
+        self.following.on_change = self.web.feed.look_again
+        self._tasks.append(asyncio.create_task(self.following.run(), name="following"))
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)

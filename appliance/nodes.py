@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -44,7 +44,7 @@ class _Told(msgspec.Struct, omit_defaults=True):
         seq: how often presence had changed there, this change counted.
         came: students who came online there.
         went: students who went.
-        roster: whether classes were added.
+        roster: whether classes were added, or a list there names other students.
         bye: whether the node stops.
     """
 
@@ -87,7 +87,7 @@ class Nodes:
     Attributes:
         whole: the generation of the store into which this node has brought its archive; "" while it has not.
         on_presence: called with ids of students who came or went at another node.
-        on_roster: awaited when another node added classes, and now and then.
+        on_roster: called when another node changed the roster, or may have.
         problem: in a sentence, what is wrong among the nodes; None when all is well.
     """
 
@@ -103,7 +103,7 @@ class Nodes:
         self.whole = ""
         self.problem: str | None = None
         self.on_presence: Callable[[Collection[str]], None] = lambda ids: None
-        self.on_roster: Callable[[], Awaitable[None]] = _nothing
+        self.on_roster: Callable[[], None] = lambda: None
         self._kvs = kvs
         self._pubsub = pubsub
         self._counters = counters
@@ -185,8 +185,8 @@ class Nodes:
         await self._write()
         await self._look()
 
-    async def tell_of_classes(self) -> None:
-        """Let the others know that there are new classes."""
+    async def tell_of_roster(self) -> None:
+        """Let the others know that the roster has changed."""
         await self._tell(_Told(self.name, self._run, roster=True))
 
     async def _end(self) -> None:
@@ -235,7 +235,6 @@ class Nodes:
             await asyncio.sleep(self._silent / _BEATS)
             try:
                 await self.beat()
-                await self.on_roster()
                 if self._away:
                     self._away = False
                     log.info("The store of the nodes answers again.")
@@ -365,6 +364,7 @@ class Nodes:
                 async for message in subscription:
                     try:
                         if message is RESYNC:
+                            self.on_roster()
                             await self._look()
                         else:
                             await self._take(message)
@@ -390,7 +390,7 @@ class Nodes:
             self._drop(told.node)
             return
         if told.roster:
-            await self.on_roster()
+            self.on_roster()
         if not told.seq:
             return
         peer = self._peers.get(told.node)
@@ -402,7 +402,3 @@ class Nodes:
             peer.online.update(told.came)
             peer.online.difference_update(told.went)
             self.on_presence([*told.came, *told.went])
-
-
-async def _nothing() -> None:
-    pass

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable
 
 from appliance.archive import Archive
 from appliance.background import ended, in_background
-from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, share_credentials
 from appliance.errors import BackendError, Notice
+from appliance.following import Following
 from appliance.kvs import KVS
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.pubsub import PubSub
 from appliance.refill import Refill
-from appliance.roster import Roster, RosterLimits
+from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
 from appliance.shared import SharedRecords
 from appliance.states import Fold
@@ -36,7 +36,6 @@ class School:
         records: what all nodes know, beside states.
         nodes: the other nodes.
         credentials: those of all nodes, once it has started.
-        on_classes: called when classes were found that this node did not know.
     """
 
     def __init__(
@@ -63,12 +62,10 @@ class School:
         """
         limits = settings.limits
         self.credentials = credentials
-        self.on_classes: Callable[[], None] = lambda: None
         self._settings = settings
         self._kvs = kvs
         self._counters = counters
-        self._roster: Roster | None = None
-        self._states: ClassStates | None = None
+        self._following: Following | None = None
         self._task: asyncio.Task[None] | None = None
         self.records = SharedRecords(kvs, settings.data_path / "shared.jsonl")
         self.nodes = Nodes(settings.node_name, kvs, pubsub, counters, silent_seconds=float(limits.node_silent_seconds))
@@ -92,35 +89,32 @@ class School:
             mark_seconds=float(settings.kvs.snapshot_seconds),
         )
 
-    def roster(self) -> Roster:
+    def roster(self) -> SharedRoster:
         """The roster that all nodes share, with this node's lists."""
         settings = self._settings
-        roster = SharedRoster(
+        return SharedRoster(
             self.records,
             settings.data_path / "roster",
             settings.node_name,
             RosterLimits.of(settings.limits),
             self._counters,
         )
-        roster.on_classes = lambda: in_background(self.nodes.tell_of_classes())
-        return roster
 
-    async def start(self, roster: Roster, states: ClassStates) -> None:
+    async def start(self, following: Following) -> None:
         """Be one of the nodes.
 
         Args:
-            roster: tells which classes there are.
-            states: follows them.
+            following: told of what other nodes change.
 
         Raises:
             BackendError: the store or the pubsub did not answer in time.
             SettingsError: other nodes run newer reducers.
         """
-        self._roster = roster
-        self._states = states
+        self._following = following
         self._refill.on_lost = self._after_loss
-        await patiently(self._join, self._settings.kvs.start_seconds)
-        self.nodes.on_roster = self.look_for_classes
+        await patiently(lambda: self._join(following), self._settings.kvs.start_seconds)
+        self.nodes.on_roster = following.tell
+        following.on_own_change = lambda: in_background(self.nodes.tell_of_roster())
         self._task = asyncio.create_task(self._refill.run(), name="refill")
         # Mostly there is nothing to bring, and who connects is served at once; else students are told to come later.
         try:
@@ -136,37 +130,21 @@ class School:
             await self.nodes.close()
         await self.records.close()
 
-    async def look_for_classes(self) -> None:
-        """Follow classes that were added on another node.
-
-        Raises:
-            BackendError: the store or the pubsub cannot be reached.
-        """
-        assert self._roster is not None
-        assert self._states is not None
-        self._roster.forget()
-        new = False
-        for section in await self._roster.classes():
-            if not self._states.follows(section.class_id):
-                await self._states.follow(section.class_id)
-                new = True
-        if new:
-            self.on_classes()
-
     def notices(self) -> list[Notice]:
         """What educators and IT staff should know."""
         return self._refill.notices()
 
-    async def _join(self) -> None:
+    async def _join(self, following: Following) -> None:
         self.credentials = await share_credentials(self._kvs, self._settings.data_path, self.credentials)
         await self._refill.prepare()
         await self.records.put_back()
-        await self.look_for_classes()
+        await following.look_anew()
         await self.nodes.start()
 
     async def _after_loss(self) -> None:
+        assert self._following is not None
         await share_credentials(self._kvs, self._settings.data_path, self.credentials)
-        await self.look_for_classes()
+        await self._following.look_anew()
 
 
 async def patiently(step: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -11,22 +11,17 @@ had of that name until then. A hash hides no short id from who guesses it; it on
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from appliance.errors import BackendError, SettingsError
-from appliance.files import sync_folder, write_all, write_private
+from appliance.errors import BackendError
+from appliance.journal import Journal
 from appliance.kvs import KVS, Change, Encoded
-
-log = logging.getLogger(__name__)
 
 Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
 """Given a row's records by field as JSON texts, the fields to change and their new values; None takes one away."""
@@ -35,6 +30,8 @@ ERASED = "erased"
 MEMBERS = "roster/class/"
 """What the keys of rows begin with whose fields are ids of students."""
 _PUT_BACK_AT_ONCE = 500
+# The journal is written anew when it has so many lines more than twice what they say.
+_OVERWRITTEN = 100
 # A row of so many records, as a class of students is, is kept as this node last committed it.
 _LONG = 100
 # No field has a name that begins so: a read of these gives the row's version alone.
@@ -64,7 +61,6 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Stamped).decode
-_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 class _Known(msgspec.Struct):
@@ -91,14 +87,10 @@ class SharedRecords:
         Raises:
             SettingsError: the journal cannot be read.
         """
-        self.damaged = 0
         self._kvs = kvs
-        self._journal = journal
         self._own: dict[tuple[str, str], _Stamped] = {}
         self._long: dict[str, _Known] = {}
-        self._waiting: list[tuple[list[_Line], asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
-        self._load()
+        self._journal = Journal(journal, _Line, self._apply)
 
     async def read(self, *keys: str) -> list[dict[str, msgspec.Raw]]:
         """The records of rows, by field, as JSON texts.
@@ -138,7 +130,7 @@ class SharedRecords:
                 self._keep(key, known, stamped)
                 break
         if stamped:
-            await self._write([_Line(key, field, record) for field, record in stamped.items()])
+            await self._journal.add([_Line(key, field, record) for field, record in stamped.items()])
 
     async def put_back(self) -> int:
         """Give the store what this node changed once and the store does not know, or knows only older; how much it was.
@@ -149,7 +141,7 @@ class SharedRecords:
         # The store may be one with other rows of the same versions.
         self._long.clear()
         erased = await self.erased()
-        await self._leave_out(erased)
+        await self._tidy(erased)
         rows: dict[str, dict[str, _Stamped]] = {}
         for (key, field), record in self._own.items():
             rows.setdefault(key, {})[field] = record
@@ -210,8 +202,7 @@ class SharedRecords:
 
     async def close(self) -> None:
         """Wait until the journal is written."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        await self._journal.close()
 
     async def _row(self, key: str) -> _Known:
         """A row as it is now; a long one that nobody else has changed is not read again."""
@@ -236,8 +227,8 @@ class SharedRecords:
         else:
             self._long.pop(key, None)
 
-    async def _leave_out(self, erased: Mapping[str, int]) -> None:
-        """Take what was erased out of the journal.
+    async def _tidy(self, erased: Mapping[str, int]) -> None:
+        """Take what was erased out of the journal, and what was overwritten where that is much.
 
         Raises:
             BackendError: the disk does not take it.
@@ -249,14 +240,14 @@ class SharedRecords:
             for (key, field), record in (self._own.items() if erased else ())
             if max(erased.get(erased_mark(key), 0), erased.get(erased_mark(field), 0)) >= abs(record.changed)
         ]
-        if not gone:
+        if not gone and self._journal.lines <= 2 * len(self._own) + _OVERWRITTEN:
             return
         for name in gone:
             self._own.pop(name, None)
         try:
-            self._write_anew()
+            self._journal.keep(_Line(key, field, record) for (key, field), record in self._own.items())
         except OSError as error:
-            raise BackendError(f"{self._journal} cannot be written: {error.strerror}.") from error
+            raise BackendError(f"{self._journal.path.name} cannot be written: {error.strerror}.") from error
 
     async def _remove_erased(self, marks: Iterable[str]) -> None:
         """Remove what other nodes gave a store that did not know yet that it was erased."""
@@ -273,95 +264,8 @@ class SharedRecords:
     async def _commit(self, key: str, version: int, stamped: Mapping[str, _Stamped]) -> bool:
         return not await self._kvs.commit([Change(key, version, _encoded(stamped))])
 
-    def _load(self) -> None:
-        try:
-            content = self._journal.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise SettingsError(f"{self._journal} cannot be read: {error.strerror}.") from error
-        lines = content.split(b"\n")
-        if lines.pop():
-            self.damaged += 1
-        for line in lines:
-            try:
-                found = _decode_line(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self.damaged += 1
-            else:
-                self._own[found.key, found.field] = found.record
-        if self.damaged or len(lines) > 2 * len(self._own) + 100:
-            if self.damaged:
-                log.warning(
-                    "%s: %d lines are damaged, as after a power cut, and left out.", self._journal, self.damaged
-                )
-                self._keep_aside(content)
-            try:
-                self._write_anew()
-            except OSError as error:
-                raise SettingsError(f"{self._journal} cannot be written: {error.strerror}.") from error
-
-    def _write_anew(self) -> None:
-        lines = (_Line(key, field, record) for (key, field), record in self._own.items())
-        write_private(self._journal, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-
-    def _keep_aside(self, content: bytes) -> None:
-        try:
-            write_private(self._journal.with_suffix(".damaged"), content)
-        except OSError as error:
-            raise SettingsError(f"{self._journal} cannot be written: {error.strerror}.") from error
-
-    async def _write(self, lines: list[_Line]) -> None:
-        """Add lines to the journal; those of many changes at once share one fsync."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((lines, done))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_waiting(), name="shared journal")
-        # Who asked may go away; what was asked for is done all the same.
-        await asyncio.shield(done)
-
-    async def _write_waiting(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                lines = [line for some, _ in batch for line in some]
-                error = await asyncio.to_thread(self._append, lines)
-                for line in [] if error else lines:
-                    self._own[line.key, line.field] = line.record
-                for _, done in batch:
-                    if done.done():
-                        continue
-                    if error:
-                        done.set_exception(BackendError(f"{self._journal} cannot be written: {error.strerror}."))
-                        done.exception()
-                    else:
-                        done.set_result(None)
-                if error:
-                    log.error("%s cannot be written: %s.", self._journal, error.strerror)
-        finally:
-            self._writer = None
-
-    def _append(self, lines: Sequence[_Line]) -> OSError | None:
-        text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-        try:
-            new = not self._journal.exists()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            handle = os.open(self._journal, flags, 0o600)
-            try:
-                size = os.fstat(handle).st_size
-                try:
-                    write_all(handle, text)
-                    os.fsync(handle)
-                except OSError:
-                    os.ftruncate(handle, size)
-                    raise
-            finally:
-                os.close(handle)
-            if new:
-                sync_folder(self._journal.parent)
-        except OSError as error:
-            return error
-        return None
+    def _apply(self, line: _Line) -> None:
+        self._own[line.key, line.field] = line.record
 
 
 def _stamped(fields: Mapping[str, bytes]) -> dict[str, _Stamped]:

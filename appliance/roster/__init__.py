@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from appliance.findings import Finding, nothing
 if TYPE_CHECKING:
     from appliance.config import LimitSettings
 
+FIRST_CLASS = "class-1"
+"""The id of the class that is made where there is none, and of students for whom a list names none."""
 CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 CODE_DIGITS = "23456789"
 
@@ -103,7 +105,17 @@ class JoinError(ObserverError):
 
 
 class Roster(ABC):
-    """Classes, students, codes and tokens. All that a method returns is durable when it returns."""
+    """Classes, students, codes and tokens. All that a method returns is durable when it returns.
+
+    Attributes:
+        problems: what is wrong with educators' lists and with files, each a sentence without anybody's name.
+        on_change: called when classes were added, or a list of this node names other students than before. Lists are
+            looked at when `classes` or `students` is asked.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.on_change: Callable[[], None] = lambda: None
 
     @abstractmethod
     async def classes(self) -> list[Class]:

@@ -19,7 +19,7 @@ import msgspec
 
 from appliance.errors import ObserverError
 from appliance.files import write_private
-from appliance.roster import Class, RosterLimits, Student
+from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student
 from appliance.roster.lists import (
     CLASSES,
     STUDENTS,
@@ -80,7 +80,6 @@ def import_list(
     source: Path,
     folder: Path,
     limits: RosterLimits,
-    only_class: str,
     *,
     classes: Iterable[str] = (),
     replace: bool = False,
@@ -93,7 +92,6 @@ def import_list(
         source: a CSV file, or a folder or zip file as OneRoster defines it.
         folder: the roster's.
         limits: how long names and files, and how large classes may be.
-        only_class: the class of rows that name none.
         classes: ids of classes; where there are any, only their students are imported.
         replace: whether the imported list takes the place of the roster's; else students of both are there after it.
         skip_bad: whether to import the good rows where some are bad.
@@ -104,11 +102,11 @@ def import_list(
         OSError: the roster cannot be written.
     """
     chosen = frozenset(classes)
-    found = _chosen(_read(source, limits, only_class, chosen), chosen)
-    before = read_lists(folder, limits, only_class)
-    unnamed = sum(student.class_id == only_class for student in found.students.values())
-    others = ", ".join(sorted(before.classes.keys() - {only_class}))
-    if unnamed and others and only_class not in before.classes:
+    found = _chosen(_read(source, limits, chosen), chosen)
+    before = read_lists(folder, limits)
+    unnamed = sum(student.class_id == FIRST_CLASS for student in found.students.values())
+    others = ", ".join(sorted(before.classes.keys() - {FIRST_CLASS}))
+    if unnamed and others and FIRST_CLASS not in before.classes:
         raise RosterImportError(
             f"{source.name} names no class for {unnamed} of its students, and the list has the classes {others}. Add a "
             "column with the heading class."
@@ -138,7 +136,7 @@ def import_list(
     return outcome
 
 
-def _read(source: Path, limits: RosterLimits, only_class: str, chosen: frozenset[str]) -> Lists:
+def _read(source: Path, limits: RosterLimits, chosen: frozenset[str]) -> Lists:
     if source.is_dir():
         return _read_oneroster(source, limits, chosen)
     if not source.exists():
@@ -146,7 +144,7 @@ def _read(source: Path, limits: RosterLimits, only_class: str, chosen: frozenset
     if zipfile.is_zipfile(source):
         return _read_zip(source, limits, chosen)
     lists = Lists()
-    read_students(lists, source, limits, only_class, _CORRECT)
+    read_students(lists, source, limits, _CORRECT)
     return lists
 
 
@@ -214,7 +212,7 @@ def _enroll(
             return None
         return "This student is in another class already, and a student is in one here. Choose classes with --class."
     named = {"given": user.get("given", ""), "family": user.get("family", "")}
-    wrong = add_student(lists, {**named, "student_id": row["user"], "class_id": row["class_id"]}, limits, "", numbers)
+    wrong = add_student(lists, {**named, "student_id": row["user"], "class_id": row["class_id"]}, limits, numbers)
     return f"{wrong} Correct the user in users.csv." if wrong else None
 
 

@@ -14,15 +14,21 @@ import base64
 import csv
 import hashlib
 import io
+import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from appliance.roster import Class, RosterLimits, Student, plain_code
+from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student, plain_code
 from appliance.roster.names import clean_name
 
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often lists are looked at for changes, at the most."""
 STUDENTS = "students.csv"
 CLASSES = "classes.csv"
 
@@ -47,32 +53,81 @@ class Lists(msgspec.Struct, frozen=True):
         classes: by id, in the order of the files; `code` is "" where the list gives none.
         students: by id, each of them `listed`.
         problems: what could not be used, each with file and line and without anybody's name.
+        unread: names of files that could not be read, or not to their end.
     """
 
     classes: dict[str, Class] = {}
     students: dict[str, Student] = {}
     problems: list[str] = []
+    unread: list[str] = []
 
 
 class UnreadableError(Exception):
     """A whole list, or the rest of it, cannot be used."""
 
 
-def read_lists(folder: Path, limits: RosterLimits, only_class: str) -> Lists:
-    """Read both lists; one that is not there is empty.
+class ListFolder:
+    """The lists in a folder, read anew once they have changed and then stayed the same for a look.
+
+    A spreadsheet that saves may leave a list empty, or gone, for a moment. Nobody is to be taken out for that, so a
+    change counts when two looks have found the same.
+
+    Attributes:
+        problems: what is wrong with the lists, as of the last reading.
+    """
+
+    def __init__(self, folder: Path, limits: RosterLimits) -> None:
+        self.problems: list[str] = []
+        self._folder = folder
+        self._limits = limits
+        self._looked = float("-inf")
+        self._seen: object = None
+        self._taken: object = None
+
+    def changed(self) -> Lists | None:
+        """The lists where they have changed since those of the last `take`; None if not, or not as far as is known."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return None
+        stamp = [_stamp(self._folder / name) for name in (CLASSES, STUDENTS)]
+        before, self._seen = self._seen, stamp
+        if stamp == self._taken or (self._taken is not None and stamp != before):
+            self._looked = now
+            return None
+        return read_lists(self._folder, self._limits)
+
+    def take(self, lists: Lists) -> None:
+        """Note that what `changed` gave is taken over."""
+        self._taken = self._seen
+        self._looked = time.monotonic()
+        for problem in lists.problems:
+            log.warning("%s", problem)
+        self.problems = list(lists.problems)
+
+
+def read_lists(folder: Path, limits: RosterLimits) -> Lists:
+    """Read both lists; one that is not there is empty. A student for whom no class is named is in `FIRST_CLASS`.
 
     Args:
         folder: where they are.
         limits: how long names, classes and files may be.
-        only_class: the class of a student for whom the list names none.
     """
     lists = Lists()
     try:
         _read_classes(lists, folder, limits)
     except UnreadableError as error:
         lists.problems.append(str(error))
-    read_students(lists, folder / STUDENTS, limits, only_class)
+        lists.unread.append(CLASSES)
+    read_students(lists, folder / STUDENTS, limits)
     return lists
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _read_classes(lists: Lists, folder: Path, limits: RosterLimits) -> None:
@@ -88,47 +143,42 @@ def _read_classes(lists: Lists, folder: Path, limits: RosterLimits) -> None:
             wrong = "a join code needs 4 or more letters or digits of its own; the program chooses one."
             code = ""
         if wrong:
-            lists.problems.append(f"classes.csv, line {line}: {wrong}")
+            lists.problems.append(f"{CLASSES}, line {line}: {wrong}")
         if class_id and class_id not in lists.classes:
             codes.add(plain_code(code))
             lists.classes[class_id] = Class(class_id, row.get("title") or class_id, code)
 
 
-def read_students(
-    lists: Lists, path: Path, limits: RosterLimits, only_class: str, what_to_do: str = "The line is left out."
-) -> None:
+def read_students(lists: Lists, path: Path, limits: RosterLimits, what_to_do: str = "The line is left out.") -> None:
     """Add a list of students.
 
     Args:
         lists: where to.
         path: the list; one that is not there is empty.
         limits: as for `read_lists`.
-        only_class: likewise.
         what_to_do: ends the sentence on a line that cannot be used.
     """
     numbers = Counter(student.class_id for student in lists.students.values())
     try:
         for line, row in rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits):
-            wrong = add_student(lists, row, limits, only_class, numbers)
+            wrong = add_student(lists, row, limits, numbers)
             if wrong:
                 lists.problems.append(f"{path.name}, line {line}: {wrong} {what_to_do}")
     except UnreadableError as error:
         lists.problems.append(str(error))
+        lists.unread.append(path.name)
 
 
-def add_student(
-    lists: Lists, row: Mapping[str, str], limits: RosterLimits, only_class: str, numbers: Counter[str]
-) -> str | None:
+def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numbers: Counter[str]) -> str | None:
     """Add the student of a row; a sentence on what is wrong where that cannot be done.
 
     Args:
         lists: where to.
         row: our column name -> text.
         limits: as for `read_lists`.
-        only_class: likewise.
         numbers: how many students each class has so far; it is brought up to date.
     """
-    class_id = row.get("class_id") or only_class
+    class_id = row.get("class_id") or FIRST_CLASS
     try:
         name = clean_name(_full_name(row), limits.name_characters)
     except ValueError as error:
@@ -144,14 +194,13 @@ def add_student(
     return None
 
 
-def without(path: Path, student_id: str, limits: RosterLimits, only_class: str) -> bytes | None:
+def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
     """The content of a list of students without a student's rows, all other bytes as they are; None if there are none.
 
     Args:
         path: the list.
         student_id: who is left out.
         limits: as for `read_lists`.
-        only_class: likewise.
 
     Raises:
         ValueError: the list cannot be read; the text says why.
@@ -169,7 +218,7 @@ def without(path: Path, student_id: str, limits: RosterLimits, only_class: str) 
     ends = [line for line, _ in csv_rows(lines, _separator(content))]
     gone: set[int] = set()
     for end, row in listed:
-        class_id = row.get("class_id") or only_class
+        class_id = row.get("class_id") or FIRST_CLASS
         try:
             name = clean_name(_full_name(row), limits.name_characters)
             found = row.get("student_id") or _id_of(class_id, name)

@@ -16,10 +16,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import logging
-import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,10 +25,10 @@ import msgspec
 from appliance.counters import Counters
 from appliance.findings import Finding
 from appliance.roster import (
+    FIRST_CLASS,
     Class,
     Joined,
     JoinError,
-    Roster,
     RosterLimits,
     Student,
     new_code,
@@ -38,16 +36,12 @@ from appliance.roster import (
     plain_code,
     token_hash,
 )
-from appliance.roster.lists import Lists, read_lists
-from appliance.roster.names import clean_name, listed_as
+from appliance.roster.door import Door
+from appliance.roster.lists import ListFolder, Lists, read_lists
 from appliance.shared import MEMBERS, SharedRecords
 
-log = logging.getLogger(__name__)
-
-FIRST_CLASS = "class-1"
 FRESH_SECONDS = 2.0
 CLASSES = "roster/classes"
-_LOOK_SECONDS = 1.0
 _HELD = "held"
 _TOKEN_CHARACTERS = 2000
 
@@ -74,6 +68,13 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 class _Cached(msgspec.Struct):
+    """Who is in a class.
+
+    Attributes:
+        members: by student id.
+        read: when that was asked.
+    """
+
     members: dict[str, _Member]
     read: float
 
@@ -93,13 +94,8 @@ def student_row(student_id: str) -> str:
     return f"roster/student/{student_id}"
 
 
-class SharedRoster(Roster):
-    """Classes and students of all nodes that share a store.
-
-    Attributes:
-        problems: what is wrong with the lists of this node, each a sentence without anybody's name.
-        on_classes: called when this node added classes.
-    """
+class SharedRoster(Door):
+    """Classes and students of all nodes that share a store."""
 
     def __init__(
         self, records: SharedRecords, folder: Path, node: str, limits: RosterLimits, counters: Counters
@@ -111,28 +107,29 @@ class SharedRoster(Roster):
         limits: how much there may be.
         counters: counts limits that are hit.
         """
-        self.problems: list[str] = []
-        self.on_classes: Callable[[], None] = lambda: None
+        super().__init__(limits, counters)
         self._records = records
         self._folder = folder
         self._node = node
-        self._limits = limits
-        self._counters = counters
-        self._sections: list[_Section] | None = None
-        self._sections_read = 0.0
+        self._sections: list[_Section] = []
+        self._sections_read = float("-inf")
         self._classes: dict[str, _Cached] = {}
+        self._stale: dict[str, float] = {}
         self._class_of: dict[str, str] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        # By class that is being read, who came into it meanwhile.
+        self._entered: dict[str, dict[str, _Member]] = {}
         self._entering: dict[str, list[tuple[_Member, asyncio.Future[bool]]]] = {}
         self._enterers: dict[str, asyncio.Task[None]] = {}
-        self._lists_stamp: object = None
-        self._looked = 0.0
+        self._lists = ListFolder(folder, limits)
         self._sharing = asyncio.Lock()
 
     async def classes(self) -> list[Class]:
         await self._look()
         sections = await self._all()
         if not sections:
-            await self._add_classes([Class(FIRST_CLASS, "My class", "")])
+            if await self._add_classes([Class(FIRST_CLASS, "My class", "")]):
+                self.on_change()
             sections = await self._all()
         others = [s for s in sections if s.section.class_id != FIRST_CLASS]
         # The class that is made at first vanishes once there are others, unless students came into it.
@@ -160,7 +157,7 @@ class SharedRoster(Roster):
             return {} if after == before else {class_id: _Section(after, held.order)}
 
         await self._records.update(CLASSES, change)
-        self._sections = None
+        self._forget_classes()
         return changed[0]
 
     async def students(self, class_id: str) -> list[Student]:
@@ -176,35 +173,6 @@ class SharedRoster(Roster):
                 return member.student
         held = await self._held(student_id)
         return held.student if held else None
-
-    async def join(
-        self, class_id: str, *, name: str | None = None, student_id: str | None = None, token: str | None = None
-    ) -> Joined:
-        section = next((section for section in await self.classes() if section.class_id == class_id), None)
-        if section is None:
-            raise JoinError("unknown_class", "There is no such class.")
-        if not section.open:
-            raise JoinError("class_closed", "This class takes nobody just now. Ask your teacher to open it.")
-        if name is not None:
-            try:
-                name = clean_name(name, self._limits.name_characters)
-            except ValueError as error:
-                if len(name) > self._limits.name_characters:
-                    self._counters.add("limit_student_name_characters")
-                raise JoinError("bad_name", str(error)) from None
-        known = await self.student_by_token(token) if token is not None else None
-        if known is not None and known.class_id == class_id and student_id in (None, known.student_id):
-            return await self._return(known, name, token or "")
-        if student_id is not None:
-            member = (await self._members(class_id)).get(student_id)
-            if member is None or not member.student.listed:
-                raise JoinError("unknown_student", "The class list has no such student.")
-            return await self._give_token(member.student)
-        if name is None:
-            raise JoinError("bad_name", "Write a name first.")
-        listed = listed_as(name, (m.student for m in (await self._members(class_id)).values()))
-        claimed = await self._claim(listed) if listed is not None else None
-        return claimed or await self._admit(Student(_new_id(), name, class_id))
 
     async def student_by_token(self, token: str) -> Student | None:
         student_id = _student_of(token)
@@ -232,23 +200,29 @@ class SharedRoster(Roster):
         return student
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
-        for problem in read_lists(self._folder, self._limits, FIRST_CLASS).problems:
+        for problem in read_lists(self._folder, self.limits).problems:
             yield Finding("list", problem, False)
         sections = await self._all()
         students = [await self._members(s.section.class_id) for s in sections]
         yield Finding(f"in the store ({len(sections)} classes, {sum(map(len, students))} students)")
 
     def forget(self, class_id: str | None = None) -> None:
-        self._sections = None
-        for known in [class_id] if class_id is not None else list(self._classes):
-            if known in self._classes:
-                self._classes[known].read = float("-inf")
+        self._forget_classes()
+        for known in [class_id] if class_id is not None else list(self._stale):
+            self._stale[known] = time.monotonic()
 
     async def close(self) -> None:
-        await asyncio.gather(*self._enterers.values(), return_exceptions=True)
+        await asyncio.gather(*self._enterers.values(), *self._reading.values(), return_exceptions=True)
+
+    def _forget_classes(self) -> None:
+        self._stale[""] = time.monotonic()
+
+    def _is_fresh(self, class_id: str, read: float) -> bool:
+        """Whether what was asked then still holds: not for long, nor where it was forgotten while it was read."""
+        return read > self._stale.get(class_id, float("-inf")) and time.monotonic() - read <= FRESH_SECONDS
 
     async def _all(self) -> list[_Section]:
-        if self._sections is None or time.monotonic() - self._sections_read > FRESH_SECONDS:
+        if not self._is_fresh("", self._sections_read):
             read = time.monotonic()
             [rows] = await self._records.read(CLASSES)
             found = (_decode_section(row) for row in rows.values())
@@ -257,14 +231,29 @@ class SharedRoster(Roster):
         return self._sections
 
     async def _members(self, class_id: str) -> dict[str, _Member]:
-        cached = self._classes.get(class_id)
-        if cached is None or time.monotonic() - cached.read > FRESH_SECONDS:
+        asked = time.monotonic()
+        while True:
+            cached = self._classes.get(class_id)
+            if cached is not None and (cached.read >= asked or self._is_fresh(class_id, cached.read)):
+                return cached.members
+            # All who ask at once wait for one read; it may have begun too early for this one.
+            reading = self._reading.get(class_id)
+            if reading is None:
+                reading = self._reading[class_id] = asyncio.create_task(self._read_members(class_id), name="class")
+                reading.add_done_callback(_looked_at)
+            await asyncio.shield(reading)
+
+    async def _read_members(self, class_id: str) -> None:
+        try:
             read = time.monotonic()
+            self._entered[class_id] = {}
             [rows] = await self._records.read(class_key(class_id))
-            cached = _Cached({id: _decode_member(row) for id, row in rows.items()}, read)
-            self._classes[class_id] = cached
-            self._class_of.update(dict.fromkeys(cached.members, class_id))
-        return cached.members
+            members = {id: _decode_member(row) for id, row in rows.items()}
+            self._classes[class_id] = _Cached(members | self._entered[class_id], read)
+            self._stale.setdefault(class_id, float("-inf"))
+            self._class_of.update(dict.fromkeys(members, class_id))
+        finally:
+            del self._reading[class_id], self._entered[class_id]
 
     async def _held(self, student_id: str) -> _Held | None:
         [rows] = await self._records.read(student_row(student_id))
@@ -278,38 +267,33 @@ class SharedRoster(Roster):
                 return member.student
         return None
 
-    async def _return(self, student: Student, name: str | None, token: str) -> Joined:
-        """The same browser again; a name it gives takes the place of the one it gave before."""
-        if name is None or name == student.name or student.listed:
-            return Joined(student, token)
-        renamed = Student(student.student_id, name, student.class_id)
+    async def _listed(self, class_id: str, student_id: str) -> Student | None:
+        member = (await self._members(class_id)).get(student_id)
+        return member.student if member is not None and member.student.listed else None
 
+    async def _rename(self, student: Student) -> None:
         def rename(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             if _HELD not in rows:
                 raise JoinError("unknown_student", "You were just taken out of the class. Join again.")
-            return {_HELD: _Held(renamed, _decode_held(rows[_HELD]).tokens)}
+            return {_HELD: _Held(student, _decode_held(rows[_HELD]).tokens)}
 
         await self._records.update(student_row(student.student_id), rename)
         await self._records.update(
             class_key(student.class_id),
-            lambda rows: {student.student_id: _Member(renamed)} if student.student_id in rows else {},
+            lambda rows: {student.student_id: _Member(student)} if student.student_id in rows else {},
         )
         self.forget(student.class_id)
-        return Joined(renamed, token)
 
     async def _admit(self, student: Student) -> Joined:
-        """Take a new student into a class.
-
-        The student's own row comes first: where the node dies in between, nobody sees a student who never came.
-        """
-        if len(await self._members(student.class_id)) >= self._limits.students:
-            self._classes[student.class_id].read = float("-inf")
-        if len(await self._members(student.class_id)) >= self._limits.students:
-            raise self._full()
+        # The student's own row comes first: where the node dies in between, nobody sees a student who never came.
+        if len(await self._members(student.class_id)) >= self.limits.students:
+            self.forget(student.class_id)
+        if len(await self._members(student.class_id)) >= self.limits.students:
+            raise self.full()
         joined = await self._give_token(student)
         if not await self._enter(_Member(student)):
             await self._records.update(student_row(student.student_id), lambda rows: {_HELD: None})
-            raise self._full()
+            raise self.full()
         return joined
 
     async def _give_token(self, student: Student) -> Joined:
@@ -317,15 +301,14 @@ class SharedRoster(Roster):
 
         def add(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             tokens = _decode_held(rows[_HELD]).tokens if _HELD in rows else ()
-            if len(tokens) >= self._limits.tokens:
-                self._counters.add("limit_tokens_per_student")
-            return {_HELD: _Held(student, (*tokens, token_hash(token))[-self._limits.tokens :])}
+            if len(tokens) >= self.limits.tokens:
+                self.counters.add("limit_tokens_per_student")
+            return {_HELD: _Held(student, (*tokens, token_hash(token))[-self.limits.tokens :])}
 
         await self._records.update(student_row(student.student_id), add)
         return Joined(student, token)
 
     async def _claim(self, listed: Student) -> Joined | None:
-        """Let in who typed a listed name first, at whichever node; None where somebody holds a token already."""
         token = _token_for(listed.student_id)
         claimed: list[bool] = []
 
@@ -335,10 +318,6 @@ class SharedRoster(Roster):
 
         await self._records.update(student_row(listed.student_id), claim)
         return Joined(listed, token) if claimed[0] else None
-
-    def _full(self) -> JoinError:
-        self._counters.add("limit_students_per_class")
-        return JoinError("class_full", "This class is full. Ask your teacher.")
 
     async def _enter(self, member: _Member) -> bool:
         """Put a student into a class; many who come at once share one change. False where the class is full."""
@@ -350,10 +329,10 @@ class SharedRoster(Roster):
         return await asyncio.shield(done)
 
     async def _enter_waiting(self, class_id: str) -> None:
-        entered: dict[str, object] = {}
+        entered: dict[str, _Member] = {}
 
-        def enter(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
-            room = max(0, self._limits.students - len(rows))
+        def enter(rows: Mapping[str, msgspec.Raw]) -> Mapping[str, object]:
+            room = max(0, self.limits.students - len(rows))
             entered.clear()
             entered.update({member.student.student_id: member for member, _ in batch[:room]})
             return entered
@@ -368,14 +347,12 @@ class SharedRoster(Roster):
                             done.set_exception(error)
                             done.exception()
                     continue
-                cached = self._classes.get(class_id)
                 if len(entered) < len(batch):
                     self.forget(class_id)
-                elif cached is not None:
-                    cached.members.update(
-                        {m.student.student_id: m for m, _ in batch if m.student.student_id in entered}
-                    )
-                    self._class_of.update(dict.fromkeys(map(str, entered), class_id))
+                cached = self._classes.get(class_id)
+                for known in (cached.members if cached else {}, self._entered.get(class_id, {})):
+                    known.update(entered)
+                self._class_of.update(dict.fromkeys(entered, class_id))
                 for member, done in batch:
                     if not done.done():
                         done.set_result(member.student.student_id in entered)
@@ -383,44 +360,47 @@ class SharedRoster(Roster):
             del self._enterers[class_id]
 
     async def _look(self) -> None:
-        """Share this node's lists where they changed; looked at once a second at the most."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
-            return
+        """Share this node's lists where they changed."""
         async with self._sharing:
-            if time.monotonic() - self._looked < _LOOK_SECONDS:
-                return
-            stamp = [_stamp(self._folder / name) for name in ("classes.csv", "students.csv")]
-            if stamp != self._lists_stamp:
-                lists = read_lists(self._folder, self._limits, FIRST_CLASS)
-                self.problems = list(lists.problems)
-                for problem in lists.problems:
-                    log.warning("%s", problem)
-                await self._share(lists)
-                self._lists_stamp = stamp
-            self._looked = time.monotonic()
+            lists = self._lists.changed()
+            if lists is not None:
+                changed = await self._share(lists)
+                self._lists.take(lists)
+                self.problems = self._lists.problems
+                if changed:
+                    self.on_change()
 
-    async def _share(self, lists: Lists) -> None:
-        """Let all nodes know this node's lists, and who is no longer in them."""
-        await self._add_classes(lists.classes.values())
+    async def _share(self, lists: Lists) -> bool:
+        """Let all nodes know this node's lists, and who is no longer in them; returns whether that was news."""
+        changed = await self._add_classes(lists.classes.values())
         known = {s.section.class_id for s in await self._all()}
         for class_id in sorted(known | lists.classes.keys()):
             here = {s.student_id: _Member(s, self._node) for s in lists.students.values() if s.class_id == class_id}
+            new: dict[str, object] = {}
             gone: set[str] = set()
 
             def share(
-                rows: Mapping[str, msgspec.Raw], here: dict[str, _Member] = here, gone: set[str] = gone
+                rows: Mapping[str, msgspec.Raw],
+                here: dict[str, _Member] = here,
+                new: dict[str, object] = new,
+                gone: set[str] = gone,
             ) -> dict[str, object]:
                 there = {id: _decode_member(row) for id, row in rows.items()}
+                new.clear()
+                new.update((id, member) for id, member in here.items() if _differs(there.get(id), member))
                 gone.clear()
-                gone.update(id for id, member in there.items() if member.by == self._node and id not in here)
-                new = {id: member for id, member in here.items() if _differs(there.get(id), member)}
+                if not lists.unread:
+                    # Else what was known of the rest still holds.
+                    gone.update(id for id, member in there.items() if member.by == self._node and id not in here)
                 return {**new, **dict.fromkeys(gone)}
 
             await self._records.update(class_key(class_id), share)
+            changed |= bool(new or gone)
             self.forget(class_id)
             for student_id in gone - lists.students.keys():
                 await self._records.update(student_row(student_id), lambda rows: {_HELD: None} if _HELD in rows else {})
             await self._rename_listed(here)
+        return changed
 
     async def _rename_listed(self, here: Mapping[str, _Member]) -> None:
         """Bring the rows of listed students who have joined up to the list."""
@@ -435,11 +415,14 @@ class SharedRoster(Roster):
                     ),
                 )
 
-    async def _add_classes(self, sections: Iterable[Class]) -> None:
-        """Add the classes that are not there yet; one without a code gets one that no other class has."""
+    async def _add_classes(self, sections: Iterable[Class]) -> bool:
+        """Add the classes that are not there yet, and say whether there were any.
+
+        One without a code gets one that no other class has.
+        """
         wanted = list(sections)
         if not wanted:
-            return
+            return False
 
         new: dict[str, object] = {}
 
@@ -460,17 +443,18 @@ class SharedRoster(Roster):
             return new
 
         await self._records.update(CLASSES, add, first_wins=True)
-        self._sections = None
-        if new:
-            self.on_classes()
+        self._forget_classes()
+        return bool(new)
+
+
+def _looked_at(reading: asyncio.Task[None]) -> None:
+    """Look at the error of a read whose askers have all gone away."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _differs(there: _Member | None, member: _Member) -> bool:
     return there is None or there.student != member.student or not there.by
-
-
-def _new_id() -> str:
-    return "s-" + base64.b32encode(secrets.token_bytes(10))[:10].decode().lower()
 
 
 def _token_for(student_id: str) -> str:
@@ -487,11 +471,3 @@ def _student_of(token: str) -> str | None:
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
         return None
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -177,7 +177,7 @@ class Educators:
             )
             for name, failure in self._pipeline.fold.failures.items()
         ]
-        problems += [Notice("roster", "", reason) for reason in getattr(self._roster, "problems", ())]
+        problems += [Notice("roster", "", reason) for reason in self._roster.problems]
         problems += self._notices()
         if self._pipeline.trouble:
             reason = f"{self._pipeline.trouble} What students do waits in their browsers and is saved once this works."

@@ -16,7 +16,7 @@ from aiohttp import ClientError, WSMsgType, web
 
 from appliance.background import ended
 from appliance.counters import Counters
-from appliance.errors import BackendError
+from appliance.errors import BackendError, place_of
 from appliance.kvs import KVS
 from appliance.pipeline import class_topic
 from appliance.pubsub import RESYNC, PubSub
@@ -111,16 +111,31 @@ class _Dashboard:
         self.socket = socket
         self.stale = True
         """Whether it needs a snapshot before it can use updates."""
+        self._sending: asyncio.Task[None] | None = None
 
     def waiting_bytes(self) -> int:
+        """What was sent and is not taken yet, as far as that is known here."""
         transport = self.request.transport
         return transport.get_write_buffer_size() if transport else 0
 
-    async def send(self, frame: str) -> None:
+    def keeps_up(self, bytes: int) -> bool:
+        """Whether no more than so many bytes wait for it."""
+        return (self._sending is None or self._sending.done()) and self.waiting_bytes() <= bytes
+
+    def send(self, frame: str) -> None:
+        """Send a frame to one that keeps up. Nobody waits for it: much that is sent to a slow one takes its time."""
+        self._sending = asyncio.create_task(self.tell(frame), name="dashboard")
+
+    async def tell(self, frame: str) -> None:
+        """Send a frame, and wait while much is waiting already."""
         try:
             await self.socket.send_str(frame)
         except (ConnectionError, ClientError):
             pass
+
+    async def close(self) -> None:
+        if self._sending:
+            await ended(self._sending)
 
 
 class Feed:
@@ -190,6 +205,7 @@ class Feed:
             await self._listen(dashboard)
         finally:
             del self._dashboards[dashboard]
+            await dashboard.close()
             if not self._dashboards:
                 await self._unfollow()
         return socket
@@ -227,7 +243,7 @@ class Feed:
                 dashboard.stale = True
                 self._wake.set()
             else:
-                await dashboard.send(
+                await dashboard.tell(
                     '{"type":"error","code":"unknown_type","message":"Send {\\"type\\":\\"snapshot\\"}."}'
                 )
 
@@ -275,11 +291,12 @@ class Feed:
             started = time.monotonic()
             try:
                 await self._push_once()
-            except BackendError as error:
+            except Exception as error:
                 # The changes are read again: nothing tells which of them were in the part that failed.
                 self._counters.add("feed_failures")
                 if not failing:
-                    log.error("The dashboard cannot be brought up to date: %s", error)
+                    why = error if isinstance(error, BackendError) else place_of(error)
+                    log.error("The dashboard cannot be brought up to date: %s", why)
                 failing = True
                 self._all_changed = True
                 self._wake.set()
@@ -289,30 +306,33 @@ class Feed:
             await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - started)))
 
     async def _push_once(self) -> None:
-        if self._all_changed or self._classes_changed:
-            await self._follow()
-        if self._all_changed:
+        # What changes from here on, while something is waited for, is for the next time.
+        everything, self._all_changed = self._all_changed, False
+        of_classes, self._classes_changed = self._classes_changed, False
+        changed, self._changed = self._changed, set()
+        if everything:
             for dashboard in self._dashboards:
                 dashboard.stale = True
-        changed, self._changed = self._changed, set()
-        classes = await self._classes() if self._classes_changed else None
-        self._all_changed = self._classes_changed = False
+        if everything or of_classes:
+            await self._follow()
+        classes = await self._classes() if of_classes else None
         if changed or classes is not None:
             update = await self._update(changed, classes)
             for dashboard in list(self._dashboards):
                 if dashboard.stale:
                     continue
-                if dashboard.waiting_bytes() > self._send_buffer_bytes:
+                if dashboard.keeps_up(self._send_buffer_bytes):
+                    dashboard.send(update)
+                else:
                     self._counters.add("limit_send_buffer_bytes")
                     dashboard.stale = True
-                else:
-                    await dashboard.send(update)
-        ready = [d for d in self._dashboards if d.stale and not d.waiting_bytes()]
+        ready = [dashboard for dashboard in self._dashboards if dashboard.stale and dashboard.keeps_up(0)]
         if ready:
-            snapshot = await self._snapshot()
             for dashboard in ready:
                 dashboard.stale = False
-                await dashboard.send(snapshot)
+            snapshot = await self._snapshot()
+            for dashboard in ready:
+                dashboard.send(snapshot)
         if any(dashboard.stale for dashboard in self._dashboards):
             self._wake.set()
 

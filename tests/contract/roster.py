@@ -10,9 +10,15 @@ from typing import Protocol
 
 import pytest
 
-from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
+from appliance.roster import FIRST_CLASS, Joined, JoinError, Roster, RosterLimits, Student
 
 LIMITS = RosterLimits(students=8, tokens=3, name_characters=20)
+
+
+@pytest.fixture
+def looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are looked at whenever somebody asks, not once a second."""
+    monkeypatch.setattr("appliance.roster.lists.LOOK_SECONDS", 0)
 
 
 class Reopen(Protocol):
@@ -157,6 +163,77 @@ class RosterContract:
             await self.join(roster, name)
         [section] = await roster.classes()
         assert [student.name for student in await roster.students(section.class_id)] == ["Ada", "bob", "Cy"]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "names"),
+        [
+            ("Ada,5b,1\n", "Ada,5b,1\nBob,5b,2\n", {"5b": ["Ada", "Bob"]}),
+            ("Ada,5b,1\n", "Ada,5b,1\nBob,6c,2\n", {"5b": ["Ada"], "6c": ["Bob"]}),
+            ("Ada,5b,1\nBob,5b,2\n", "Ada,5b,1\n", {"5b": ["Ada"]}),
+            ("Ada,5b,1\n", "Ada Lovelace,5b,1\n", {"5b": ["Ada Lovelace"]}),
+            ("Ada,5b,1\n", "", {"5b": []}),
+            ("", "Ada,5b,1\n", {"5b": ["Ada"]}),
+        ],
+    )
+    async def test_a_list_that_changes_is_told_once_and_is_then_what_counts(
+        self, roster: Roster, folder: Path, looked_at_always: None, before: str, after: str, names: dict[str, list[str]]
+    ) -> None:
+        (folder / "students.csv").write_text(f"name,class,student id\n{before}")
+        for _ in range(2):
+            await roster.classes()
+        told: list[bool] = []
+        roster.on_change = lambda: told.append(True)
+
+        async def found() -> dict[str, list[str]]:
+            sections = [section.class_id for section in await roster.classes()]
+            # The first class was there before the list, and is again where the list names none.
+            return {id: [s.name for s in await roster.students(id)] for id in sections if id != FIRST_CLASS}
+
+        (folder / "students.csv").write_text(f"name,class,student id\n{after}")
+        for _ in range(3):
+            await roster.classes()
+        assert told == [True]
+        assert await found() == names
+        for _ in range(3):
+            await roster.classes()
+        assert told == [True]
+
+    async def test_a_list_that_is_empty_for_a_moment_takes_nobody_out(
+        self, roster: Roster, folder: Path, looked_at_always: None
+    ) -> None:
+        whole = "name,class,student id\nDora D.,5b,7\n"
+        (folder / "students.csv").write_text(whole)
+        for _ in range(2):
+            await roster.classes()
+        dora = await roster.join("5b", student_id="7")
+        for moment in ("", "name,class,student id\n"):
+            # As a program that saves may leave it between two steps.
+            (folder / "students.csv").write_text(moment)
+            await roster.classes()
+            (folder / "students.csv").write_text(whole)
+            for _ in range(3):
+                await roster.classes()
+            assert await roster.student_by_token(dora.token) == dora.student
+
+    @pytest.mark.parametrize("unread", [b"\x81\x8d name\n", b"who,where\nDora D.,5b\n", b'name,class\nBob,5b\n"Dor'])
+    async def test_a_list_that_cannot_be_read_to_its_end_takes_nobody_out(
+        self, roster: Roster, folder: Path, looked_at_always: None, unread: bytes
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
+        for _ in range(2):
+            await roster.classes()
+        dora = await roster.join("5b", student_id="7")
+        (folder / "students.csv").write_bytes(unread)
+        for _ in range(3):
+            await roster.classes()
+        assert roster.problems
+        assert await roster.student_by_token(dora.token) == dora.student
+        assert dora.student in await roster.students("5b")
+        (folder / "students.csv").write_text("name,class,student id\nBob,5b,8\n")
+        for _ in range(3):
+            await roster.classes()
+        assert roster.problems == []
+        assert await roster.student_by_token(dora.token) is None
 
     @pytest.mark.parametrize("typed", ["Dora D.", "dora d.", " DORA \u00a0 D. ", "\uff24ora D."])
     async def test_who_types_a_listed_name_is_that_student(

@@ -14,7 +14,9 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.roster import JoinError, Roster, open_roster
 from appliance.roster.flatfile import FlatFileRoster
-from tests.contract.roster import LIMITS, Reopen, RosterContract
+from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
+
+__all__ = ["looked_at_always"]
 
 
 class TestFlatFileRoster(RosterContract):
@@ -106,15 +108,6 @@ async def test_the_first_class_stays_beside_the_lists_when_students_came_into_it
     assert list(await names(listed(tmp_path, "name,class\nAda,5b\n"))) == ["5b"]
     await roster.join("class-1", name="Bob")
     assert await names(opened(tmp_path)) == {"class-1": ["Bob"], "5b": ["Ada"]}
-
-
-async def test_a_changed_list_is_seen_while_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.roster.flatfile._LOOK_SECONDS", 0)
-    roster = listed(tmp_path, "name,class\nAda,5b\n")
-    (tmp_path / "students.csv").write_text("name,class\nAda,5b\nBob,5b\n")
-    assert await names(roster) == {"5b": ["Ada", "Bob"]}
-    (tmp_path / "students.csv").unlink()
-    assert await names(roster) == {"5b": []}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from appliance import cli
 from appliance.counters import Counters
 from appliance.roster import RosterLimits
-from appliance.roster.flatfile import FIRST_CLASS, FlatFileRoster
+from appliance.roster.flatfile import FlatFileRoster
 from appliance.roster.imports import Outcome, RosterImportError, import_list
 
 LIMITS = RosterLimits(students=5)
@@ -23,7 +23,7 @@ def run(tmp_path: Path, content: str | bytes | Path, **words: bool | list[str]) 
     if not isinstance(source, Path):
         source = tmp_path / "pupils.csv"
         source.write_bytes(content if isinstance(content, bytes) else content.encode())  # type: ignore[union-attr]
-    return import_list(source, tmp_path / "roster", LIMITS, FIRST_CLASS, **words)  # type: ignore[arg-type]
+    return import_list(source, tmp_path / "roster", LIMITS, **words)  # type: ignore[arg-type]
 
 
 async def listed(tmp_path: Path) -> list[tuple[str, str, str]]:

@@ -12,11 +12,13 @@ import pytest
 from appliance.counters import Counters
 from appliance.kvs import KVS, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
-from appliance.roster import Joined, JoinError, Roster, RosterLimits
-from appliance.roster.shared import SharedRoster
+from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
+from appliance.roster.shared import SharedRoster, _Member, class_key
 from appliance.shared import SharedRecords
-from tests.contract.roster import LIMITS, Reopen, RosterContract
+from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
 from tests.services.servers import RedisServer
+
+__all__ = ["looked_at_always"]
 
 
 def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
@@ -142,6 +144,70 @@ class TestALongClass:
         assert len(await here.students("class-1")) == 150
 
 
+class SlowKVS(MemoryKVS):
+    """A store whose reads of a key are answered, as they were, only when a test says so."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.reading = asyncio.Event()
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
+        rows = await super().read(keys, prefix)
+        if self.key in keys:
+            self.reading.set()
+            await self.may.wait()
+        return rows
+
+
+class TestAReadThatTakesLong:
+    @pytest.fixture
+    def slow(self) -> SlowKVS:
+        return SlowKVS(class_key("class-1"))
+
+    async def test_what_was_changed_meanwhile_is_read_again(self, slow: SlowKVS, tmp_path: Path) -> None:
+        here, there = opened(slow, tmp_path / "a", "a"), opened(slow, tmp_path / "b", "b")
+        await joined(here, "Ada")
+        here.forget()
+        slow.reading.clear()
+        slow.may.clear()
+        asked = asyncio.create_task(here.students("class-1"))
+        await slow.reading.wait()
+        slow.key = ""
+        await joined(there, "Bob")
+        # Word of it comes before the answer to the first question.
+        here.forget("class-1")
+        slow.may.set()
+        await asked
+        assert await names(here) == {"class-1": ["Ada", "Bob"]}
+
+    async def test_who_joined_meanwhile_is_in_it(self, slow: SlowKVS, tmp_path: Path) -> None:
+        here = opened(slow, tmp_path / "a")
+        await joined(here, "Ada")
+        here.forget()
+        slow.reading.clear()
+        slow.may.clear()
+        asked = asyncio.create_task(here.students("class-1"))
+        await slow.reading.wait()
+        slow.key = ""
+        joining = asyncio.create_task(here._enter(_Member(Student("s-bob", "Bob", "class-1"))))
+        assert await joining
+        slow.may.set()
+        assert [student.name for student in await asked] == ["Ada", "Bob"]
+
+    async def test_many_who_ask_share_a_read(self, tmp_path: Path) -> None:
+        kvs = CountingKVS()
+        roster = opened(kvs, tmp_path / "a", limits=RosterLimits())
+        await asyncio.gather(*(joined(roster, f"S{n}") for n in range(50)))
+        roster.forget()
+        kvs.given = 0
+        found = await asyncio.gather(*(roster.students("class-1") for _ in range(20)))
+        assert [len(students) for students in found] == [50] * 20
+        assert kvs.given == 50
+
+
 class TestTwoNodes:
     async def test_a_student_who_joined_at_one_is_known_at_the_other(
         self, nodes: tuple[SharedRoster, SharedRoster]
@@ -185,7 +251,7 @@ class TestTwoNodes:
         assert len(await nodes[0].students("class-1")) == 1000
 
     async def test_a_list_in_one_nodes_folder_counts_at_every_node(
-        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path
+        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path, looked_at_always: None
     ) -> None:
         here, there = nodes
         (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda,5b,1\nBob,5b,2\n")
@@ -197,7 +263,7 @@ class TestTwoNodes:
         ada = await there.join("5b", student_id="1")
         assert await here.student_by_token(ada.token) == ada.student
         (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda Lovelace,5b,1\n")
-        here._looked = float("-inf")
+        await here.classes()
         assert await names(here) == {"5b": ["Ada Lovelace"], "6c": ["Cy"]}
         found = await there.student_by_token(ada.token)
         assert found is not None
@@ -249,11 +315,26 @@ class TestALostStore:
         ada = await joined(roster)
         journal = tmp_path / "a" / "shared.jsonl"
         journal.write_bytes(journal.read_bytes() + b'{"key":"roster/cl')
-        records = SharedRecords(MemoryKVS(), journal)
-        assert records.damaged == 1
-        assert await records.put_back() == 3
-        assert SharedRecords(MemoryKVS(), journal).damaged == 0
-        assert await roster.student_by_token(ada.token) == ada.student
+        empty = MemoryKVS()
+        assert await SharedRecords(empty, journal).put_back() == 3
+        again = opened(empty, tmp_path / "a")
+        assert await again.student_by_token(ada.token) == ada.student
+        await joined(again, "Bob")
+        assert (tmp_path / "a" / "shared-damaged.jsonl").read_bytes() == b'{"key":"roster/cl\n'
+        assert b'"roster/cl\n' not in journal.read_bytes()
+
+    async def test_a_journal_of_what_was_overwritten_is_written_anew(self, kvs: KVS, tmp_path: Path) -> None:
+        roster = opened(kvs, tmp_path / "a")
+        [section] = await roster.classes()
+        for n in range(150):
+            await roster.change_class(section.class_id, title=f"T{n}")
+        journal = tmp_path / "a" / "shared.jsonl"
+        assert len(journal.read_bytes().splitlines()) == 151
+        await SharedRecords(kvs, journal).put_back()
+        assert len(journal.read_bytes().splitlines()) == 1
+        empty = MemoryKVS()
+        await SharedRecords(empty, journal).put_back()
+        assert [section.title for section in await opened(empty, tmp_path / "a").classes()] == ["T149"]
 
     async def test_a_node_that_finds_the_store_empty_does_not_make_another_first_class(self, tmp_path: Path) -> None:
         kvs = MemoryKVS()

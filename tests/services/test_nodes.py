@@ -133,7 +133,11 @@ async def test_a_list_that_comes_to_one_nodes_folder_is_shown_at_the_other(schoo
     roster = school.nodes[0].data / "roster"
     roster.mkdir(exist_ok=True)
     (roster / "students.csv").write_text("name,class\nAda,5b\nBob,5b\n")
-    await until(lambda: "5b" in there.classes and len(there.entries) == 2, "the list is shown", SILENT_SECONDS * 3)
+    await until(lambda: "5b" in there.classes and len(there.entries) == 2, "the list is shown")
+    (roster / "students.csv").write_text("name,class\nAda,5b\nBob,5b\nCy,5b\n")
+    await until(lambda: len(there.entries) == 3, "who was added is shown")
+    (roster / "students.csv").write_text("name,class\nBob,5b\n")
+    await until(lambda: {e["name"] for e in there.entries.values()} == {"Bob"}, "who was taken out is not")
     await school.ask(0, "POST", "/api/v1/class/pause", {"class_id": "5b"})
     await until(lambda: there.classes["5b"]["state"] == "paused", "its state is, too", 2)
 

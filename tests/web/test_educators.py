@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from appliance import __version__
+from appliance.web.feed import ClassView
 from tests.web.world import PATIENCE, until, world
 
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
@@ -70,6 +72,88 @@ async def test_a_dashboard_may_ask_for_a_snapshot_again(tmp_path: Path) -> None:
             assert (await frame(dashboard))["type"] == "error"
 
 
+async def shown(dashboard: aiohttp.ClientWebSocketResponse, names: dict[str, list[str]]) -> None:
+    """Wait until a snapshot has these students, by class."""
+    while True:
+        told = await frame(dashboard)
+        if told["type"] == "snapshot":
+            found: dict[str, list[str]] = {section["class_id"]: [] for section in told["classes"]}
+            for entry in told["students"]:
+                found[entry["class_id"]].append(entry["name"])
+            if found == names:
+                return
+
+
+async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        await shown(dashboard, {"class-1": []})
+        students = tmp_path / "data" / "roster" / "students.csv"
+        for content, names in (
+            ("name,class\nAda,5b\n", {"5b": ["Ada"]}),
+            ("name,class\nAda,5b\nBob,5b\n", {"5b": ["Ada", "Bob"]}),
+            ("name,class\nBob,5b\nCy,6c\n", {"5b": ["Bob"], "6c": ["Cy"]}),
+        ):
+            students.write_text(content)
+            await shown(dashboard, names)
+        # A class that came later is one like any other.
+        await w.post("/api/v1/class/pause", {"class_id": "6c"})
+        while "classes" not in (told := await frame(dashboard)):
+            pass
+        assert {section["class_id"]: section["state"] for section in told["classes"]} == {"5b": "open", "6c": "paused"}
+        students.write_text("who,where\n")
+        await until(lambda: w.node.roster.problems)
+        [problem] = [p for p in (await w.get("/api/v1/status"))["problems"] if p["what"] == "roster"]
+        assert problem["reason"].startswith("students.csv: the first line must name the columns")
+        assert [s["name"] for s in await w.get("/api/v1/students")] == ["Bob", "Cy"]
+
+
+async def test_what_changes_while_an_update_is_worked_out_is_in_the_next(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        await shown(dashboard, {"class-1": []})
+        feed = w.node.web.feed
+        views = feed._classes
+        asked = asyncio.Event()
+        go_on = asyncio.Event()
+
+        async def slow() -> list[ClassView]:
+            found = await views()
+            asked.set()
+            await go_on.wait()
+            return found
+
+        feed._classes = slow
+        feed.classes_changed()
+        await asked.wait()
+        await w.node.roster.change_class("class-1", title="History")
+        feed.classes_changed()
+        feed.look_again()
+        go_on.set()
+        while True:
+            told = await frame(dashboard)
+            if told["type"] == "snapshot" and told["classes"][0]["title"] == "History":
+                break
+
+
+async def test_an_error_that_is_not_foreseen_stops_no_dashboard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        await shown(dashboard, {"class-1": []})
+        feed = w.node.web.feed
+        views = feed._classes
+
+        async def broken() -> list[ClassView]:
+            feed._classes = views
+            raise KeyError("Ada")
+
+        feed._classes = broken
+        feed.classes_changed()
+        await shown(dashboard, {"class-1": []})
+        assert w.node.counters["feed_failures"] == 1
+        assert "cannot be brought up to date" in caplog.text
+        assert "Ada" not in caplog.text
+
+
 async def test_updates_are_merged_to_a_few_a_second(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"dashboard_updates_per_second": 2}) as w:
         async with w.student("Ada") as ada, w.dashboard() as dashboard:
@@ -119,8 +203,8 @@ async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_l
                 await w.post("/api/v1/class/change", {"class_id": "class-1", "title": "T" * 100})
                 # What waits for a socket must first fill what the system itself holds for it.
                 for dashboard in list(w.node.web.feed._dashboards):
-                    if dashboard.request.transport and not dashboard.stale:
-                        await dashboard.send(json.dumps({"type": "filler", "x": "x" * 500_000}))
+                    if dashboard.keeps_up(0) and not dashboard.stale:
+                        dashboard.send(json.dumps({"type": "filler", "x": "x" * 500_000}))
                         break
             slow._response.connection.transport.resume_reading()  # type: ignore[union-attr]
             while True:
