@@ -109,6 +109,10 @@ class Line(NamedTuple):
     end: int
 
 
+_FRACTIONS = [b".%03d" % milliseconds for milliseconds in range(1000)]
+"""The part of a time in seconds after its full seconds."""
+
+
 class StreamLines:
     """Makes the lines of one stream; all that stays the same is formatted once.
 
@@ -140,14 +144,17 @@ class StreamLines:
             texts: the JSON text of each, without line breaks.
         """
         middle = self._middle
-        came = -1
+        came = second = -1
         head = b""
         for seq, (now, when, text) in enumerate(zip(received, at, texts, strict=True), first):
-            if now != came:
+            after = when - second
+            # Writing a number costs as much as all else of a line, and most events are of the same second.
+            if now != came or not 0 <= after < 1000:
                 came = now
-                head = self.head(now)
-            digits = b"%04d" % when
-            pieces += (head, digits[:-3], b".", digits[-3:], middle, b"%d" % seq, b',"event":', text, b"}\n")
+                second = when // 1000 * 1000
+                after = when - second
+                head = b"%b%d" % (self.head(now), when // 1000)
+            pieces += (head, _FRACTIONS[after], middle, b"%d" % seq, b',"event":', text, b"}\n")
 
     def paused(self, pieces: list[bytes], head: bytes, at: int, seq: int, text: bytes) -> None:
         """Add the line of an event that came while the class was paused."""

@@ -59,6 +59,7 @@ class _Taken(msgspec.Struct, gc=False):
         first: number of the first event.
         last: number of the last one.
         events: what is reduced, one for each number; None for one that is not, as it was rejected or of a paused time.
+            Empty once that is done for good.
         rejected: number, and why, of each that cannot be used.
         late: the numbers of those that came long after they were done.
         received: when the last of them came, in milliseconds.
@@ -395,10 +396,18 @@ class Pipeline:
         streams = self._due()
         taken, self._undone = self._undone, []
         try:
-            taken += [self._take(stream) for stream in streams]
             for part in taken:
                 self._fold(part)
                 changed[part.stream.student.id] = part.stream.student
+            for stream in streams:
+                part = self._take(stream)
+                taken.append(part)
+                self._fold(part)
+                changed[part.stream.student.id] = part.stream.student
+                if not self._kvs.shared:
+                    # Nobody else changes a row, so they are not folded again; what they took is still in the
+                    # processor's cache when the next ones are decoded.
+                    part.events = []
             changes = [(student, change) for student in changed.values() if (change := student.change())]
             if not (changes or taken):
                 return

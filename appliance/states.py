@@ -480,10 +480,15 @@ class Fold:
         at: object = None
         cells: tuple[Cell, ...] = ()
         begin = 0
+        name = ""
+        route = others
+        field = route.field
         for index, event in enumerate(events):
             body = event.body
-            route = named.get(event.name, others)
-            field = route.field
+            if event.name != name:
+                name = event.name
+                route = named.get(name, others)
+                field = route.field
             value = body.get(field) if field else tuple(map(body.get, route.fields))
             if route is before and value == at:
                 continue

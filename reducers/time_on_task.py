@@ -10,6 +10,7 @@ comes from a second tab, adds nothing and the newest one stays the mark.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -105,12 +106,14 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
 
 def _unbroken(before: float, events: Sequence[Event]) -> float | None:
     """The time of the last event, where each comes after the one before it by no more than the threshold, else None."""
-    for event in events:
-        at = event.at
-        if not before <= at <= before + THRESHOLD_MS / 1000:
-            return None
-        before = at
-    return before
+    times = [before, *[event.at for event in events]]
+    if times != sorted(times):
+        return None
+    longest = THRESHOLD_MS / 1000
+    # As a whole run is mostly shorter than the threshold, its gaps are.
+    if times[-1] - before > longest and any(b - a > longest for a, b in itertools.pairwise(times)):
+        return None
+    return times[-1]
 
 
 def _add(
