@@ -25,6 +25,7 @@ import msgspec
 from redis import exceptions
 from redis.asyncio import Connection
 
+from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.findings import Finding
@@ -171,7 +172,7 @@ class _Listener:
     async def close(self) -> None:
         """Let go of the connection."""
         if self._task is not None:
-            await _ended(self._task)
+            await ended(self._task)
         self._fail(BackendError("The pubsub is closed."))
 
     def _ask(self, channels: list[bytes]) -> None:
@@ -228,8 +229,7 @@ class _Listener:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                await _ended(task)
+            await ended(*tasks)
 
     async def _send(self, connection: Connection) -> None:
         while True:
@@ -329,7 +329,7 @@ class _Publisher:
     async def close(self) -> None:
         """Stop; what still waits is not sent."""
         if self._task is not None:
-            await _ended(self._task)
+            await ended(self._task)
         self._give_up(BackendError("The pubsub is closed."), list(self._waiting))
 
     async def _run(self) -> None:
@@ -406,20 +406,6 @@ class _Publisher:
 
     async def _send(self, commands: list[Command]) -> list[object]:
         return await self._connections.run([(self._channels.resync, command) for command in commands])
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended.
-
-    Once may not be enough: before Python 3.12 asyncio.wait_for, which the driver uses at each write, loses a
-    cancellation that comes at the moment at which what it waits for is done.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.2)
-    if not task.cancelled():
-        # Looked at, so that it is not reported as never seen.
-        task.exception()
 
 
 def _encoded(topic: str) -> bytes:
