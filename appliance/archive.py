@@ -34,6 +34,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.files import last_line_end, remove_if_unused, replace, sync_folder, write_all, write_private
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -501,10 +502,11 @@ def _mend(folder: Path) -> tuple[list[Damage], set[Path]]:
                 os.fsync(file.fileno())
         except OSError as error:
             still.add(path)
-            where = f"stay where they are, since they cannot be put aside: {error.strerror}"
+            where = f"stays where it is, since it cannot be put aside: {error.strerror}"
         else:
-            where = f"are in {_TORN}"
-        torn.append(Damage(path.name, 0, start, f"the last line was cut off; its {len(rest)} bytes {where}"))
+            where = f"is in {_TORN}"
+        came = counted(len(rest), "byte")
+        torn.append(Damage(path.name, 0, start, f"the last line was cut off; what came of it ({came}) {where}"))
         log.warning("The archive's segment %s ended in half a line. Its bytes %s.", path.name, where)
     return torn, still
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from appliance import __version__
 from appliance.errors import ObserverError, SettingsError
 from appliance.files import write_private
+from appliance.wording import counted
 
 if TYPE_CHECKING:
     from appliance.archive import Damage
@@ -397,7 +398,7 @@ def _replay(parsed: argparse.Namespace) -> int:
         sys.stdout.buffer.flush()
     else:
         _write_whole(Path(parsed.out), states + b"\n")
-    print(f"{replayed.events:,} events of {len(replayed.students):,} students.", file=sys.stderr)
+    print(f"{counted(replayed.events, 'event')} of {counted(len(replayed.students), 'student')}.", file=sys.stderr)
     _tell_losses(replayed.damaged, replayed.repeated, replayed.gaps)
     return 0
 
@@ -416,17 +417,17 @@ def _progress(what: str) -> Iterator[Progress]:
 def _tell_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap]) -> None:
     """Say what was not there or not readable, without naming anybody."""
     if damaged:
-        print(f"{len(damaged):,} lines could not be read and were left out:", file=sys.stderr)
+        print(f"{counted(len(damaged), 'line')} could not be read and counted for nothing:", file=sys.stderr)
     for damage in damaged[:SHOWN]:
         print(f"  {damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}", file=sys.stderr)
     if len(damaged) > SHOWN:
         print(f"  and {len(damaged) - SHOWN:,} more", file=sys.stderr)
     if repeated:
-        print(f"{repeated:,} lines were there more than once and counted once.", file=sys.stderr)
+        print(f"{counted(repeated, 'line was', 'lines were')} there more than once and counted once.", file=sys.stderr)
     if gaps:
         missing = sum(gap.last - gap.first + 1 for gap in gaps)
         streams = len({(gap.student_id, gap.stream) for gap in gaps})
-        print(f"{missing:,} events of {streams:,} streams are in none of these archives.", file=sys.stderr)
+        print(f"These archives lack {counted(missing, 'event')} of {counted(streams, 'stream')}.", file=sys.stderr)
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -477,8 +478,8 @@ def _export(parsed: argparse.Namespace) -> int:
             progress=progress,
         )
     _tell_losses(done.replay.damaged, done.replay.merged.repeated, done.replay.merged.gaps)
-    print(f"{done.replay.events:,} events of {len(done.replay.students):,} students are in {out}:")
-    for line in _columns([(f"  {file}", f"{rows:,} rows") for file, rows in done.files.items()]):
+    print(f"{out} holds {counted(done.replay.events, 'event')} of {counted(len(done.replay.students), 'student')}:")
+    for line in _columns([(f"  {file}", counted(rows, "row")) for file, rows in done.files.items()]):
         print(line)
     print("  codebook.csv, codebook.md: what each column is")
     if done.aside:
@@ -509,7 +510,9 @@ def _asked(parsed: argparse.Namespace) -> list[str]:
     for flag, chosen in (("students", parsed.student), ("classes", parsed.classes), ("reducers", parsed.reducer)):
         if chosen:
             telling = flag == "reducers" or not parsed.deidentify
-            said.append(f"Only these {flag}: {', '.join(chosen)}." if telling else f"Only {len(chosen)} chosen {flag}.")
+            said.append(
+                f"Only these {flag}: {', '.join(chosen)}." if telling else f"Only chosen {flag} ({len(chosen):,})."
+            )
     if parsed.start:
         said.append(f"Only events from {parsed.start} on.")
     if parsed.end:
@@ -559,7 +562,7 @@ def _backup(parsed: argparse.Namespace) -> int:
         manifest = backup.back_up(data, out, force=parsed.force)
         # What was written is read again: a backup that cannot be restored is none.
         backup.check(out)
-    print(f"{len(manifest.files)} files of {data} are in {out}; each has its checksum.")
+    print(f"{out} holds {counted(len(manifest.files), 'file')} of {data}; each has its checksum.")
     for what, place in _elsewhere(settings):
         print(f"Not in it: the {what}, which is not in the data folder ({place}). Back it up by its own means.")
     return 0
@@ -582,7 +585,7 @@ def _restore(parsed: argparse.Namespace) -> int:
     data = _configuration(parsed).settings.data_path
     with _disk_errors(data):
         manifest, aside = backup.restore(parsed.backup, data, force=parsed.force)
-    print(f"{len(manifest.files)} files were put back in {data}; each has its checksum.")
+    print(f"{counted(len(manifest.files), 'file was', 'files were')} put back in {data}; each has its checksum.")
     if aside:
         print(f"What was there is now in {aside}.")
     return 0
@@ -601,8 +604,8 @@ def _migrate(parsed: argparse.Namespace) -> int:
     with _progress("Moving states") as progress:
         moved = asyncio.run(migrate(settings, catalog, source, parsed.to, progress, force=parsed.force))
     print(
-        f"{moved.rows} rows, {moved.students} of them students, were copied from {redact(source)} to "
-        f"{redact(parsed.to)}; both were read again and have the checksum {moved.checksum[:16]}."
+        f"{redact(parsed.to)} got {counted(moved.rows, 'row')} from {redact(source)}, for "
+        f"{counted(moved.students, 'student')}; both were read again and have the checksum {moved.checksum[:16]}."
     )
     print("Now let kvs.url name the new store, and start the appliance.")
     return 0
@@ -629,13 +632,15 @@ def _import_roster(parsed: argparse.Namespace) -> int:
     for problem in outcome.problems:
         print(problem)
     refused = bool(outcome.problems) and not parsed.skip_bad
-    said = "would be" if parsed.dry_run or refused else "are"
-    print(f"{outcome.students:,} students of {outcome.classes:,} classes {said} in the list: {outcome.added:,} new,")
+    said = "would have" if parsed.dry_run or refused else "has"
+    students, classes = counted(outcome.students, "student"), counted(outcome.classes, "class", "classes")
     print(
-        f"{outcome.changed:,} changed, {outcome.gone:,} taken out, {outcome.staying:,} staying who are not in the file."
+        f"The list {said} {students} of {classes} from this file: {outcome.added:,} new, {outcome.changed:,} changed."
     )
+    print(f"Taken out: {outcome.gone:,}. Staying who are not in the file: {outcome.staying:,}.")
     if refused:
-        print(f"{len(outcome.problems):,} rows are bad. Nothing was changed; correct them, or use --skip-bad.")
+        bad = counted(len(outcome.problems), "row is", "rows are")
+        print(f"{bad} bad. Nothing was changed; correct what is wrong, or use --skip-bad.")
     elif parsed.dry_run:
         print("Nothing was changed: this was a dry run.")
     return 1 if refused else 0
@@ -671,7 +676,8 @@ def _erase_student(parsed: argparse.Namespace) -> int:
             return bool(shared) and asyncio.run(erase.erase_in_store(shared or "", data, student_id, traced=traced))
 
         erased = erase.erase(data, roster, student_id, limits, in_store)
-    print(f"Erased: {erased.lines:,} lines of the archive, and all else in {data}; it was read again to see that.")
+    lines = counted(erased.lines, "line")
+    print(f"Erased: {lines} of the archive, and all else in {data}; it was read again to see that.")
     for file in erased.named:
         print(f"The id still stands in {file}, in what somebody else wrote.")
     print("Not reached: backups and exports elsewhere, and what browsers keep.")

@@ -17,6 +17,7 @@ import msgspec
 
 from appliance.errors import BackendError, SettingsError
 from appliance.files import sync_folder, write_all, write_private
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ class Journal(Generic[T]):
             self.damaged.append(torn)
         if self.damaged:
             log.warning(
-                "%s: %d lines are damaged, as after a power cut, and are left out.", self.path, len(self.damaged)
+                "%s: %s damaged, as after a power cut, and left out.",
+                self.path,
+                counted(len(self.damaged), "line is", "lines are"),
             )
 
     async def _write_waiting(self) -> None:

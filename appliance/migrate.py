@@ -36,6 +36,7 @@ from appliance.rebuild import Rebuild
 from appliance.recovery import CLASS_ROWS, Recovery
 from appliance.states import VERSION, Fold
 from appliance.upgrade import bring_up_to_date
+from appliance.wording import counted
 
 _BATCH = 100
 # Copying reads and writes every row, proving reads both sides once more; each is about a third of the work.
@@ -117,7 +118,7 @@ async def migrate(
         )
     if there != copied:
         raise MigrateError(
-            f"The target holds {there[0]} rows with another checksum than the {copied[0]} that were written to it. "
+            f"The target holds {counted(there[0], 'row')} with another checksum than what was written ({copied[0]:,}). "
             "Check that nothing else writes to it, and run this again with --force."
         )
     return Migrated(copied[0], sum(key.startswith("student/") for key in keys), copied[1])
@@ -234,7 +235,7 @@ async def _make_room(store: KVS, shown: str, force: bool) -> None:
         return
     there = await store.keys()
     if there and not force:
-        raise MigrateError(f"The store {shown} holds {len(there)} rows already; --force removes them first.")
+        raise MigrateError(f"The store {shown} holds {counted(len(there), 'row')} already; --force removes them first.")
     await store.remove(there)
 
 

@@ -24,6 +24,7 @@ from appliance.kvs import Row
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
 from appliance.states import STATE, SUMMARY, VERSION, Fold
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +99,13 @@ class Recovery:
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
         if damaged:
             self.problems.append(
-                f"{damaged} lines of the archive cannot be read; the log says which, and 'verify' lists them."
+                f"{counted(damaged, 'line')} of the archive cannot be read; the log says where, and 'verify' lists all."
             )
         if events or found:
             log.info(
-                "%s%d archived events were read in %.1f s.",
-                f"A snapshot of {len(found.rows)} rows and " if found else "",
-                events,
+                "%s%s read in %.1f s.",
+                f"A snapshot of {counted(len(found.rows), 'row')} and " if found else "",
+                counted(events, "archived event was", "archived events were"),
                 time.monotonic() - began,
             )
 

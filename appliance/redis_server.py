@@ -31,6 +31,7 @@ from appliance.config import redact
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.findings import Finding
+from appliance.wording import counted
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
@@ -633,7 +634,7 @@ def _of_connection(error: BaseException, url: RedisUrl) -> str | None:
         return f"cannot be found: the host's name is not known; check {url.section}.url."
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         tls = " (a server without TLS wants redis://)" if url.tls else ""
-        return f"did not answer within {url.timeout} seconds; {check}{tls}."
+        return f"did not answer within {counted(url.timeout, 'second')}; {check}{tls}."
     if isinstance(error, ConnectionRefusedError):
         return f"cannot be reached: nothing listens there; {check}."
     if isinstance(error, exceptions.MaxConnectionsError):

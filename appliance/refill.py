@@ -37,6 +37,7 @@ from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
 from appliance.shared import SharedRecords, erased_mark
 from appliance.states import STREAM, Fold, Student, student_key
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -381,14 +382,14 @@ class Refill:
             contribution = self._contribution
             reason = f"is filled again from the archive of this node: {contribution.progress:.0%} done"
             if contribution.blocked:
-                reason += f"; {len(contribution.blocked)} streams wait for other nodes"
+                reason += f"; {counted(len(contribution.blocked), 'stream waits', 'streams wait')} for other nodes"
             found.append(Notice("rebuild", "the store", reason))
         if self._missing:
             found.append(
                 Notice(
                     "rebuild",
                     "the store",
-                    f"lacks {self._missing} events that no node had in its archive; the log says since when",
+                    f"lacks {counted(self._missing, 'event')} that no node had in its archive; the log says since when",
                 )
             )
         if self._nodes.problem:
@@ -449,11 +450,12 @@ class Refill:
             if self._contribution.missing:
                 self._missing += self._contribution.missing
                 self._counters.add("events_missing", self._contribution.missing)
-                log.error("%d events stand in no archive that was brought in time.", self._contribution.missing)
+                missing = counted(self._contribution.missing, "event stands", "events stand")
+                log.error("%s in no archive that was brought in time.", missing)
             if self._contribution.events:
                 log.info(
-                    "%d archived events were brought into the store in %.1f s.",
-                    self._contribution.events,
+                    "%s brought into the store in %.1f s.",
+                    counted(self._contribution.events, "archived event was", "archived events were"),
                     time.monotonic() - began,
                 )
         finally:

@@ -14,6 +14,7 @@ from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ObserverError
 from appliance.recovery import Recovery
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -95,4 +96,4 @@ def size(number: int) -> str:
         if amount < 1024 or unit == "GiB":
             break
         amount /= 1024
-    return f"{number} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+    return counted(number, "byte") if unit == "bytes" else f"{amount:.1f} {unit}"

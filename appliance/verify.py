@@ -30,6 +30,7 @@ from appliance.replay import replay_records
 from appliance.roster import RosterLimits, open_roster
 from appliance.roster.flatfile import FlatFileRoster
 from appliance.states import STATE, SUMMARY, VERSION, Fold, Stream, Student, student_key
+from appliance.wording import counted
 
 _SHOWN = 20
 _ROWS = 200
@@ -80,7 +81,7 @@ async def verify(
         except (snapshot.UnreadableError, OSError) as error:
             found(f"snapshot {path.name}", f"it cannot be used: {error}.")
     if usable:
-        found(f"snapshot ({len(usable.rows)} rows)")
+        found(f"snapshot ({counted(len(usable.rows), 'row')})")
     segments = numbered(folder) if folder.is_dir() else []
     end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
 
@@ -90,9 +91,9 @@ async def verify(
     for damage in damaged[:_SHOWN]:
         found("archive", f"{damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}. It is left out.")
     if len(damaged) > _SHOWN:
-        found("archive", f"{len(damaged) - _SHOWN} further lines cannot be read.")
+        found("archive", f"{counted(len(damaged) - _SHOWN, 'further line')} cannot be read.")
     if not damaged:
-        found(f"archive ({len(segments)} segments, {lived.events:,} events)")
+        found(f"archive ({counted(len(segments), 'segment')}, {counted(lived.events, 'event')})")
 
     if usable is not None:
         stored = _States(settings, catalog)
@@ -173,7 +174,7 @@ def _other_files(data: Path, found: Callable[..., None]) -> None:
         found("erasing of a student", "it was cut short; the next start of the appliance finishes it.")
     for path in sorted((data / BACKUPS).glob("*.tar")):
         try:
-            found(f"backup {path.name} ({len(backup.check(path).files)} files)")
+            found(f"backup {path.name} ({counted(len(backup.check(path).files), 'file')})")
         except backup.BackupError as error:
             found(f"backup {path.name}", str(error))
 
@@ -256,7 +257,7 @@ async def _roster(settings: Settings, found: Callable[..., None]) -> None:
         problems: Iterable[str] = getattr(roster, "problems", ())
         for problem in problems:
             found("roster", problem)
-        found(f"roster ({len(students)} classes, {sum(map(len, students))} students)")
+        found(f"roster ({counted(len(students), 'class', 'classes')}, {counted(sum(map(len, students)), 'student')})")
     except ObserverError as error:
         found("roster", str(error))
     finally:

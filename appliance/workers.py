@@ -28,6 +28,7 @@ from appliance.files import write_private
 from appliance.node import Ready
 from appliance.upgrade import bring_up_to_date
 from appliance.web.addresses import base_url
+from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class _Parent:
         while True:
             found = signal.sigtimedwait(_SIGNALS, _LOOK_SECONDS)
             if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
-                log.info("Stopping %d workers.", len(self._workers))
+                log.info("Stopping %s.", counted(len(self._workers), "worker"))
                 return 0
             code = self._reap()
             if code is not None:
@@ -217,7 +218,7 @@ class _Parent:
         ready = msgspec.structs.replace(one, pid=os.getpid(), port=self._port, dashboard_url=login)
         if self._ready_file is not None:
             write_private(self._ready_file, msgspec.json.encode(ready))
-        log.info("%d workers serve on port %d.", len(self._workers), self._port)
+        log.info("%s on port %d.", counted(len(self._workers), "worker serves", "workers serve"), self._port)
 
     def _stop(self) -> None:
         left = [worker for worker in self._workers if worker.pid]

@@ -237,7 +237,7 @@ class TestReplay:
             ("a.jsonl", 3, len(good) + 10),
         ]
         assert f"a.jsonl, line 2 (byte {len(good)})" in observer.err
-        assert "1 events of 1 streams are in none of these archives." in observer.err
+        assert "These archives lack 1 event of 1 stream." in observer.err
 
     def test_some_reducers_students_and_times(self, observer: World) -> None:
         line = (
@@ -277,7 +277,7 @@ class TestExport:
     def test_tables_of_the_data_folder_with_names(self, observer: World) -> None:
         out = observer.home / "out"
         assert observer("export", "--data-dir", self.DATA, "--out", out) == 0
-        assert re.search(r"(?m)^34 events of 2 students are in .*out:$", observer.out)
+        assert re.search(r"(?m)^.*out holds 34 events of 2 students:$", observer.out)
         assert re.search(r"(?m)^  writing-documents.csv +2 rows$", observer.out)
         assert ",Ada L.," in (out / "students.csv").read_text(encoding="utf-8")
         assert observer("export", "--data-dir", self.DATA, "--out", out) == 1
@@ -313,7 +313,7 @@ class TestExport:
         words = ["export", ARCHIVED, "--student", "s-3pr2grcdvk", "--class", "class-1", "--from", "2026-01-01"]
         assert observer(*words, "--deidentify", "--events", "--out", observer.home / "out") == 0
         found = b"".join(path.read_bytes() for path in (observer.home / "out").iterdir())
-        assert b"Only 1 chosen students." in found
+        assert b"Only chosen students (1)." in found
         assert b"Only events from 2026-01-01 on." in found
         assert b"s-3pr2grcdvk" not in found
         assert b"class-1" not in found

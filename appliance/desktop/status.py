@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from appliance.node import Status
+from appliance.wording import counted
 
 NAME = "Classroom Observer"
 
@@ -33,7 +34,7 @@ def sentence_of(status: Status | None) -> str:
     """The same in words."""
     if status is None:
         return "Starting…"
-    who = "1 student online" if status.students == 1 else f"{status.students} students online"
+    who = counted(status.students, "student online", "students online")
     if status.troubles:
         return f"Needs attention: see the dashboard ({who})"
     if status.paused:

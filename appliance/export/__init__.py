@@ -39,6 +39,7 @@ from appliance.merge import Source
 from appliance.reducer import Column, Reducer
 from appliance.replay import Replay
 from appliance.states import Place, to_json
+from appliance.wording import counted
 
 _ANY = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
 
@@ -185,8 +186,8 @@ def _take_place(folder: Path, out: Path, used: bool) -> Path | None:
 def _remarks(replay: Replay, plan: Plan) -> list[str]:
     missing = sum(gap.last - gap.first + 1 for gap in replay.merged.gaps)
     said = [
-        f"Written by classroom-observer {__version__} on {time.strftime('%Y-%m-%d', time.gmtime())}: {replay.events:,} "
-        f"events of {len(replay.students):,} students.",
+        f"Written by classroom-observer {__version__} on {time.strftime('%Y-%m-%d', time.gmtime())}: "
+        f"{counted(replay.events, 'event')} of {counted(len(replay.students), 'student')}.",
         f"Lines of the archives that could not be read: {len(replay.damaged):,}. Events whose numbers are missing: "
         f"{missing:,}.",
         "Times are those at which students did something, in UTC; `received` is when the server got it.",

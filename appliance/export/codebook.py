@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.export.tables import Format, guarded
 from appliance.reducer import Column, Kind
+from appliance.wording import counted
 
 _CSV_TYPES: dict[Kind, str] = {
     "whole": "whole number",
@@ -88,7 +89,7 @@ def write(folder: Path, sheets: Sequence[Sheet], remarks: Sequence[str]) -> None
             writer.writerows(map(guarded, entry) for entry in sheet.entries)
     lines = ["# Codebook", "", *(f"- {remark}" for remark in remarks)]
     for sheet in sheets:
-        lines += ["", f"## {sheet.file}", "", f"{sheet.meaning} {sheet.rows:,} rows.", ""]
+        lines += ["", f"## {sheet.file}", "", f"{sheet.meaning} {counted(sheet.rows, 'row')}.", ""]
         lines += ["| column | type | unit | meaning | in this export |", "|---|---|---|---|---|"]
         lines += [f"| {' | '.join(map(_plain, entry[1:]))} |" for entry in sheet.entries]
     (folder / "codebook.md").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

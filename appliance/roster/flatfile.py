@@ -27,6 +27,7 @@ from appliance.roster import (
 )
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists
+from appliance.wording import counted
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -190,7 +191,9 @@ class FlatFileRoster(Door):
             self.on_change()
 
     def _journal_problem(self) -> list[str]:
-        return [f"roster.jsonl: {self._damaged} lines were damaged and are left out."] if self._damaged else []
+        if not self._damaged:
+            return []
+        return [f"roster.jsonl: {counted(self._damaged, 'line was', 'lines were')} damaged, and left out."]
 
     def _apply(self, entry: _Entry) -> None:
         if entry.section is not None:

@@ -39,6 +39,7 @@ from appliance.roster import (
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists, read_lists
 from appliance.shared import MEMBERS, SharedRecords
+from appliance.wording import counted
 
 FRESH_SECONDS = 2.0
 CLASSES = "roster/classes"
@@ -204,7 +205,8 @@ class SharedRoster(Door):
             yield Finding("list", problem, False)
         sections = await self._all()
         students = [await self._members(s.section.class_id) for s in sections]
-        yield Finding(f"in the store ({len(sections)} classes, {sum(map(len, students))} students)")
+        found = counted(len(sections), "class", "classes"), counted(sum(map(len, students)), "student")
+        yield Finding(f"in the store ({', '.join(found)})")
 
     def forget(self, class_id: str | None = None) -> None:
         self._forget_classes()

@@ -24,6 +24,7 @@ from appliance.web.feed import ClassView, Students
 from appliance.web.machine import about
 from appliance.web.network import Network
 from appliance.web.security import Security, Tries
+from appliance.wording import counted
 
 
 class _ClassBody(msgspec.Struct):
@@ -142,7 +143,9 @@ class Educators:
         if len(text) > self._settings.limits.message_characters:
             self._counters.add("limit_message_characters")
             raise ApiError(
-                400, "long_message", f"A message may have {self._settings.limits.message_characters} characters."
+                400,
+                "long_message",
+                f"A message may have {counted(self._settings.limits.message_characters, 'character')}.",
             )
         sent = 0
         for section in await self._chosen(body.class_id):
@@ -172,7 +175,7 @@ class Educators:
             Notice(
                 "reducer",
                 name,
-                f"failed {self._counters[f'reducer_failures{{{name}}}']} times, "
+                f"failed {counted(self._counters[f'reducer_failures{{{name}}}'], 'time')}, "
                 f"last with {failure}; its summaries are not up to date",
             )
             for name, failure in self._pipeline.fold.failures.items()

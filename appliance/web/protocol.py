@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.archive import Rejection
 from appliance.counters import Counters
+from appliance.wording import counted
 
 PROTOCOL = 1
 
@@ -141,7 +142,8 @@ class Protocol:
         if len(texts) > self._limits.events_per_frame:
             self._counters.add("limit_events_per_frame")
             return self.fault(
-                "too_many_events", f"A frame may hold {self._limits.events_per_frame} events; nothing was taken."
+                "too_many_events",
+                f"A frame may hold {counted(self._limits.events_per_frame, 'event')}; nothing was taken.",
             )
         self._bad = 0
         return Events(first, texts)

@@ -26,6 +26,7 @@ from appliance.counters import Counters
 from appliance.credentials import Credentials
 from appliance.errors import SettingsError
 from appliance.web.errors import ApiError
+from appliance.wording import counted
 
 SESSION_SECONDS = 12 * 3600
 _LAUNCH_TOKENS = 20
@@ -83,7 +84,7 @@ class Tries:
             raise ApiError(
                 429,
                 "too_many_tries",
-                f"Too many wrong tries. Wait {wait} seconds, then try again.",
+                f"Too many wrong tries. Wait {counted(wait, 'second')}, then try again.",
                 {"Retry-After": str(wait)},
             )
 

@@ -206,7 +206,7 @@ async def test_the_real_program_says_what_is_damaged(tmp_path: Path, lived: Live
     try:
         await asyncio.to_thread(program.start)
         said = " ".join(problem["reason"] for problem in program.get("/api/v1/status")["problems"])
-        for words in (newest.name, "cut off", "1 lines of the archive cannot be read"):
+        for words in (newest.name, "cut off", "1 line of the archive cannot be read"):
             assert words in said, said
         assert f"{lived.segment.name}, line" in program.last_words()
         assert program.stop() == 0

@@ -91,7 +91,7 @@ class TestBetweenServers:
     ) -> None:
         target = open_kvs(server.url("prefix=new"), Counters())
         await target.commit([Change("student/other", 0, fields(a=b"1"))])
-        with pytest.raises(MigrateError, match="holds 1 rows already; --force removes them first"):
+        with pytest.raises(MigrateError, match="holds 1 row already; --force removes them first"):
             await moved(settings, server.url("prefix=old"), server.url("prefix=new"))
         assert await target.keys() == ["student/other"]
         await moved(settings, server.url("prefix=old"), server.url("prefix=new"), force=True)
@@ -250,7 +250,7 @@ class TestCommand:
         words = ["migrate", "--data-dir", str(tmp_path), "--kvs", server.url("prefix=old")]
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 0
         said = capsys.readouterr().out
-        assert re.search(r"1 rows, 1 of them students, were copied from redis://\S+ to redis://\S+", said)
+        assert re.search(r"redis://\S+ got 1 row from redis://\S+, for 1 student;", said)
         assert "let kvs.url name the new store" in said
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 1
         assert "--force removes them first" in capsys.readouterr().err

@@ -189,7 +189,7 @@ async def test_damaged_lines_are_put_aside_and_told(tmp_path: Path, caplog: pyte
     journal.write_bytes(b"\n".join(damaged) + b"\n" + journal.read_bytes())
     with caplog.at_level(logging.WARNING):
         roster = opened(tmp_path)
-    assert roster.problems == ["roster.jsonl: 4 lines were damaged and are left out."]
+    assert roster.problems == ["roster.jsonl: 4 lines were damaged, and left out."]
     assert "Secret" not in caplog.text
     assert await roster.student_by_token(ada.token) == ada.student
     await roster.change_class("class-1", title="x")

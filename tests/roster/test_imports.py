@@ -219,10 +219,10 @@ class TestCommand:
         assert cli.main([*words, "--dry-run"]) == 1
         out = capsys.readouterr().out
         assert "pupils.csv, line 3: Write a name first. Correct the row, or remove it.\n" in out
-        assert "1 students of 1 classes would be in the list: 1 new," in out
-        assert "1 rows are bad. Nothing was changed" in out
+        assert "The list would have 1 student of 1 class from this file: 1 new, 0 changed." in out
+        assert "1 row is bad. Nothing was changed" in out
         assert cli.main([*words, "--skip-bad"]) == 0
-        assert "are in the list" in capsys.readouterr().out
+        assert "The list has 1 student of 1 class" in capsys.readouterr().out
         assert (data / "roster" / "students.csv").exists()
 
     def test_another_kind_of_roster(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ class TestStore:
             await kvs.commit([Change("a", 0, {})])
             server.freeze()
             began = asyncio.get_running_loop().time()
-            with pytest.raises(BackendError, match="did not answer within 1 seconds"):
+            with pytest.raises(BackendError, match="did not answer within 1 second"):
                 await kvs.commit([Change("a", 1, {})])
             assert asyncio.get_running_loop().time() - began < 3
             server.thaw()
@@ -303,7 +303,7 @@ class TestEncryption:
     ) -> None:
         # Such a server waits for the end of a command that never comes.
         text = await refusal(server.url("timeout=1").replace("redis://", "rediss://"))
-        assert "did not answer within 1 seconds" in text
+        assert "did not answer within 1 second" in text
         assert "(a server without TLS wants redis://)" in text
         text = await refusal(encrypted.url().partition("?")[0].replace("rediss://", "redis://"))
         assert "closed the connection" in text or "does not speak Redis's protocol" in text
@@ -393,7 +393,7 @@ class TestCheck:
                 await roster.join(section.class_id, name="Ada")
                 assert await asyncio.to_thread(cli.main, words) == 0
                 said = capsys.readouterr().out
-                assert "ok  roster in the store (1 classes, 1 students)" in said
+                assert "ok  roster in the store (1 class, 1 student)" in said
                 assert "ok  roster (redis://127.0.0.1" in said
                 assert "file:" not in said
                 assert journals(tmp_path / "data") == []
