@@ -1,10 +1,11 @@
 // The class, live: a tile per student, the join panel, and what a teacher can do to a class.
 
+import { excerptOf, fit, withCaret } from "/static/dashboard/excerpt.js";
 import {
-  excerptOf,
   figure,
   handUp,
   lateOf,
+  neverCame,
   Roster,
   STATES,
   size,
@@ -14,10 +15,13 @@ import {
   timeOf,
   wordsOf,
 } from "/static/dashboard/model.js";
+import { counted } from "/static/wording.js";
 
 const $ = (id) => document.getElementById(id);
 const roster = new Roster();
 const tiles = new Map();
+// Those whose excerpt may be longer than its box.
+const unfitted = new Set();
 const shown = { classId: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
 let drawn = false;
 let socket = null;
@@ -56,13 +60,27 @@ function act(button, action) {
   });
 }
 
-function connection(state, text) {
+function connection(state, text, title = "") {
   $("connection").dataset.state = state;
-  $("connection").textContent = text;
+  if ($("connection").textContent !== text) $("connection").textContent = text;
+  $("connection").title = title;
 }
 
 function showLive() {
   if (connected && !stopped) connection(saving ? "live" : "unsaved", saving ? "Live" : "Live, not saving");
+}
+
+function showLost() {
+  if (!roster.classes.length) {
+    connection("reconnecting", "Reconnecting…");
+    return;
+  }
+  const time = new Date(roster.lostAt * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  connection(
+    "reconnecting",
+    `Reconnecting… shown as of ${time}`,
+    `This page does not reach the class computer just now. It shows what was known at ${time}.`,
+  );
 }
 
 function signedOut() {
@@ -85,10 +103,10 @@ function connect() {
   socket.addEventListener("close", async () => {
     if (stopped) return;
     connected = false;
-    connection("reconnecting", "Reconnecting…");
     // Only this page's own link is gone: what the tiles say is what was known last.
+    roster.lost();
+    showLost();
     $("tiles").classList.add("stale");
-    roster.version = null;
     // Whether the session ended cannot be seen from the socket.
     await call("GET", "/api/v1/status").catch(() => {});
     const wait = Math.random() * Math.min(10000, 500 * 2 ** tries++);
@@ -108,47 +126,45 @@ function draw() {
   });
 }
 
-function current() {
-  return roster.classes.find((view) => view.class_id === shown.classId) ?? roster.classes[0];
-}
-
+// Touches a list only where it says something else than before: somebody may be choosing from it.
+const listed = new Map();
 function options(select, entries, chosen) {
-  select.replaceChildren(
-    ...entries.map(([value, text]) => {
-      const option = document.createElement("option");
-      option.value = value;
-      option.textContent = text;
-      option.selected = value === chosen;
-      return option;
-    }),
-  );
+  const key = JSON.stringify(entries);
+  if (listed.get(select) !== key) {
+    listed.set(select, key);
+    select.replaceChildren(
+      ...entries.map(([value, text]) => {
+        const option = document.createElement("option");
+        option.value = value;
+        option.textContent = text;
+        return option;
+      }),
+    );
+  }
+  if (select.value !== chosen) select.value = chosen;
 }
 
 function drawClass() {
-  const view = current();
+  const view = roster.current();
   if (!view) return;
   shown.classId = view.class_id;
   const several = roster.classes.length > 1;
   $("class-title").textContent = view.title;
   $("class-title").hidden = several;
   $("class-choice").hidden = !several;
-  if (document.activeElement !== $("class")) {
-    options(
-      $("class"),
-      roster.classes.map((one) => [one.class_id, one.title]),
-      view.class_id,
-    );
-  }
+  options(
+    $("class"),
+    roster.classes.map((one) => [one.class_id, one.title]),
+    view.class_id,
+  );
   const address = view.join_url;
   $("join-url").textContent = address;
   $("address-choice").hidden = view.addresses.length < 2;
-  if (document.activeElement !== $("address")) {
-    options(
-      $("address"),
-      view.addresses.map((one) => [one, one]),
-      address,
-    );
-  }
+  options(
+    $("address"),
+    view.addresses.map((one) => [one, one]),
+    address,
+  );
   $("code").textContent = view.code;
   $("name-address").hidden = !view.name_url || view.name_url === address;
   $("name-url").textContent = view.name_url.replace(/^http:\/\//, "");
@@ -175,12 +191,13 @@ function drawTiles() {
   const counts = `${online} of ${students.length} online${hands ? ` · ✋ ${hands}` : ""}`;
   if ($("counts").textContent !== counts) $("counts").textContent = counts;
   $("empty").hidden = students.length > 0;
-  if (!shown.joinChosen) toggleJoin(students.length === 0);
+  if (!shown.joinChosen) toggleJoin(students.every(neverCame));
 
   const kept = new Set(students.map((student) => student.student_id));
   for (const [id, tile] of tiles) {
     if (!kept.has(id)) {
       tile.node.remove();
+      unfitted.delete(tile);
       tiles.delete(id);
     }
   }
@@ -189,13 +206,18 @@ function drawTiles() {
     fill(tiles.get(student.student_id), student, now);
   }
   order(students);
+  for (const tile of unfitted) if (fit(tile.excerpt, tile.student)) unfitted.delete(tile);
 }
 
 // Tiles move only when the order was chosen anew, somebody came or went, or a hand went up or down.
 let lastOrder = "";
 function order(students) {
   const wanted = $("filter").value.trim().toLocaleLowerCase();
-  const key = JSON.stringify([$("sort").value, wanted, students.map((s) => [s.student_id, s.name, handUp(s)])]);
+  const key = JSON.stringify([
+    $("sort").value,
+    wanted,
+    students.map((s) => [s.student_id, s.name, handUp(s), neverCame(s)]),
+  ]);
   if (key === lastOrder) return;
   lastOrder = key;
   const focused = document.activeElement;
@@ -237,6 +259,7 @@ function fill(tile, student, now) {
     tile.seen[what] = text;
     write(value);
   };
+  tile.student = student;
   const state = stateOf(student, now);
   const hand = handUp(student);
   put("name", student.name, (name) => {
@@ -247,7 +270,7 @@ function fill(tile, student, now) {
     tile.node.dataset.state = state;
     tile.state.dataset.state = state;
     tile.node.classList.toggle("hand", hand);
-    tile.state.textContent = `${hand ? "✋ " : ""}${STATES[state].symbol} ${STATES[state].word}`;
+    tile.state.textContent = `${hand ? "✋ " : ""}${STATES[state].symbol} ${STATES[state].word}`.trim();
   });
   put("late", lateOf(student, now), (late) => {
     tile.late.hidden = !late;
@@ -262,7 +285,10 @@ function fill(tile, student, now) {
     tile.time.title = "Time on task";
   });
   put("spark", spark(student, now), (bins) => drawSpark(tile.spark, bins));
-  put("excerpt", excerptOf(student), (excerpt) => withCaret(tile.excerpt, excerpt));
+  put("excerpt", excerptOf(student), (excerpt) => {
+    withCaret(tile.excerpt, excerpt);
+    unfitted.add(tile);
+  });
 }
 
 function drawSpark(svg, bins) {
@@ -270,7 +296,7 @@ function drawSpark(svg, bins) {
   // At least ten events high, so that a single event is no mountain.
   const y = d3.scaleSqrt([0, Math.max(10, d3.max(bins))], [0, 20]);
   svg
-    .attr("aria-label", `${d3.sum(bins)} events in the last 20 minutes`)
+    .attr("aria-label", `${counted(d3.sum(bins), "event")} in the last 20 minutes`)
     .selectAll("rect")
     .data(bins)
     .join("rect")
@@ -278,14 +304,6 @@ function drawSpark(svg, bins) {
     .attr("width", x.bandwidth())
     .attr("y", (count) => 20 - y(count))
     .attr("height", (count) => y(count));
-}
-
-function withCaret(node, { before, after, caret }) {
-  node.replaceChildren(before);
-  if (!caret) return;
-  const mark = document.createElement("span");
-  mark.className = "caret";
-  node.append(mark, after);
 }
 
 function toggleJoin(open) {
@@ -436,7 +454,7 @@ async function problems() {
 // Buttons
 
 $("class").addEventListener("change", () => {
-  shown.classId = $("class").value;
+  roster.choose($("class").value);
   draw();
 });
 $("address").addEventListener("change", async () => {
@@ -455,7 +473,9 @@ $("join-toggle").addEventListener("click", () => {
   toggleJoin($("join").hidden);
 });
 act($("pause"), () =>
-  call("POST", `/api/v1/class/${current().state === "paused" ? "resume" : "pause"}`, { class_id: shown.classId }),
+  call("POST", `/api/v1/class/${roster.current().state === "paused" ? "resume" : "pause"}`, {
+    class_id: shown.classId,
+  }),
 );
 act($("open"), () => call("POST", "/api/v1/class/change", { class_id: shown.classId, open: $("open").checked }));
 act($("new-code"), async () => {
@@ -471,7 +491,7 @@ $("message-send").addEventListener("click", async () => {
   try {
     const text = $("message-text").value;
     const { sent } = await call("POST", "/api/v1/class/message", { text, class_id: shown.classId });
-    $("message-result").textContent = `Sent to ${sent} ${sent === 1 ? "student" : "students"}.`;
+    $("message-result").textContent = `Sent to ${counted(sent, "student")}.`;
     $("message-text").value = "";
   } catch (error) {
     $("message-result").textContent = error.message;
@@ -499,7 +519,7 @@ $("licences-show").addEventListener("click", async () => {
 });
 $("stop").addEventListener("click", async () => {
   const online = [...roster.students.values()].filter((student) => student.online).length;
-  const warning = online ? `${online} ${online === 1 ? "student is" : "students are"} online. ` : "";
+  const warning = online ? `${counted(online, "student is", "students are")} online. ` : "";
   if (
     !confirm(`${warning}Stop Classroom Observer on this computer? What students do meanwhile waits in their browsers.`)
   ) {
@@ -542,5 +562,12 @@ toPlace();
 connect();
 problems();
 setInterval(problems, PROBLEMS_MS);
+addEventListener("resize", () => {
+  for (const tile of tiles.values()) {
+    withCaret(tile.excerpt, excerptOf(tile.student));
+    unfitted.add(tile);
+  }
+  draw();
+});
 // Time passes without events, too.
 setInterval(draw, 5000);

@@ -34,6 +34,7 @@ class Entry(msgspec.Struct):
     student_id: str
     name: str
     class_id: str
+    listed: bool
     online: bool
     last_event_at: float | None
     late: int
@@ -93,6 +94,7 @@ class Students:
                     student.student_id,
                     student.name,
                     student.class_id,
+                    student.listed,
                     self._online(student.student_id),
                     about.last_event_at,
                     about.late,

@@ -2,10 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { excerptOf } from "../../webui/dashboard/excerpt.js";
 import {
-  excerptOf,
   figure,
   lateOf,
+  neverCame,
   Roster,
   size,
   sorted,
@@ -14,6 +15,7 @@ import {
   timeOf,
   wordsOf,
 } from "../../webui/dashboard/model.js";
+import { counted } from "../../webui/wording.js";
 
 const student = (changes = {}) => ({
   student_id: "s-1",
@@ -32,6 +34,32 @@ test("a student is offline, away, idle or online, in this order", () => {
   assert.equal(stateOf(student(), 1061), "idle");
   assert.equal(stateOf(student({ last_event_at: null }), 1000), "idle");
   assert.equal(stateOf(student(), 1060), "online");
+});
+
+test("who stands in the class list and never came is not there yet, and comes last", () => {
+  const never = { listed: true, online: false, last_event_at: null };
+  assert.equal(stateOf(student(never), 1000), "never");
+  // Who opened the page has an event, who is there is there, and who is in no list has joined.
+  assert.equal(stateOf(student({ ...never, last_event_at: 5 }), 1000), "offline");
+  assert.equal(stateOf(student({ ...never, online: true }), 1000), "idle");
+  assert.equal(stateOf(student({ ...never, listed: false }), 1000), "offline");
+  assert.equal(neverCame(student({ online: false, last_event_at: null })), false);
+  const students = [
+    student({ ...never, student_id: "b", name: "Bob" }),
+    student({ ...never, student_id: "a", name: "Ada" }),
+    student({ student_id: "z", name: "Zoe" }),
+    student({ student_id: "y", name: "Yan", online: false, last_event_at: 5 }),
+  ];
+  const order = (by) => sorted(students, by).map((one) => one.student_id);
+  assert.deepEqual(order("name"), ["y", "z", "a", "b"]);
+  assert.deepEqual(order("quiet"), ["y", "z", "a", "b"]);
+  assert.deepEqual(order("words"), ["y", "z", "a", "b"]);
+});
+
+test("what is counted is in the right number", () => {
+  assert.equal(counted(0, "student"), "0 students");
+  assert.equal(counted(1, "student is", "students are"), "1 student is");
+  assert.equal(counted(1200, "student is", "students are"), "1,200 students are");
 });
 
 test("numbers are said in words, and what is not known as a dash", () => {
@@ -55,7 +83,7 @@ test("a figure is said as a teacher reads it", () => {
 test("bytes are said in steps of 1,024", () => {
   assert.deepEqual([0, 1023, 1024, 1536, 5 * 1024 ** 3].map(size), [
     "0 bytes",
-    "1023 bytes",
+    "1,023 bytes",
     "1.0 KiB",
     "1.5 KiB",
     "5.0 GiB",
@@ -73,6 +101,68 @@ test("the excerpt is cut at the caret, in UTF-16 units", () => {
   assert.equal(excerptOf(student()).caret, false);
 });
 
+// As the reducer makes it: 120 units around the cursor, and no pair in half.
+function excerptAt(text, position) {
+  const half = (at) => /^[\udc00-\udfff]/.test(text.slice(at)) && /[\ud800-\udbff]$/.test(text.slice(0, at));
+  let start = position === null ? 0 : Math.max(0, Math.min(position - 60, text.length - 120));
+  let stop = start + 120;
+  if (half(start)) start--;
+  if (half(stop)) stop++;
+  const writing = {
+    excerpt: text.slice(start, stop),
+    excerpt_cursor: position === null ? null : position - start,
+    characters: [...text].length,
+  };
+  return excerptOf(student({ summaries: { writing } }));
+}
+
+const LONG =
+  "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do. ";
+
+test("an excerpt begins and ends with whole words, and with an ellipsis where text was cut", () => {
+  const text = `${LONG}${LONG.replaceAll(/[A-Za-z]+/g, (word) => `${word}ly`)}${LONG.toUpperCase()}`.trim();
+  const whole = new Set(text.split(" "));
+  for (let position = 0; position <= text.length; position++) {
+    const { before, after, caret } = excerptAt(text, position);
+    const shown = before + after;
+    assert.equal(caret, true);
+    const words = shown.replace(/^…|…$/g, "");
+    assert.ok(text.includes(words), `${position}: ${shown}`);
+    for (const word of words.split(" ")) assert.ok(whole.has(word), `${position}: ${word} in ${shown}`);
+    assert.equal(before.startsWith("…"), !text.startsWith(words), `${position}: ${shown}`);
+    if (!text.endsWith(words)) assert.ok(after.endsWith("…"), `${position}: ${shown}`);
+    assert.ok(before.length > 20 || !before.startsWith("…"), `${position}: ${before}`);
+  }
+  assert.match(excerptAt(text, null).before + excerptAt(text, null).after, /^Alice .*…$/);
+  assert.equal(excerptAt("Short.", null).after, "Short.");
+  assert.deepEqual(excerptAt("Short.", 6), { before: "Short.", after: "", caret: true });
+});
+
+test("a word longer than the excerpt is cut, and no sign in half", () => {
+  const flood = "x".repeat(300);
+  assert.deepEqual(excerptAt(flood, 300), { before: `…${"x".repeat(45)}`, after: "", caret: true });
+  assert.match(excerptAt(flood, 150).after, /^x+…$/);
+  const family = "👩\u200d👩\u200d👧";
+  for (const sign of ["🎈", "e\u0301\u0301", "🇪🇺", family]) {
+    const text = sign.repeat(100);
+    for (let at = 30; at < 60; at++) {
+      const { before, after } = excerptAt(text, at * sign.length);
+      // A cut through signs without end may have begun within one; what is shown of them is whole.
+      assert.equal(before.slice(1).replaceAll(sign, ""), "", `${sign} ${at}`);
+      assert.match(after, /…$/u);
+      assert.equal(after.slice(0, -1).replaceAll(sign, ""), "", `${sign} ${at}`);
+    }
+  }
+});
+
+test("words are found where no spaces are", () => {
+  const text = "我们今天在学校学习中文写作".repeat(20);
+  const words = new Set([...new Intl.Segmenter("zh", { granularity: "word" }).segment(text)].map((one) => one.segment));
+  const { before } = excerptAt(text, 150);
+  const [first] = new Intl.Segmenter("zh", { granularity: "word" }).segment(before.slice(1));
+  assert.ok(words.has(first.segment), first.segment);
+});
+
 test("raised hands come first, and equal students keep their places", () => {
   const students = [
     student({ student_id: "c", name: "Cy", last_event_at: 5 }),
@@ -85,6 +175,46 @@ test("raised hands come first, and equal students keep their places", () => {
     ["b", "a1", "a2", "c"],
   );
   assert.equal(sorted(students, "quiet")[1].student_id, "c");
+});
+
+test("the class that is shown is the chosen one as long as there is such", () => {
+  const roster = new Roster();
+  const frame = (type, ...ids) => ({
+    type,
+    version: (roster.version ?? 0) + 1,
+    now: 0,
+    students: [],
+    classes: ids.map((id) => ({ class_id: id, title: id })),
+  });
+  const shown = () => roster.current()?.class_id;
+  assert.equal(shown(), undefined);
+  roster.take(frame("snapshot", "class-1"));
+  assert.equal(shown(), "class-1");
+  // An update cannot tell who is in classes that are new: a snapshot can.
+  assert.equal(roster.take(frame("update", "5a", "5b")), false);
+  assert.equal(roster.take(frame("snapshot", "5a", "5b")), true);
+  assert.equal(shown(), "5a");
+  // Nobody chose 5a, and yet nothing jumps.
+  roster.take(frame("snapshot", "4c", "5a", "5b"));
+  assert.equal(shown(), "5a");
+  roster.choose("5b");
+  assert.equal(roster.take(frame("update", "5b", "5a")), true);
+  assert.equal(shown(), "5b");
+  // A list that is just being written may be short for a moment.
+  roster.take(frame("snapshot", "5a"));
+  assert.equal(shown(), "5a");
+  roster.take(frame("snapshot", "5a", "5b"));
+  assert.equal(shown(), "5b");
+});
+
+test("while the link is gone it stays the time at which that was", () => {
+  const roster = new Roster();
+  roster.take({ type: "snapshot", version: 1, now: 5000, students: [], classes: [] }, 2000);
+  roster.lost(4000);
+  roster.lost(9000);
+  assert.deepEqual([roster.lostAt, roster.now(60000), roster.version], [7, 7, null]);
+  roster.take({ type: "snapshot", version: 1, now: 65000, students: [], classes: [] }, 62000);
+  assert.equal(roster.now(62000), 65);
 });
 
 test("updates are merged, and a missing one asks for a snapshot", () => {

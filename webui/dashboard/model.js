@@ -1,5 +1,7 @@
 // What the dashboard knows and works out, without a page: so it can be tested without one.
 
+import { counted } from "../wording.js";
+
 export const IDLE_SECONDS = 60;
 export const SPARK_MINUTES = 20;
 
@@ -8,10 +10,17 @@ export const STATES = {
   idle: { symbol: "◐", word: "idle" },
   away: { symbol: "◌", word: "away" },
   offline: { symbol: "○", word: "offline" },
+  never: { symbol: "", word: "not joined yet" },
 };
+
+// Whether the class list names a student who has not come so far. To come is to open the page, which is an event.
+export function neverCame(student) {
+  return student.listed === true && !student.online && student.last_event_at === null;
+}
 
 // "away": the page is not in view; "idle": it is, and nothing has happened for a minute.
 export function stateOf(student, now) {
+  if (neverCame(student)) return "never";
   if (!student.online) return "offline";
   if (student.summaries.activity?.visible === false) return "away";
   if (student.last_event_at === null || now - student.last_event_at > IDLE_SECONDS) return "idle";
@@ -27,12 +36,12 @@ export const LATE_SECONDS = 600;
 // How many events were held in the student's browser and have arrived lately: "12 events arrived late"; "" for none.
 export function lateOf(student, now) {
   if (!student.late || now - student.late_at > LATE_SECONDS) return "";
-  return `${student.late.toLocaleString("en")} ${student.late === 1 ? "event" : "events"} arrived late`;
+  return `${counted(student.late, "event")} arrived late`;
 }
 
 export function wordsOf(student) {
   const words = student.summaries.writing?.words;
-  return words === undefined ? "—" : `${words} ${words === 1 ? "word" : "words"}`;
+  return words === undefined ? "—" : counted(words, "word");
 }
 
 export function timeOf(student) {
@@ -63,7 +72,7 @@ export function size(bytes) {
     bytes /= 1024;
     step++;
   }
-  return `${step ? bytes.toFixed(1) : bytes} ${units[step]}`;
+  return step ? `${bytes.toFixed(1)} ${units[step]}` : counted(bytes, "byte");
 }
 
 // Events in each of the last 20 minutes, oldest first; `now` in seconds by the server's clock.
@@ -73,22 +82,9 @@ export function spark(student, now) {
   return Array.from({ length: SPARK_MINUTES }, (_, index) => minutes[last - SPARK_MINUTES + 1 + index] ?? 0);
 }
 
-const BEFORE_CARET = 45;
-
-// An excerpt as what stands before the caret, as much of it as two lines hold, and after it. No caret: from its start.
-export function excerptOf(student) {
-  const writing = student.summaries.writing;
-  const text = writing?.excerpt ?? "";
-  const cursor = writing?.excerpt_cursor ?? null;
-  if (cursor === null) return { before: text, after: "", caret: false };
-  // Half a surrogate pair at the cut would show as a box.
-  const before = text.slice(Math.max(0, cursor - BEFORE_CARET), cursor).replace(/^[\udc00-\udfff]/, "");
-  return { before, after: text.slice(cursor), caret: true };
-}
-
 const NAMES = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-// Raised hands first, then as chosen; ties by name and id, so that equal tiles keep their places.
+// Raised hands first, who has never come last, each as chosen; ties by name and id, so that equal tiles keep their places.
 export function sorted(students, by) {
   const byName = (a, b) => NAMES.compare(a.name, b.name) || (a.student_id < b.student_id ? -1 : 1);
   const orders = {
@@ -97,16 +93,39 @@ export function sorted(students, by) {
     words: (a, b) => (b.summaries.writing?.words ?? -1) - (a.summaries.writing?.words ?? -1) || byName(a, b),
   };
   const order = orders[by] ?? byName;
-  return [...students].sort((a, b) => handUp(b) - handUp(a) || order(a, b));
+  return [...students].sort((a, b) => handUp(b) - handUp(a) || neverCame(a) - neverCame(b) || order(a, b));
 }
 
-// The students as the frames tell them. take() says whether a frame fitted; after one that did not, ask for a snapshot.
+// The students as the frames tell them. take() says whether a frame was enough; after one that was not, ask for a
+// snapshot.
 export class Roster {
   constructor() {
     this.students = new Map();
     this.classes = [];
     this.version = null;
     this.offset = 0;
+    this.lostAt = null;
+    this.chosen = null;
+    this.looked = null;
+  }
+
+  // The link is gone: until the next frame it stays the time at which that was, as nothing newer is known.
+  lost(clock = Date.now()) {
+    this.version = null;
+    this.lostAt ??= this.now(clock);
+  }
+
+  // The educator wants to see a class.
+  choose(classId) {
+    this.chosen = classId;
+  }
+
+  // The class to show: the chosen one if there is such, else the one shown last, else the first.
+  current() {
+    const known = (id) => this.classes.find((view) => view.class_id === id);
+    const view = known(this.chosen) ?? known(this.looked) ?? this.classes[0] ?? null;
+    this.looked = view?.class_id ?? null;
+    return view;
   }
 
   take(frame, clock = Date.now()) {
@@ -124,12 +143,15 @@ export class Roster {
     }
     this.version = frame.version;
     this.offset = frame.now - clock;
+    this.lostAt = null;
+    const before = new Set(this.classes.map((view) => view.class_id));
     if (frame.classes) this.classes = frame.classes;
-    return true;
+    // An update tells who changed, and not who is in a class that is new.
+    return frame.type === "snapshot" || this.classes.every((view) => before.has(view.class_id));
   }
 
   // Seconds by the server's clock.
   now(clock = Date.now()) {
-    return (clock + this.offset) / 1000;
+    return this.lostAt ?? (clock + this.offset) / 1000;
   }
 }

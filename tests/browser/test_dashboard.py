@@ -1,0 +1,135 @@
+"""The dashboard of a class with a list: who is not there yet, lists that change, excerpts, and a link that is gone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.world import classroom, saved, until
+
+pytestmark = pytest.mark.browser
+
+ALICE = (
+    "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do: once or "
+)
+
+
+def listed(data: Path, *rows: str) -> None:
+    """Write the class list, as a teacher saves it."""
+    (data / "roster").mkdir(parents=True, exist_ok=True)
+    (data / "roster" / "students.csv").write_text("\n".join(["name,class", *rows, ""]))
+
+
+def names(page: Page) -> list[str]:
+    return page.locator(".tile .name").all_inner_texts()
+
+
+def state(page: Page, name: str) -> str:
+    return page.locator(".tile", has_text=name).locator(".state").inner_text()
+
+
+def test_who_is_in_the_list_and_never_came_is_said_to_be_missing(tmp_path: Path) -> None:
+    listed(tmp_path / "data", "Ada A.,5a", "Bo B.,5a", "Cy C.,5a")
+    with classroom(tmp_path) as room:
+        teacher = room.teacher()
+        until(lambda: names(teacher) == ["Ada A.", "Bo B.", "Cy C."], "the list is shown")
+        assert {state(teacher, name) for name in names(teacher)} == {"not joined yet"}
+        assert teacher.is_visible("#code")
+        student = room.student("Bo B.")
+        until(lambda: names(teacher) == ["Bo B.", "Ada A.", "Cy C."], "who is there comes first")
+        until(lambda: "online" in state(teacher, "Bo B."), "Bo is online")
+        assert teacher.is_hidden("#code")
+        # Bo wrote nothing, and yet was there.
+        student.context.close()
+        until(lambda: "offline" in state(teacher, "Bo B."), "Bo is gone")
+        assert names(teacher) == ["Bo B.", "Ada A.", "Cy C."]
+        assert state(teacher, "Ada A.") == "not joined yet"
+        assert room.complaints == []
+
+
+def test_the_dashboard_follows_a_class_list_that_changes(tmp_path: Path) -> None:
+    with classroom(tmp_path) as room:
+        teacher = room.teacher()
+        teacher.wait_for_selector("#empty:visible")
+        assert teacher.inner_text("#class-title") == "My class"
+        listed(room.appliance.data, "Ada A.,5a", "Bo B.,5b")
+        until(lambda: names(teacher) == ["Ada A."], "the first class of the list is shown")
+        assert teacher.locator("#class option").all_inner_texts() == ["5a", "5b"]
+        teacher.select_option("#class", label="5b")
+        until(lambda: names(teacher) == ["Bo B."], "the chosen class is shown")
+        listed(room.appliance.data, "Ada A.,4c", "Cy C.,5a", "Bo B.,5b", "Di D.,5b")
+        until(lambda: names(teacher) == ["Bo B.", "Di D."], "the chosen class is shown still")
+        until(lambda: len(teacher.locator("#class option").all()) == 3, "the choice is new")
+        assert teacher.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "5b"
+        # What a teacher does there reaches the class that is shown.
+        with teacher.expect_response("**/api/v1/class/pause") as answer:
+            teacher.click("#pause")
+        assert answer.value.ok
+        teacher.wait_for_selector("#paused:visible")
+        # A class that the list names no more is there still, without anybody.
+        listed(room.appliance.data, "Ada A.,4c")
+        until(lambda: names(teacher) == [], "nobody of the list is in the class")
+        assert teacher.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "5b"
+        assert room.complaints == []
+
+
+def test_an_excerpt_is_cut_between_words(tmp_path: Path) -> None:
+    with classroom(tmp_path) as room:
+        teacher = room.teacher(viewport={"width": 1366, "height": 768})
+        student = room.student("Ada")
+        student.click("#text")
+        student.keyboard.insert_text(ALICE * 3)
+        saved(student)
+        excerpt = teacher.locator(".tile .excerpt")
+        whole = set(ALICE.split())
+        for width in (1366, 390, 1000):
+            teacher.set_viewport_size({"width": width, "height": 768})
+            for at in (0, 30, 117, 131, 200, len(ALICE) * 3):
+                student.evaluate("at => document.getElementById('text').setSelectionRange(at, at)", at)
+                start, end = (ALICE * 3)[max(0, at - 12) : at], (ALICE * 3)[at : at + 5]
+                until(
+                    lambda start=start, end=end: f"{start}|{end}" in caret_marked(teacher),
+                    f"the excerpt is around {at}",
+                )
+                shown = caret_marked(teacher).replace("|", "")
+                assert set(shown.strip("…").split()) <= whole, shown
+                assert shown.startswith("…") == (at > 45), shown
+                assert shown.endswith("…") == (at < len(ALICE) * 3), shown
+                # All of it is seen: nothing is cut by the box.
+                assert excerpt.evaluate("node => node.scrollHeight <= node.clientHeight + 1"), shown
+        assert room.complaints == []
+
+
+def caret_marked(page: Page) -> str:
+    """The excerpt on the only tile, with a stroke for the caret."""
+    text: str = page.eval_on_selector(
+        ".tile .excerpt", "node => [...node.childNodes].map((one) => one.className ? '|' : one.data).join('')"
+    )
+    return text
+
+
+def test_without_a_link_the_page_says_of_when_it_is(tmp_path: Path) -> None:
+    with classroom(tmp_path) as room:
+        teacher = room.teacher()
+        room.student("Ada")
+        until(lambda: names(teacher) == ["Ada"], "Ada is there")
+        room.appliance.stop()
+        teacher.wait_for_selector("#tiles.stale")
+        until(
+            lambda: re.fullmatch(
+                r"Reconnecting… shown as of \d\d:\d\d.*", teacher.inner_text("#connection").strip("● ")
+            ),
+            "the time is said",
+        )
+        shown = teacher.inner_text(".tile")
+        # Two minutes later it is still what was known then: nobody has become idle by that.
+        said = teacher.inner_text("#connection")
+        teacher.evaluate(
+            "() => { const now = Date.now; Date.now = () => now() + 120000; dispatchEvent(new Event('resize')); }"
+        )
+        teacher.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert teacher.inner_text(".tile") == shown
+        assert teacher.inner_text("#connection") == said
