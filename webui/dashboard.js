@@ -93,6 +93,7 @@ function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   socket = new WebSocket(`${scheme}://${location.host}/ws/dashboard`);
   socket.addEventListener("message", (event) => {
+    if (stopped) return;
     tries = 0;
     $("tiles").classList.remove("stale");
     connected = true;
