@@ -64,6 +64,7 @@ class _Taken(msgspec.Struct, gc=False):
         late: the numbers of those that came long after they were done.
         received: when the last of them came, in milliseconds.
         size: bytes of their texts.
+        paused_to: number of the last one that is not reduced because the class was paused; 0 for none.
     """
 
     stream: Stream
@@ -74,6 +75,7 @@ class _Taken(msgspec.Struct, gc=False):
     late: list[int]
     received: int
     size: int
+    paused_to: int
 
 
 class TooManyStreamsError(ObserverError):
@@ -228,6 +230,17 @@ class Pipeline:
             if self._waiting >= self._commit_events:
                 self._full.set()
         return fresh
+
+    def paused_to(self, stream: Stream) -> int:
+        """Number of the last event taken of a stream while its class was paused, whether it still waits or not.
+
+        Returns:
+            0 where there was none. A page that does not know of that pause must tell anew what it holds: the reducers
+            did not see all that it sent up to this number.
+        """
+        waiting = [frame.last for frame in stream.waiting if frame.paused]
+        undone = [part.paused_to for part in self._undone if part.stream is stream]
+        return max(stream.paused_to, *waiting, *undone, 0)
 
     def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
         """Fold what the archive holds into the states, by the same path as live events, and commit nothing yet.
@@ -464,7 +477,7 @@ class Pipeline:
             # On another node the stream went on meanwhile.
             frames = [left for frame in frames if (left := frame.after(stream.applied)).texts]
             if not frames:
-                return _Taken(stream, stream.applied + 1, stream.applied, [], [], [], 0, size)
+                return _Taken(stream, stream.applied + 1, stream.applied, [], [], [], 0, size, 0)
         texts = frames[0].texts if len(frames) == 1 else [text for frame in frames for text in frame.texts]
         if b"\n" in b"".join(texts):
             # A line of the archive has but one, at its end; in JSON a raw line break can be nothing but white space.
@@ -475,6 +488,7 @@ class Pipeline:
         first = frames[0].first
         pieces: list[bytes] = []
         rejected: list[tuple[int, Rejection]] = []
+        paused_to = 0
         events: list[Event | None]
         if set(map(type, bodies)) == {dict} and not any(frame.paused for frame in frames):
             usable = cast(list[dict[str, Any]], bodies)
@@ -486,9 +500,12 @@ class Pipeline:
             paused = [frame.paused for frame in frames for _ in frame.texts]
             each = zip(itertools.count(first), received, paused, texts, bodies, strict=False)
             events = [self._take_singly(stream, pieces, rejected, *one) for one in each]
+            # One that is rejected is no less rejected for the pause, and its line does not tell of it.
+            unseen = zip(itertools.count(first), paused, bodies, strict=False)
+            paused_to = max((seq for seq, in_pause, body in unseen if in_pause and type(body) is dict), default=0)
         self._archive.append(pieces)
         late = _late(events, received, first)
-        return _Taken(stream, first, first + len(texts) - 1, events, rejected, late, received[-1], size)
+        return _Taken(stream, first, first + len(texts) - 1, events, rejected, late, received[-1], size, paused_to)
 
     def _take_singly(
         self,
@@ -536,6 +553,8 @@ class Pipeline:
         events = [event for event in (part.events[known:] if known else part.events) if event is not None]
         self.fold.reduce(stream, events)
         late = sum(seq > stream.applied for seq in part.late)
+        if part.paused_to > stream.applied:
+            stream.paused_to = part.paused_to
         stream.applied = part.last
         stream.student.note(stream, stream.clock.last / 1000, late, part.received / 1000)
 

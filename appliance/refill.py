@@ -36,7 +36,7 @@ from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
 from appliance.shared import SharedRecords, erased_mark
-from appliance.states import STREAM, Fold, Student, student_key
+from appliance.states import STREAM, Fold, Student, standing_of, student_key
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Contribution:
             student_id = row.key.removeprefix(student_key(""))
             for field, encoded in row.fields.items():
                 needed = self.blocked.get((student_id, field.removeprefix(STREAM)))
-                if needed is not None and msgspec.json.decode(encoded, type=tuple[int, int])[0] + 1 >= needed:
+                if needed is not None and standing_of(encoded).applied + 1 >= needed:
                     return True
         return False
 
@@ -232,8 +232,7 @@ class Contribution:
             # Where the store has gone on meanwhile, nothing is missing any more.
             self.blocked.pop(key, None)
             event = _event_of(record)
-            stream.last = stream.applied = stream.durable = record.seq
-            stream.clock.last = max(stream.clock.last, round(record.at * 1000))
+            stream.pass_line(record)
             if event is not None:
                 self._fold.reduce(stream, (event,))
             student.note(stream, record.at)

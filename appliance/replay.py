@@ -61,8 +61,7 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        stream.last = stream.applied = stream.durable = record.seq
-        stream.clock.last = max(stream.clock.last, round(record.at * 1000))
+        stream.pass_line(record)
         # Compared in milliseconds, as when it came.
         reduced = body is not None and not record.paused
         late = int(reduced and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)

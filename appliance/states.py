@@ -7,7 +7,7 @@ input or output. Fields of the row:
 - ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``).
 - ``version/REDUCER``: the version of the reducer that made these states.
 - ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` holds what is no reducer's (`Own`).
-- ``stream/ID``: the number of the last event applied and its time, as JSON.
+- ``stream/ID``: the numbers of a stream, as JSON (`Standing`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.archive import StreamLines
+from appliance.archive import Record, StreamLines
 from appliance.counters import Counters
 from appliance.errors import place_of
 from appliance.events import Clock, Event
@@ -59,6 +59,38 @@ def own_of(encoded: bytes) -> Own:
         msgspec.DecodeError: it was not written by us.
     """
     return _decode_own(encoded)
+
+
+class Standing(msgspec.Struct, frozen=True, array_like=True):
+    """What a row says of a stream: ``[applied, at]``, or ``[applied, at, paused_to]``.
+
+    Attributes:
+        applied: number of the last event applied.
+        at: its time, in milliseconds since the epoch.
+        paused_to: number of the last event that was taken while the class was paused; 0, and not written, for none.
+    """
+
+    applied: int = 0
+    at: int = 0
+    paused_to: int = 0
+
+    def encode(self) -> bytes:
+        """As a row holds it."""
+        if self.paused_to:
+            return b"[%d,%d,%d]" % (self.applied, self.at, self.paused_to)
+        return b"[%d,%d]" % (self.applied, self.at)
+
+
+_decode_standing = msgspec.json.Decoder(Standing).decode
+
+
+def standing_of(encoded: bytes) -> Standing:
+    """What a row's ``stream/ID`` says.
+
+    Raises:
+        msgspec.DecodeError: it was not written by us.
+    """
+    return _decode_standing(encoded)
 
 
 STATE = "state/"
@@ -181,6 +213,11 @@ class Waiting(msgspec.Struct, gc=False):
     paused: bool
     texts: Sequence[bytes]
 
+    @property
+    def last(self) -> int:
+        """Number of its last event."""
+        return self.first + len(self.texts) - 1
+
     def after(self, number: int) -> Waiting:
         """The same without events up to a number."""
         return Waiting(
@@ -195,6 +232,7 @@ class Stream:
         last: number of the last event taken.
         applied: number of the last event reduced (or rejected, or found to be of a paused time); those after it wait.
         durable: number of the last event whose commit is done; all up to it may be acknowledged.
+        paused_to: number of the last one up to `applied` that was taken while the class was paused; 0 for none.
         waiting: the events after `applied`.
         clock: gives events their times.
         cells: the cells that events change, by route and the event's values of the route's fields: found once, since a
@@ -209,31 +247,45 @@ class Stream:
         "id",
         "last",
         "lines",
+        "paused_to",
         "routes",
         "source",
         "student",
         "waiting",
     )
 
-    def __init__(self, student: Student, id: str, source: str, last: int, at: int) -> None:
+    def __init__(self, student: Student, id: str, source: str) -> None:
         self.student = student
         self.id = id
-        self.last = self.applied = self.durable = last
+        self.last = self.applied = self.durable = self.paused_to = 0
         self.waiting: list[Waiting] = []
         self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
-        self.clock = Clock(at)
+        self.clock = Clock(0)
         self.rename(source)
 
-    def stand_at(self, applied: int, at: int) -> None:
-        """Take over the number and the time, in milliseconds, of the last event that the store knows as applied.
+    @property
+    def standing(self) -> Standing:
+        """What the store must know of it."""
+        return Standing(self.applied, self.clock.last, self.paused_to)
+
+    def stand_at(self, standing: Standing) -> None:
+        """Take over what the store knows of it.
 
         What was taken beyond it stays taken. The time does not go back, since lines with it may be in the archive.
         """
-        self.applied = applied
-        self.durable = max(self.durable, applied)
-        self.last = max(self.last, applied)
-        self.clock.last = max(self.clock.last, at)
+        self.applied = standing.applied
+        self.paused_to = standing.paused_to
+        self.durable = max(self.durable, standing.applied)
+        self.last = max(self.last, standing.applied)
+        self.clock.last = max(self.clock.last, standing.at)
         self.cells = {}
+
+    def pass_line(self, record: Record) -> None:
+        """Take over the number and the time of a line of the archive, whose event is applied with it."""
+        self.last = self.applied = self.durable = record.seq
+        self.clock.last = max(self.clock.last, round(record.at * 1000))
+        if record.paused:
+            self.paused_to = record.seq
 
     def rename(self, source: str) -> None:
         """Say which source the stream's coming events are from."""
@@ -275,7 +327,7 @@ class Student:
         """The stream with this id, made where the student has none such."""
         stream = self.streams.get(id)
         if stream is None:
-            stream = self.streams[id] = Stream(self, id, source, 0, 0)
+            stream = self.streams[id] = Stream(self, id, source)
         elif stream.source != source:
             stream.rename(source)
         return stream
@@ -308,20 +360,18 @@ class Student:
         """
         self.version = row.version
         self.changed_streams = {}
-        numbers: dict[str, tuple[int, int]] = {}
+        standings: dict[str, Standing] = {}
         for field, encoded in row.fields.items():
             if field.startswith(STREAM):
-                numbers[field.removeprefix(STREAM)] = msgspec.json.decode(encoded, type=tuple[int, int])
+                standings[field.removeprefix(STREAM)] = standing_of(encoded)
             elif field == SUMMARY:
                 own = own_of(encoded)
                 self.last_event_at, self.late, self.late_at = own.last_event_at, own.late, own.late_at
-        for id in self.streams.keys() | numbers.keys():
-            last, at = numbers.get(id, (0, 0))
+        for id in self.streams.keys() | standings.keys():
             stream = self.streams.get(id)
             if stream is None:
-                self.streams[id] = Stream(self, id, "", last, at)
-            else:
-                stream.stand_at(last, at)
+                stream = self.streams[id] = Stream(self, id, "")
+            stream.stand_at(standings.get(id, Standing()))
         for place, slot in zip(self.fold.places, self.slots, strict=True):
             slot.cells = {}
             slot.changed = []
@@ -373,7 +423,7 @@ class Student:
             own = Encoded(msgspec.json.encode(Own(self.last_event_at, self.late, self.late_at)))
         fields: dict[str, Value | None] = {SUMMARY: own}
         for id, stream in self.changed_streams.items():
-            fields[STREAM + id] = Encoded(b"[%d,%d]" % (stream.applied, stream.clock.last))
+            fields[STREAM + id] = Encoded(stream.standing.encode())
         self.changed_streams = {}
         for place, slot in zip(self.fold.places, self.slots, strict=True):
             if not slot.changed:

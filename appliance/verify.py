@@ -7,11 +7,12 @@ Both must come to the same bytes. It may run beside the appliance; what comes in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from appliance import backup, snapshot
 from appliance.archive import BEGINNING, Damage, Position, Reader, Record, numbered, whole_bytes
@@ -29,8 +30,11 @@ from appliance.recovery import stale_reducers, without
 from appliance.replay import replay_records
 from appliance.roster import RosterLimits, open_roster
 from appliance.roster.flatfile import FlatFileRoster
-from appliance.states import STATE, SUMMARY, VERSION, Fold, Stream, Student, student_key
+from appliance.states import STATE, STREAM, SUMMARY, VERSION, Fold, Stream, Student, standing_of, student_key
 from appliance.wording import counted
+
+_Field = tuple[str, str, bytes]
+"""Key of a row, name of a field, and its value."""
 
 _SHOWN = 20
 _ROWS = 200
@@ -100,7 +104,7 @@ async def verify(
         stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
         stored.rows = {row.key: without(row, stale) for row in usable.rows}
         stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None)
-        one, two = lived.hashes(), stored.hashes()
+        one, two = _compared(lived, stored)
         for name in sorted(one.keys() | two.keys()):
             if name in stale:
                 found(f"states of {name} (not compared: its version changed, the next start rebuilds them)")
@@ -142,7 +146,7 @@ async def _store(settings: Settings, catalog: Catalog, archives: Sequence[Path],
         for row in stored.rows.values()
         if row.fields.get(VERSION + place.name, place.version.data) != place.version.data
     }
-    one, two = lived.hashes(), stored.hashes()
+    one, two = _compared(lived, stored)
     for name in sorted((one.keys() | two.keys()) - stale):
         what = f"states of {name} in the store" if name else "numbers of the streams in the store"
         if one.get(name) == two.get(name):
@@ -211,9 +215,9 @@ class _States:
         self.events += restored.events
         return restored.damaged
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 in hexadecimal digits by reducer; under "" that of streams' numbers and times."""
-        fields: dict[str, list[tuple[str, str, bytes]]] = {}
+    def fields(self) -> list[_Field]:
+        """Every field of every student, in order. To be called once, when all is folded."""
+        fields = []
         keys = {student_key(student_id): student for student_id, student in self._students.items()}
         for key in sorted(self.rows.keys() | keys.keys()):
             if not key.startswith(student_key("")):
@@ -221,12 +225,8 @@ class _States:
             row = self.rows[key].fields if key in self.rows else {}
             if key in keys:
                 row = {**row, **keys[key].row().fields}
-            for field, value in sorted(row.items()):
-                if field.startswith(STATE):
-                    fields.setdefault(field.split("/")[1], []).append((key, field, value))
-                elif not field.startswith((SUMMARY, VERSION)):
-                    fields.setdefault("", []).append((key, field, value))
-        return {name: hashlib.sha256(msgspec.msgpack.encode(all)).hexdigest() for name, all in fields.items()}
+            fields += [(key, field, value) for field, value in sorted(row.items())]
+        return fields
 
     def _student(self, student_id: str, class_id: str) -> Student:
         student = self._students.get(student_id)
@@ -235,6 +235,41 @@ class _States:
             if row := self.rows.get(student_key(student_id)):
                 student.load(row)
         return student
+
+
+def _hashes(fields: Iterable[_Field], unpaused: Set[tuple[str, str]] = frozenset()) -> dict[str, str]:
+    """SHA-256 in hexadecimal digits by reducer; under "" that of streams' numbers and times.
+
+    Args:
+        fields: of all students.
+        unpaused: streams of which no pause is looked at, by key and field.
+    """
+    named: dict[str, list[_Field]] = {}
+    for key, field, value in fields:
+        if field.startswith(STATE):
+            named.setdefault(field.split("/")[1], []).append((key, field, value))
+        elif not field.startswith((SUMMARY, VERSION)):
+            if (key, field) in unpaused:
+                value = replace(standing_of(value), paused_to=0).encode()
+            named.setdefault("", []).append((key, field, value))
+    return {name: hashlib.sha256(msgspec.msgpack.encode(all)).hexdigest() for name, all in named.items()}
+
+
+def _compared(lived: _States, stored: _States) -> tuple[dict[str, str], dict[str, str]]:
+    """The hashes of what the archive gives, and of what is stored.
+
+    Pauses are compared where the store knows of one: earlier versions did not note them.
+    """
+    fields = stored.fields()
+    unpaused = {(key, field) for key, field, value in fields if field.startswith(STREAM) and _tells_no_pause(value)}
+    return _hashes(lived.fields(), unpaused), _hashes(fields)
+
+
+def _tells_no_pause(numbers: bytes) -> bool:
+    try:
+        return not standing_of(numbers).paused_to
+    except msgspec.DecodeError:
+        return False
 
 
 def _note(stream: Stream, at: float, late: int, received: float) -> None:

@@ -787,8 +787,10 @@ class Line {
  *
  * Its events: "status" (something of what the properties tell has changed), "message" (`detail.text`, words from the
  * educator), "reject" (`detail.seq`, `detail.code`, `detail.message`: the server cannot use an event), "refused"
- * (`detail.reason`, "token": join again, or "removed": the student was taken out of the class), "resync" (the server
- * was set back and has lost events that it had acknowledged: a page that knows the whole state should log it again).
+ * (`detail.reason`, "token": join again, or "removed": the student was taken out of the class), "resync" (events that
+ * the server had acknowledged do not count there, since it was set back and has lost them, or since the class was paused
+ * when they came and this page could not hear of it: a page that knows the whole state should log it again. Where it
+ * could hear of the pause, it should do so when `paused` is no longer set, and no "resync" comes).
  */
 class ClassroomStream extends EventTarget {
   static Outbox = Outbox;
@@ -805,6 +807,8 @@ class ClassroomStream extends EventTarget {
   #line = null;
   #connection = "connecting";
   #paused = false;
+  // What the page was told to log again, after a pause or on "resync", has higher numbers than this one.
+  #wholeAfter = 0;
   #refused = null;
   #closed = false;
   #chain = Promise.resolve();
@@ -1105,6 +1109,7 @@ class ClassroomStream extends EventTarget {
     const old = this.#outbox;
     if (!this.#store) which = "all";
     this.#outbox = old.fork(uuid(), which);
+    this.#wholeAfter = 0;
     this.#dropTo = 0;
     this.#ackedTo = 0;
     this.#line?.end("forked");
@@ -1122,7 +1127,7 @@ class ClassroomStream extends EventTarget {
     // What was left behind has an owner, or is found when we look for streams without one.
     await this.#count();
     this.#line?.pump();
-    if (which === "all") this.#dispatch("resync", {});
+    if (which === "all") this.#resync();
   }
 
   #connect() {
@@ -1144,10 +1149,25 @@ class ClassroomStream extends EventTarget {
 
   #welcomed(frame) {
     this.#member = { ...this.#member, student_id: frame.student_id, name: frame.name };
-    this.#paused = frame.state === "paused";
+    this.#hearState(frame.state, frame.paused_to ?? 0);
     this.#show("online");
     this.#acked(frame.ack);
     if (this.#line.held) this.#drain(this.#line);
+  }
+
+  /** @param {number} pausedTo the last event that the server took while the class was paused, where it tells that */
+  #hearState(state, pausedTo = 0) {
+    const before = this.#paused;
+    this.#paused = state === "paused";
+    if (this.#paused) return;
+    // Whoever knew of the pause sees now that it is over.
+    if (before) this.#wholeAfter = Math.max(pausedTo, this.#outbox.next - 1);
+    else if (pausedTo > this.#wholeAfter) this.#resync(pausedTo);
+  }
+
+  #resync(upTo = 0) {
+    this.#wholeAfter = Math.max(upTo, this.#outbox.next - 1);
+    this.#dispatch("resync", {});
   }
 
   #stall() {
@@ -1172,7 +1192,7 @@ class ClassroomStream extends EventTarget {
 
   #heard(frame) {
     if (frame?.type === "state") {
-      this.#paused = frame.state === "paused";
+      this.#hearState(frame.state);
       this.#changed();
     } else if (frame?.type === "message") {
       this.#dispatch("message", { text: String(frame.text) });

@@ -133,16 +133,20 @@ function begin(kept) {
   const logVisibility = logChanges("visibility", "visible", () => document.visibilityState === "visible");
   const logFocus = logChanges("focus", "focused", () => document.hasFocus());
 
-  /** What was logged during a pause is not counted, so that what comes after it would not fit: all is told anew. */
-  function logAfterPause() {
-    const before = paused;
-    paused = stream.paused;
-    if (!before || paused) return;
+  /** Some of what was logged does not count at the server, and what comes after it would not fit: all is told anew. */
+  function logAnew() {
     logEdit();
     logWhole();
     log({ event: "help", raised });
     logVisibility(true);
     logFocus(true);
+  }
+
+  /** What was logged during a pause does not count. */
+  function logAfterPause() {
+    const before = paused;
+    paused = stream.paused;
+    if (before && !paused) logAnew();
   }
 
   // ---- What is shown ----
@@ -301,7 +305,7 @@ function begin(kept) {
       resynced = Date.now();
       logWhole();
     });
-    stream.addEventListener("resync", logWhole);
+    stream.addEventListener("resync", logAnew);
     logWhole();
     if (raised) log({ event: "help", raised });
     logVisibility();

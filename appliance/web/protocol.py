@@ -250,20 +250,29 @@ def _cut_events(frame: str) -> tuple[str, list[bytes]] | None:
 
 
 def welcome(
-    student_id: str, name: str, ack: int, state: Literal["open", "paused"], now: int, limits: FrameLimits
+    student_id: str,
+    name: str,
+    ack: int,
+    state: Literal["open", "paused"],
+    now: int,
+    limits: FrameLimits,
+    paused_to: int = 0,
 ) -> str:
-    """The answer to a hello; `now` is the server's clock in milliseconds."""
-    return _text(
-        {
-            "type": "welcome",
-            "student_id": student_id,
-            "name": name,
-            "ack": ack,
-            "state": state,
-            "now": now,
-            "limits": limits,
-        }
-    )
+    """The answer to a hello.
+
+    Args:
+        student_id: who the token is of.
+        name: the student's.
+        ack: number of the last event of the stream that is durable.
+        state: the class's.
+        now: the server's clock in milliseconds.
+        limits: what the client must keep to.
+        paused_to: number of the last event of the stream that was taken while the class was paused; 0 for none.
+    """
+    frame = {"type": "welcome", "student_id": student_id, "name": name, "ack": ack, "state": state, "now": now}
+    if paused_to:
+        frame["paused_to"] = paused_to
+    return _text({**frame, "limits": limits})
 
 
 def ack(seq: int) -> str:

@@ -343,8 +343,11 @@ class EventSockets:
         if self._pipeline.shared:
             in_background(self._tell_of_opening(connection))
         state = self._states.state(student.class_id)
+        paused_to = self._pipeline.paused_to(stream)
         await connection.send(
-            protocol.welcome(student.student_id, student.name, stream.durable, state, now, self._frame_limits)
+            protocol.welcome(
+                student.student_id, student.name, stream.durable, state, now, self._frame_limits, paused_to
+            )
         )
         return connection
 

@@ -296,6 +296,32 @@ def test_a_laptop_that_wakes_with_a_dead_connection(room: Room) -> None:
         room._open.clear()
 
 
+def test_a_pause_that_a_page_could_not_hear_of_is_made_good(room: Room) -> None:
+    with network(room.program.port) as proxy:
+        room.port = proxy.port
+        browser = room.browser()
+        page = room.join(browser)
+        write(page, "Written before the pause. ")
+        room.agree(page, "Written before the pause. ")
+        proxy.silence()
+        room.program.post("/api/v1/class/pause", {})
+        page.evaluate("document.getElementById('text').setSelectionRange(0, 0)")
+        page.keyboard.type("In front. ")
+        paused = lambda: [one for one in room.records() if one.paused and _event(one).get("event") == "edit"]  # noqa: E731
+        until(lambda: len(paused()) == len("In front. "), "all came while the class was paused")
+        room.program.post("/api/v1/class/resume", {})
+        assert not page.is_visible("#paused")
+        assert page.get_attribute("#saved", "data-state") == "saving"
+        assert room.text() == "Written before the pause. "
+        proxy.loop.call_soon_threadsafe(proxy.drop_all)
+        saved(page)
+        page.evaluate("document.getElementById('text').setSelectionRange(3, 3)")
+        page.keyboard.type("(amid) ")
+        room.agree(page, "In (amid) front. Written before the pause. ")
+        browser.close()
+        room._open.clear()
+
+
 def test_a_server_that_starts_again_on_another_day(playwright: Playwright, tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     room = Room(playwright, tmp_path, clock.environment)

@@ -20,6 +20,7 @@ class Proxy:
         cut: how likely a piece of data ends its connection in place of getting through.
         twice: how likely a connection is made twice: all that the client says comes a second time on another
             connection, whose answers reach nobody.
+        loop: where it runs; other threads call `drop_all` through it.
         cuts: how many connections were ended.
         doubles: how many were made twice.
     """
@@ -33,7 +34,9 @@ class Proxy:
         self.twice = 0.0
         self.cuts = 0
         self.doubles = 0
+        self.loop = asyncio.get_running_loop()
         self._stranded = 0
+        self._silenced = 0
         self._server_port = server_port
         self._chance = chance
         self._writers: set[asyncio.StreamWriter] = set()
@@ -54,6 +57,10 @@ class Proxy:
         """Nothing gets through on the connections of now any more, which look as open as before."""
         self._stranded += 1
 
+    def silence(self) -> None:
+        """Nothing that the server says gets through on the connections of now any more; what clients say does."""
+        self._silenced += 1
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         task = asyncio.current_task()
@@ -69,7 +76,7 @@ class Proxy:
             self._chance.shuffle(opened)
             writers += [to for _, to in opened]
             self._writers.update(writers)
-            ways = [self._pass(reader, [to for _, to in opened]), self._pass(opened[0][0], [writer])]
+            ways = [self._pass(reader, [to for _, to in opened]), self._pass(opened[0][0], [writer], answers=True)]
             ways += [self._pass(answers, []) for answers, _ in opened[1:]]
             done = [asyncio.create_task(way) for way in ways]
             try:
@@ -87,11 +94,13 @@ class Proxy:
                 self._writers.discard(each)
                 each.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
-        life = self._stranded
+    async def _pass(
+        self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter], *, answers: bool = False
+    ) -> None:
+        life, said = self._stranded, self._silenced
         try:
             while piece := await reader.read(PIECE):
-                if life != self._stranded:
+                if life != self._stranded or (answers and said != self._silenced):
                     continue
                 if self.delay:
                     await asyncio.sleep(self._chance.uniform(0, self.delay))

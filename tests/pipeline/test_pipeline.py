@@ -11,15 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.archive import Damage, Record, read
+from appliance.archive import BEGINNING, Damage, Record, read
+from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError
 from appliance.events import EventLimits
-from appliance.kvs import Change
+from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import GapError, TooManyStreamsError, class_topic
+from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import Event, Reducer
-from appliance.states import Stream, student_key
-from tests.pipeline.world import CLASS, Fragile, Tally, TallyState, world
+from appliance.refill import Contribution
+from appliance.states import Fold, Stream, standing_of, student_key
+from tests.pipeline.world import CLASS, STREAM, Fragile, Tally, TallyState, World, world
 
 A = {"event": "a", "document": "d1"}
 
@@ -225,6 +228,49 @@ async def test_paused_events_are_archived_marked_and_not_reduced(tmp_path: Path)
         assert [line.paused for line in w.lines()] == [False, True, False]
 
 
+async def test_it_is_known_how_far_a_stream_was_paused(tmp_path: Path) -> None:
+    async with world(tmp_path, commit_seconds=3600) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, A)
+        assert w.pipeline.paused_to(stream) == 0
+        w.pipeline.paused.add(CLASS)
+        w.accept(stream, 2, A, A)
+        w.pipeline.paused.clear()
+        w.accept(stream, 4, A)
+        assert (w.pipeline.paused_to(stream), stream.paused_to) == (3, 0), "while they wait, too"
+        await w.pipeline.settle()
+        assert (w.pipeline.paused_to(stream), stream.paused_to) == (3, 3)
+        w.accept(stream, 5, A)
+        await w.pipeline.settle()
+        assert w.pipeline.paused_to(stream) == 3
+        other = await w.stream(stream="another-stream")
+        w.accept(other, 1, A)
+        await w.pipeline.settle()
+        assert w.pipeline.paused_to(other) == 0
+        [row] = await w.kvs.read([student_key("s-1")])
+    assert standing_of(row.fields["stream/" + STREAM]).paused_to == 3
+    assert len(json.loads(row.fields["stream/another-stream"])) == 2, "rows are as before where there was no pause"
+
+
+async def test_a_rejected_event_of_a_paused_time_is_only_rejected(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        w.pipeline.paused.add(CLASS)
+        w.accept(stream, 1, A, "no object")
+        await w.pipeline.settle()
+        assert (stream.durable, stream.paused_to) == (2, 1)
+        assert [line.paused for line in w.lines()] == [True, False]
+
+
+async def test_a_row_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    kvs = MemoryKVS()
+    await kvs.commit([Change(student_key("s-1"), 0, {"stream/" + STREAM: Encoded(b"[7,1700000000000]")})])
+    async with world(tmp_path, kvs=kvs) as w:
+        stream = await w.stream()
+        assert (stream.applied, stream.durable, stream.last, stream.paused_to) == (7, 7, 7, 0)
+        assert stream.clock.last == 1_700_000_000_000
+
+
 async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         events = [A, {"event": "a", "document": "d2"}, {"event": "b"}, {"event": "a", "document": 7}, A]
@@ -389,6 +435,97 @@ async def test_what_two_nodes_got_of_one_stream_counts_once(tmp_path: Path) -> N
         await one.pipeline.settle()
         assert (here.durable, here.last) == (3, 3)
         assert (await one.summary("order"))["last"] == "abc"
+
+
+async def test_a_conflict_leaves_how_far_a_stream_was_paused(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs, commit_seconds=3600) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs, commit_seconds=3600) as two,
+    ):
+        here, there = await one.stream(), await two.stream(stream="another-stream")
+        one.pipeline.paused.add(CLASS)
+        one.accept(here, 1, {"event": "a"}, {"event": "b"})
+        one.pipeline.paused.clear()
+        one.accept(here, 3, {"event": "c"})
+        two.accept(there, 1, {"event": "d"})
+        await two.pipeline.settle()
+        await one.pipeline.settle()
+        assert one.counters["commit_conflicts"] == 1
+        assert one.pipeline.paused_to(here) == 2
+        assert (await one.summary("order"))["last"] == "dc"
+        # The student's next page comes to the other node.
+        assert two.pipeline.paused_to(await two.stream()) == 2
+        assert two.pipeline.paused_to(there) == 0
+
+
+@pytest.mark.parametrize(("paused_here", "expected"), [(True, 0), (False, 2)])
+async def test_who_applied_an_event_first_says_whether_it_was_paused(
+    tmp_path: Path, paused_here: bool, expected: int
+) -> None:
+    kvs = _SharedKVS()
+    async with (
+        world(tmp_path / "one", _Order(), kvs=kvs, commit_seconds=3600) as one,
+        world(tmp_path / "two", _Order(), kvs=kvs, commit_seconds=3600) as two,
+    ):
+        here, there = await one.stream(), await two.stream()
+        (one if paused_here else two).pipeline.paused.add(CLASS)
+        one.accept(here, 1, {"event": "a"}, {"event": "b"})
+        two.accept(there, 1, {"event": "a"}, {"event": "b"})
+        one.pipeline.paused.clear()
+        one.accept(here, 3, {"event": "c"})
+        await two.pipeline.settle()
+        await one.pipeline.settle()
+        assert one.pipeline.paused_to(here) == expected
+        assert two.pipeline.paused_to(await two.stream()) == expected
+        assert (await one.summary("order"))["last"] == ("c" if expected else "abc")
+
+
+class _BrokenSharedKVS(_SharedKVS):
+    broken = True
+
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        if self.broken:
+            raise BackendError("The store is away.")
+        return await super().commit(changes)
+
+
+async def test_how_far_a_stream_was_paused_is_known_while_a_commit_does_not_get_through(tmp_path: Path) -> None:
+    kvs = _BrokenSharedKVS()
+    w = World(tmp_path, kvs, MemoryPubSub(Counters(), 10), [_Order()])
+    stream = await w.stream()
+    w.pipeline.paused.add(CLASS)
+    w.accept(stream, 1, {"event": "a"})
+    w.pipeline.paused.clear()
+    with pytest.raises(BackendError):
+        await w.pipeline.close()
+    # Another node changes the row, and a tab opens: the row, which does not know of the pause, is read anew.
+    kvs.broken = False
+    await kvs.commit([Change(student_key("s-1"), 0, {"stream/elsewhere": Encoded(b"[1,1]")})])
+    await w.stream(stream="another-stream")
+    assert (stream.paused_to, w.pipeline.paused_to(stream)) == (0, 1)
+    await w.pipeline.close()
+    assert (stream.durable, stream.paused_to, w.pipeline.paused_to(stream)) == (1, 1, 1)
+    await w.archive.close()
+    await w.pubsub.close()
+
+
+async def test_a_store_that_lost_its_memory_gets_the_pause_from_the_archive(tmp_path: Path) -> None:
+    kvs = _SharedKVS()
+    async with world(tmp_path, _Order()) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"})
+        w.pipeline.paused.add(CLASS)
+        w.accept(stream, 2, {"event": "b"})
+        w.pipeline.paused.clear()
+        w.accept(stream, 3, {"event": "c"})
+        await w.pipeline.settle()
+        fold = lambda: Fold([_Order()], Counters(), values=50, characters=100)  # noqa: E731
+        await Contribution(w.archive, BEGINNING, kvs, w.pubsub, fold, w.counters, {}).run(0.0)
+        [lived] = await w.kvs.read([student_key("s-1")])
+        [refilled] = await kvs.read([student_key("s-1")])
+    assert standing_of(refilled.fields["stream/" + STREAM]).paused_to == 2
+    assert refilled.fields == lived.fields
 
 
 async def test_what_another_node_applied_while_it_waited_here_counts_once(tmp_path: Path) -> None:

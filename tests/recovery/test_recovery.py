@@ -177,6 +177,31 @@ async def test_class_states_that_are_damaged_are_reported(tmp_path: Path) -> Non
     await core.crash()
 
 
+async def test_how_far_a_stream_was_paused_is_known_after_every_start(tmp_path: Path) -> None:
+    core = Core(tmp_path, Tally())
+    await core.start()
+    await _class_of_two(core)
+    await core.classes.set_state(CLASS, "paused")
+    await _class_of_two(core, 6)
+    await core.classes.set_state(CLASS, "open")
+    await _class_of_two(core, 11)
+    await core.pipeline.settle()
+    lived = core.states()
+    assert lived == await replayed(tmp_path, Tally())
+    await core.crash()
+    # From the archive, from a snapshot, and from a snapshot and the lines after it.
+    for after in range(3):
+        core = Core(tmp_path, Tally())
+        await core.start()
+        stream = await core.stream("s-1", STREAM)
+        assert (stream.last, core.pipeline.paused_to(stream)) == (15 + max(0, after - 1), 10)
+        await core.recovery.save()
+        if after:
+            core.accept(stream, stream.last + 1, {"event": "edit", "document": "d"})
+            await core.pipeline.settle()
+        await core.crash()
+
+
 class Doubled(Tally):
     """`Tally` in its second version, which counts double."""
 

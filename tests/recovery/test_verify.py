@@ -6,15 +6,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from appliance import backup, plugins, snapshot
 from appliance.archive import segments
 from appliance.config import KvsSettings, Settings
 from appliance.findings import Finding
 from appliance.kvs import Encoded
+from appliance.states import STREAM, standing_of
 from appliance.verify import verify
 from tests.recovery.test_recovery import bundled
-from tests.recovery.world import Core
+from tests.recovery.world import CLASS, Core
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -79,6 +81,32 @@ async def test_states_that_the_archive_does_not_give(data: Path) -> None:
     well, wrong = await run(data)
     assert not well
     assert [line.partition(":")[0] for line in wrong] == ["bad states of activity"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_pause_that_an_earlier_version_did_not_note(tmp_path: Path, known: bool) -> None:
+    core = Core(tmp_path, *bundled())
+    await core.start()
+    await core.classes.set_state(CLASS, "paused")
+    stream = await core.stream("s-1", "stream-9")
+    core.accept(stream, 1, {"event": "edit", "document": "essay", "offset": 0, "insert": "x"})
+    await core.pipeline.settle()
+    await core.recovery.save()
+    await core.crash()
+    found = snapshot.read(snapshot.snapshots(tmp_path / "snapshots")[-1])
+    rows = []
+    for row in found.rows:
+        fields = {name: Encoded(value) for name, value in row.fields.items()}
+        if STREAM + "stream-9" in fields:
+            standing = standing_of(row.fields[STREAM + "stream-9"])
+            assert standing.paused_to == 1
+            wrong = replace(standing, paused_to=5 if known else 0)
+            fields[STREAM + "stream-9"] = Encoded(wrong.encode())
+        rows.append((row.key, row.version, fields))
+    snapshot.write(tmp_path / "snapshots", found.head.position, found.head.reducers, rows)
+    well, told = await run(tmp_path)
+    assert well != known
+    assert [line.partition(":")[0] for line in told] == (["bad numbers of the streams"] if known else [])
 
 
 async def test_an_empty_folder(tmp_path: Path) -> None:

@@ -279,6 +279,41 @@ async def test_a_paused_class_goes_on_being_archived_and_is_told(tmp_path: Path)
         assert seen["documents"]["d"]["writing"]["text"] == "a"
 
 
+async def test_a_welcome_tells_how_far_the_stream_was_paused(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        joined = await w.join()
+        async with w.connect() as student:
+            assert "paused_to" not in await student.hello(joined["token"])
+            await student.send(A)
+            await w.post("/api/v1/class/pause", {})
+            await student.receive_type("state")
+            await student.send(A, A)
+            await student.acked(3)
+            await w.post("/api/v1/class/resume", {})
+            await student.receive_type("state")
+            await student.send(A)
+            await student.acked(4)
+        async with w.connect() as again, w.connect() as another:
+            welcome = await again.hello(joined["token"], stream=student.stream)
+            assert (welcome["ack"], welcome["state"], welcome["paused_to"]) == (4, "open", 3)
+            assert "paused_to" not in await another.hello(joined["token"])
+
+
+async def test_a_welcome_tells_of_a_pause_whose_events_still_wait(tmp_path: Path) -> None:
+    async with world(tmp_path, pipeline={"commit_ms": 1000}) as w:
+        joined = await w.join()
+        async with w.connect() as student:
+            await student.hello(joined["token"])
+            await w.post("/api/v1/class/pause", {})
+            await student.send(A)
+            stream = w.node.pipeline.students()[joined["student_id"]].streams[student.stream]
+            await until(lambda: stream.last == 1)
+            await w.post("/api/v1/class/resume", {})
+            async with w.connect() as again:
+                welcome = await again.hello(joined["token"], stream=student.stream)
+                assert (welcome["ack"], welcome["state"], welcome["paused_to"]) == (0, "open", 1)
+
+
 async def test_a_message_reaches_every_student_who_is_there(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben") as ben:
         await w.join("Cy, who is not connected")

@@ -445,6 +445,96 @@ describe("stream", () => {
     assert.deepEqual(heard, [{ text: "Two more minutes" }, { seq: 4, code: "too_deep", message: "..." }]);
   });
 
+  describe("a pause", () => {
+    let socket;
+    let resyncs;
+
+    /** Log, and give the number of the last event. */
+    const log = async (count) => {
+      for (let n = 0; n < count; n++) stream.log({ event: "e" });
+      await stream.flush();
+      return socket.last();
+    };
+
+    /** The connection is lost, and the server greets again, with this in its welcome. */
+    const comeBack = async (fields) => {
+      more = fields;
+      socket.drop(1006);
+      await until(() => FakeSocket.sockets.at(-1) !== socket && stream.connection === "online");
+      socket = FakeSocket.sockets.at(-1);
+    };
+
+    let more = {};
+
+    beforeEach(async () => {
+      more = {};
+      const { streams } = honest();
+      const { answer } = FakeSocket;
+      FakeSocket.answer = (at, frame) => {
+        if (frame.type !== "hello") return answer(at, frame);
+        at.stream = frame.stream;
+        at.last = () => streams.get(at.stream) ?? 0;
+        at.say({ ...welcome, ack: at.last(), ...more });
+      };
+      stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
+      resyncs = 0;
+      stream.addEventListener("resync", () => {
+        resyncs++;
+        stream.log({ event: "whole" });
+      });
+      await until(() => stream.connection === "online");
+      [socket] = FakeSocket.sockets;
+    });
+
+    test("that was not heard of is made good, once", async () => {
+      const paused_to = await log(3);
+      await comeBack({ paused_to });
+      assert.equal(resyncs, 1);
+      assert.equal(stream.paused, false);
+      await comeBack({ paused_to });
+      assert.equal(resyncs, 1);
+      await comeBack({ paused_to: await log(2) });
+      assert.equal(resyncs, 2);
+    });
+
+    test("of which the whole was taken too is made good once more", async () => {
+      await comeBack({ paused_to: await log(3) });
+      await stream.flush();
+      await comeBack({ paused_to: socket.last() });
+      assert.equal(resyncs, 2);
+    });
+
+    test("that there never was is not made good", async () => {
+      await log(3);
+      await comeBack({});
+      assert.equal(resyncs, 0);
+    });
+
+    for (const how of ["state", "welcome"])
+      test(`whose end the page sees from the ${how} is the page's own to make good`, async () => {
+        socket.say({ type: "state", state: "paused" });
+        const paused_to = await log(3);
+        if (how === "state") socket.say({ type: "state", state: "open" });
+        else await comeBack({ paused_to });
+        assert.equal(stream.paused, false);
+        await comeBack({ paused_to });
+        assert.equal(resyncs, 0);
+        await comeBack({ paused_to: await log(1) });
+        assert.equal(resyncs, 1);
+      });
+
+    test("that goes on is made good when it ends", async () => {
+      const paused_to = await log(3);
+      await comeBack({ paused_to, state: "paused" });
+      assert.equal(stream.paused, true);
+      assert.equal(resyncs, 0);
+      socket.say({ type: "state", state: "open" });
+      assert.equal(stream.paused, false);
+      await comeBack({ paused_to });
+      assert.equal(resyncs, 0);
+    });
+  });
+
   for (const [code, reason] of [
     [4401, "token"],
     [4403, "removed"],
