@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +23,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell without job control ignores SIGINT in what it starts with "&", and who ignores it hands that on to its
+    # children: programs that tests start would not hear the Ctrl+C that a test sends them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(1_000_000)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"chance: --seed {config.option.seed}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of the packaged program late, which is built meanwhile; and measurements when nothing is built."""
+    late = {"packaged": 1, "bench": 2}
+    items.sort(key=lambda item: late.get(item.path.parent.name, 0))
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def nodes(quick: bool, rounds: int) -> None:
     if quick:
         beside_memory([("single, 5 students", 5, 200, 1)], 1)
         workers(6, 200, 1)
-        cost([5], 5.0, 10)
+        cost([5], 40.0, 1)
         return
     beside_memory(
         [

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 
 from appliance.archive import Record, read
-from tests.browser.world import _ARGUMENTS, HOST, PATIENCE, saved
+from tests.browser.world import _ARGUMENTS, HOST, PATIENCE, network, saved
 from tests.clock import Clock
-from tests.faults.proxy import Proxy, a_proxy
 from tests.program import Program, until
 
 pytestmark = pytest.mark.browser
@@ -255,29 +251,6 @@ def test_a_clock_that_is_set_back_and_forth(room: Room) -> None:
     times = [record.at for record in room.records()]
     assert times == sorted(times)
     assert all(abs(record.received - record.at) < PATIENCE for record in room.records())
-
-
-@contextlib.contextmanager
-def network(server_port: int) -> Iterator[Proxy]:
-    """A proxy in a thread of its own."""
-    ready: list[Proxy] = []
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with a_proxy(server_port, random.Random(1)) as proxy:
-            ready.append(proxy)
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        until(lambda: ready, "the proxy listens")
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 def test_a_laptop_that_wakes_with_a_dead_connection(room: Room) -> None:

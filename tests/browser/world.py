@@ -6,12 +6,15 @@ That is no secure context, and some of what a browser can do on localhost it can
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +24,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from tests.faults.proxy import Proxy, a_proxy
 
 ROOT = Path(__file__).parents[2]
 HOST = "classroom.test"
@@ -105,10 +110,10 @@ class Classroom:
         page.wait_for_selector('#connection[data-state="live"]')
         return page
 
-    def student(self, name: str, **options: Any) -> Page:
-        """Join by the code, and come to the writing page."""
+    def student(self, name: str, *, port: int | None = None, **options: Any) -> Page:
+        """Join by the code, and come to the writing page; by another port if a proxy stands between."""
         page = self.person(**options).new_page()
-        page.goto(f"{self.appliance.lan_url}/join")
+        page.goto(f"http://{HOST}:{port}/join" if port else f"{self.appliance.lan_url}/join")
         assert page.evaluate("isSecureContext") is False
         page.fill("#code", self.appliance.ready["join_code"].lower())
         page.fill("#name", name)
@@ -165,3 +170,52 @@ def classroom(folder: Path) -> Iterator[Classroom]:
             yield room
     finally:
         assert appliance.stop() == 0
+
+
+class Network:
+    """A network between pages and the program, in a thread of its own.
+
+    Attributes:
+        port: where pages find the program.
+    """
+
+    def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
+        self.port = proxy.port
+        self._proxy = proxy
+        self._loop = loop
+
+    def go(self) -> None:
+        """End all connections, and let none through until it is back."""
+        self._loop.call_soon_threadsafe(self._proxy.up.clear)
+        self._loop.call_soon_threadsafe(self._proxy.drop_all)
+
+    def come(self) -> None:
+        """Be back."""
+        self._loop.call_soon_threadsafe(self._proxy.up.set)
+
+    def strand(self) -> None:
+        """Nothing gets through on the connections of now any more, which look as open as before."""
+        self._proxy.strand()
+
+
+@contextmanager
+def network(server_port: int) -> Iterator[Network]:
+    """Make a network, and end it."""
+    ready: list[Network] = []
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with a_proxy(server_port, random.Random(1)) as proxy:
+            ready.append(Network(proxy, loop))
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        until(lambda: ready, "the proxy listens")
+        yield ready[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

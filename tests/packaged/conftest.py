@@ -7,13 +7,49 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaged.world import World, build, world
+from tests.packaged.ahead import STEPS, Ahead
+from tests.packaged.world import World, world
+
+_AHEAD = pytest.StashKey[Ahead]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to build what the tests of this folder need; other tests run meanwhile."""
+    here = [item for item in session.items if item.path.parent == Path(__file__).parent]
+    needed = {name for item in here if isinstance(item, pytest.Function) for name in item.fixturenames}
+    if needed & STEPS.keys() and not session.config.option.collectonly:
+        session.config.stash[_AHEAD] = Ahead(sorted(needed & STEPS.keys()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the builds that are not done, if the tests end early."""
+    if ahead := session.config.stash.get(_AHEAD, None):
+        ahead.end()
 
 
 @pytest.fixture(scope="session")
-def built() -> Path:
+def built(pytestconfig: pytest.Config) -> Path:
     """Where both forms of the program are."""
-    return build()
+    return Path(pytestconfig.stash[_AHEAD].made("built"))
+
+
+@pytest.fixture(scope="session")
+def deb(pytestconfig: pytest.Config) -> Path:
+    """The Debian package, of the same program."""
+    return Path(pytestconfig.stash[_AHEAD].made("deb"))
+
+
+@pytest.fixture(scope="session")
+def tree(pytestconfig: pytest.Config) -> Path:
+    """A fresh system with the packages that ours depends on, packed."""
+    return Path(pytestconfig.stash[_AHEAD].made("tree"))
+
+
+@pytest.fixture(scope="session")
+def lintian(pytestconfig: pytest.Config) -> tuple[int, str]:
+    """How lintian ended on the Debian package, and what it said."""
+    code, text = pytestconfig.stash[_AHEAD].made("lintian")
+    return code, text
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -14,32 +13,16 @@ import tarfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 import appliance
 from appliance import cli
-from tests.packaged.world import BUILT, ROOT
+from tests.packaged.ahead import said
 from tests.services.servers import need, until
 
 USER = 1000
-
-
-def said(*command: str | Path, **options: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def deb(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, of the program that was built for the other tests."""
-    need("dpkg-deb", "dpkg")
-    python = ROOT / "build" / "packaging" / "bin" / "python"
-    out = tmp_path_factory.mktemp("deb")
-    return Path(said(python, ROOT / "packaging" / "linux" / "deb.py", "--quick", built / "program", out).strip())
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +38,9 @@ def read(inside: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def test_lintian_finds_no_errors(deb: Path) -> None:
-    need("lintian", "lintian")
-    as_root = ["--allow-root"] if os.geteuid() == 0 else []
-    done = subprocess.run(["lintian", *as_root, "--fail-on", "error,warning", deb], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_lintian_finds_no_errors(lintian: tuple[int, str]) -> None:
+    code, text = lintian
+    assert code == 0, text
 
 
 def test_its_entry_in_the_menu_is_valid(inside: tarfile.TarFile, tmp_path: Path) -> None:
@@ -112,23 +93,8 @@ def test_the_manual_page_tells_every_command_and_every_flag(inside: tarfile.TarF
 
 
 @pytest.fixture(scope="module")
-def fresh_system(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new, minimal Debian with the packages that ours depends on; unpacked anew each time, made once."""
-    make = need("mmdebstrap", "mmdebstrap")
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a fresh system")
-    depends = said("dpkg-deb", "--field", deb, "Depends")
-    names = [name.split()[0] for name in depends.strip().split(", ")]
-    indexes = said("apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
-    sites = [line.split() for line in indexes.splitlines()]
-    [(site, codename), *_] = [
-        (site, name) for site, name, component in sites if component == "main" and "-" not in name
-    ]
-    tree = BUILT / f"tree-{hashlib.sha256(f'{codename} {depends}'.encode()).hexdigest()[:16]}.tar"
-    if not tree.exists():
-        partial = tree.with_suffix(".partial.tar")
-        said(make, "--quiet", "--variant=essential", f"--include={','.join(names)}", codename, partial, site)
-        partial.rename(tree)
+def fresh_system(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new, minimal Debian with the packages that ours depends on."""
     system = tmp_path_factory.mktemp("system")
     said("tar", "--extract", "--file", tree, "--directory", system, "--exclude=./dev/*")
     return system

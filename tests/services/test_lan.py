@@ -40,7 +40,7 @@ async def test_a_school_works_over_a_slow_network_that_loses_some(
                         tab._url = lambda: chance.choice(urls)
                     dashboards = [await school.dashboard(node) for node in range(2)]
                     school.connect()
-                    school.type(5)
+                    school.type(10)
                     await until(lambda: all(tab.acked > 30 for tab in school.every_tab()), "the class is at work", 60)
                     await school.rest()
                     await school.settled()

@@ -1,0 +1,166 @@
+"""Builds what the tests of the packaged program need, in a process of its own, while other tests run.
+
+Building takes minutes of a processor, and most tests wait more than they work. ``python -m tests.packaged.ahead FOLDER
+STEP...`` makes the steps in their order, and leaves how each of them came out in a file of FOLDER.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.packaged.world import BUILT, ROOT, build
+from tests.services.servers import need
+
+GRACE = 10.0
+"""Seconds that builds have to tidy up when they are ended."""
+
+
+def said(*command: str | Path, **options: Any) -> str:
+    """What a program printed that ended well."""
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def package(program: str) -> str:
+    """The Debian package of a built program."""
+    need("dpkg-deb", "dpkg")
+    python = ROOT / "build" / "packaging" / "bin" / "python"
+    out = BUILT / "deb"
+    shutil.rmtree(out, ignore_errors=True)
+    return said(python, ROOT / "packaging" / "linux" / "deb.py", "--quick", Path(program) / "program", out).strip()
+
+
+def tree(deb: str) -> str:
+    """The files of a new, minimal Debian with the packages that a package depends on, as one tar; made once."""
+    make = need("mmdebstrap", "mmdebstrap")
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a fresh system")
+    depends = said("dpkg-deb", "--field", deb, "Depends")
+    names = [name.split()[0] for name in depends.strip().split(", ")]
+    indexes = said("apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
+    sites = [line.split() for line in indexes.splitlines()]
+    [(site, codename), *_] = [
+        (site, name) for site, name, component in sites if component == "main" and "-" not in name
+    ]
+    packed = BUILT / f"tree-{hashlib.sha256(f'{codename} {depends}'.encode()).hexdigest()[:16]}.tar"
+    if not packed.exists():
+        partial = packed.with_suffix(".partial.tar")
+        said(make, "--quiet", "--variant=essential", f"--include={','.join(names)}", codename, partial, site)
+        partial.rename(packed)
+    return str(packed)
+
+
+def lintian(deb: str) -> tuple[int, str]:
+    """How lintian ended on a package, and what it said."""
+    need("lintian", "lintian")
+    as_root = ["--allow-root"] if os.geteuid() == 0 else []
+    done = subprocess.run(["lintian", *as_root, "--fail-on", "error,warning", deb], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+STEPS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "built": ("", lambda _: str(build())),
+    "deb": ("built", package),
+    "lintian": ("deb", lintian),
+    "tree": ("deb", tree),
+}
+"""By the name of the fixture that hands it out: the step that it is made from, and how. In the order of making."""
+
+
+class Ahead:
+    """The builds that are under way, or done."""
+
+    def __init__(self, steps: Collection[str]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ahead-"))
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["nice", sys.executable, "-m", "tests.packaged.ahead", self._folder, *steps],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
+
+    def made(self, step: str) -> Any:
+        """Wait for what a step made.
+
+        Raises:
+            pytest.fail.Exception, pytest.skip.Exception: it could not be made; tells why.
+        """
+        file = _outcome(self._folder, step)
+        # Asked in this order, it has written all that it ever will if it has ended.
+        while self._process.poll() is None and not file.exists():
+            time.sleep(0.05)
+        if not file.exists():
+            said = self._log.read_text(errors="replace")[-5000:]
+            pytest.fail(f"The build ended with {self._process.returncode}, and made no {step}.\n{said}", pytrace=False)
+        outcome = json.loads(file.read_bytes())
+        if "skipped" in outcome:
+            pytest.skip(outcome["skipped"])
+        if "failed" in outcome:
+            pytest.fail(f"To make {step} failed:\n{outcome['failed']}", pytrace=False)
+        return outcome["made"]
+
+    def end(self) -> None:
+        """End the builds that nobody waits for any more."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _outcome(folder: Path, step: str) -> Path:
+    return folder / f"{step}.json"
+
+
+def _make(step: str, made_from: dict[str, Any]) -> dict[str, Any]:
+    """Make one step, unless what it is made from is missing."""
+    if "made" not in made_from:
+        return made_from
+    try:
+        return {"made": STEPS[step][1](made_from["made"])}
+    except pytest.skip.Exception as reason:
+        return {"skipped": str(reason)}
+    except (Exception, pytest.fail.Exception):
+        return {"failed": traceback.format_exc()}
+
+
+def main(folder: Path, wanted: Collection[str]) -> None:
+    outcomes: dict[str, dict[str, Any]] = {"": {"made": None}}
+    needed = set(wanted)
+    for step, (made_from, _) in reversed(STEPS.items()):
+        needed |= {made_from} if step in needed else set()
+    for step, (made_from, _) in STEPS.items():
+        if step in needed:
+            outcomes[step] = _make(step, outcomes[made_from])
+            partial = folder / "partial"
+            partial.write_text(json.dumps(outcomes[step]))
+            partial.rename(_outcome(folder, step))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
