@@ -83,8 +83,8 @@ CONTRASTS = """
 
 def pale(page: Page) -> list[str]:
     """What of a page cannot be read well."""
-    # What fades in is measured when it is there.
-    page.evaluate("() => Promise.all(document.getAnimations().map((one) => one.finished))")
+    # What fades in is measured when it is there; an animation that something else ends is over, too.
+    page.evaluate("() => Promise.allSettled(document.getAnimations().map((one) => one.finished))")
     found = page.evaluate(CONTRASTS)
     assert found, page.url
     return [f"{one['where']} {one['text']!r}: {one['contrast']:.2f}" for one in found if not one["enough"]]
