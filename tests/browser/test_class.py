@@ -208,7 +208,8 @@ def test_a_pause_that_ends_while_a_student_has_no_network_is_made_good(tmp_path:
         edit_everywhere(ada)
         saved(ada)
         # The page of a browser that is only said to be offline would not notice for as long as a socket may be silent.
-        wifi.go()
+        wifi.loop.call_soon_threadsafe(wifi.up.clear)
+        wifi.loop.call_soon_threadsafe(wifi.drop_all)
         ada.context.set_offline(True)
         ada.keyboard.type("alone")
         # The socket is gone, so that the end of the pause is learnt from the next welcome.
@@ -218,7 +219,7 @@ def test_a_pause_that_ends_while_a_student_has_no_network_is_made_good(tmp_path:
         assert said.removeprefix("Changes ") in ada.inner_text("#saved-text")
         teacher.click("#pause")
         teacher.wait_for_selector("#paused", state="hidden")
-        wifi.come()
+        wifi.loop.call_soon_threadsafe(wifi.up.set)
         ada.context.set_offline(False)
         agree(room, teacher, ada, "Ada")
         until(lambda: ada.inner_text("#aloud") == "Saved", "the region follows what is seen")

@@ -172,42 +172,16 @@ def classroom(folder: Path) -> Iterator[Classroom]:
         assert appliance.stop() == 0
 
 
-class Network:
-    """A network between pages and the program, in a thread of its own.
-
-    Attributes:
-        port: where pages find the program.
-    """
-
-    def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
-        self.port = proxy.port
-        self._proxy = proxy
-        self._loop = loop
-
-    def go(self) -> None:
-        """End all connections, and let none through until it is back."""
-        self._loop.call_soon_threadsafe(self._proxy.up.clear)
-        self._loop.call_soon_threadsafe(self._proxy.drop_all)
-
-    def come(self) -> None:
-        """Be back."""
-        self._loop.call_soon_threadsafe(self._proxy.up.set)
-
-    def strand(self) -> None:
-        """Nothing gets through on the connections of now any more, which look as open as before."""
-        self._proxy.strand()
-
-
 @contextmanager
-def network(server_port: int) -> Iterator[Network]:
-    """Make a network, and end it."""
-    ready: list[Network] = []
+def network(server_port: int) -> Iterator[Proxy]:
+    """A proxy in a thread of its own; what is not thread-safe is asked of its loop."""
+    ready: list[Proxy] = []
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
         async with a_proxy(server_port, random.Random(1)) as proxy:
-            ready.append(Network(proxy, loop))
+            ready.append(proxy)
             await stop.wait()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
