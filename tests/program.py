@@ -95,9 +95,13 @@ class Program:
         self.ready = json.loads(self._ready_file.read_text())
 
     def start(self) -> Program:
-        """Start it, and wait until it serves."""
+        """Start it, and wait until it serves; where that fails, or the tests are interrupted, it is ended."""
         self.begin()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def kill(self) -> None:
