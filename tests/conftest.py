@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell without job control ignores SIGINT in what it starts with "&", and who ignores it hands that on to its
-    # children: programs that tests start would not hear the Ctrl+C that a test sends them.
+    # A shell without job control ignores SIGINT in what it starts with "&", as nohup does SIGHUP, and who ignores a
+    # signal hands that on to its children: programs that tests start would not hear what a test sends them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # A handler of our own would end these tests; one that does nothing is the default again in a child.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(1_000_000)
 
