@@ -40,8 +40,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of the packaged program late, which is built meanwhile; and measurements when nothing is built."""
-    late = {"packaged": 1, "bench": 2}
+    """Run the tests of the packaged program late, which is built meanwhile, beside tests that mostly wait.
+
+    A browser needs all processors for itself; so it comes when the program is built, and so do measurements.
+    """
+    late = {"browser": 1, "packaged": 2, "bench": 3}
     items.sort(key=lambda item: late.get(item.path.parent.name, 0))
 
 
