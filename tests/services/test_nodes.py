@@ -153,7 +153,7 @@ async def test_rows_of_the_roster_outlive_their_time_while_a_node_runs(
             [row] = list(client.scan_iter(f"*roster/student/{joined['student_id']}*"))
             [members] = list(client.scan_iter("*roster/class/class-1*"))
             left = client.pttl(row)
-            while renewed < 4 or time.monotonic() - began < 6:
+            while renewed < 4 or time.monotonic() - began < 9:
                 assert time.monotonic() - began < 60, f"The row was renewed {renewed} times."
                 before, left = left, client.pttl(row)
                 assert 0 < left <= 3000, "the row is there, and would go in time"
