@@ -6,6 +6,7 @@
 import { ClassroomStream } from "/client.js";
 import { countWords, difference } from "/static/edits.js";
 import { keepText, keepTextAtOnce, recallText, textOfEvent } from "/static/session.js";
+import { counted } from "/static/wording.js";
 
 const SOURCE = "classroom-observer.write";
 const DOCUMENT = "essay";
@@ -153,7 +154,7 @@ function begin(kept) {
 
   const showWords = soon(WORDS_MS, () => {
     const words = countWords(text.value);
-    find("words").textContent = words === 1 ? "1 word" : `${words.toLocaleString("en")} words`;
+    find("words").textContent = counted(words, "word");
     find("full").hidden = text.value.length < text.maxLength;
   });
 
@@ -171,7 +172,7 @@ function begin(kept) {
   function whereItIs() {
     if (!stream) return ["saving", "Saving…"];
     const { pending } = stream;
-    const changes = pending === 1 ? "1 change" : `${pending.toLocaleString("en")} changes`;
+    const changes = counted(pending, "change");
     if (stream.connection === "refused") {
       if (stream.refused === "removed") return ["refused", "You were taken out of the class."];
       return ["refused", pending ? `${changes} not sent yet.` : "You are not in the class any more."];
