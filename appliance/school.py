@@ -65,7 +65,6 @@ class School:
         self._settings = settings
         self._kvs = kvs
         self._counters = counters
-        self._following: Following | None = None
         self._task: asyncio.Task[None] | None = None
         self.records = SharedRecords(kvs, settings.data_path / "shared.jsonl")
         self.nodes = Nodes(settings.node_name, kvs, pubsub, counters, silent_seconds=float(limits.node_silent_seconds))
@@ -110,8 +109,7 @@ class School:
             BackendError: the store or the pubsub did not answer in time.
             SettingsError: other nodes run newer reducers.
         """
-        self._following = following
-        self._refill.on_lost = self._after_loss
+        self._refill.on_lost = lambda: self._after_loss(following)
         await patiently(lambda: self._join(following), self._settings.kvs.start_seconds)
         self.nodes.on_roster = following.tell
         following.on_own_change = lambda: in_background(self.nodes.tell_of_roster())
@@ -141,10 +139,9 @@ class School:
         await following.look_anew()
         await self.nodes.start()
 
-    async def _after_loss(self) -> None:
-        assert self._following is not None
+    async def _after_loss(self, following: Following) -> None:
         await share_credentials(self._kvs, self._settings.data_path, self.credentials)
-        await self._following.look_anew()
+        await following.look_anew()
 
 
 async def patiently(step: Callable[[], Awaitable[None]], seconds: float) -> None:

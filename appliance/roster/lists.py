@@ -71,13 +71,9 @@ class ListFolder:
 
     A spreadsheet that saves may leave a list empty, or gone, for a moment. Nobody is to be taken out for that, so a
     change counts when two looks have found the same.
-
-    Attributes:
-        problems: what is wrong with the lists, as of the last reading.
     """
 
     def __init__(self, folder: Path, limits: RosterLimits) -> None:
-        self.problems: list[str] = []
         self._folder = folder
         self._limits = limits
         self._looked = float("-inf")
@@ -102,7 +98,6 @@ class ListFolder:
         self._looked = time.monotonic()
         for problem in lists.problems:
             log.warning("%s", problem)
-        self.problems = list(lists.problems)
 
 
 def read_lists(folder: Path, limits: RosterLimits) -> Lists:

@@ -368,7 +368,7 @@ class SharedRoster(Door):
             if lists is not None:
                 changed = await self._share(lists)
                 self._lists.take(lists)
-                self.problems = self._lists.problems
+                self.problems = list(lists.problems)
                 if changed:
                     self.on_change()
 

@@ -76,30 +76,12 @@ class TestSharedRoster(RosterContract):
 
 
 @pytest.mark.services
-class TestOverRedis(RosterContract):
+class TestOverRedis(TestSharedRoster):
     @pytest.fixture
-    async def store(self, redis: RedisServer) -> AsyncIterator[KVS]:
+    async def kvs(self, redis: RedisServer) -> AsyncIterator[KVS]:
         kvs = open_kvs(redis.url(f"prefix={uuid.uuid4()}"))
         yield kvs
         await kvs.close()
-
-    @pytest.fixture
-    async def roster(self, store: KVS, tmp_path: Path) -> AsyncIterator[Roster]:
-        roster = opened(store, tmp_path / "a")
-        yield roster
-        await roster.close()
-
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return tmp_path / "a"
-
-    @pytest.fixture
-    def reopen(self, store: KVS, tmp_path: Path) -> Reopen:
-        async def reopen(roster: Roster) -> Roster:
-            await roster.close()
-            return opened(store, tmp_path / "a")
-
-        return reopen
 
 
 class CountingKVS(MemoryKVS):
