@@ -13,12 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from appliance.background import ended
 from appliance.errors import BackendError
 from appliance.kvs import KVS, Change, Encoded
 from appliance.pipeline import class_topic
 from appliance.pubsub import RESYNC, PubSub
 from appliance.shared import SharedRecords
+from appliance.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class ClassStates:
 
     async def close(self) -> None:
         """Stop following."""
-        await ended(*self._tasks.values())
+        await cancelled(*self._tasks.values())
 
     def state(self, class_id: str) -> State:
         """The state of a class."""

@@ -29,7 +29,7 @@ class Following:
         states: follows the state of each class.
         """
         self.on_change: Callable[[], None] = lambda: None
-        self.on_own_change: Callable[[], None] = lambda: None
+        self.on_own_change: Callable[[], object] = lambda: None
         self._roster = roster
         self._states = states
         self._told = asyncio.Event()

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from appliance import plugins
 from appliance.archive import Archive, Sync
-from appliance.background import ended
 from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -38,6 +37,7 @@ from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
 from appliance.states import Fold
+from appliance.tasks import cancelled
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
@@ -224,7 +224,7 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
-        await ended(*self._tasks)
+        await cancelled(*self._tasks)
         await self.announcer.close()
         if self._runner:
             for site in list(self._runner.sites):
@@ -334,7 +334,7 @@ async def serve(
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Nothing was served yet, and what was read of the archive is there still.
-        await ended(starting)
+        await cancelled(starting)
         return
     stopping.cancel()
     await starting

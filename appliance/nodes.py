@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.kvs import KVS, Change, Encoded, Row, Value
 from appliance.pubsub import RESYNC, PubSub
+from appliance.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Nodes:
         if self._flush_due:
             self._flush_due.cancel()
         tasks = [*self._tasks, *([self._flushing] if self._flushing else [])]
-        await ended(*tasks)
+        await cancelled(*tasks)
         self._tasks = []
 
     def _flush_soon(self) -> None:

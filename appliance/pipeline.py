@@ -23,7 +23,6 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from appliance.archive import Archive, Damage, Position, Record, Rejection
-from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError, ObserverError
 from appliance.events import Event, EventLimits, RejectedError, decode_events
@@ -31,6 +30,7 @@ from appliance.kvs import KVS, Change, Row
 from appliance.pubsub import PubSub
 from appliance.replay import Restored, replay_records
 from appliance.states import LATE_SECONDS, Fold, Stream, Student, Waiting, student_key
+from appliance.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Pipeline:
         async with self._committing:
             # Not while a commit is under way: what it has in hand would be forgotten.
             if self._task:
-                await ended(self._task)
+                await cancelled(self._task)
                 self._task = None
         await self.settle()
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from appliance.archive import Archive
-from appliance.background import ended, in_background
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, share_credentials
@@ -23,6 +22,7 @@ from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
 from appliance.shared import SharedRecords
 from appliance.states import Fold
+from appliance.tasks import cancelled, in_background
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class School:
     async def close(self) -> None:
         """Leave the others."""
         if self._task:
-            await ended(self._task)
+            await cancelled(self._task)
             await self.nodes.close()
         await self.records.close()
 

@@ -25,13 +25,13 @@ import msgspec
 from redis import exceptions
 from redis.asyncio import Connection
 
-from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.findings import Finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.redis_server import Command, Connections, RedisUrl, examine_server, parse_url
+from appliance.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class _Listener:
     async def close(self) -> None:
         """Let go of the connection."""
         if self._task is not None:
-            await ended(self._task)
+            await cancelled(self._task)
         self._fail(BackendError("The pubsub is closed."))
 
     def _ask(self, channels: list[bytes]) -> None:
@@ -229,7 +229,7 @@ class _Listener:
             for task in done:
                 task.result()
         finally:
-            await ended(*tasks)
+            await cancelled(*tasks)
 
     async def _send(self, connection: Connection) -> None:
         while True:
@@ -329,7 +329,7 @@ class _Publisher:
     async def close(self) -> None:
         """Stop; what still waits is not sent."""
         if self._task is not None:
-            await ended(self._task)
+            await cancelled(self._task)
         self._give_up(BackendError("The pubsub is closed."), list(self._waiting))
 
     async def _run(self) -> None:

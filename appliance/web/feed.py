@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import msgspec
 from aiohttp import ClientError, WSMsgType, web
 
-from appliance.background import ended
 from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.kvs import KVS
@@ -22,6 +21,7 @@ from appliance.pipeline import class_topic
 from appliance.pubsub import RESYNC, PubSub
 from appliance.roster import Roster, Student
 from appliance.states import SUMMARY, Own, own_of, student_key
+from appliance.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class _Dashboard:
 
     async def close(self) -> None:
         if self._sending:
-            await ended(self._sending)
+            await cancelled(self._sending)
 
 
 class Feed:
@@ -263,7 +263,7 @@ class Feed:
         tasks = [*self._following.values(), *([self._pushing] if self._pushing else [])]
         self._following = {}
         self._pushing = None
-        await ended(*tasks)
+        await cancelled(*tasks)
 
     async def _hear(self, class_id: str, ready: asyncio.Future[None]) -> None:
         try:

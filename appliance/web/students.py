@@ -12,7 +12,6 @@ import msgspec
 from aiohttp import ClientError, WSMsgType, web
 
 from appliance.archive import Rejection
-from appliance.background import ended, in_background
 from appliance.classes import ClassStates, Control, Opened
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -20,6 +19,7 @@ from appliance.errors import BackendError
 from appliance.pipeline import GapError, Pipeline, TooManyStreamsError
 from appliance.roster import Class, JoinError, Roster, Student, plain_code
 from appliance.states import Stream
+from appliance.tasks import cancelled, in_background
 from appliance.web import protocol
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
@@ -234,7 +234,7 @@ class EventSockets:
     async def close(self) -> None:
         """Take nothing more and send every student away; the acknowledgements of what is durable go first."""
         self._closing = True
-        await ended(*self._tasks)
+        await cancelled(*self._tasks)
         connections = list(self._streams.values())
         await asyncio.gather(*(self._send_ack(connection) for connection in connections))
         await asyncio.gather(
