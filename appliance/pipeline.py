@@ -27,6 +27,7 @@ from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError, ObserverError
 from appliance.events import Event, EventLimits, RejectedError, decode_events
 from appliance.kvs import KVS, Change, Row
+from appliance.listeners import Listeners
 from appliance.pubsub import PubSub
 from appliance.replay import Restored, replay_records
 from appliance.states import LATE_SECONDS, Fold, Stream, Student, Waiting, student_key
@@ -123,9 +124,9 @@ class Pipeline:
         self.refilling = False
         self.accept_gaps = False
         self.confirm: Callable[[], Awaitable[None]] = _nothing
-        self.on_lost: Callable[[], None] = lambda: None
-        self.on_durable: Callable[[Sequence[Stream]], None] = lambda streams: None
-        self.on_rejected: Callable[[Stream, Sequence[tuple[int, Rejection]]], None] = lambda stream, rejected: None
+        self.on_lost: Listeners[[]] = Listeners("a loss of the store")
+        self.on_durable: Listeners[[Sequence[Stream]]] = Listeners("commits")
+        self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = Listeners("rejected events")
         self._kvs = kvs
         self._pubsub = pubsub
         self._archive = archive
@@ -347,14 +348,14 @@ class Pipeline:
         except TimeoutError:
             raise BackendError("The key-value store does not keep up.") from None
         await self.check_whole()
-        lost = [stream for stream in student.streams.values() if stream.applied < stream.durable]
+        lost = [stream for stream in student.streams.values() if stream.applied < stream.durable_to]
         if lost and not self.accept_gaps:
             self.on_lost()
         if lost and not self.accept_gaps:
             raise BackendError("The key-value store is being given back what it lost.")
         for stream in lost:
             if not stream.waiting:
-                stream.last = stream.durable = stream.applied
+                stream.last = stream.durable_to = stream.applied
         return student
 
     async def check_whole(self) -> None:
@@ -439,7 +440,7 @@ class Pipeline:
         self._waiting_bytes -= sum(part.size for part in taken)
         await self._publish(changed.values())
         for part in taken:
-            part.stream.durable = max(part.stream.durable, part.last)
+            part.stream.durable_to = max(part.stream.durable_to, part.last)
             if part.rejected:
                 self.on_rejected(part.stream, part.rejected)
         self._counters.add("commits")

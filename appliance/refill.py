@@ -314,7 +314,7 @@ class Refill:
         self._failure: str | None = None
         self._first = True
         self.done = asyncio.Event()
-        pipeline.on_lost = self._lost.set
+        pipeline.on_lost.add(self._lost.set)
         pipeline.confirm = self._confirm
 
     async def prepare(self) -> None:

@@ -231,7 +231,7 @@ class Stream:
     Attributes:
         last: number of the last event taken.
         applied: number of the last event reduced (or rejected, or found to be of a paused time); those after it wait.
-        durable: number of the last event whose commit is done; all up to it may be acknowledged.
+        durable_to: number of the last event whose commit is done; all up to it may be acknowledged.
         paused_to: number of the last one up to `applied` that was taken while the class was paused; 0 for none.
         waiting: the events after `applied`.
         clock: gives events their times.
@@ -243,7 +243,7 @@ class Stream:
         "applied",
         "cells",
         "clock",
-        "durable",
+        "durable_to",
         "id",
         "last",
         "lines",
@@ -257,7 +257,7 @@ class Stream:
     def __init__(self, student: Student, id: str, source: str) -> None:
         self.student = student
         self.id = id
-        self.last = self.applied = self.durable = self.paused_to = 0
+        self.last = self.applied = self.durable_to = self.paused_to = 0
         self.waiting: list[Waiting] = []
         self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
         self.clock = Clock(0)
@@ -275,14 +275,14 @@ class Stream:
         """
         self.applied = standing.applied
         self.paused_to = standing.paused_to
-        self.durable = max(self.durable, standing.applied)
+        self.durable_to = max(self.durable_to, standing.applied)
         self.last = max(self.last, standing.applied)
         self.clock.last = max(self.clock.last, standing.at)
         self.cells = {}
 
     def pass_line(self, record: Record) -> None:
         """Take over the number and the time of a line of the archive, whose event is applied with it."""
-        self.last = self.applied = self.durable = record.seq
+        self.last = self.applied = self.durable_to = record.seq
         self.clock.last = max(self.clock.last, round(record.at * 1000))
         if record.paused:
             self.paused_to = record.seq

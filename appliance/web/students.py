@@ -154,7 +154,7 @@ class _Connection:
         self.socket = socket
         self.student = student
         self.stream = stream
-        self.acked = stream.durable
+        self.acked = stream.durable_to
         self.heard = True
         """Whether anything came since the last look."""
         self.quiet = 0
@@ -225,8 +225,8 @@ class EventSockets:
 
     def start(self) -> None:
         """Begin to acknowledge and to look for silent connections."""
-        self._pipeline.on_durable = self._durable
-        self._pipeline.on_rejected = self._rejected
+        self._pipeline.on_durable.add(self._durable)
+        self._pipeline.on_rejected.add(self._rejected)
         self._states.on_control = self._control
         self._states.on_missed = self._missed
         self._tasks = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._watch())]
@@ -346,7 +346,7 @@ class EventSockets:
         paused_to = self._pipeline.paused_to(stream)
         await connection.send(
             protocol.welcome(
-                student.student_id, student.name, stream.durable, state, now, self._frame_limits, paused_to
+                student.student_id, student.name, stream.durable_to, state, now, self._frame_limits, paused_to
             )
         )
         return connection
@@ -378,7 +378,7 @@ class EventSockets:
                             self._acknowledge_again(connection, message.first)
                     except GapError as gap:
                         await connection.send(protocol.gap(gap.expected))
-                    if stream.last - stream.durable >= unacked or not pipeline.has_room():
+                    if stream.last - stream.durable_to >= unacked or not pipeline.has_room():
                         await self._wait_for_room(connection)
                     continue
                 assert isinstance(message, Fault)
@@ -407,7 +407,7 @@ class EventSockets:
         self._counters.add("limit_unacked")
         stream = connection.stream
         while not connection.socket.closed and (
-            stream.last - stream.durable >= self._limits.unacked or not self._pipeline.has_room()
+            stream.last - stream.durable_to >= self._limits.unacked or not self._pipeline.has_room()
         ):
             connection.room.clear()
             # A lost connection is noticed at the next look; commits wake this at once.
@@ -443,7 +443,7 @@ class EventSockets:
             connection = self._streams.get(stream)
             if connection is not None:
                 connection.room.set()
-                if stream.durable - connection.acked >= self._ack_events:
+                if stream.durable_to - connection.acked >= self._ack_events:
                     self._ack_now.set()
                 self._acknowledge_soon(connection)
 
@@ -475,7 +475,7 @@ class EventSockets:
                     await self._send_ack(connection)
 
     async def _send_ack(self, connection: _Connection) -> None:
-        durable = connection.stream.durable
+        durable = connection.stream.durable_to
         if durable > connection.acked:
             connection.acked = durable
             await connection.send(protocol.ack(durable))

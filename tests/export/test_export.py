@@ -193,14 +193,14 @@ async def test_beside_an_appliance_that_is_writing(tmp_path: Path) -> None:
 
     writing = asyncio.create_task(write())
     for number in range(4):
-        durable = stream.durable
+        durable = stream.durable_to
         done = await asyncio.to_thread(running_export, tmp_path, tmp_path / f"out-{number}")
         [row] = rows(tmp_path / f"out-{number}" / "students.csv") or [{"events": 0}]
         assert durable <= row["events"]
         assert (done.replay.damaged, done.replay.merged.gaps) == ([], [])
         assert row["events"] >= told
         told = row["events"]
-        while stream.durable <= told:
+        while stream.durable_to <= told:
             await asyncio.sleep(0.01)
     stop = True
     await writing

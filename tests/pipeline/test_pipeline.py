@@ -33,11 +33,11 @@ async def test_events_are_durable_in_archive_and_store_before_they_may_be_acknow
         stream = await w.stream()
 
         def durable(streams: object) -> None:
-            seen.append((stream.durable, len(w.lines()), None))
+            seen.append((stream.durable_to, len(w.lines()), None))
 
-        w.pipeline.on_durable = durable
+        w.pipeline.on_durable.add(durable)
         w.accept(stream, 1, A, A)
-        assert stream.durable == 0
+        assert stream.durable_to == 0
         await w.pipeline.settle()
         assert seen == [(2, 2, None)]
         assert (await w.summary("tally"))["seen"] == 2
@@ -46,7 +46,7 @@ async def test_events_are_durable_in_archive_and_store_before_they_may_be_acknow
 async def test_a_commit_comes_by_itself(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         done = asyncio.Event()
-        w.pipeline.on_durable = lambda streams: done.set()
+        w.pipeline.on_durable.add(lambda streams: done.set())
         w.accept(await w.stream(), 1, A)
         async with asyncio.timeout(10):
             await done.wait()
@@ -55,7 +55,7 @@ async def test_a_commit_comes_by_itself(tmp_path: Path) -> None:
 async def test_enough_events_are_committed_without_waiting(tmp_path: Path) -> None:
     async with world(tmp_path, commit_seconds=3600, commit_events=3) as w:
         done = asyncio.Event()
-        w.pipeline.on_durable = lambda streams: done.set()
+        w.pipeline.on_durable.add(lambda streams: done.set())
         w.accept(await w.stream(), 1, A, A, A)
         async with asyncio.timeout(10):
             await done.wait()
@@ -69,10 +69,10 @@ async def test_of_very_much_a_commit_takes_a_part_and_the_next_goes_on_at_once(t
 
         def durable(some: list[Stream]) -> None:
             commits.append(len(some))
-            if all(stream.durable == 4 for stream in streams):
+            if all(stream.durable_to == 4 for stream in streams):
                 done.set()
 
-        w.pipeline.on_durable = durable
+        w.pipeline.on_durable.add(durable)
         for stream in streams:
             w.accept(stream, 1, A, A, A, A)
         async with asyncio.timeout(10):
@@ -87,7 +87,7 @@ async def test_settling_waits_for_all_that_was_taken(tmp_path: Path) -> None:
         for stream in streams:
             w.accept(stream, 1, A)
         await w.pipeline.settle()
-        assert [stream.durable for stream in streams] == [1] * 5
+        assert [stream.durable_to for stream in streams] == [1] * 5
 
 
 async def test_a_resent_event_is_not_applied_twice(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_a_gap_takes_nothing_and_tells_what_is_missing(tmp_path: Path) -> 
             w.accept(stream, 3, A)
         assert gap.value.expected == 2
         await w.pipeline.settle()
-        assert stream.durable == 1
+        assert stream.durable_to == 1
 
 
 async def test_the_archive_keeps_the_text_as_it_came_in_one_line(tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
     async with world(tmp_path, limits=EventLimits(bytes=size)) as w:
         stream = await w.stream()
         rejected: list[Any] = []
-        w.pipeline.on_rejected = lambda stream, some: rejected.extend(some)
+        w.pipeline.on_rejected.add(lambda stream, some: rejected.extend(some))
         w.accept(stream, 1, A, text, A)
         await w.pipeline.settle()
         assert [(seq, why.code) for seq, why in rejected] == [(2, code)]
         await w.pipeline.settle()
-        assert stream.durable == 3
+        assert stream.durable_to == 3
         assert (await w.summary("tally"))["seen"] == 2
         line = w.lines()[1]
         assert (line.seq, bytes(line.event), line.rejected.code, line.text) == (2, b"", code, text.decode())
@@ -180,7 +180,7 @@ async def test_an_event_that_is_not_utf8_is_rejected_and_the_archive_stays_utf8(
 )
 async def test_what_is_odd_but_json_is_taken_and_replays_alike(tmp_path: Path, text: bytes) -> None:
     async with world(tmp_path) as w:
-        w.pipeline.on_rejected = lambda stream, some: pytest.fail(f"{some}")
+        w.pipeline.on_rejected.add(lambda stream, some: pytest.fail(f"{some}"))
         w.accept(await w.stream(), 1, text)
         await w.pipeline.settle()
         lived = await w.summary("tally")
@@ -223,7 +223,7 @@ async def test_paused_events_are_archived_marked_and_not_reduced(tmp_path: Path)
         w.pipeline.paused.clear()
         w.accept(stream, 3, A)
         await w.pipeline.settle()
-        assert stream.durable == 3
+        assert stream.durable_to == 3
         assert (await w.summary("tally"))["seen"] == 2
         assert [line.paused for line in w.lines()] == [False, True, False]
 
@@ -258,7 +258,7 @@ async def test_a_rejected_event_of_a_paused_time_is_only_rejected(tmp_path: Path
         w.pipeline.paused.add(CLASS)
         w.accept(stream, 1, A, "no object")
         await w.pipeline.settle()
-        assert (stream.durable, stream.paused_to) == (2, 1)
+        assert (stream.durable_to, stream.paused_to) == (2, 1)
         assert [line.paused for line in w.lines()] == [True, False]
 
 
@@ -267,7 +267,7 @@ async def test_a_row_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     await kvs.commit([Change(student_key("s-1"), 0, {"stream/" + STREAM: Encoded(b"[7,1700000000000]")})])
     async with world(tmp_path, kvs=kvs) as w:
         stream = await w.stream()
-        assert (stream.applied, stream.durable, stream.last, stream.paused_to) == (7, 7, 7, 0)
+        assert (stream.applied, stream.durable_to, stream.last, stream.paused_to) == (7, 7, 7, 0)
         assert stream.clock.last == 1_700_000_000_000
 
 
@@ -356,7 +356,7 @@ async def test_another_pipeline_on_the_same_store_goes_on_where_this_one_ended(t
         w.accept(await w.stream(), 1, A, A)
     async with world(tmp_path, kvs=kvs) as w:
         stream = await w.stream()
-        assert (stream.last, stream.durable) == (2, 2)
+        assert (stream.last, stream.durable_to) == (2, 2)
         w.accept(stream, 2, A, A)
         await w.pipeline.settle()
         tally = await w.summary("tally")
@@ -395,7 +395,7 @@ async def test_two_nodes_with_a_tab_each_of_one_student_lose_nothing(tmp_path: P
             if n % 7 == 0:
                 await asyncio.sleep(0.001)
         await asyncio.gather(one.pipeline.settle(), two.pipeline.settle())
-        assert (here.durable, there.durable) == (100, 100)
+        assert (here.durable_to, there.durable_to) == (100, 100)
         order = await one.summary("order")
         assert (order["seen"], order["last"].count("a"), order["last"].count("b")) == (200, 100, 100)
         assert one.counters["commit_conflicts"] + two.counters["commit_conflicts"] > 0
@@ -414,7 +414,7 @@ async def test_a_stream_that_moves_to_another_node_and_back_goes_on_at_its_numbe
         two.accept(moved, 2, {"event": "b"}, {"event": "c"})
         await two.pipeline.settle()
         back = await one.stream()
-        assert (back.last, back.durable) == (3, 3)
+        assert (back.last, back.durable_to) == (3, 3)
         one.accept(back, 3, {"event": "c"}, {"event": "d"})
         await one.pipeline.settle()
         assert (await one.summary("order"))["last"] == "abcd"
@@ -433,7 +433,7 @@ async def test_what_two_nodes_got_of_one_stream_counts_once(tmp_path: Path) -> N
         await two.pipeline.settle()
         one.accept(here, 3, {"event": "c"})
         await one.pipeline.settle()
-        assert (here.durable, here.last) == (3, 3)
+        assert (here.durable_to, here.last) == (3, 3)
         assert (await one.summary("order"))["last"] == "abc"
 
 
@@ -505,7 +505,7 @@ async def test_how_far_a_stream_was_paused_is_known_while_a_commit_does_not_get_
     await w.stream(stream="another-stream")
     assert (stream.paused_to, w.pipeline.paused_to(stream)) == (0, 1)
     await w.pipeline.close()
-    assert (stream.durable, stream.paused_to, w.pipeline.paused_to(stream)) == (1, 1, 1)
+    assert (stream.durable_to, stream.paused_to, w.pipeline.paused_to(stream)) == (1, 1, 1)
     await w.archive.close()
     await w.pubsub.close()
 
@@ -541,9 +541,9 @@ async def test_what_another_node_applied_while_it_waited_here_counts_once(tmp_pa
         # Another tab opens, and this node reads the student's row anew.
         await one.stream(stream="another-stream")
         told: list[Stream] = []
-        one.pipeline.on_durable = told.extend
+        one.pipeline.on_durable.add(told.extend)
         await one.pipeline.settle()
-        assert (told, here.applied, here.durable) == ([here], 2, 2)
+        assert (told, here.applied, here.durable_to) == ([here], 2, 2)
         one.accept(here, 3, {"event": "c"})
         await one.pipeline.settle()
         assert (await one.summary("order"))["last"] == "abc"
@@ -567,7 +567,7 @@ async def test_a_commit_that_went_through_unheard_is_not_done_twice(tmp_path: Pa
         stream = await w.stream()
         w.accept(stream, 1, {"event": "a"}, {"event": "b"})
         await w.pipeline.settle()
-        assert stream.durable == 2
+        assert stream.durable_to == 2
         w.accept(stream, 3, {"event": "c"})
         await w.pipeline.settle()
         assert (await w.summary("order"))["last"] == "abc"
@@ -585,10 +585,10 @@ async def test_a_store_that_lost_its_memory_stops_acknowledgements(tmp_path: Pat
         async with asyncio.timeout(10):
             while "has lost" not in (w.pipeline.trouble or ""):
                 await asyncio.sleep(0)
-        assert stream.durable == 1
+        assert stream.durable_to == 1
         kvs.load(before)
         await w.pipeline.settle()
-        assert stream.durable == 2
+        assert stream.durable_to == 2
         assert (await w.summary("order"))["last"] == "ab"
 
 
@@ -605,11 +605,11 @@ async def test_a_commit_that_fails_unforeseen_is_done_by_the_next(
         monkeypatch.setattr(w.kvs, "commit", broken)
         with pytest.raises(RuntimeError):
             await w.pipeline.settle()
-        assert stream.durable == 0
+        assert stream.durable_to == 0
         monkeypatch.undo()
         w.accept(stream, 2, {"event": "b"})
         await w.pipeline.settle()
-        assert stream.durable == 2
+        assert stream.durable_to == 2
         assert (await w.summary("order"))["last"] == "ab"
         assert [line.seq for line in w.lines()] == [1, 2]
 
@@ -658,17 +658,17 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is(t
     async with world(tmp_path, kvs=kvs) as w:
         stream = await w.stream()
         done = asyncio.Event()
-        w.pipeline.on_durable = lambda streams: done.set()
+        w.pipeline.on_durable.add(lambda streams: done.set())
         w.accept(stream, 1, A)
         async with asyncio.timeout(10):
             while w.pipeline.trouble is None:
                 await asyncio.sleep(0)
         assert w.pipeline.trouble == "The store is away."
         w.accept(stream, 2, A)
-        assert stream.durable == 0
+        assert stream.durable_to == 0
         kvs.broken = False
         await w.pipeline.settle()
-        assert stream.durable == 2
+        assert stream.durable_to == 2
         assert w.pipeline.trouble is None
         assert (await w.summary("tally"))["seen"] == 2
 
@@ -689,10 +689,10 @@ async def test_a_failed_archive_write_loses_nothing_and_doubles_nothing(
         async with asyncio.timeout(10):
             while not (w.pipeline.trouble or "").endswith("No space left on device."):
                 await asyncio.sleep(0)
-        assert stream.durable == 1
+        assert stream.durable_to == 1
         monkeypatch.undo()
         await w.pipeline.settle()
-        assert stream.durable == 2
+        assert stream.durable_to == 2
         assert [line.seq for line in w.lines()] == [1, 2]
 
 

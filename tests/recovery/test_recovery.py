@@ -78,7 +78,7 @@ async def test_a_snapshot_and_what_came_after_it(tmp_path: Path) -> None:
     await again.start()
     assert again.states() == lived == await replayed(tmp_path, Tally())
     assert again.state("s-2", "tally//").seen == 10
-    assert (await again.stream("s-1", STREAM)).durable == 10
+    assert (await again.stream("s-1", STREAM)).durable_to == 10
     await again.stop()
 
 
@@ -393,7 +393,7 @@ class Life(RuleBasedStateMachine):
         self.open()
         assert self.core.classes.state(CLASS) == paused
         for (student, stream), taken in self.taken.items():
-            last = self.do(self.core.stream(student, stream)).durable
+            last = self.do(self.core.stream(student, stream)).durable_to
             assert self.durable.get((student, stream), 0) <= last <= len(taken)
             # The client sends the rest again.
             if last < len(taken):
@@ -405,7 +405,7 @@ class Life(RuleBasedStateMachine):
         self.commit()
         assert self.core.states() == self.do(replayed(self.folder, *bundled()))
         for (student, stream), taken in self.taken.items():
-            assert self.do(self.core.stream(student, stream)).durable == len(taken)
+            assert self.do(self.core.stream(student, stream)).durable_to == len(taken)
 
     def teardown(self) -> None:
         if hasattr(self, "core"):
