@@ -337,7 +337,7 @@ class EventSockets:
             self._leave(older)
             older.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
         now = _now()
-        stream.clock.offset = round(now - hello.now) if hello.now is not None else 0
+        stream.clock.synchronize(now, hello.now)
         connection = _Connection(request, socket, student, stream)
         self._streams[stream] = connection
         if self._pipeline.shared:
