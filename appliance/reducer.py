@@ -138,6 +138,14 @@ class Reducer(Generic[S]):
         """
         return {"/".join(self.scopes[0]): latest, **self.summarize(states[latest])}
 
+    def size(self, state: S) -> int:
+        """About how many bytes of memory a state takes; 0, as by default, for one that is not counted.
+
+        Override it where a state grows with what a student sends, such as a text or a list. It is asked often, so it
+        must not walk through the state: a few lengths and a constant are enough, and twice too much is no harm.
+        """
+        return 0
+
     def encode(self, state: S) -> bytes:
         """The state as bytes for a key-value store. Override it with `decode` for what msgpack cannot hold."""
         return msgspec.msgpack.encode(state)

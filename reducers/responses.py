@@ -82,6 +82,9 @@ class ResponsesReducer(Reducer[Response]):
             event.at,
         )
 
+    def size(self, state: Response) -> int:
+        return 300 + len(state.answer)
+
     def summarize(self, state: Response) -> dict[str, Any]:
         return {
             "attempts": state.attempts,

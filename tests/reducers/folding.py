@@ -5,6 +5,7 @@ The folder has no ``__init__.py``: with one, pytest would take it for the packag
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from appliance.reducer import Event, Reducer, State, UnusableError
 from appliance.states import to_json
+from reducers.writing.text import Text
 
 S = TypeVar("S", bound=State)
 
@@ -42,6 +44,22 @@ def fold(reducer: Reducer[S], events: Iterable[Event]) -> S:
     for one in events:
         state = reducer.reduce(state, one)
     return state
+
+
+def memory(thing: object) -> int:
+    """The bytes of memory that a state takes, all that hangs on it included, each object once."""
+    seen: dict[int, object] = {}
+    waiting = [thing]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, State | Text):
+            waiting += [getattr(one, field) for field in one.__struct_fields__]
+        elif isinstance(one, tuple):
+            waiting += one
+    return sum(map(sys.getsizeof, seen.values()))
 
 
 def check_any_body(
