@@ -37,6 +37,9 @@ EXCERPT = 120
 BURST_PAUSE = 2.0
 """The pause, in seconds, that ends a burst: the usual criterion of keystroke logging (Chenoweth and Hayes, "Fluency in
 Writing", Written Communication 18(1), 2001)."""
+LATEST = 2.0**53 / 1000
+"""The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
+_TIME = "An event has a time from 0 to 2^53 ms since the epoch."
 _EDIT = "An edit has an offset and a length to remove, from 0 up to 2^53, and text to insert."
 # Times have a resolution of one millisecond, but their differences are not exact.
 _LONGEST_GAP = BURST_PAUSE - 0.0005
@@ -294,10 +297,12 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
             # From this edit on the text is not followed.
             begin = len(edits) - len(list(remaining)) - 1
             known = _edit(state, edits[:begin]) if begin else state
-            return _count(replace(known, incomplete_since=event.at), edits[begin:])
+            return _count(replace(known, incomplete_since=_since(known, event)), edits[begin:])
         insertions += size
         at = event.at
         if last is None or at - last > _LONGEST_GAP:
+            if not 0 <= at <= LATEST:
+                raise UnusableError(_TIME)
             longest = max(longest, burst)
             bursts += 1
             burst = 0
@@ -346,12 +351,21 @@ def _worked(state: Writing, at: float, characters: int) -> Writing:
     """The document after characters were inserted at a time, as far as bursts go."""
     last = state.edited_at
     if last is None or at - last > _LONGEST_GAP:
+        if not 0 <= at <= LATEST:
+            raise UnusableError(_TIME)
         bursts, burst = state.bursts + 1, characters
     else:
         bursts, burst = state.bursts, state.burst + characters
         at = max(at, last)
     longest = max(state.longest_burst, burst)
     return replace(state, edited_at=at, bursts=bursts, burst=burst, longest_burst=longest)
+
+
+def _since(state: Writing, event: Event) -> float:
+    """Since when the text is not followed, where an event makes it too long."""
+    if not 0 <= event.at <= LATEST:
+        raise UnusableError(_TIME)
+    return event.at if state.incomplete_since is None else state.incomplete_since
 
 
 def _whole(event: Event, field: str, default: int | None = None) -> int:
@@ -373,8 +387,7 @@ def _document(state: Writing, event: Event) -> Writing:
         return state if title == state.title else replace(state, title=title)
     units = units_of(text)
     if len(units) > LIMIT:
-        since = event.at if state.incomplete_since is None else state.incomplete_since
-        return replace(state, title=title, incomplete_since=since)
+        return replace(state, title=title, incomplete_since=_since(state, event))
     known = state.text
     position = state.position
     if not known.equals(units):
@@ -401,9 +414,6 @@ def _google_docs_save(state: Writing, event: Event) -> Writing:
     draft = draft_of(event, state.text, state.position, LIMIT, followed=state.incomplete_since is None)
     if not draft.edits:
         return replace(state, other_tabs=state.other_tabs + draft.other_tabs) if draft.other_tabs else state
-    since = state.incomplete_since
-    if since is None and not draft.followed:
-        since = event.at
     return replace(
         _worked(state, event.at, draft.characters),
         text=draft.text,
@@ -412,7 +422,7 @@ def _google_docs_save(state: Writing, event: Event) -> Writing:
         insertions=state.insertions + draft.inserted,
         deletions=state.deletions + draft.deleted,
         other_tabs=state.other_tabs + draft.other_tabs,
-        incomplete_since=since,
+        incomplete_since=None if draft.followed else _since(state, event),
     )
 
 
@@ -424,8 +434,7 @@ def _document_history(state: Writing, event: Event) -> Writing:
         title = thing["title"][:TITLE_CHARACTERS]
     other_tabs = state.other_tabs + draft.other_tabs
     if not draft.followed:
-        since = event.at if state.incomplete_since is None else state.incomplete_since
-        return replace(state, title=title, other_tabs=other_tabs, incomplete_since=since)
+        return replace(state, title=title, other_tabs=other_tabs, incomplete_since=_since(state, event))
     return replace(
         state, text=draft.text, position=draft.position, title=title, other_tabs=other_tabs, incomplete_since=None
     )

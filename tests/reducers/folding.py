@@ -26,6 +26,7 @@ scalars = st.one_of(
     st.integers(min_value=-3, max_value=12),
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([10**30, 2.0, -0.0, "", "\ud83d", "\ude00", "a\x00b"]),
+    st.sampled_from([2**53, 2**63, 2**64, -(2**63) - 1, 10**400, 1e308, -1e308, 5e-324, "\ud83d" * 300]),
     st.text(st.characters(), max_size=6),
 )
 values = st.recursive(
