@@ -21,8 +21,8 @@ SMALL = CHUNK // 8
 """A chunk with fewer units is joined to a neighbour, unless that is a run."""
 BLOCK = 24
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
-SPARSE = 64
-"""The fewest NULs of a run."""
+SPARSE = CHUNK // 2
+"""The fewest NULs of a run. Much fewer would let a short run cut a text in very many chunks."""
 
 _WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -289,7 +289,7 @@ def cut(parts: Iterable[Chunk]) -> list[Chunk]:
 
 def spliced(
     blocks: tuple[Block, ...], b1: int, c1: int, b2: int, c2: int, parts: Iterable[Chunk], surrogates: bool
-) -> tuple[tuple[Block, ...], int]:
+) -> tuple[tuple[Block, ...], int, int]:
     """The blocks with the chunks from (b1, c1) to (b2, c2), both included, replaced.
 
     Takes in a neighbour where the units are few, where a surrogate pair would lie across the border, and where both
@@ -305,7 +305,7 @@ def spliced(
         surrogates: whether the text has any, so that pairs must be counted.
 
     Returns:
-        The blocks, and by how many units what is kept as runs grew.
+        The blocks; by how many units what is kept as runs grew; how many blocks before the new ones are the same.
     """
     b1, c1, b2, c2, made = _joined(blocks, b1, c1, b2, c2, normal(parts))
     chunks = (*blocks[b1][3][:c1], *cut(made), *blocks[b2][3][c2 + 1 :])
@@ -321,9 +321,9 @@ def spliced(
     replaced = sum(map(sparse_in, blocks[b1 : b2 + 1]))
     before, after = blocks[:b1], blocks[b2 + 1 :]
     if not chunks:
-        return before + after or NOTHING, -replaced
+        return before + after or NOTHING, -replaced, max(0, b1 - 1)
     blocks_made = blocks_of(chunks, surrogates)
-    return (*before, *blocks_made, *after), sum(map(sparse_in, blocks_made)) - replaced
+    return (*before, *blocks_made, *after), sum(map(sparse_in, blocks_made)) - replaced, b1
 
 
 def _joined(

@@ -179,6 +179,8 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         """The offset in units of the code point with this number, counted from 0; beyond the end it goes on by one."""
         if not self.pairs:
             return point
+        if point >= self.points:
+            return self.units + point - self.points
         offset = 0
         for units, pairs, _, chunks in self._placed()[0]:
             if point >= units - pairs:
@@ -199,9 +201,12 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         blocks, sparse = self._placed()
         b = len(blocks) - 1
         c = len(blocks[b][3]) - 1
-        blocks, more = spliced(blocks, b, c, b, c, [blocks[b][3][c], number], self.surrogates > 0)
+        blocks, more, _ = spliced(blocks, b, c, b, c, [blocks[b][3][c], number], self.surrogates > 0)
         units = self.units + number
-        return _at(blocks, units, units, self.words, self.pairs, self.nuls + number, self.surrogates, sparse + more)
+        near = len(blocks) - 1, units - blocks[-1][0]
+        return _at(
+            blocks, near, units, units, self.words, self.pairs, self.nuls + number, self.surrogates, sparse + more
+        )
 
     def _placed(self) -> tuple[tuple[Block, ...], int]:
         """The blocks with the active chunk in its place, and the units that runs hold then."""
@@ -215,7 +220,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         if active is old:
             return blocks, self.sparse
         if len(active) < SMALL and (len(blocks) > 1 or len(chunks) > 1):
-            blocks, more = spliced(blocks, b, c, b, c, [active], self.surrogates > 0)
+            blocks, more, _ = spliced(blocks, b, c, b, c, [active], self.surrogates > 0)
             return blocks, self.sparse + more
         # Copying by way of a list is the fastest.
         changed_chunks = list(chunks)
@@ -231,14 +236,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], Place, int, str, int] | None:
         """Blocks, place, start, chunk and units in runs where one chunk, which is no run, holds all that is removed."""
         blocks, sparse = self._placed()
-        b, _, begin, _, _ = self.place
-        if offset < begin // 2 or len(self.active) < SMALL:
-            # Joining a small chunk to a neighbour may have moved the block.
-            b = begin = 0
-        elif offset > (begin + self.units) // 2:
-            b = len(blocks) - 1
-            begin = self.units - blocks[b][0]
-        b, begin, c, start = find(blocks, offset, b, begin)
+        b, begin, c, start = find(blocks, offset, *self._near(blocks, offset))
         chunks = blocks[b][3]
         chunk = chunks[c]
         size = length(chunk)
@@ -252,11 +250,24 @@ class Text(msgspec.Struct, frozen=True, gc=False):
             return None
         return blocks, (b, c, begin, self.pairs, self.nuls), start, chunk, sparse
 
+    def _near(self, blocks: tuple[Block, ...], offset: int) -> tuple[int, int]:
+        """A block to search an offset from, and its offset in the text: the first, the last or the active chunk's."""
+        b, _, begin, _, _ = self.place
+        if len(self.active) < SMALL:
+            # Joining a small chunk to a neighbour may have moved the block.
+            b = begin = 0
+        if offset < begin // 2:
+            return 0, 0
+        if offset > (begin + self.units) // 2:
+            b = len(blocks) - 1
+            begin = self.units - blocks[b][0]
+        return b, begin
+
     def _edit_widely(self, offset: int, remove: int, insert: str) -> Text:
         """An edit that makes or removes chunks."""
         blocks, sparse = self._placed()
-        b1, _, c1, start1 = find(blocks, offset)
-        b2, _, c2, start2 = find(blocks, offset + remove)
+        b1, begin, c1, start1 = find(blocks, offset, *self._near(blocks, offset))
+        b2, _, c2, start2 = find(blocks, offset + remove, b1, begin)
         end = blocks[b2][3][c2]
         kept = part(blocks[b1][3][c1], 0, offset - start1)
         rest = part(end, offset + remove - start2, length(end))
@@ -273,9 +284,10 @@ class Text(msgspec.Struct, frozen=True, gc=False):
             unit_before(blocks, b1, c1),
             unit_after(blocks, b2, c2),
         )
-        blocks, more = spliced(blocks, b1, c1, b2, c2, [kept, insert, rest], surrogates > 0)
+        now, more, same = spliced(blocks, b1, c1, b2, c2, [kept, insert, rest], surrogates > 0)
+        begin -= sum(block[0] for block in blocks[same:b1])
         units = self.units + len(insert) - remove
-        return _at(blocks, offset + len(insert), units, words, pairs, nuls, surrogates, sparse + more)
+        return _at(now, (same, begin), offset + len(insert), units, words, pairs, nuls, surrogates, sparse + more)
 
     def _counted(
         self,
@@ -339,11 +351,22 @@ def text_from_pieces(parts: Iterable[Chunk]) -> Text:
     blocks = blocks_of(tuple(cut(made)), surrogates > 0) if made else NOTHING
     size = sum(map(length, made))
     words = len(units.replace("\0", "").split())
-    return _at(blocks, size, size, words, pairs_in(units), nuls, surrogates, sum(map(sparse_in, blocks)))
+    return _at(
+        blocks,
+        (len(blocks) - 1, size - blocks[-1][0]),
+        size,
+        size,
+        words,
+        pairs_in(units),
+        nuls,
+        surrogates,
+        sum(map(sparse_in, blocks)),
+    )
 
 
 def _at(
     blocks: tuple[Block, ...],
+    near: tuple[int, int],
     offset: int,
     units: int,
     words: int,
@@ -352,8 +375,11 @@ def _at(
     surrogates: int,
     sparse: int,
 ) -> Text:
-    """The text of these blocks, whose active chunk is the one at an offset where that is no run."""
-    b, begin, c, start = find(blocks, offset)
+    """The text of these blocks, whose active chunk is the one at an offset where that is no run.
+
+    `near` is a block to search it from, and that block's offset in the text.
+    """
+    b, begin, c, start = find(blocks, offset, *near)
     chunk = blocks[b][3][c]
     place: Place = (b, c, begin, pairs, nuls)
     if not isinstance(chunk, str):
