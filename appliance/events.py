@@ -11,12 +11,18 @@ by the offset seen at hello, never later than receipt and never earlier than the
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import msgspec
+
+# What `json.loads` takes bytes for by their first few. A codec is imported when it is first needed, and where no file
+# can be opened just then it is missing for good.
+for _codec in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
+    codecs.lookup(_codec)
 
 _decode = msgspec.json.Decoder().decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode

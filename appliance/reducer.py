@@ -139,10 +139,10 @@ class Reducer(Generic[S]):
         return {"/".join(self.scopes[0]): latest, **self.summarize(states[latest])}
 
     def size(self, state: S) -> int:
-        """About how many bytes of memory a state takes; 0, the default, for one that does not grow.
+        """About how many bytes of memory a state takes; 0, as by default, for one that is not counted.
 
-        What is kept of one student is bounded by it, over all of the student's states. It is asked after every run of
-        events, so its cost must not grow with the state.
+        Override it where a state grows with what a student sends, such as a text or a list. It is asked often, so it
+        must not walk through the state: a few lengths and a constant are enough, and twice too much is no harm.
         """
         return 0
 

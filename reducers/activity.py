@@ -19,10 +19,15 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from appliance.reducer import STUDENT, Column, Event, Reducer, State
+from appliance.reducer import STUDENT, Column, Event, Reducer, State, UnusableError
 
 WINDOW_MINUTES = 120
 """How far back, from the newest minute with an event, the counts by minute reach."""
+
+LATEST = 2.0**53 / 1000
+"""The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
+# Memory that a minute takes: a pair of numbers, and its place.
+_SIZE_MINUTE = 130
 
 _FIELDS = {"visibility": "visible", "focus": "focused", "help": "raised"}
 
@@ -79,7 +84,11 @@ class ActivityReducer(Reducer[Activity]):
         return self.reduce_all(state, (event,))
 
     def reduce_all(self, state: Activity, events: Sequence[Event]) -> Activity:
-        """Count events; an older one than the newest (of another tab) counts in the minute it belongs to."""
+        """Count events; an older one than the newest (of another tab) counts in the minute it belongs to.
+
+        Raises:
+            UnusableError: an event has no time after 1970 and before `LATEST`.
+        """
         started = state.events > 0
         newest, current, count, closed = state.last_at, state.minute, state.count, state.closed
         visible, focused, help = state.visible, state.focused, state.help
@@ -90,6 +99,8 @@ class ActivityReducer(Reducer[Activity]):
                 count += 1
                 newest = at
             else:
+                if not 0 <= at <= LATEST:
+                    raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
                 minute = int(at // 60)
                 if minute == current:
                     count += 1
@@ -113,6 +124,9 @@ class ActivityReducer(Reducer[Activity]):
                     else:
                         help = value
         return Activity(state.events + len(events), newest, current, count, closed, visible, focused, help)
+
+    def size(self, state: Activity) -> int:
+        return 300 + _SIZE_MINUTE * len(state.closed)
 
     def summarize(self, state: Activity) -> dict[str, Any]:
         minutes = {str(minute): count for minute, count in state.closed}

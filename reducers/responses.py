@@ -14,6 +14,8 @@ from appliance.reducer import ITEM, Column, Event, Reducer, State, UnusableError
 
 ANSWER_CHARACTERS = 500
 """How much of an answer is kept."""
+LATEST = 2.0**53 / 1000
+"""The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
 _EXACT = 2**53
 """Whole numbers below it are exact in every JSON reader; larger ones are kept as their digits."""
 
@@ -67,12 +69,14 @@ class ResponsesReducer(Reducer[Response]):
         """Take one answer.
 
         Raises:
-            UnusableError: ``correct`` is neither true, false, null nor absent, or the answer cannot be written
-                as JSON.
+            UnusableError: ``correct`` is neither true, false, null nor absent, the answer cannot be written as JSON,
+                or the time is not one from 1970 to `LATEST`.
         """
         correct = event.body.get("correct")
         if not (correct is None or correct is True or correct is False):
             raise UnusableError("An answer's correct must be true or false, or be left out.")
+        if not 0 <= event.at <= LATEST:
+            raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
         return Response(
             state.attempts + 1,
             state.correct + (correct is True),
@@ -81,6 +85,9 @@ class ResponsesReducer(Reducer[Response]):
             state.first_at if state.attempts else event.at,
             event.at,
         )
+
+    def size(self, state: Response) -> int:
+        return 300 + len(state.answer)
 
     def summarize(self, state: Response) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from appliance.reducer import DOCUMENT, STUDENT, Column, Event, Reducer, State
+from appliance.reducer import DOCUMENT, STUDENT, Column, Event, Reducer, State, UnusableError
 
 THRESHOLD_MS = 60_000
 """The longest time that one event adds, in milliseconds."""
@@ -24,6 +24,11 @@ BINS_KEPT = 1_008
 """How many bins with time in them a state keeps, the newest: a week of work without a pause."""
 BINS_SHOWN = 144
 """How many bins back from the newest a summary reaches: 24 hours."""
+
+LATEST = 2.0**53 / 1000
+"""The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
+# Memory that a bin takes: a pair of numbers, and its place.
+_SIZE_BIN = 130
 
 
 class TimeOnTask(State, frozen=True):
@@ -70,19 +75,24 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
         return self.reduce_all(state, (event,))
 
     def reduce_all(self, state: TimeOnTask, events: Sequence[Event]) -> TimeOnTask:
+        """Add the time of events.
+
+        Raises:
+            UnusableError: an event has no time after 1970 and before `LATEST`.
+        """
         last, total, newest, in_bin, closed = state.last, state.total, state.bin, state.in_bin, state.closed
         if not state.started:
-            last = round(events[0].at * 1000)
+            last = _milliseconds(events[0].at)
         end = (newest + 1) * BIN_MS
         latest = _unbroken(last / 1000, events)
-        if latest is not None and last >= end - BIN_MS and (now := round(latest * 1000)) <= end:
+        if latest is not None and last >= end - BIN_MS and (now := _milliseconds(latest)) <= end:
             # The gaps of a run without a pause, in the newest bin, add up to its length.
             total += now - last
             in_bin += now - last
             last = now
             events = ()
         for event in events:
-            now = round(event.at * 1000)
+            now = _milliseconds(event.at)
             if now <= last:
                 continue
             gap = min(now - last, THRESHOLD_MS)
@@ -97,11 +107,21 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
             return state
         return TimeOnTask(True, last, total, newest, in_bin, closed)
 
+    def size(self, state: TimeOnTask) -> int:
+        return 300 + _SIZE_BIN * len(state.closed)
+
     def summarize(self, state: TimeOnTask) -> dict[str, Any]:
         return {"seconds": state.total / 1000, "bins": _bins(state, state.bin - BINS_SHOWN)}
 
     def detail(self, state: TimeOnTask) -> dict[str, Any]:
         return {"seconds": state.total / 1000, "bins": _bins(state, None)}
+
+
+def _milliseconds(at: float) -> int:
+    """A time in seconds since the epoch in whole milliseconds."""
+    if not 0 <= at <= LATEST:
+        raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
+    return round(at * 1000)
 
 
 def _unbroken(before: float, events: Sequence[Event]) -> float | None:

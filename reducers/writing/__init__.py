@@ -4,13 +4,17 @@ Offsets count UTF-16 units from 0, as browsers do. The events:
 
 ====================  ============================================================================================
 ``edit``              ``offset``, ``remove`` (default 0), ``insert`` (default empty): one change. What lies beyond
-                      the end of the text is taken as the end; the next ``document`` event puts it right.
+                      the end of the text is taken as the end; the next ``document`` event puts it right. Offsets
+                      and lengths are at most 2^53.
 ``document``          ``title`` and ``text``, both optional: what the page holds. Where the text is another one it
                       takes the place of ours, without counting as writing.
 ``cursor``            ``offset``, and ``length`` of a selection.
 ``google_docs_save``  see `reducers.writing.google_docs`.
 ``document_history``  likewise: the whole text, without counting as writing, and ``object.title``.
 ====================  ============================================================================================
+
+A text of more than `LIMIT` units is not followed: it stays as it was before it grew so long, and edits are only
+counted, until an event brings a whole text that fits.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from appliance.reducer import DOCUMENT, Column, Event, Reducer, State, UnusableError, replace
-from reducers.writing.google_docs import draft_of
-from reducers.writing.text import EMPTY, Text, text_from, text_of, units_of
+from reducers.writing.google_docs import FARTHEST, draft_of
+from reducers.writing.text import EMPTY, Text, text_from, text_from_pieces, text_of, units_of
 
 LIMIT = 2_000_000
 """The most UTF-16 units that a document's text may have."""
@@ -33,10 +37,20 @@ EXCERPT = 120
 BURST_PAUSE = 2.0
 """The pause, in seconds, that ends a burst: the usual criterion of keystroke logging (Chenoweth and Hayes, "Fluency in
 Writing", Written Communication 18(1), 2001)."""
+LATEST = 2.0**53 / 1000
+"""The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
+_TIME = "An event has a time from 0 to 2^53 ms since the epoch."
+_EDIT = "An edit has an offset and a length to remove, from 0 up to 2^53, and text to insert."
 # Times have a resolution of one millisecond, but their differences are not exact.
 _LONGEST_GAP = BURST_PAUSE - 0.0005
 
-_Stored = tuple[bytes, bytes, int | None, int, int, int, int, int, int, float | None, int, int]
+_Stored = tuple[
+    list[bytes | int], bytes, int | None, int, int, int, int, int, int, float | None, int, int, float | None
+]
+# Of a state without text, in bytes: what `sys.getsizeof` gives for all its objects.
+_SIZE_EMPTY = 900
+# Of a block of a text, beside its letters.
+_SIZE_BLOCK = 1000
 
 
 class Writing(State, frozen=True):
@@ -55,6 +69,7 @@ class Writing(State, frozen=True):
         clamped: edits that reached beyond the end of the text.
         title: the title, "" where it is not known.
         other_tabs: Google Docs' commands for other tabs than the first, whose text is not kept.
+        incomplete_since: since when the text is not followed, in seconds since the epoch; None while it is.
     """
 
     text: Text = EMPTY
@@ -69,6 +84,7 @@ class Writing(State, frozen=True):
     clamped: int = 0
     title: str = ""
     other_tabs: int = 0
+    incomplete_since: float | None = None
 
 
 class WritingReducer(Reducer[Writing]):
@@ -78,10 +94,12 @@ class WritingReducer(Reducer[Writing]):
     text; ``excerpt``, about 120 characters around the cursor, the beginning where there is none; ``excerpt_cursor``,
     the cursor's offset in it in UTF-16 units, or None; ``insertions`` and ``deletions`` in UTF-16 units; ``edits``;
     ``bursts``, runs of edits with pauses below 2 s; ``longest_burst`` in inserted characters; ``edited_at`` in seconds
-    since the epoch, or None.
+    since the epoch, or None; ``incomplete_since``, since when the text is not followed any more because it is too long,
+    in seconds since the epoch, None where all is well. From then on the text and what is counted of it stand still.
     """
 
     name = "writing"
+    version = 2
     State = Writing
     scopes = (DOCUMENT,)
     columns: ClassVar[Mapping[str, Column]] = {
@@ -98,6 +116,7 @@ class WritingReducer(Reducer[Writing]):
         "bursts": Column("runs of edits with pauses below 2 s", "whole", "runs"),
         "longest_burst": Column("the most that one such run inserted", "whole", "Unicode code points"),
         "edited_at": Column("time of the newest edit", "time"),
+        "incomplete_since": Column("since when the text is too long to be followed, and so is as it was then", "time"),
         "text": Column("the text", "text"),
         "position": Column("the cursor's offset in the text", "whole", "UTF-16 units"),
         "units": Column("length of the text with the NULs of Google Docs", "whole", "UTF-16 units"),
@@ -108,7 +127,7 @@ class WritingReducer(Reducer[Writing]):
         """The document after one event.
 
         Raises:
-            UnusableError: a field is of the wrong type or negative, or the text would exceed `LIMIT`.
+            UnusableError: a field is of the wrong type, negative or beyond 2^53.
         """
         return self.reduce_all(state, (event,))
 
@@ -139,6 +158,7 @@ class WritingReducer(Reducer[Writing]):
             "bursts": state.bursts,
             "longest_burst": state.longest_burst,
             "edited_at": state.edited_at,
+            "incomplete_since": state.incomplete_since,
         }
 
     def detail(self, state: Writing) -> dict[str, Any]:
@@ -159,10 +179,16 @@ class WritingReducer(Reducer[Writing]):
         return {"documents": len(states), "document": latest, **self.summarize(states[latest])}
 
     def encode(self, state: Writing) -> bytes:
-        """The state as bytes that depend on the text alone and not on how it was cut in chunks."""
+        """The state as bytes that depend on the text alone and not on how it was cut in chunks.
+
+        Of the text there are pieces: letters, and as numbers the lengths of long runs of NULs.
+        """
         # UTF-8, which is half as long as UTF-16 for most; half a surrogate pair is kept as such.
         stored: _Stored = (
-            text_of(state.text.all_units()).encode("utf-8", "surrogatepass"),
+            [
+                text_of(piece).encode("utf-8", "surrogatepass") if isinstance(piece, str) else piece
+                for piece in state.text.pieces()
+            ],
             state.title.encode("utf-8", "surrogatepass"),
             state.position,
             state.edits,
@@ -174,20 +200,26 @@ class WritingReducer(Reducer[Writing]):
             state.edited_at,
             state.clamped,
             state.other_tabs,
+            state.incomplete_since,
         )
         return msgspec.msgpack.encode(stored)
 
     def decode(self, encoded: bytes) -> Writing:
-        text, title, position, edits, insertions, deletions, bursts, burst, longest, edited_at, clamped, other_tabs = (
-            msgspec.msgpack.decode(encoded, type=_Stored)
-        )
+        stored = msgspec.msgpack.decode(encoded, type=_Stored)
+        pieces, title, position, edits, insertions, deletions, bursts, burst, longest, edited_at, clamped = stored[:11]
+        other_tabs, incomplete_since = stored[11:]
+        if any(isinstance(piece, int) and not 0 < piece <= LIMIT for piece in pieces):
+            raise msgspec.DecodeError("A run of a text has no such length.")
         try:
-            units = units_of(text.decode("utf-8", "surrogatepass"))
+            text = text_from_pieces(
+                units_of(piece.decode("utf-8", "surrogatepass")) if isinstance(piece, bytes) else piece
+                for piece in pieces
+            )
             known_title = title.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise msgspec.DecodeError("A text is not UTF-8.") from None
         return Writing(
-            text_from(units),
+            text,
             position,
             edited_at,
             edits,
@@ -199,11 +231,21 @@ class WritingReducer(Reducer[Writing]):
             clamped,
             known_title,
             other_tabs,
+            incomplete_since,
+        )
+
+    def size(self, state: Writing) -> int:
+        text = state.text
+        # Two bytes for a letter are right for most scripts, and leave room for what strings take beside for others.
+        return (
+            _SIZE_EMPTY + 2 * (text.units - text.sparse) + _SIZE_BLOCK * (len(text.blocks) - 1) + 4 * len(state.title)
         )
 
 
 def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
     """The document after edits. What is typed letter after letter goes into the text in one piece."""
+    if state.incomplete_since is not None:
+        return _count(state, edits)
     text = state.text
     position, last, bursts, burst = state.position, state.edited_at, state.bursts, state.burst
     longest, clamped, insertions, deletions = state.longest_burst, state.clamped, state.insertions, state.deletions
@@ -212,7 +254,8 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
     typed: list[str] = []
     start = 0
     end: int | None = None
-    for event in edits:
+    remaining = iter(edits)
+    for event in remaining:
         body = event.body
         offset = body.get("offset")
         remove = body.get("remove", 0)
@@ -228,8 +271,8 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
                 offset = _whole(event, "offset")
             if type(remove) is not int:
                 remove = _whole(event, "remove")
-            if type(insert) is not str or offset < 0 or remove < 0:
-                raise UnusableError("An edit has an offset and a length to remove, from 0 up, and text to insert.")
+            if type(insert) is not str or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
+                raise UnusableError(_EDIT)
             if not (remove or insert):
                 done -= 1
                 continue
@@ -251,10 +294,15 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
             position = offset + size
         units += size
         if units > LIMIT:
-            raise UnusableError("The text would be too long.")
+            # From this edit on the text is not followed.
+            begin = len(edits) - len(list(remaining)) - 1
+            known = _edit(state, edits[:begin]) if begin else state
+            return _count(replace(known, incomplete_since=_since(known, event)), edits[begin:])
         insertions += size
         at = event.at
         if last is None or at - last > _LONGEST_GAP:
+            if not 0 <= at <= LATEST:
+                raise UnusableError(_TIME)
             longest = max(longest, burst)
             bursts += 1
             burst = 0
@@ -283,10 +331,49 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
     )
 
 
-def _whole(event: Event, field: str) -> int:
+def _count(state: Writing, edits: Sequence[Event]) -> Writing:
+    """The document after edits while its text is not followed."""
+    for event in edits:
+        offset, remove, insert = _whole(event, "offset"), _whole(event, "remove", 0), event.body.get("insert", "")
+        if type(insert) is not str or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
+            raise UnusableError(_EDIT)
+        if remove or insert:
+            state = replace(
+                _worked(state, event.at, len(insert)),
+                edits=state.edits + 1,
+                insertions=state.insertions + len(units_of(insert)),
+                deletions=state.deletions + min(remove, LIMIT),
+            )
+    return state
+
+
+def _worked(state: Writing, at: float, characters: int) -> Writing:
+    """The document after characters were inserted at a time, as far as bursts go."""
+    last = state.edited_at
+    if last is None or at - last > _LONGEST_GAP:
+        if not 0 <= at <= LATEST:
+            raise UnusableError(_TIME)
+        bursts, burst = state.bursts + 1, characters
+    else:
+        bursts, burst = state.bursts, state.burst + characters
+        at = max(at, last)
+    longest = max(state.longest_burst, burst)
+    return replace(state, edited_at=at, bursts=bursts, burst=burst, longest_burst=longest)
+
+
+def _since(state: Writing, event: Event) -> float:
+    """Since when the text is not followed, where an event makes it too long."""
+    if not 0 <= event.at <= LATEST:
+        raise UnusableError(_TIME)
+    return event.at if state.incomplete_since is None else state.incomplete_since
+
+
+def _whole(event: Event, field: str, default: int | None = None) -> int:
     """The field where it holds a whole number, else -1, which no field may hold."""
-    value = event.whole(field)
-    return -1 if value is None else value
+    value = event.body.get(field, default)
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else -1
 
 
 def _document(state: Writing, event: Event) -> Writing:
@@ -296,52 +383,46 @@ def _document(state: Writing, event: Event) -> Writing:
     if not (title is None or type(title) is str) or not (text is None or type(text) is str):
         raise UnusableError("A document's title and text must be text.")
     title = state.title if title is None else title[:TITLE_CHARACTERS]
+    if text is None:
+        return state if title == state.title else replace(state, title=title)
+    units = units_of(text)
+    if len(units) > LIMIT:
+        return replace(state, title=title, incomplete_since=_since(state, event))
     known = state.text
     position = state.position
-    if text is not None:
-        units = units_of(text)
-        if len(units) > LIMIT:
-            raise UnusableError("The text is too long.")
-        if len(units) != known.units or units != known.all_units():
-            known = text_from(units)
-            if position is not None and position > known.units:
-                position = known.units
-    if known is state.text and title == state.title:
+    if not known.equals(units):
+        known = text_from(units)
+        if position is not None and position > known.units:
+            position = known.units
+    if known is state.text and title == state.title and state.incomplete_since is None:
         return state
-    return replace(state, text=known, title=title, position=position)
+    return replace(state, text=known, title=title, position=position, incomplete_since=None)
 
 
 def _cursor(state: Writing, event: Event) -> Writing:
     offset = _whole(event, "offset")
-    if offset < 0 or (event.body.get("length") is not None and _whole(event, "length") < 0):
-        raise UnusableError("A cursor has an offset, and a length if any, from 0 up.")
+    length = 0 if event.body.get("length") is None else _whole(event, "length")
+    if not 0 <= offset <= FARTHEST or not 0 <= length <= FARTHEST:
+        raise UnusableError("A cursor has an offset, and a length if any, from 0 up to 2^53.")
     position = min(offset, state.text.units)
-    return state if position == state.position else replace(state, position=position)
+    if position == state.position or state.incomplete_since is not None:
+        return state
+    return replace(state, position=position)
 
 
 def _google_docs_save(state: Writing, event: Event) -> Writing:
-    draft = draft_of(event, state.text, state.position, LIMIT)
+    draft = draft_of(event, state.text, state.position, LIMIT, followed=state.incomplete_since is None)
     if not draft.edits:
         return replace(state, other_tabs=state.other_tabs + draft.other_tabs) if draft.other_tabs else state
-    at = event.at
-    last = state.edited_at
-    if last is None or at - last > _LONGEST_GAP:
-        bursts, burst = state.bursts + 1, draft.characters
-    else:
-        bursts, burst = state.bursts, state.burst + draft.characters
-        at = max(at, last)
     return replace(
-        state,
+        _worked(state, event.at, draft.characters),
         text=draft.text,
         position=draft.position,
-        edited_at=at,
         edits=state.edits + draft.edits,
         insertions=state.insertions + draft.inserted,
         deletions=state.deletions + draft.deleted,
-        bursts=bursts,
-        burst=burst,
-        longest_burst=max(state.longest_burst, burst),
         other_tabs=state.other_tabs + draft.other_tabs,
+        incomplete_since=None if draft.followed else _since(state, event),
     )
 
 
@@ -352,7 +433,11 @@ def _document_history(state: Writing, event: Event) -> Writing:
     if type(thing) is dict and type(thing.get("title")) is str:
         title = thing["title"][:TITLE_CHARACTERS]
     other_tabs = state.other_tabs + draft.other_tabs
-    return replace(state, text=draft.text, position=draft.position, title=title, other_tabs=other_tabs)
+    if not draft.followed:
+        return replace(state, title=title, other_tabs=other_tabs, incomplete_since=_since(state, event))
+    return replace(
+        state, text=draft.text, position=draft.position, title=title, other_tabs=other_tabs, incomplete_since=None
+    )
 
 
 _OTHERS = {

@@ -6,17 +6,21 @@ rows that begin with a command. A command is an object whose ``ty`` names it; in
 =============  =======================================================================================
 ``is``         insert ``s`` before ``ibi``; where that is beyond the end, the text is padded with NULs
 ``ds``         delete from ``si`` to ``ei``, both included; pads likewise
+``iss dss``    the same for a suggestion, whose letters count in indices and are not shown
 ``mlti``       the commands ``mts``, in their order
 ``rplc rvrt``  for each entry of ``snapshot`` overwrite ``sl`` characters (as many as ``s`` has, where it
-               is left out) from ``ibi`` on by ``s``; the cursor stays; nothing is padded
+               is left out) from ``ibi`` on by ``s``; the cursor stays; nothing is padded. An entry with
+               a ``ty`` other than ``is`` and ``iss``, such as formatting, is passed over
 ``nm``         the command ``nmc`` for the tab that the last name beginning with ``t.`` in ``nmr`` names
 ``as``         formatting, without effect; it has exactly ``ty``, ``st``, ``si``, ``ei`` and ``sm``
 =============  =======================================================================================
 
-Any other type has no effect on the text. Where one command is malformed the whole event has no effect.
+Any other type has no effect on the text, and neither has a suggestion without an index or a text. Where one command is
+malformed the whole event has no effect.
 
-The text that a student sees is the one without the NULs. Of a document with tabs the text is that of the first tab,
-``t.0``; commands for other tabs are counted and left alone.
+The text that a student sees is the one without the NULs. Suggested letters are kept as NULs too; they stay hidden when
+the suggestion is accepted, unless a command inserts them or the whole text comes. Of a document with tabs the text is
+that of the first tab, ``t.0``; commands for other tabs are counted and left alone.
 
 What differs from the Learning Observer:
 
@@ -24,6 +28,8 @@ What differs from the Learning Observer:
   code points where the event's ``unit`` is ``code_point`` or its ``origin`` is ``stream_test_script``.
 - A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed; there, Python's slices take them.
 - An index may be at most `PADDING` beyond the end.
+- Letters that are suggested count in indices; there they are left out, so that all that comes after them goes astray.
+- Formatting within a snapshot is passed over; there, it makes the whole event have no effect.
 - Our positions are offsets that count from 0, where ``position`` there counts from 1.
 """
 
@@ -36,7 +42,9 @@ from appliance.reducer import Event, UnusableError
 from reducers.writing.text import EMPTY, Text, text_of, units_of
 
 PADDING = 1_000_000
-"""How far beyond the end of the text an index may be, and how many NULs the commands of one event may add in all."""
+"""How far beyond the end of the text an index may be."""
+FARTHEST = 2**53
+"""The largest index or length: the largest number up to which JavaScript has all whole numbers."""
 FIRST_TAB = "t.0"
 
 
@@ -48,12 +56,13 @@ class Draft:
         position: the cursor's offset in units, None where it is not known.
         code_points: whether indices count code points instead of UTF-16 units.
         limit: the most units that the text may have.
-        edits: insertions, deletions, overwritings and paddings so far.
-        inserted: units inserted so far, without padding.
-        characters: code points inserted so far, without padding.
-        deleted: units deleted so far.
+        followed: whether the text is still changed. Where it would be longer than the limit it stays as it was before
+            that command, and what comes then is only counted.
+        edits: insertions, deletions, overwritings and paddings so far, suggested ones too.
+        inserted: units inserted so far, without padding and suggestions.
+        characters: code points inserted so far, without padding and suggestions.
+        deleted: units deleted so far, without suggestions that were taken back.
         other_tabs: commands for other tabs so far.
-        padding: NULs that may still be added.
     """
 
     __slots__ = (
@@ -61,32 +70,34 @@ class Draft:
         "code_points",
         "deleted",
         "edits",
+        "followed",
         "inserted",
         "limit",
         "other_tabs",
-        "padding",
         "position",
         "text",
     )
 
-    def __init__(self, text: Text, position: int | None, code_points: bool, limit: int) -> None:
+    def __init__(
+        self, text: Text, position: int | None, code_points: bool, limit: int, *, followed: bool = True
+    ) -> None:
         self.text = text
         self.position = position
         self.code_points = code_points
         self.limit = limit
+        self.followed = followed
         self.edits = 0
         self.inserted = 0
         self.characters = 0
         self.deleted = 0
         self.other_tabs = 0
-        self.padding = PADDING
 
     def apply(self, commands: Iterable[Any]) -> None:
         """Apply commands in their order.
 
         Raises:
-            UnusableError: one of them is malformed, or the text would be too long. What was applied before it stays
-                applied, so the draft is to be thrown away.
+            UnusableError: one of them is malformed. What was applied before it stays applied, so the draft is to be
+                thrown away.
         """
         # A stack of its own, because batches nest as deep as the sender likes.
         stack: list[tuple[Iterator[Any], bool]] = [(iter(commands), True)]
@@ -101,87 +112,117 @@ class Draft:
             kind = command.get("ty")
             if type(kind) is not str:
                 raise UnusableError("A command must have a type.")
-            if kind == "is":
-                index, s = _index(command, "ibi"), _text(command)
-                if first_tab:
-                    self._insert(index, s)
-            elif kind == "ds":
-                first, last = _index(command, "si"), _index(command, "ei")
-                if first > last:
-                    raise UnusableError("A deletion must not end before it begins.")
-                if first_tab:
-                    self._delete(first, last)
-            elif kind == "mlti":
+            if kind == "mlti":
                 stack.append((iter(_list(command, "mts")), first_tab))
-                continue
-            elif kind == "rplc" or kind == "rvrt":
-                for entry in _list(command, "snapshot"):
-                    if type(entry) is not dict:
-                        raise UnusableError("A snapshot's entry must be an object.")
-                    index, s = _index(entry, "ibi"), _text(entry)
-                    over = len(text_of(units_of(s)) if self.code_points else units_of(s))
-                    if entry.get("sl") is not None:
-                        over = _whole(entry, "sl", 0)
-                    if first_tab:
-                        self._overwrite(index, s, over)
             elif kind == "nm":
                 names = [name for name in _list(command, "nmr") if type(name) is str and name.startswith("t.")]
                 stack.append((iter((command.get("nmc"),)), not names or names[-1] == FIRST_TAB))
-                continue
-            elif kind == "as" and command.keys() != {"ty", "st", "si", "ei", "sm"}:
-                raise UnusableError("A formatting command must have exactly its five fields.")
-            if not first_tab:
-                self.other_tabs += 1
+            else:
+                self._apply(kind, command, first_tab)
+                self.other_tabs += not first_tab
 
-    def _insert(self, index: int, s: str) -> None:
+    def _apply(self, kind: str, command: dict[str, Any], first_tab: bool) -> None:
+        """Apply one command that holds no others; for another tab than the first it is only read."""
+        if kind == "is" or (kind == "iss" and _has(command, "ibi", "s")):
+            index, s = _index(command, "ibi"), _text(command)
+            if first_tab:
+                self._insert(index, s, suggested=kind == "iss")
+        elif kind == "ds" or (kind == "dss" and _has(command, "si", "ei")):
+            first, last = _index(command, "si"), _index(command, "ei")
+            if first > last:
+                raise UnusableError("A deletion must not end before it begins.")
+            if first_tab:
+                self._delete(first, last, suggested=kind == "dss")
+        elif kind == "rplc" or kind == "rvrt":
+            for entry in _list(command, "snapshot"):
+                self._apply_entry(entry, first_tab)
+        elif kind == "as" and command.keys() != {"ty", "st", "si", "ei", "sm"}:
+            raise UnusableError("A formatting command must have exactly its five fields.")
+
+    def _apply_entry(self, entry: Any, first_tab: bool) -> None:
+        """Apply one entry of a snapshot."""
+        if type(entry) is not dict:
+            raise UnusableError("A snapshot's entry must be an object.")
+        kind = entry.get("ty", "is")
+        if type(kind) is not str:
+            raise UnusableError("A snapshot's entry must have a type, or none.")
+        if kind != "is" and not (kind == "iss" and _has(entry, "ibi", "s")):
+            return
+        index, s = _index(entry, "ibi"), _text(entry)
+        over = self._size(units_of(s))
+        if entry.get("sl") is not None:
+            over = _whole(entry, "sl", 0)
+        if first_tab:
+            self._overwrite(index, s, over, suggested=kind == "iss")
+
+    def _insert(self, index: int, s: str, *, suggested: bool) -> None:
+        letters = self._letters(s, suggested)
+        self.edits += 1
+        if not self.followed:
+            return
         offset = self._offset(index - 1)
-        units = units_of(s)
         padding = max(0, offset - self.text.units)
-        self._change(offset - padding, 0, self._nuls(padding) + units)
-        self.position = offset + len(units)
-        self.edits += 1 + (padding > 0)
-        self.inserted += len(units)
-        self.characters += len(s)
+        if self._fits(padding + len(letters)):
+            self._pad(padding)
+            self.text = self.text.edit(offset, 0, letters)
+            self.position = offset + len(letters)
 
-    def _delete(self, first: int, last: int) -> None:
+    def _delete(self, first: int, last: int, *, suggested: bool) -> None:
+        self.edits += 1
+        if not self.followed:
+            self.deleted += 0 if suggested else min(last - first + 1, self.limit)
+            return
         start, stop = self._offset(first - 1), self._offset(last)
         end = self.text.units
         # What is deleted beyond the end would be padding; only that before it has a use.
-        if stop > end:
-            self.edits += 1
-        if start >= end:
-            self.edits += start > end
-            self._change(end, 0, self._nuls(start - end))
-        else:
-            self._change(start, min(stop, end) - start, "")
-            self.deleted += min(stop, end) - start
-        self.edits += 1
+        if not self._fits(max(0, start - end)):
+            return
+        self.edits += stop > end
+        self._pad(max(0, start - end))
+        if start < end:
+            stop = min(stop, end)
+            self.text = self.text.edit(start, stop - start, "")
+            self.deleted += 0 if suggested else stop - start
         self.position = start
 
-    def _overwrite(self, index: int, s: str, over: int) -> None:
-        units = units_of(s)
+    def _overwrite(self, index: int, s: str, over: int, *, suggested: bool) -> None:
+        letters = self._letters(s, suggested)
+        self.edits += 1
+        if not self.followed:
+            self.deleted += min(over, self.limit)
+            return
         end = self.text.units
         start = min(self._offset(index - 1), end)
         stop = min(self._offset(index - 1 + over, bounded=False), end)
-        self._change(start, stop - start, units)
-        self.edits += 1
-        self.inserted += len(units)
-        self.characters += len(s)
+        if not self._fits(len(letters) - (stop - start)):
+            return
+        self.text = self.text.edit(start, stop - start, letters)
         self.deleted += stop - start
         if self.position is not None and self.position > self.text.units:
             self.position = self.text.units
 
-    def _nuls(self, number: int) -> str:
-        # Else a short event that pads and deletes again and again would take minutes.
-        self.padding -= number
-        if self.padding < 0:
-            raise UnusableError("Commands must not pad a text that much.")
-        return "\0" * number
+    def _letters(self, s: str, suggested: bool) -> str:
+        """What an insertion puts into the text, in units; it is counted where it is no suggestion."""
+        units = units_of(s)
+        if suggested:
+            return "\0" * self._size(units)
+        self.inserted += len(units)
+        self.characters += len(s)
+        return units
 
-    def _change(self, offset: int, remove: int, insert: str) -> None:
-        if self.text.units - remove + len(insert) > self.limit:
-            raise UnusableError("The text would be too long.")
-        self.text = self.text.edit(offset, remove, insert)
+    def _size(self, units: str) -> int:
+        """The length of some units as indices count it."""
+        return len(text_of(units)) if self.code_points else len(units)
+
+    def _fits(self, more: int) -> bool:
+        """Whether the text may grow by so much; where not, it is not followed any more."""
+        self.followed = self.text.units + more <= self.limit
+        return self.followed
+
+    def _pad(self, number: int) -> None:
+        if number:
+            self.text = self.text.padded(number)
+            self.edits += 1
 
     def _offset(self, index: int, *, bounded: bool = True) -> int:
         """The offset in units of an index that counts from 0."""
@@ -225,8 +266,15 @@ def counts_code_points(event: Event) -> bool:
     return event.body.get("unit") == "code_point" or event.body.get("origin") == "stream_test_script"
 
 
-def draft_of(event: Event, text: Text, position: int | None, limit: int) -> Draft:
-    """The text after a save or history event; a history begins with nothing.
+def draft_of(event: Event, text: Text, position: int | None, limit: int, *, followed: bool = True) -> Draft:
+    """The text after a save or history event; a history begins with nothing, and its text is followed.
+
+    Args:
+        event: the event.
+        text: the text before it.
+        position: the cursor's offset before it, None where it is not known.
+        limit: the most units that the text may have.
+        followed: whether the text is known, so that commands can be applied to it.
 
     Raises:
         UnusableError: the event is malformed.
@@ -235,7 +283,7 @@ def draft_of(event: Event, text: Text, position: int | None, limit: int) -> Draf
         draft = Draft(EMPTY, None, counts_code_points(event), limit)
         draft.apply(history(event))
     else:
-        draft = Draft(text, position, counts_code_points(event), limit)
+        draft = Draft(text, position, counts_code_points(event), limit, followed=followed)
         draft.apply(saved(event))
     return draft
 
@@ -244,9 +292,13 @@ def _whole(fields: dict[str, Any], field: str, least: int) -> int:
     value = fields.get(field)
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is not int or value < least:
-        raise UnusableError(f"A command's {field} must be a whole number from {least} up.")
+    if type(value) is not int or not least <= value <= FARTHEST:
+        raise UnusableError(f"A command's {field} must be a whole number from {least} up to 2^53.")
     return value
+
+
+def _has(command: dict[str, Any], *fields: str) -> bool:
+    return all(command.get(field) is not None for field in fields)
 
 
 def _index(command: dict[str, Any], field: str) -> int:

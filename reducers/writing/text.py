@@ -2,7 +2,7 @@
 
 Positions count UTF-16 code units, as browsers do. The text is held in Python strings of which each character is one
 UTF-16 unit: a character beyond U+FFFF is a pair of surrogates, and half of a pair stays as it is. `units_of` and
-`text_of` convert.
+`text_of` convert. Many NULs in a row, with which Google Docs' commands pad a text, are held as their number.
 
 The strings are chunks of at most `CHUNK` units, and blocks of at most `BLOCK` chunks hold them. The chunk that was
 edited last is kept apart (`Text.active`) and goes back to its block when another one is edited. So typing copies one
@@ -12,46 +12,48 @@ by more than the number of blocks. Words, pairs and NULs are counted around the 
 
 from __future__ import annotations
 
-import json
-import re
-from itertools import pairwise
+from collections.abc import Iterable
 
 import msgspec
 
-CHUNK = 384
-"""The most units in a chunk."""
-SMALL = CHUNK // 8
-"""A chunk with fewer units is joined to a neighbour."""
-BLOCK = 24
-"""The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
+from reducers.writing.chunks import (
+    CHUNK,
+    NOTHING,
+    SMALL,
+    Block,
+    Chunk,
+    blocks_of,
+    brief,
+    cut,
+    find,
+    has_surrogate,
+    is_pair,
+    length,
+    normal,
+    pairs_in,
+    part,
+    pieces,
+    sparse_in,
+    spliced,
+    surrogates_in,
+    text_of,
+    unit_after,
+    unit_before,
+    units_of,
+    visible_after,
+    visible_before,
+    written,
+)
 
-_WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+__all__ = ["EMPTY", "Chunk", "Text", "text_from", "text_from_pieces", "text_of", "units_of"]
 
-Block = tuple[int, int, int, tuple[str, ...]]
-"""Units, surrogate pairs and NULs in the chunks, and the chunks. None of them is empty unless all the text is."""
 Place = tuple[int, int, int, int, int]
 """Of the active chunk: index of its block, index in it, the block's offset in the text, and pairs and NULs in the text
 when it became active."""
-
-
-def units_of(text: str) -> str:
-    """The text as a string of UTF-16 units."""
-    if text.isascii() or not _WIDE.search(text):
-        return text
-    # JSON writes a character beyond U+FFFF as the escapes of two surrogates, and this codec leaves them apart. Other
-    # codecs call an error handler for each surrogate, which takes ten times as long.
-    return json.dumps(text)[1:-1].encode("ascii").decode("unicode_escape")
-
-
-def text_of(units: str) -> str:
-    """The text that these UTF-16 units are; half of a pair stays one."""
-    if units.isascii() or not _SURROGATE.search(units):
-        return units
-    # JSON's escapes again: read back, two surrogates that are a pair become one character.
-    joined: str = json.loads(json.dumps(units))
-    return joined
+_NOWHERE = -1
+"""The block of no chunk: none is active, because a run of NULs is where the last edit was."""
+_FAR = 1 << 62
+"""The offset of no chunk, beyond every text."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +69,10 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         pairs: surrogate pairs; no pair lies across the border of two chunks.
         nuls: U+0000 units.
         surrogates: units that are surrogates, in a pair or not.
+        sparse: units that are kept as runs, which take no memory by their length.
     """
 
-    blocks: tuple[Block, ...] = ((0, 0, 0, ("",)),)
+    blocks: tuple[Block, ...] = NOTHING
     place: Place = (0, 0, 0, 0, 0)
     start: int = 0
     active: str = ""
@@ -78,6 +81,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     pairs: int = 0
     nuls: int = 0
     surrogates: int = 0
+    sparse: int = 0
 
     @property
     def characters(self) -> int:
@@ -104,11 +108,12 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         if at >= 0 and until <= len(active):
             blocks = self.blocks
             place = self.place
+            sparse = self.sparse
         else:
             found = self._seek(offset, remove)
             if found is None:
                 return self._edit_widely(offset, remove, insert)
-            blocks, place, start, active = found
+            blocks, place, start, active, sparse = found
             at = offset - start
             until = at + remove
         kept = active[:at]
@@ -123,132 +128,166 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         surrogates = self.surrogates
         if not remove and insert.isalnum() and kept[-1:].isalnum():
             # Letters after a letter make no word, and neither is a surrogate or NUL. Most edits are such.
-            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
+            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
         if at and rest:
             before = active[at - 1 : until + 1]
             after = new[at - 1 : at + len(insert) + 1]
         else:
-            left = kept[-1:] or _unit_before(blocks, place)
-            right = rest[:1] or _unit_after(blocks, place)
+            left = kept[-1:] or unit_before(blocks, place[0], place[1])
+            right = rest[:1] or unit_after(blocks, place[0], place[1])
             before = left + active[at:until] + right
             after = left + insert + right
         if (
-            "\0" not in insert and (insert.isascii() or not _SURROGATE.search(insert))
+            "\0" not in insert and (insert.isascii() or not has_surrogate(insert))
             if not (surrogates or nuls)
             else before.isascii() and after.isascii() and "\0" not in before and "\0" not in after
         ):
             words += len(after.split()) - len(before.split())
-            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
-        left = _unit_before(blocks, place)
-        right = _unit_after(blocks, place)
-        words, pairs, nuls, surrogates = self._counted(
-            blocks, place, kept, active[at:until], insert, rest, place, left, right
-        )
-        if surrogates and (_is_pair(left + (new[:1] or right)) or _is_pair((new[-1:] or left) + right)):
+            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
+        left = unit_before(blocks, place[0], place[1])
+        right = unit_after(blocks, place[0], place[1])
+        removed = active[at:until]
+        counted = self._counted(blocks, place, kept, removed, removed.count("\0"), insert, rest, place, left, right)
+        words, pairs, nuls, surrogates = counted
+        if surrogates and (is_pair(left + (new[:1] or right)) or is_pair((new[-1:] or left) + right)):
             return self._edit_widely(offset, remove, insert)
-        return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates)
+        return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
 
     def slice(self, start: int, stop: int) -> str:
         """The units from `start` (0 to `units`) up to `stop`."""
         at = start - self.start
         if at >= 0 and stop - self.start <= len(self.active):
             return self.active[at : stop - self.start]
-        return _sliced(self._placed(), start, stop)
+        return written(pieces(self._placed()[0], start, stop))
 
-    def all_units(self) -> str:
-        """The whole text, as UTF-16 units."""
-        return "".join([chunk for block in self._placed() for chunk in block[3]])
+    def pieces(self) -> list[Chunk]:
+        """The whole text in its one form: UTF-16 units and, as numbers, long runs of NULs in turn."""
+        return normal([chunk for block in self._placed()[0] for chunk in block[3]])
+
+    def equals(self, units: str) -> bool:
+        """Whether the text is these UTF-16 units. It costs no more than they are long."""
+        return len(units) == self.units and units == written(
+            [chunk for block in self._placed()[0] for chunk in block[3]]
+        )
 
     def visible(self) -> str:
         """The whole text as it is shown: real characters, without NULs."""
-        text = text_of(self.all_units())
+        text = text_of("".join([brief(chunk) for block in self._placed()[0] for chunk in block[3]]))
         return text.replace("\0", "") if self.nuls else text
 
     def offset_of_point(self, point: int) -> int:
         """The offset in units of the code point with this number, counted from 0; beyond the end it goes on by one."""
         if not self.pairs:
             return point
+        if point >= self.points:
+            return self.units + point - self.points
         offset = 0
-        for units, pairs, _, chunks in self._placed():
+        for units, pairs, _, chunks in self._placed()[0]:
             if point >= units - pairs:
                 point -= units - pairs
                 offset += units
                 continue
             for chunk in chunks:
-                text = text_of(chunk)
-                if point < len(text):
-                    return offset + len(units_of(text[:point]))
-                point -= len(text)
-                offset += len(chunk)
+                text = text_of(chunk) if isinstance(chunk, str) else ""
+                points = len(text) or length(chunk)
+                if point < points:
+                    return offset + (len(units_of(text[:point])) if text else point)
+                point -= points
+                offset += length(chunk)
         return offset + point
 
-    def _placed(self) -> tuple[Block, ...]:
-        """The blocks with the active chunk in its place."""
+    def padded(self, number: int) -> Text:
+        """The text with NULs after its end. It takes as long for many as for few."""
+        blocks, sparse = self._placed()
+        b = len(blocks) - 1
+        c = len(blocks[b][3]) - 1
+        blocks, more, _ = spliced(blocks, b, c, b, c, [blocks[b][3][c], number], self.surrogates > 0)
+        units = self.units + number
+        near = len(blocks) - 1, units - blocks[-1][0]
+        return _at(
+            blocks, near, units, units, self.words, self.pairs, self.nuls + number, self.surrogates, sparse + more
+        )
+
+    def _placed(self) -> tuple[tuple[Block, ...], int]:
+        """The blocks with the active chunk in its place, and the units that runs hold then."""
         blocks = self.blocks
         active = self.active
         b, c, _, pairs, nuls = self.place
+        if b == _NOWHERE:
+            return blocks, self.sparse
         units, block_pairs, block_nuls, chunks = blocks[b]
         old = chunks[c]
         if active is old:
-            return blocks
+            return blocks, self.sparse
         if len(active) < SMALL and (len(blocks) > 1 or len(chunks) > 1):
-            return _spliced(blocks, b, c, b, c, active, self.surrogates > 0)
+            blocks, more, _ = spliced(blocks, b, c, b, c, [active], self.surrogates > 0)
+            return blocks, self.sparse + more
         # Copying by way of a list is the fastest.
         changed_chunks = list(chunks)
         changed_chunks[c] = active
         changed_blocks = list(blocks)
-        grown = units + len(active) - len(old)
+        grown = units + len(active) - length(old)
         if self.surrogates or self.nuls or block_pairs or block_nuls:
             block_pairs += self.pairs - pairs
             block_nuls += self.nuls - nuls
         changed_blocks[b] = (grown, block_pairs, block_nuls, tuple(changed_chunks))
-        return tuple(changed_blocks)
+        return tuple(changed_blocks), self.sparse
 
-    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], Place, int, str] | None:
-        """Blocks, place, start and chunk where one chunk holds all that is removed."""
-        blocks = self._placed()
-        b, _, begin, _, _ = self.place
-        if offset < begin // 2 or len(self.active) < SMALL:
-            # Joining a small chunk to a neighbour may have moved the block.
-            b = begin = 0
-        elif offset > (begin + self.units) // 2:
-            b = len(blocks) - 1
-            begin = self.units - blocks[b][0]
-        b, begin, c, start = _find(blocks, offset, b, begin)
+    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], Place, int, str, int] | None:
+        """Blocks, place, start, chunk and units in runs where one chunk, which is no run, holds all that is removed."""
+        blocks, sparse = self._placed()
+        b, begin, c, start = find(blocks, offset, *self._near(blocks, offset))
         chunks = blocks[b][3]
         chunk = chunks[c]
-        if offset + remove > start + len(chunk):
+        size = length(chunk)
+        if offset + remove > start + size:
             c += 1
-            start += len(chunk)
-            if start > offset or c == len(chunks) or offset + remove > start + len(chunks[c]):
+            start += size
+            if start > offset or c == len(chunks) or offset + remove > start + length(chunks[c]):
                 return None
             chunk = chunks[c]
-        return blocks, (b, c, begin, self.pairs, self.nuls), start, chunk
+        if not isinstance(chunk, str):
+            return None
+        return blocks, (b, c, begin, self.pairs, self.nuls), start, chunk, sparse
+
+    def _near(self, blocks: tuple[Block, ...], offset: int) -> tuple[int, int]:
+        """A block to search an offset from, and its offset in the text: the first, the last or the active chunk's."""
+        b, _, begin, _, _ = self.place
+        if len(self.active) < SMALL:
+            # Joining a small chunk to a neighbour may have moved the block.
+            b = begin = 0
+        if offset < begin // 2:
+            return 0, 0
+        if offset > (begin + self.units) // 2:
+            b = len(blocks) - 1
+            begin = self.units - blocks[b][0]
+        return b, begin
 
     def _edit_widely(self, offset: int, remove: int, insert: str) -> Text:
         """An edit that makes or removes chunks."""
-        blocks = self._placed()
-        b1, _, c1, start1 = _find(blocks, offset)
-        b2, _, c2, start2 = _find(blocks, offset + remove)
-        kept = blocks[b1][3][c1][: offset - start1]
-        rest = blocks[b2][3][c2][offset + remove - start2 :]
-        first: Place = (b1, c1, 0, 0, 0)
-        last: Place = (b2, c2, 0, 0, 0)
+        blocks, sparse = self._placed()
+        b1, begin, c1, start1 = find(blocks, offset, *self._near(blocks, offset))
+        b2, _, c2, start2 = find(blocks, offset + remove, b1, begin)
+        end = blocks[b2][3][c2]
+        kept = part(blocks[b1][3][c1], 0, offset - start1)
+        rest = part(end, offset + remove - start2, length(end))
+        removed = pieces(blocks, offset, offset + remove)
         words, pairs, nuls, surrogates = self._counted(
             blocks,
-            first,
-            kept,
-            _sliced(blocks, offset, offset + remove),
+            (b1, c1, 0, 0, 0),
+            brief(kept),
+            "".join(map(brief, removed)),
+            sum(piece.count("\0") if isinstance(piece, str) else piece for piece in removed),
             insert,
-            rest,
-            last,
-            _unit_before(blocks, first),
-            _unit_after(blocks, last),
+            brief(rest),
+            (b2, c2, 0, 0, 0),
+            unit_before(blocks, b1, c1),
+            unit_after(blocks, b2, c2),
         )
-        blocks = _spliced(blocks, b1, c1, b2, c2, kept + insert + rest, surrogates > 0)
-        b, begin, c, start = _find(blocks, offset + len(insert))
+        now, more, same = spliced(blocks, b1, c1, b2, c2, [kept, insert, rest], surrogates > 0)
+        begin -= sum(block[0] for block in blocks[same:b1])
         units = self.units + len(insert) - remove
-        return Text(blocks, (b, c, begin, pairs, nuls), start, blocks[b][3][c], units, words, pairs, nuls, surrogates)
+        return _at(now, (same, begin), offset + len(insert), units, words, pairs, nuls, surrogates, sparse + more)
 
     def _counted(
         self,
@@ -256,35 +295,37 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         first: Place,
         kept: str,
         removed: str,
+        removed_nuls: int,
         insert: str,
         rest: str,
         last: Place,
         left: str,
         right: str,
     ) -> tuple[int, int, int, int]:
-        """Words, pairs, NULs and surrogates of the text after an edit.
+        """Words, pairs, NULs and surrogates of the text after an edit. Of a run, one NUL is enough in each string.
 
         Args:
             blocks: the text; the chunks from `first` to `last` are not looked at.
             first: the chunk in which the edit begins.
             kept: what stays of it.
             removed: what goes.
+            removed_nuls: how many NULs go.
             insert: what comes.
             rest: what stays of the chunk in which the edit ends.
             last: that chunk.
             left: the unit before the first chunk, if there is one.
             right: the unit after the last chunk, if there is one.
         """
-        nuls = self.nuls + insert.count("\0") - removed.count("\0")
+        nuls = self.nuls + insert.count("\0") - removed_nuls
         surrogates = self.surrogates
         pairs = self.pairs
         if surrogates or not insert.isascii():
-            surrogates += _surrogates_in(insert) - _surrogates_in(removed)
+            surrogates += surrogates_in(insert) - surrogates_in(removed)
             before, after = kept[-1:] or left, rest[:1] or right
-            pairs += _pairs_in(before + insert + after) - _pairs_in(before + removed + after)
+            pairs += pairs_in(before + insert + after) - pairs_in(before + removed + after)
         if nuls or self.nuls:
-            before = kept.rstrip("\0")[-1:] or _visible_before(blocks, first)
-            after = rest.lstrip("\0")[:1] or _visible_after(blocks, last)
+            before = kept.rstrip("\0")[-1:] or visible_before(blocks, first[0], first[1])
+            after = rest.lstrip("\0")[:1] or visible_after(blocks, last[0], last[1])
             removed = removed.replace("\0", "")
             insert = insert.replace("\0", "")
         else:
@@ -301,191 +342,46 @@ def text_from(units: str) -> Text:
     return EMPTY.edit(0, 0, units)
 
 
-def _is_pair(two: str) -> bool:
-    return len(two) == 2 and "\ud800" <= two[0] <= "\udbff" and "\udc00" <= two[1] <= "\udfff"
-
-
-def _pairs_in(units: str) -> int:
-    if units.isascii():
-        return 0
-    return len(_PAIR.findall(units)) if len(units) < 100 else len(units) - len(text_of(units))
-
-
-def _surrogates_in(units: str) -> int:
-    if units.isascii():
-        return 0
-    # A surrogate takes three bytes, if it is not left out.
-    return (len(units.encode("utf-8", "surrogatepass")) - len(units.encode("utf-8", "ignore"))) // 3
-
-
-def _find(blocks: tuple[Block, ...], offset: int, b: int = 0, begin: int = 0) -> tuple[int, int, int, int]:
-    """Where the unit before an offset is, so that who types at a border stays on its one side.
-
-    Args:
-        blocks: the text.
-        offset: from 0 to the text's length.
-        b: a block to search from.
-        begin: that block's offset in the text.
-
-    Returns:
-        The block and its offset in the text, the chunk and its offset in the text.
-    """
-    units = blocks[b][0]
-    while offset > begin + units:
-        begin += units
-        b += 1
-        units = blocks[b][0]
-    while offset <= begin and b:
-        b -= 1
-        units = blocks[b][0]
-        begin -= units
-    chunks = blocks[b][3]
-    left = offset - begin
-    if left * 2 <= units:
-        c = 0
-        for chunk in chunks:
-            size = len(chunk)
-            if left <= size:
-                break
-            left -= size
-            c += 1
-        return b, begin, c, offset - left
-    right = units - left
-    c = len(chunks)
-    for chunk in reversed(chunks):
-        c -= 1
-        right -= len(chunk)
-        if right < 0:
-            break
-    return b, begin, c, offset + right
-
-
-def _sliced(blocks: tuple[Block, ...], start: int, stop: int) -> str:
-    b, _, c, begin = _find(blocks, start)
-    first = begin
-    parts: list[str] = []
-    while begin < stop:
-        for chunk in blocks[b][3][c:]:
-            parts.append(chunk)
-            begin += len(chunk)
-            if begin >= stop:
-                break
-        b += 1
-        c = 0
-    return "".join(parts)[start - first : stop - first]
-
-
-def _unit_before(blocks: tuple[Block, ...], place: Place) -> str:
-    """The last unit before a chunk, "" where it is the first."""
-    b, c, _, _, _ = place
-    if c:
-        return blocks[b][3][c - 1][-1]
-    return blocks[b - 1][3][-1][-1] if b else ""
-
-
-def _unit_after(blocks: tuple[Block, ...], place: Place) -> str:
-    """The first unit after a chunk, "" where it is the last."""
-    b, c, _, _, _ = place
-    chunks = blocks[b][3]
-    if c + 1 < len(chunks):
-        return chunks[c + 1][0]
-    return blocks[b + 1][3][0][0] if b + 1 < len(blocks) else ""
-
-
-def _visible_before(blocks: tuple[Block, ...], place: Place) -> str:
-    """The last unit before a chunk that is not NUL, or ""."""
-    b, c, _, _, _ = place
-    chunks = blocks[b][3][:c]
-    while True:
-        for chunk in reversed(chunks):
-            visible = chunk.rstrip("\0")
-            if visible:
-                return visible[-1]
-        b -= 1
-        while b >= 0 and blocks[b][0] == blocks[b][2]:
-            b -= 1
-        if b < 0:
-            return ""
-        chunks = blocks[b][3]
-
-
-def _visible_after(blocks: tuple[Block, ...], place: Place) -> str:
-    """The first unit after a chunk that is not NUL, or ""."""
-    b, c, _, _, _ = place
-    chunks = blocks[b][3][c + 1 :]
-    while True:
-        for chunk in chunks:
-            visible = chunk.lstrip("\0")
-            if visible:
-                return visible[0]
-        b += 1
-        while b < len(blocks) and blocks[b][0] == blocks[b][2]:
-            b += 1
-        if b == len(blocks):
-            return ""
-        chunks = blocks[b][3]
-
-
-def _spliced(
-    blocks: tuple[Block, ...], b1: int, c1: int, b2: int, c2: int, units: str, surrogates: bool
-) -> tuple[Block, ...]:
-    """The blocks with the chunks from (b1, c1) to (b2, c2), both included, replaced by these units.
-
-    Takes in a neighbour where the units are few, or where a surrogate pair would lie across the border. `surrogates`:
-    whether the text has any, so that pairs must be counted.
-    """
-    while True:
-        left = _unit_before(blocks, (b1, c1, 0, 0, 0))
-        right = _unit_after(blocks, (b2, c2, 0, 0, 0))
-        small = len(units) < SMALL
-        if left and (small or _is_pair(left + units[0])):
-            b1, c1 = (b1, c1 - 1) if c1 else (b1 - 1, len(blocks[b1 - 1][3]) - 1)
-            units = blocks[b1][3][c1] + units
-        elif right and (small or _is_pair(units[-1] + right)):
-            b2, c2 = (b2, c2 + 1) if c2 + 1 < len(blocks[b2][3]) else (b2 + 1, 0)
-            units += blocks[b2][3][c2]
-        else:
-            break
-    chunks = (*blocks[b1][3][:c1], *_cut(units), *blocks[b2][3][c2 + 1 :])
-    if len(chunks) < BLOCK // 4:
-        if b1:
-            b1 -= 1
-            chunks = blocks[b1][3] + chunks
-        elif b2 + 1 < len(blocks):
-            b2 += 1
-            chunks += blocks[b2][3]
-    # No empty chunk beside others.
-    chunks = tuple(filter(None, chunks))
-    before, after = blocks[:b1], blocks[b2 + 1 :]
-    if not chunks:
-        return before + after or EMPTY.blocks
-    # Room for a third more in each, so that blocks do not split again at once.
-    groups = 1 if len(chunks) <= BLOCK else -(-len(chunks) * 4 // (BLOCK * 3))
-    bounds = [len(chunks) * number // groups for number in range(groups + 1)]
-    made = (_block(chunks[low:high], surrogates) for low, high in pairwise(bounds))
-    return (*before, *made, *after)
-
-
-def _block(chunks: tuple[str, ...], surrogates: bool) -> Block:
-    return (
-        sum(map(len, chunks)),
-        sum(map(_pairs_in, chunks)) if surrogates else 0,
-        sum(chunk.count("\0") for chunk in chunks),
-        chunks,
+def text_from_pieces(parts: Iterable[Chunk]) -> Text:
+    """The text of these pieces: UTF-16 units and, as numbers, runs of NULs."""
+    made = normal(parts)
+    units = "".join(map(brief, made))
+    nuls = sum(piece.count("\0") if isinstance(piece, str) else piece for piece in made)
+    surrogates = surrogates_in(units)
+    blocks = blocks_of(tuple(cut(made)), surrogates > 0) if made else NOTHING
+    size = sum(map(length, made))
+    words = len(units.replace("\0", "").split())
+    return _at(
+        blocks,
+        (len(blocks) - 1, size - blocks[-1][0]),
+        size,
+        size,
+        words,
+        pairs_in(units),
+        nuls,
+        surrogates,
+        sum(map(sparse_in, blocks)),
     )
 
 
-def _cut(units: str) -> list[str]:
-    """The units in chunks of equal length, with room to grow and no pair cut in two."""
-    if len(units) <= CHUNK:
-        return [units]
-    number = -(-len(units) * 3 // (CHUNK * 2))
-    chunks = []
-    low = 0
-    for index in range(1, number + 1):
-        high = len(units) * index // number
-        if _is_pair(units[high - 1 : high + 1]):
-            high += 1
-        chunks.append(units[low:high])
-        low = high
-    return chunks
+def _at(
+    blocks: tuple[Block, ...],
+    near: tuple[int, int],
+    offset: int,
+    units: int,
+    words: int,
+    pairs: int,
+    nuls: int,
+    surrogates: int,
+    sparse: int,
+) -> Text:
+    """The text of these blocks, whose active chunk is the one at an offset where that is no run.
+
+    `near` is a block to search it from, and that block's offset in the text.
+    """
+    b, begin, c, start = find(blocks, offset, *near)
+    chunk = blocks[b][3][c]
+    place: Place = (b, c, begin, pairs, nuls)
+    if not isinstance(chunk, str):
+        place, start, chunk = (_NOWHERE, 0, 0, pairs, nuls), _FAR, ""
+    return Text(blocks, place, start, chunk, units, words, pairs, nuls, surrogates, sparse)

@@ -66,7 +66,7 @@ async def test_damaged_files_are_named(data: Path) -> None:
     assert not well
     assert any(newest.name in line and "checksum" in line for line in wrong)
     assert any(path.name in line and "damaged" in line for line in wrong)
-    assert any("states of writing" in line for line in wrong), "the archive gives less than what is stored"
+    assert any("states of activity" in line for line in wrong), "the archive gives less than what is stored"
 
 
 async def test_states_that_the_archive_does_not_give(data: Path) -> None:

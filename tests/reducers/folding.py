@@ -5,6 +5,7 @@ The folder has no ``__init__.py``: with one, pytest would take it for the packag
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from appliance.reducer import Event, Reducer, State, UnusableError
 from appliance.states import to_json
+from reducers.writing.text import Text
 
 S = TypeVar("S", bound=State)
 
@@ -24,6 +26,7 @@ scalars = st.one_of(
     st.integers(min_value=-3, max_value=12),
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([10**30, 2.0, -0.0, "", "\ud83d", "\ude00", "a\x00b"]),
+    st.sampled_from([2**53, 2**63, 2**64, -(2**63) - 1, 10**400, 1e308, -1e308, 5e-324, "\ud83d" * 300]),
     st.text(st.characters(), max_size=6),
 )
 values = st.recursive(
@@ -42,6 +45,22 @@ def fold(reducer: Reducer[S], events: Iterable[Event]) -> S:
     for one in events:
         state = reducer.reduce(state, one)
     return state
+
+
+def memory(thing: object) -> int:
+    """The bytes of memory that a state takes, all that hangs on it included, each object once."""
+    seen: dict[int, object] = {}
+    waiting = [thing]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, State | Text):
+            waiting += [getattr(one, field) for field in one.__struct_fields__]
+        elif isinstance(one, tuple):
+            waiting += one
+    return sum(map(sys.getsizeof, seen.values()))
 
 
 def check_any_body(

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.reducer import UnusableError
 from reducers.writing import LIMIT, WritingReducer
-from reducers.writing.google_docs import PADDING
-from tests.reducers.folding import event, refused
+from reducers.writing.google_docs import FARTHEST, PADDING
+from tests.reducers.folding import event, memory, refused
 
 reducer = WritingReducer()
 
@@ -20,6 +19,14 @@ def insert(ibi: Any, s: Any) -> dict[str, Any]:
 
 def delete(si: Any, ei: Any) -> dict[str, Any]:
     return {"ty": "ds", "si": si, "ei": ei}
+
+
+def suggest(ibi: Any, s: Any) -> dict[str, Any]:
+    return {"ty": "iss", "ibi": ibi, "s": s, "sugid": "suggest.a1"}
+
+
+def take_back(si: Any, ei: Any) -> dict[str, Any]:
+    return {"ty": "dss", "si": si, "ei": ei, "sugid": "suggest.a1"}
 
 
 def overwrite(*snapshot: Any, ty: str = "rplc") -> dict[str, Any]:
@@ -171,7 +178,9 @@ MALFORMED: list[Any] = [
     insert(1, None),
     insert(PADDING + 6, "x"),
     insert(1e300, "x"),
-    insert(1, "x" * (LIMIT + 1)),
+    insert(10**400, "x"),
+    insert(1e308, "x"),
+    delete(1, 2**64),
     delete(4, 2),
     delete(0, 2),
     delete(1, None),
@@ -182,6 +191,11 @@ MALFORMED: list[Any] = [
     overwrite(5),
     overwrite({"ibi": 1}),
     overwrite({**insert(1, "x"), "sl": -1}),
+    overwrite({**insert(1, "x"), "sl": 10**400}),
+    overwrite({**insert(1, "x"), "ty": 5}),
+    {"ty": "iss", "ibi": 0, "s": "x"},
+    {"ty": "iss", "ibi": 1, "s": 5},
+    {"ty": "dss", "si": 2, "ei": 1},
     overwrite(insert(0, "x")),
     {"ty": "nm", "nmr": ["t.0"]},
     {"ty": "nm", "nmc": insert(1, "x")},
@@ -257,8 +271,8 @@ def test_the_test_script_counts_code_points() -> None:
 letters = st.text(st.sampled_from("ab \n\0é😀\U0001f680\ud83d\ude00"), max_size=12)
 commands_strategy = st.lists(
     st.one_of(
-        st.tuples(st.just("is"), st.integers(1, 60), letters),
-        st.tuples(st.just("ds"), st.integers(1, 60), st.integers(0, 20)),
+        st.tuples(st.sampled_from(["is", "is", "iss"]), st.integers(1, 60), letters),
+        st.tuples(st.sampled_from(["ds", "dss"]), st.integers(1, 60), st.integers(0, 20)),
         st.tuples(st.just("rplc"), st.integers(1, 60), letters, st.none() | st.integers(0, 10)),
     ),
     max_size=25,
@@ -284,15 +298,17 @@ def test_against_a_list(script: list[tuple[Any, ...]], code_points: bool) -> Non
     state = reducer.initial()
     fields = {"unit": "code_point"} if code_points else {}
     for kind, index, what, *more in script:
-        if kind == "is":
+        if kind in ("is", "iss"):
             model += ["\0"] * (index - 1 - len(model))
-            model[index - 1 : index - 1] = split(what)
-            command = insert(index, what)
-            cursor = len(apart(together(model[: index - 1]))) + len(apart(what))
-        elif kind == "ds":
+            # Suggested letters count and are not shown, as NULs are.
+            new = split(what) if kind == "is" else ["\0"] * len(split(what))
+            model[index - 1 : index - 1] = new
+            command = insert(index, what) if kind == "is" else suggest(index, what)
+            cursor = len(apart(together(model[: index - 1]))) + len(apart(together(new)))
+        elif kind in ("ds", "dss"):
             model += ["\0"] * (index - 1 - len(model))
             del model[index - 1 : index + what]
-            command = delete(index, index + what)
+            command = delete(index, index + what) if kind == "ds" else take_back(index, index + what)
             cursor = len(apart(together(model[: index - 1])))
         else:
             over = len(split(what)) if more[0] is None else more[0]
@@ -319,8 +335,91 @@ def test_padding_is_bounded_and_cheap() -> None:
     assert (detail["text"], detail["units"]) == ("end", PADDING + 3)
     state = reducer.reduce(state, save(insert(PADDING // 2, "the ")))
     assert reducer.summarize(state)["words"] == 2
-    with pytest.raises(UnusableError):
-        reducer.reduce(state, save(insert(2 * PADDING + 5, "x")))
+    refused(reducer, state, save(insert(2 * PADDING + 10, "x")))
     again = [insert(PADDING // 3, "x"), delete(1, PADDING // 3)]
     assert after(*again, *again)["text"] == ""
-    refused(reducer, reducer.initial(), save(*again * 20_000))
+    assert after(*again * 20_000)["text"] == ""
+
+
+@pytest.mark.parametrize("code_points", [False, True])
+def test_padding_takes_no_memory_by_its_length(code_points: bool) -> None:
+    fields = {"unit": "code_point"} if code_points else {}
+    states = [reducer.reduce(reducer.initial(), save(insert(size, "😀"), **fields)) for size in (1_000, 990_000)]
+    few, many = (len(reducer.encode(state)) for state in states)
+    assert many <= few + 4 < 60
+    few, many = (memory(state) for state in states)
+    assert many <= few + 200 < 2_000
+    # Written in at many places it grows by what is written.
+    state = states[1]
+    for number in range(1, 2_001):
+        state = reducer.reduce(state, save(insert(number * 450, "word "), **fields))
+    assert reducer.summarize(state)["words"] == 2_001
+    assert memory(state) < 2_000 * 200
+    assert len(reducer.encode(state)) < 2_000 * 12
+    assert reducer.encode(reducer.decode(reducer.encode(state))) == reducer.encode(state)
+
+
+def test_what_is_padded_too_far_is_not_followed() -> None:
+    state = reducer.reduce(reducer.initial(), save(insert(1, "abc"), insert(PADDING, "def"), at=1.0))
+    state = reducer.reduce(state, save(insert(2 * PADDING, "ghi"), insert(1, "no"), delete(1, 1), at=2.0))
+    told = reducer.detail(reducer.decode(reducer.encode(state)))
+    assert (told["incomplete_since"], told["text"], told["position"]) == (2.0, "abcdef", PADDING + 2)
+    assert (told["insertions"], told["deletions"], told["edits"], told["edited_at"]) == (11, 1, 6, 2.0)
+    later = save(insert(1, "no"), overwrite({**insert(1, "n"), "sl": 2}), delete(1, FARTHEST), at=3.0)
+    later_told = reducer.detail(reducer.reduce(state, later))
+    assert (later_told["incomplete_since"], later_told["text"]) == (2.0, "abcdef")
+    assert (later_told["insertions"], later_told["deletions"], later_told["edits"]) == (14, 3 + LIMIT, 9)
+    refused(reducer, state, save(insert(1, "no"), insert(0, "x")))
+    # The whole text ends it where it fits.
+    whole = event("document_history", 5.0, document="d", history={"changelog": [[insert(1, "all")]]})
+    assert reducer.detail(reducer.reduce(state, whole))["text"] == "all"
+    assert reducer.reduce(state, whole).incomplete_since is None
+    long = event("document_history", 5.0, document="d", history={"changelog": [[insert(1, "x" * (LIMIT + 1))]]})
+    assert reducer.reduce(state, long).incomplete_since == 2.0
+    fresh = reducer.reduce(reducer.reduce(reducer.initial(), save(insert(1, "abc"))), long)
+    assert (fresh.incomplete_since, fresh.text.visible()) == (5.0, "abc")
+
+
+def test_suggested_letters_count_in_indices_and_are_not_shown() -> None:
+    told = after(insert(1, "hello world"), suggest(1, "AB "), insert(8, "X"))
+    assert (told["text"], told["position"], told["units"], told["characters"]) == ("hellXo world", 8, 15, 12)
+    assert (told["insertions"], told["edits"], told["words"]) == (12, 3, 2)
+    # A suggestion that is taken back.
+    told = after(insert(1, "hello world"), suggest(6, " 😀"), take_back(6, 8), insert(6, ","))
+    assert (told["text"], told["units"], told["deletions"]) == ("hello, world", 12, 0)
+    # Letters that are marked for deletion are there until they are deleted.
+    marks = [{"ty": "msfd", "si": 1, "ei": 2}, {"ty": "usfd", "si": 1, "ei": 2}]
+    assert after(insert(1, "abc"), *marks, insert(4, "d"))["text"] == "abcd"
+    # Other tabs, batches and snapshots.
+    assert after(insert(1, "ab"), for_tab(suggest(1, "x"), "t.1"), insert(2, "c"))["text"] == "acb"
+    assert after({"ty": "mlti", "mts": [suggest(1, "x"), insert(2, "a")]}, insert(2, "b"))["text"] == "ba"
+    assert after(overwrite(insert(1, "abc"), suggest(2, "xy")), insert(4, "d"))["text"] == "ad"
+    long = after(suggest(1, "x" * 5_000), insert(5_001, "seen"))
+    assert (long["text"], long["units"]) == ("seen", 5_004)
+    code_points = after(insert(1, "ab"), suggest(2, "😀😀"), insert(4, "c"), unit="code_point")
+    assert code_points["text"] == "acb"
+
+
+FORMATTING = {"ty": "as", "st": "text", "si": 1, "ei": 2, "sm": {"ts_bd": True}}
+
+
+@pytest.mark.parametrize("ty", ["rplc", "rvrt"])
+@pytest.mark.parametrize("passed_over", [FORMATTING, {"ty": "as"}, {"ty": "ae", "ibi": 1, "s": 3}, {"ty": "iss"}])
+def test_formatting_within_a_snapshot_is_passed_over(ty: str, passed_over: dict[str, Any]) -> None:
+    entries = [passed_over, insert(1, "Name:\nDate:"), passed_over, {"ibi": 12, "s": "\n"}, passed_over]
+    told = after(overwrite(*entries, ty=ty), insert(13, "Dear"))
+    assert told["text"] == "Name:\nDate:\nDear"
+    refused(reducer, reducer.initial(), save(overwrite(passed_over, insert(0, "x"), ty=ty)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.text("ab 😀\0", max_size=4)), max_size=6),
+    st.lists(st.integers(0, 6), max_size=8),
+)
+def test_formatting_anywhere_in_a_snapshot_changes_nothing(plain: list[tuple[int, str]], places: list[int]) -> None:
+    entries = [insert(index, s) for index, s in plain]
+    mixed = list(entries)
+    for place in places:
+        mixed.insert(min(place, len(mixed)), FORMATTING)
+    assert after(insert(1, "some text"), overwrite(*mixed)) == after(insert(1, "some text"), overwrite(*entries))

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from appliance.reducer import DOCUMENT, UnusableError
 from appliance.states import to_json
 from reducers.writing import LIMIT, Writing, WritingReducer
+from reducers.writing import chunks as chunks_module
 from reducers.writing import text as text_module
-from reducers.writing.text import CHUNK, Text, text_from, text_of, units_of
+from reducers.writing.chunks import CHUNK
+from reducers.writing.text import EMPTY, Text, text_from, text_from_pieces, text_of, units_of
 from tests.reducers.folding import check_any_body, event, fold, refused, values
 
 reducer = WritingReducer()
@@ -52,6 +54,7 @@ def test_before_the_first_event() -> None:
         "bursts": 0,
         "longest_burst": 0,
         "edited_at": None,
+        "incomplete_since": None,
         "text": "",
         "position": None,
         "units": 0,
@@ -93,18 +96,55 @@ def test_edits_that_make_no_sense(wrong: Any) -> None:
 
 
 def test_what_lies_beyond_the_end_is_taken_as_the_end() -> None:
-    state = fold(reducer, [edit(0, "abc"), edit(10, "d"), edit(2, "X", 10**30), edit(10**30, "Y")])
+    state = fold(reducer, [edit(0, "abc"), edit(10, "d"), edit(2, "X", 2**53), edit(2**53, "Y")])
     assert reducer.detail(state)["text"] == "abXY"
     assert state.clamped == 3
     assert state.deletions == 2
 
 
-def test_a_text_has_a_limit() -> None:
-    state = fold(reducer, [edit(0, "x" * LIMIT)])
-    refused(reducer, state, edit(5, "y"))
+@pytest.mark.parametrize("huge", [2**53 + 1, 2**64, 10**400, 1e308, -(10**400), -1e308])
+def test_offsets_and_lengths_are_bounded_where_they_enter(huge: float) -> None:
+    state = fold(reducer, [edit(0, "abc")])
+    frozen = reducer.reduce(state, document(text="x" * (LIMIT + 1)))
+    for one in (edit(huge, "x"), edit(0, "x", huge), cursor(huge), cursor(0, length=huge)):
+        refused(reducer, state, one)
+        refused(reducer, frozen, one)
+
+
+def test_a_text_that_grows_too_long_stands_still_and_says_since_when() -> None:
+    state = fold(reducer, [edit(0, "x" * LIMIT, at=10.0)])
     assert reducer.reduce(state, edit(5, "y", 1)).text.units == LIMIT
-    refused(reducer, state, document(text="x" * (LIMIT + 1)))
-    refused(reducer, state, document(text="😀" * (LIMIT // 2 + 1)))
+    assert state.incomplete_since is None
+    late = fold(reducer, [edit(0, "x" * LIMIT, at=10.0), edit(5, "yz", at=20.0), edit(0, "", 9, at=21.0), cursor(7)])
+    told = reducer.detail(reducer.decode(reducer.encode(late)))
+    assert told == reducer.detail(late)
+    assert (told["incomplete_since"], told["units"], told["position"]) == (20.0, LIMIT, LIMIT)
+    assert (told["edits"], told["insertions"], told["deletions"], told["edited_at"]) == (3, LIMIT + 2, 9, 21.0)
+    assert (told["bursts"], told["longest_burst"]) == (2, LIMIT)
+    assert reducer.reduce(late, edit(3)) is late
+    # Whole texts: one that is still too long changes nothing, one that fits ends it.
+    same = reducer.reduce(late, document(30.0, title="Long", text="x" * (LIMIT + 1)))
+    assert (same.incomplete_since, same.title, same.text) == (20.0, "Long", late.text)
+    assert reducer.reduce(late, document(30.0, title="Long")).incomplete_since == 20.0
+    again = reducer.reduce(same, document(40.0, text="short"))
+    assert (again.incomplete_since, again.text.visible(), again.position) == (None, "short", 5)
+    assert reducer.reduce(again, edit(5, "er", at=50.0)).text.visible() == "shorter"
+    # The very text that it stood still at ends it as well.
+    assert reducer.reduce(late, document(40.0, text="x" * LIMIT)).incomplete_since is None
+
+
+@pytest.mark.parametrize("text", ["x" * (LIMIT + 1), "😀" * (LIMIT // 2 + 1)])
+def test_a_whole_text_that_is_too_long_is_not_followed(text: str) -> None:
+    state = fold(reducer, [edit(0, "abc", at=1.0), document(5.0, title="Mine", text=text), edit(0, "d", at=6.0)])
+    assert (state.incomplete_since, state.title, state.text.visible(), state.edits) == (5.0, "Mine", "abc", 2)
+    assert fold(reducer, [document(0.0, text=text)]).incomplete_since == 0.0
+
+
+def test_a_run_of_edits_that_grows_too_long_gives_what_single_edits_give() -> None:
+    one = edit(0, "x" * (LIMIT // 2), at=1.0)
+    events = [one, edit(0, "y"), one, edit(1, "z", at=3.0), one, edit(0, "", 4, at=8.0)]
+    assert reducer.encode(reducer.reduce_all(reducer.initial(), events)) == reducer.encode(fold(reducer, events))
+    assert reducer.reduce_all(reducer.initial(), events).incomplete_since == 1.0
 
 
 def test_a_document_resynchronises() -> None:
@@ -183,8 +223,9 @@ def test_bytes_that_are_no_state() -> None:
         with pytest.raises(msgspec.DecodeError):
             reducer.decode(encoded)
     fields = msgspec.msgpack.decode(reducer.encode(reducer.initial()))
-    with pytest.raises(msgspec.DecodeError):
-        reducer.decode(msgspec.msgpack.encode([b"\xff", *fields[1:]]))
+    for wrong in (b"\xff", [b"\xff"], [-1], [0], [LIMIT + 1], [1.5]):
+        with pytest.raises(msgspec.DecodeError):
+            reducer.decode(msgspec.msgpack.encode([wrong, *fields[1:]]))
 
 
 def test_the_same_text_gives_the_same_bytes() -> None:
@@ -195,9 +236,15 @@ def test_the_same_text_gives_the_same_bytes() -> None:
     assert reducer.encode(Writing(text=one.text)) == reducer.encode(Writing(text=other.text))
 
 
+def all_units(text: Text) -> str:
+    return "".join(piece if isinstance(piece, str) else "\0" * piece for piece in text.pieces())
+
+
 def check(text: Text, units: str) -> None:
     """A text is what it should be, down to its chunks."""
-    assert text.all_units() == units
+    assert all_units(text) == units
+    assert text.equals(units)
+    assert not text.equals(units + "x")
     joined = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     visible = joined.replace("\0", "")
     assert text.visible() == visible
@@ -207,21 +254,36 @@ def check(text: Text, units: str) -> None:
     assert text.points == len(joined)
     assert text.nuls == units.count("\0")
     assert text.surrogates == sum("\ud800" <= unit <= "\udfff" for unit in units)
-    blocks = text._placed()
-    last = "a"
+    blocks, sparse = text._placed()
+    runs = [chunk for block in blocks for chunk in block[3] if isinstance(chunk, int)]
+    assert sparse == sum(runs)
+    assert all(run >= chunks_module.SPARSE for run in runs)
+    last: str | int = "a"
     for total, pairs, nuls, chunks in blocks:
-        assert 1 <= len(chunks) <= text_module.BLOCK
-        assert total == sum(map(len, chunks))
-        assert nuls == sum(chunk.count("\0") for chunk in chunks)
-        assert pairs == sum(len(chunk) - len(text_of(chunk)) for chunk in chunks)
+        assert 1 <= len(chunks) <= chunks_module.BLOCK
+        letters = [chunk if isinstance(chunk, str) else "\0" * chunk for chunk in chunks]
+        assert total == sum(map(len, letters))
+        assert nuls == sum(chunk.count("\0") for chunk in letters)
+        assert pairs == sum(len(chunk) - len(text_of(chunk)) for chunk in letters)
         for chunk in chunks:
-            assert len(chunk) <= text_module.CHUNK + 1
-            assert chunk or not units
-            assert not ("\ud800" <= last <= "\udbff" and "\udc00" <= chunk[:1] <= "\udfff")
-            last = chunk[-1:] or "a"
+            if isinstance(chunk, str):
+                assert len(chunk) <= chunks_module.CHUNK + 1
+                assert chunk or not units
+                before = last if isinstance(last, str) else "\0"
+                assert not ("\ud800" <= before[-1:] <= "\udbff" and "\udc00" <= chunk[:1] <= "\udfff")
+            else:
+                assert not isinstance(last, int)
+            last = chunk or "a"
 
 
-SMALL_SIZES = {"CHUNK": 12, "SMALL": 2, "BLOCK": 4}
+def patch_sizes(patch: pytest.MonkeyPatch, **sizes: int) -> None:
+    """Small chunks, so that short scripts cross their borders."""
+    for name, size in sizes.items():
+        patch.setattr(chunks_module, name, size)
+        if hasattr(text_module, name):
+            patch.setattr(text_module, name, size)
+
+
 pieces = st.text(st.sampled_from("abc  \n\u2003\0é\u0301世😀🏽\ud83d\ude00"), max_size=9) | st.text(
     st.sampled_from("ab \0😀"), min_size=10, max_size=60
 )
@@ -232,9 +294,8 @@ script_strategy = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 40), 
 @given(script_strategy, st.booleans())
 def test_against_a_string(script: list[tuple[int, int, str, bool]], small: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        # Small chunks, so that short scripts cross their borders.
-        for name, size in SMALL_SIZES.items() if small else ():
-            patch.setattr(text_module, name, size)
+        if small:
+            patch_sizes(patch, CHUNK=12, SMALL=2, BLOCK=4, SPARSE=3)
         model = ""
         state = reducer.initial()
         earlier: list[tuple[Writing, bytes]] = []
@@ -288,10 +349,42 @@ def test_a_long_text_against_a_string(alphabet: str) -> None:
     check(text, model)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.integers(0, 90), pieces, st.sampled_from([0, 0, 1, 2, 3, 5, 40])),
+        max_size=40,
+    ),
+    st.booleans(),
+)
+def test_padding_against_a_string(script: list[tuple[int, int, str, int]], small: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if small:
+            patch_sizes(patch, CHUNK=12, SMALL=3, BLOCK=4, SPARSE=4)
+        model = ""
+        text = EMPTY
+        for place, remove, insert, padding in script:
+            if padding:
+                text = text.padded(padding)
+                model += "\0" * padding
+                check(text, model)
+            offset = place % (len(model) + 1)
+            insert = units_of(insert)
+            text = text.edit(offset, min(remove, len(model) - offset), insert)
+            model = model[:offset] + insert + model[offset + remove :]
+            check(text, model)
+            start = place % 7919 % (len(model) + 1)
+            assert text.slice(start, len(model)) == model[start:]
+            if start == 0 or text_of(model[start - 1 : start + 1]) == model[start - 1 : start + 1]:
+                assert text.offset_of_point(len(text_of(model[:start]))) == start
+            again = text_from_pieces(text.pieces())
+            check(again, model)
+            assert again.pieces() == text.pieces() == text_from(model).pieces()
+
+
 @pytest.mark.parametrize("alphabet", ["ab c", "a 😀\ud83d\ude00\0"])
 def test_small_chunks_come_and_go(alphabet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in {"CHUNK": 16, "SMALL": 5, "BLOCK": 4}.items():
-        monkeypatch.setattr(text_module, name, size)
+    patch_sizes(monkeypatch, CHUNK=16, SMALL=5, BLOCK=4, SPARSE=5)
     chance = random.Random(3)
     model = ""
     text = text_from(model)
@@ -318,9 +411,9 @@ def test_chunks_stay_few_when_text_is_removed_everywhere() -> None:
     while text.units > 2000:
         offset = chance.randrange(text.units - 20)
         text = text.edit(offset, 20, "")
-    check(text, text.all_units())
-    assert len(text._placed()) <= 2
-    assert sum(len(block[3]) for block in text._placed()) <= 2 * (text.units // (CHUNK // 8) + 1)
+    check(text, all_units(text))
+    assert len(text._placed()[0]) <= 2
+    assert sum(len(block[3]) for block in text._placed()[0]) <= 2 * (text.units // (CHUNK // 8) + 1)
     assert text.edit(0, text.units, "").words == 0
 
 
