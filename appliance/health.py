@@ -64,7 +64,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "commit.slow": Code(
             "critical",
             "pipeline",
-            "A commit has been under way for {seconds} s. Students' work waits for its end.",
+            "A commit has been under way for {took} s. Students' work waits for its end.",
+        ),
+        "commit.error": Code(
+            "error",
+            "pipeline",
+            "A step of a commit failed in a way that is not foreseen ({place}). It was done again for each student.",
         ),
         "student.waiting": Code(
             "error",
@@ -87,7 +92,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "reducer.slow": Code(
             "warning",
             "reducers",
-            "The reducer {subject} took {seconds} s at a time. Everybody waits meanwhile.",
+            "The reducer {subject} took {took} s at a time. Everybody waits meanwhile.",
         ),
         "reducer.states": Code(
             "error",
@@ -117,7 +122,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "loop.blocked": Code(
             "warning",
             "program",
-            "The program stood still {count:time|times} in the last ten minutes, at most for {seconds} s, last in "
+            "The program stood still {count:time|times} in the last ten minutes, at most for {took} s, last in "
             "{place}.",
         ),
     }

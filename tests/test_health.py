@@ -13,7 +13,7 @@ from appliance.health import CODES, SEVERITIES, Finding, Health, finding, worst
 def test_every_code_has_a_sentence_that_its_parameters_fill() -> None:
     for code, kind in CODES.items():
         assert kind.severity in SEVERITIES
-        text = finding(code, "x", count=2, seconds=1.5, percent=3, place="here", detail="A.").text
+        text = finding(code, "x", count=2, took=1.5, percent=3, place="here", detail="A.").text
         assert text.strip()
         assert "{" not in text
         if kind.of_student:
@@ -74,7 +74,7 @@ def test_who_listens_hears_of_changes_only() -> None:
 
 def test_the_worst_comes_first_and_sources_are_asked() -> None:
     health = Health()
-    health.report("loop.blocked", count=1, seconds=1, place="x")
+    health.report("loop.blocked", count=1, took=1, place="x")
     health.add_source(lambda: [finding("commit.failing", detail="It fails.")])
     assert [one.code for one in health.findings()] == ["commit.failing", "loop.blocked"]
     assert health.counts() == {"info": 0, "warning": 1, "error": 0, "critical": 1}

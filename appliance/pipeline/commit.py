@@ -78,6 +78,11 @@ class Taken:
         self.mark = mark
         self.archived = False
 
+    def add(self, later: Taken) -> None:
+        """Put what was taken of the same student afterwards behind it."""
+        self.batches += later.batches
+        self.undo += later.undo
+
 
 class _Held:
     """A student who is passed over until its time has come.
@@ -186,7 +191,7 @@ class Commits:
         if self._began is None or self.trouble is not None:
             return []
         seconds = time.monotonic() - self._began
-        return [finding("commit.slow", seconds=round(seconds))] if seconds > SLOW_SECONDS else []
+        return [finding("commit.slow", took=round(seconds))] if seconds > SLOW_SECONDS else []
 
     def has_in_hand(self, student: Student) -> bool:
         """Whether events of a student are being committed, or are held."""
@@ -275,7 +280,7 @@ class Commits:
     # What waits is taken.
 
     def _take(self) -> list[Taken]:
-        taken = []
+        taken: dict[Student, Taken] = {}
         events = 0
         began = time.monotonic()
         for student, frames in self.turns.take():
@@ -283,7 +288,10 @@ class Commits:
             started = time.monotonic()
             one = self._take_student(student, frames)
             if one is not None:
-                taken.append(one)
+                if student in taken:
+                    taken[student].add(one)
+                else:
+                    taken[student] = one
             now = time.monotonic()
             self.turns.charge(student, now - started)
             if events >= self._events or now - began > WORK_SECONDS:
@@ -297,7 +305,7 @@ class Commits:
             self.waiting = 0
             self.wake.clear()
             self.full.clear()
-        return taken
+        return list(taken.values())
 
     def _take_student(self, student: Student, frames: list[tuple[Stream, list[Waiting]]]) -> Taken | None:
         """Take events of one student; None where it is held instead. Nobody else sees a part of it."""
@@ -575,7 +583,10 @@ class Commits:
                     self.on_rejected(stream, batch.rejected)
                 if batch.frames:
                     self._metrics.durable_seconds.observe(max(0.0, now - batch.frames[0].received) / 1000)
-            if self._held.pop(one.student, None) is not None:
+            held = self._held.get(one.student)
+            # One who was held in this very commit, after a part of it was taken, stays so.
+            if held is not None and held.until <= asyncio.get_running_loop().time():
+                del self._held[one.student]
                 self.turns.release(one.student)
                 self._health.clear("student.waiting", one.student.id)
         self._counters.add("commits")
@@ -669,7 +680,7 @@ class Commits:
 
     def _unforeseen(self, error: BaseException) -> None:
         self._counters.add("commit_errors")
-        log.error("A step of a commit failed in a way that is not foreseen: %s. It is done singly.", place_of(error))
+        self._health.report("commit.error", seconds=QUARANTINE_SECONDS, place=place_of(error))
 
     async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step of the commit until it succeeds; when the appliance is closing, try once."""

@@ -450,7 +450,7 @@ class Fold:
     def _slow(self, name: str, seconds: float) -> None:
         self.counters.add(f"reducer_slow{{{name}}}")
         if self._health:
-            self._health.report("reducer.slow", name, seconds=round(seconds, 1))
+            self._health.report("reducer.slow", name, took=round(seconds, 1))
 
 
 def is_shortage(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from appliance.kvs import Change, Encoded, Row, Value
-from appliance.states.cells import Cell, Slot, StoredState
+from appliance.states.cells import Cell, Place, Slot, StoredState
 from appliance.states.fold import Fold
 from appliance.states.row import STREAM, SUMMARY, Own, Standing, own_of, standing_of, student_key
 from appliance.states.stream import Stream
@@ -153,7 +153,7 @@ class Student:
             slot.cells = {}
             slot.changed = []
             slot.latest = source.latest
-            slot.broken = slot.marked = False
+            slot.broken = False
             for value, cell in source.cells.items():
                 Cell(place, slot, value, cell.state).change()
             self.size += sum(map(self.fold.size, slot.cells.values()))
@@ -186,25 +186,26 @@ class Student:
             fields[STREAM + id] = Encoded(stream.standing.encode())
         self.changed_streams = {}
         for place, slot in zip(self.fold.places, self.slots, strict=True):
-            if slot.broken and not slot.marked:
-                slot.marked = True
-                fields[place.broken_field] = Encoded(b"1")
-            if not slot.changed:
-                continue
-            for cell in slot.changed:
-                value: Value = StoredState(self.fold, cell, cell.state)
-                if encoded:
-                    value = Encoded(value.encode())
-                    if cell.stored is not cell.state:
-                        slot.broken = slot.marked = True
-                        fields[place.broken_field] = Encoded(b"1")
-                fields[cell.field] = value
-                cell.changed = False
-            slot.changed = []
-            if place.index == self.fold.summarized[place.name] and slot.latest in slot.cells:
-                fields[place.summary_field] = self.fold.summary(place, slot)
-            fields[place.version_field] = place.version
+            self._encode_changed(slot, place, fields, encoded=encoded)
+            if slot.broken is not slot.marked:
+                slot.marked = slot.broken
+                fields[place.broken_field] = Encoded(b"1") if slot.broken else None
         return Change(student_key(self.id), self.version, fields)
+
+    def _encode_changed(self, slot: Slot, place: Place, fields: dict[str, Value | None], *, encoded: bool) -> None:
+        if not slot.changed:
+            return
+        for cell in slot.changed:
+            value: Value = StoredState(self.fold, cell, cell.state)
+            if encoded:
+                value = Encoded(value.encode())
+                slot.broken = slot.broken or cell.stored is not cell.state
+            fields[cell.field] = value
+            cell.changed = False
+        slot.changed = []
+        if place.index == self.fold.summarized[place.name] and slot.latest in slot.cells:
+            fields[place.summary_field] = self.fold.summary(place, slot)
+        fields[place.version_field] = place.version
 
     def mark(self) -> Mark:
         """How the numbers are now, for `undo`."""

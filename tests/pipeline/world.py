@@ -76,7 +76,12 @@ class World:
         self.health = Health(self.counters)
         self.tasks = Tasks(self.health, self.counters)
         self.metrics = Metrics()
-        self.fold = Fold(reducers, self.counters, StateLimits(options.pop("values", 50), 100), health=self.health)
+        self.fold = Fold(
+            reducers,
+            self.counters,
+            options.pop("state_limits", None) or StateLimits(options.pop("values", 50), 100),
+            health=self.health,
+        )
         limits = options.pop("limits", EventLimits())
         self.pipeline = Pipeline(
             self.fold,
