@@ -85,7 +85,7 @@ class TestReducersPage:
         """The page's reducer, as the appliance finds it in a plug-in folder."""
         (tmp_path / "pastes.py").write_text(code_blocks("reducers.md", "python")[0], encoding="utf-8")
         catalog = plugins.load(tmp_path, [])
-        assert [problem for problem in catalog.problems if problem.name == "pastes"] == []
+        assert [found for found in catalog.findings if found.subject == "pastes"] == []
         [loaded] = [loaded for loaded in catalog.reducers if loaded.reducer.name == "pastes"]
         return loaded
 

@@ -12,6 +12,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
+from appliance.health import Finding, finding
 from appliance.journal import Journal
 from appliance.roster import (
     FIRST_CLASS,
@@ -27,7 +28,6 @@ from appliance.roster import (
 )
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists
-from appliance.wording import counted
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -181,7 +181,7 @@ class FlatFileRoster(Door):
         if lists is None:
             return
         self._folder.take(lists)
-        self.problems = [*lists.problems, *self._journal_problem()]
+        self.findings = [*lists.findings, *self._journal_findings()]
         before = self._lists
         self._lists = Lists(lists.classes, lists.students)
         if lists.unread:
@@ -190,10 +190,8 @@ class FlatFileRoster(Door):
         if self._lists != before:
             self.on_change()
 
-    def _journal_problem(self) -> list[str]:
-        if not self._damaged:
-            return []
-        return [f"roster.jsonl: {counted(self._damaged, 'line was', 'lines were')} damaged, and left out."]
+    def _journal_findings(self) -> list[Finding]:
+        return [finding("roster.journal", "roster.jsonl", count=self._damaged)] if self._damaged else []
 
     def _apply(self, entry: _Entry) -> None:
         if entry.section is not None:

@@ -84,7 +84,7 @@ async def stands(lived: Lived, there: World, kept: Iterable[Record]) -> None:
 
 async def problems(there: World) -> str:
     """What the teacher's page says is wrong."""
-    return " ".join(problem["reason"] for problem in (await there.get("/api/v1/status"))["problems"])
+    return " ".join(found["text"] for found in (await there.get("/api/v1/status"))["findings"])
 
 
 async def test_every_cut_of_the_last_segment(tmp_path: Path, lived: Lived, chance: random.Random, long: bool) -> None:
@@ -205,7 +205,7 @@ async def test_the_real_program_says_what_is_damaged(tmp_path: Path, lived: Live
     program = Program(tmp_path, data=data)
     try:
         await asyncio.to_thread(program.start)
-        said = " ".join(problem["reason"] for problem in program.get("/api/v1/status")["problems"])
+        said = " ".join(found["text"] for found in program.get("/api/v1/status")["findings"])
         for words in (newest.name, "cut off", "1 line of the archive cannot be read"):
             assert words in said, said
         assert f"{lived.segment.name}, line" in program.last_words()
