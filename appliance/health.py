@@ -44,7 +44,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "commit.slow": Code(
             "critical",
             "pipeline",
-            "A commit has been under way for {seconds} s. Students' work waits for its end.",
+            "A commit has been under way for {seconds} s. What students do waits in their browsers until it ends. "
+            "Check the disk, and the key-value store where it is on a server.",
         ),
         "student.waiting": Code(
             "error",
@@ -62,12 +63,14 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "reducer.failing": Code(
             "error",
             "reducers",
-            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are not up to date.",
+            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are not up to date; all "
+            "others are. Ask whoever wrote it, or switch it off with reducers.disabled.",
         ),
         "reducer.slow": Code(
             "warning",
             "reducers",
-            "The reducer {subject} took {seconds} s at a time. Everybody waits meanwhile.",
+            "The reducer {subject} took {seconds} s at a time. Everybody waits meanwhile; if it stays, switch it off "
+            "with reducers.disabled.",
         ),
         "reducer.states": Code(
             "error",
@@ -98,7 +101,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "warning",
             "program",
             "The program stood still {count:time|times} in the last ten minutes, at most for {seconds} s, last in "
-            "{place}.",
+            "{place}. Everybody waited meanwhile; close other programs on this computer.",
         ),
         **OTHERS,
     }

@@ -59,8 +59,8 @@ START: Mapping[str, Code] = MappingProxyType(
         "plugin.unknown": Code(
             "error",
             "reducers",
-            "It is disabled in the configuration, but no reducer has that name. Correct {subject} in "
-            "reducers.disabled; 'classroom-observer reducers' lists the names.",
+            "No reducer has the name {subject}, which the configuration disables. Correct it in reducers.disabled; "
+            "'classroom-observer reducers' lists the names.",
             label="plug-in {subject}, reducers.disabled",
         ),
         "plugin.folder": Code(
@@ -183,12 +183,7 @@ CLUSTER: Mapping[str, Code] = MappingProxyType(
 ROSTER: Mapping[str, Code] = MappingProxyType(
     {
         "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", label="{source} list"),
-        "roster.file": Code(
-            "warning",
-            "roster",
-            "{detail} What was known of this list before still holds.",
-            label="{source} list",
-        ),
+        "roster.file": Code("warning", "roster", "{detail}", label="{source} list"),
         "roster.journal": Code(
             "error",
             "roster",

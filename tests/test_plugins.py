@@ -173,7 +173,7 @@ class TestDisabling:
         problem = only_problem(load(folder, ["wrting"]))
         assert (problem.code, problem.subject) == ("plugin.unknown", "wrting")
         assert problem.line.startswith(
-            "bad plug-in wrting, reducers.disabled: It is disabled in the configuration, but no reducer has that name."
+            "bad plug-in wrting, reducers.disabled: No reducer has the name wrting, which the configuration disables."
         )
 
 
