@@ -186,6 +186,7 @@ class Node:
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
         self._add_sources()
 
     async def start(self, listener: socket.socket) -> None:
@@ -234,7 +235,7 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
-        self.health.report("node.closing")
+        self._closing = True
         await cancelled(*self._tasks)
         await self.announcer.close()
         if self._runner:
@@ -309,13 +310,16 @@ class Node:
         add(self.pubsub.findings, logs=True)
         add(self.upkeep.findings)
         add(self._findings)
+        # That it closes is logged, and no error.
+        add(lambda: [finding("node.closing")] if self._closing else [], logs=True)
         add(self._pipeline_findings, logs=True)
         if self.school:
             add(self.school.findings, logs=True)
 
     def _findings(self) -> Iterator[Finding]:
         """What the node itself knows."""
-        servers = [getattr(site, "_server", None) for site in self._runner.sites] if self._runner else []
+        sites = self._runner.sites if self._runner and not self._closing else ()
+        servers = [getattr(site, "_server", None) for site in sites]
         if any(server is None or not server.is_serving() for server in servers):
             yield finding("node.deaf")
         if self.rebuild and self.rebuild.progress < 1:

@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from appliance import __version__
 from appliance.health import CODES
@@ -371,6 +373,26 @@ async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_pat
         w.node.health.report("commit.failing", detail="The disk is full.")
         [found] = (await w.get("/api/v1/status"))["findings"]
         assert found["text"].startswith("The disk is full. What students do waits")
+
+
+async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        said: list[tuple[int, list[str]]] = []
+        settle = w.node.pipeline.settle
+
+        async def ask() -> None:
+            # An orderly end waits for this; connections that were open still get answers.
+            response = await w.node.web._healthz(make_mocked_request("GET", "/healthz"))
+            assert isinstance(response, web.Response)
+            said.append((response.status, json.loads(response.text or "")["reasons"]))
+            await settle()
+
+        w.node.pipeline.settle = ask  # type: ignore[method-assign]
+    assert said
+    assert all(one == (503, ["node.closing"]) for one in said)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_node_that_no_longer_listens_says_so(tmp_path: Path) -> None:
