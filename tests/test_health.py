@@ -16,6 +16,10 @@ import appliance
 from appliance.counters import Counters
 from appliance.health import CODES, Finding, Health, finding, nothing, worst
 from appliance.health_codes import COMPONENTS, SEVERITIES
+from appliance.kvs import Change, Encoded
+from appliance.kvs.memory import MemoryKVS
+from appliance.nodes import Nodes, node_key
+from appliance.pubsub.memory import MemoryPubSub
 
 
 def test_every_code_has_a_sentence_that_its_parameters_fill() -> None:
@@ -202,6 +206,22 @@ async def test_sources_are_watched_though_nobody_asks(caplog: pytest.LogCaptureF
             await asyncio.sleep(0)
     watching.cancel()
     assert heard == [["archive.space"], []]
+
+
+async def test_a_node_whose_name_another_one_has_says_so() -> None:
+    kvs = MemoryKVS()
+    nodes = Nodes("lab", kvs, MemoryPubSub(Counters(), 10), Counters(), silent_seconds=5)
+    await nodes.beat()
+    version = 1
+    while not nodes.findings():
+        # Another process writes the row of this one's name between any two beats.
+        assert version < 20
+        [row] = await kvs.read([node_key("lab")])
+        await kvs.commit([Change(node_key("lab"), row.version, {"run": Encoded(b"another")})])
+        await nodes.beat()
+        version += 1
+    [found] = nodes.findings()
+    assert (found.code, found.subject) == ("nodes.same_name", "lab")
 
 
 ROOT = Path(appliance.__file__).parent
