@@ -126,6 +126,12 @@ START: Mapping[str, Code] = MappingProxyType(
         "pubsub.away": Code(
             "error", "pubsub", "{detail} Until this works, dashboards may show changes late. Nothing is lost."
         ),
+        "refill.failing": Code(
+            "error",
+            "kvs",
+            "{detail} This is tried again by itself; until it works, the key-value store may lack events after a loss. "
+            "Check the disk of the data folder.",
+        ),
         "kvs.away": Code(
             "error",
             "kvs",
@@ -184,7 +190,13 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
     {
         "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", label="{source} list"),
         "roster.file": Code("warning", "roster", "{detail}", label="{source} list"),
-        "roster.journal": Code(
+        "journal.unwritable": Code(
+            "error",
+            "roster",
+            "{subject} cannot be written: {detail}. Nobody new can join and no class can be changed until this works; "
+            "make room on the disk, and check the rights of the data folder.",
+        ),
+        "journal.damaged": Code(
             "error",
             "roster",
             "{subject}: {count:line was|lines were} damaged, and left out. Some students may have to join again; "

@@ -306,7 +306,7 @@ class Node:
         add = self.health.add_source
         add(lambda: self.catalog.findings, logs=True)
         add(lambda: self.recovery.findings if self.recovery else ())
-        add(lambda: self.roster.findings)
+        add(self.roster.findings)
         add(self.pubsub.findings, logs=True)
         add(self.upkeep.findings)
         add(self._findings)
@@ -315,6 +315,7 @@ class Node:
         add(self._pipeline_findings, logs=True)
         if self.school:
             add(self.school.findings, logs=True)
+            add(self.school.records.findings)
 
     def _findings(self) -> Iterator[Finding]:
         """What the node itself knows."""

@@ -312,7 +312,7 @@ class Refill:
         self._waits_for: list[str] = []
         self._missing = 0
         self._outdated: list[str] = []
-        self._failure: str | None = None
+        self._failure: Finding | None = None
         self._first = True
         self.done = asyncio.Event()
         pipeline.on_lost.add(self._lost.set)
@@ -356,12 +356,15 @@ class Refill:
             except ObserverError as error:
                 if self._failure is None:
                     log.error("%s", error)
-                self._failure = str(error)
+                self._failure = finding("kvs.away", detail=str(error))
             except OSError as error:
-                log.error("%s cannot be written: %s.", self._file, error.strerror)
+                self._failure = finding("refill.failing", detail=f"{self._file} cannot be written: {error.strerror}.")
+                log.error("%s", self._failure.text)
             except Exception as error:
                 # Without this loop no student could ever come again.
-                log.error("The store could not be compared with the archive: %s.", place_of(error))
+                failed = f"The store could not be compared with the archive: {place_of(error)}."
+                self._failure = finding("refill.failing", detail=failed)
+                log.error("%s", failed)
                 self._counters.add("refill_failures")
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -385,7 +388,7 @@ class Refill:
         if self._missing:
             found.append(finding("refill.missing", count=self._missing))
         if self._failure is not None:
-            found.append(finding("kvs.away", detail=self._failure))
+            found.append(self._failure)
         return found
 
     async def _look(self) -> None:

@@ -295,7 +295,7 @@ async def _roster(settings: Settings, found: Callable[[Finding], None]) -> None:
         # To ask a roster of files for its classes would make those that are new; that is the appliance's to do.
         ids = roster.class_ids if isinstance(roster, FlatFileRoster) else [c.class_id for c in await roster.classes()]
         students = [await roster.students(class_id) for class_id in ids]
-        for one in roster.findings:
+        for one in roster.findings():
             found(_as_error(one))
         found(finding("roster.read", classes=len(students), students=sum(map(len, students))))
     except ObserverError as error:

@@ -108,13 +108,12 @@ class Roster(ABC):
     """Classes, students, codes and tokens. All that a method returns is durable when it returns.
 
     Attributes:
-        findings: what is wrong with educators' lists and with files, without anybody's name.
         on_change: called when classes were added, or a list of this node names other students than before. Lists are
             looked at when `classes` or `students` is asked.
     """
 
     def __init__(self) -> None:
-        self.findings: list[Finding] = []
+        self._list_findings: list[Finding] = []
         self.on_change: Callable[[], None] = lambda: None
 
     @abstractmethod
@@ -164,6 +163,10 @@ class Roster(ABC):
 
         A student whom the educator's list names is signed out and stays on the list.
         """
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with educators' lists and with files, without anybody's name."""
+        return list(self._list_findings)
 
     def examine(self) -> AsyncGenerator[Finding, None]:
         """What IT staff should know of the server behind the roster: its version, rights, settings, clock.

@@ -366,7 +366,7 @@ class SharedRoster(Door):
             if lists is not None:
                 changed = await self._share(lists)
                 self._lists.take(lists)
-                self.findings = list(lists.findings)
+                self._list_findings = lists.findings
                 if changed:
                     self.on_change()
 

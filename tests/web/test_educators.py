@@ -105,7 +105,7 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
             pass
         assert {section["class_id"]: section["state"] for section in told["classes"]} == {"5b": "open", "6c": "paused"}
         students.write_text("who,where\n")
-        await until(lambda: w.node.roster.findings)
+        await until(lambda: w.node.roster.findings())
         [found] = (await w.get("/api/v1/status"))["findings"]
         assert (found["code"], found["severity"], found["source"]) == ("roster.file", "warning", "roster")
         assert found["text"].startswith("students.csv: the first line must name the columns")
