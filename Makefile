@@ -105,7 +105,7 @@ nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 stude
 bench: $(VENV)/.tests ## measure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-docs: $(VENV)/.tests ## write the table of options into docs/configuration.md
+docs: $(VENV)/.tests ## write the tables of options and of findings into docs/
 	@$(BIN)/python -m tests.test_docs
 
 icons: $(VENV)/.tests ## draw every icon file from the SVG sources

@@ -17,9 +17,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
+
 from appliance.config import Configuration, LimitSettings, Settings, redact
 from appliance.errors import ObserverError, SettingsError
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 
 SECONDS_TO_ANSWER = 10
 
@@ -34,19 +36,19 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
     try:
         read = configuration()
     except SettingsError as error:
-        tell(Finding("configuration", str(error)))
+        tell(finding("config.unusable", detail=str(error)))
         return False
     settings = read.settings
     wrong = 0
 
-    def found(finding: Finding) -> None:
+    def found(one: Finding) -> None:
         nonlocal wrong
-        wrong += finding.bad
-        tell(finding)
+        wrong += one.bad
+        tell(one)
 
-    found(Finding(f"configuration ({read.file or 'no file, the defaults hold'})"))
-    for finding in _plugins(settings):
-        found(finding)
+    found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
+    for one in _plugins(settings):
+        found(one)
     found(_folder("data folder", settings.data_path))
     found(_folder("log folder", settings.log_path))
     for what, url, attempt in (
@@ -58,8 +60,8 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
             else ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits))
         ),
     ):
-        async for finding in _backend(what, url, attempt):
-            found(finding)
+        async for one in _backend(what, url, attempt):
+            found(one)
     found(_port(settings.web.host, settings.web.port))
     return wrong == 0
 
@@ -70,16 +72,14 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
     names = ", ".join(loaded.reducer.name for loaded in catalog.reducers)
     if catalog.reducers:
-        yield Finding(f"reducers ({names})")
+        yield finding("reducers.found", names=names)
     else:
-        yield Finding("reducers", "No reducer runs, so dashboards would stay empty; check reducers.disabled.")
-    for problem in catalog.problems:
-        yield Finding(f"{problem.what} {problem.name}, {problem.origin}", problem.reason)
+        yield finding("reducers.none")
+    yield from catalog.findings
 
 
 def _folder(what: str, folder: Path) -> Finding:
     """Whether files can be made there."""
-    what = f"{what} ({folder})"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
@@ -87,8 +87,8 @@ def _folder(what: str, folder: Path) -> Finding:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return Finding(what, f"It cannot be written ({_reason(error)}); change its rights or choose another folder.")
-    return Finding(what)
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
+    return finding("folder.writable", what, path=str(folder))
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
@@ -97,27 +97,30 @@ async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> Asyn
     Args:
         name: the section of the configuration.
         url: where it is.
-        attempt: looks at the backend, then uses it; an error is the last finding.
+        attempt: examines the backend, then uses it; an error is the last finding.
     """
-    what = f"{name} ({redact(url)})"
-    wrong: str | None = None
+    place = redact(url)
     try:
-        while wrong is None:
+        while True:
             async with asyncio.timeout(SECONDS_TO_ANSWER):
-                finding = await anext(attempt)
-            yield Finding(
-                f"{name} {finding.what}", None if finding.wrong is None else redact(finding.wrong), finding.serious
-            )
+                found = await anext(attempt)
+            yield _of(name, found)
     except StopAsyncIteration:
-        pass
+        last = finding("backend.works", url=place)
     except TimeoutError:
-        wrong = f"It did not answer within {SECONDS_TO_ANSWER} seconds; check that it runs and its address."
+        last = finding("backend.silent", url=place, seconds=SECONDS_TO_ANSWER)
     except ObserverError as error:
-        wrong = redact(str(error))
+        last = finding("backend.refused", url=place, detail=str(error))
     except Exception as error:
         # A driver's own error; its text may quote the URL.
-        wrong = f"It fails ({type(error).__name__}: {redact(str(error))}); check that it runs and its address."
-    yield Finding(what, wrong)
+        last = finding("backend.failing", url=place, detail=f"{type(error).__name__}: {error}")
+    yield _of(name, last)
+
+
+def _of(section: str, found: Finding) -> Finding:
+    """A finding as one of a section of the configuration, without passwords."""
+    params = {name: redact(value) if isinstance(value, str) else value for name, value in found.params.items()}
+    return msgspec.structs.replace(found, source=section, params=params)
 
 
 async def _try_kvs(url: str) -> AsyncIterator[Finding]:
@@ -126,8 +129,8 @@ async def _try_kvs(url: str) -> AsyncIterator[Finding]:
     store = open_kvs(url)
     try:
         async with aclosing(store.examine()) as findings:
-            async for finding in findings:
-                yield finding
+            async for one in findings:
+                yield one
         key = f"check/{uuid.uuid4()}"
         await store.commit([Change(key, 0, {"check": Encoded(b"ok")})])
         try:
@@ -149,8 +152,8 @@ async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
     pubsub = open_pubsub(url, Counters(), queue=10)
     try:
         async with aclosing(pubsub.examine()) as findings:
-            async for finding in findings:
-                yield finding
+            async for one in findings:
+                yield one
         topic = f"check/{uuid.uuid4()}"
         try:
             async with pubsub.subscribe(topic) as subscription:
@@ -172,8 +175,8 @@ async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]
     roster = open_roster(url, RosterLimits.of(limits), Counters())
     try:
         async with aclosing(roster.examine()) as findings:
-            async for finding in findings:
-                yield finding
+            async for one in findings:
+                yield one
         await roster.classes()
     finally:
         await roster.close()
@@ -200,8 +203,8 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
                 Counters(),
             )
             async with aclosing(roster.examine()) as findings:
-                async for finding in findings:
-                    yield finding
+                async for one in findings:
+                    yield one
             try:
                 await records.update(key, lambda rows: {"check": "ok"})
                 [row] = await records.read(key)
@@ -217,12 +220,11 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
 def _port(host: str, port: int) -> Finding:
     """Whether we could listen there."""
     if port == 0:
-        return Finding("port (any free one)")
-    what = f"port {port} on {host}"
+        return finding("port.any")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        return Finding(what, f"{host} is not an address; set web.host to one of this computer, or 0.0.0.0.")
+        return finding("port.unknown_host", port=port, host=host)
     for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as listener:
@@ -231,18 +233,17 @@ def _port(host: str, port: int) -> Finding:
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
         except OSError as error:
-            return Finding(what, _port_problem(error))
-    return Finding(what)
+            if error.errno in _PORT_CODES:
+                return finding(_PORT_CODES[error.errno], port=port, host=host)
+            return finding("port.unusable", port=port, host=host, detail=_reason(error))
+    return finding("port.free", port=port, host=host)
 
 
-def _port_problem(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "Another program listens there, perhaps Classroom Observer itself; stop it or choose another web.port."
-    if error.errno == errno.EACCES:
-        return "This account may not listen there; choose a web.port of 1024 or more."
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "This computer does not have that address; set web.host to one it has, or 0.0.0.0."
-    return f"It cannot be listened to ({_reason(error)}); choose another web.port or web.host."
+_PORT_CODES = {
+    errno.EADDRINUSE: "port.in_use",
+    errno.EACCES: "port.forbidden",
+    errno.EADDRNOTAVAIL: "port.foreign_host",
+}
 
 
 def _reason(error: OSError) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from appliance.config import Configuration, Settings
     from appliance.erase import Known
     from appliance.export.deidentify import Deidentifier
-    from appliance.findings import Finding
+    from appliance.health import Finding
     from appliance.merge import Gap
     from appliance.plugins import Catalog
     from appliance.progress import Progress
@@ -330,7 +330,7 @@ def _check(parsed: argparse.Namespace) -> int:
     with _plugin_log_silenced():
         return (
             0
-            if asyncio.run(check.check(lambda: _configuration(parsed), lambda finding: print(finding, flush=True)))
+            if asyncio.run(check.check(lambda: _configuration(parsed), lambda finding: print(finding.line, flush=True)))
             else 1
         )
 
@@ -353,9 +353,9 @@ def _reducers(parsed: argparse.Namespace) -> int:
         rows.append((reducer.name, str(reducer.version), scopes, loaded.origin))
     for line in _columns(rows):
         print(line)
-    for problem in catalog.problems:
-        print(f"problem: {problem}")
-    return 1 if catalog.problems else 0
+    for found in catalog.findings:
+        print(f"problem: {found.label}: {found.text}")
+    return 1 if catalog.findings else 0
 
 
 @contextmanager
@@ -544,7 +544,7 @@ def _verify(parsed: argparse.Namespace) -> int:
 
         def tell(finding: Finding) -> None:
             progress.close()
-            print(finding, flush=True)
+            print(finding.line, flush=True)
 
         return 0 if asyncio.run(verify(settings, catalog, tell, progress, parsed.archives)) else 1
 

@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
-
-class Notice(msgspec.Struct, frozen=True):
-    """What educators and IT staff should know of a running appliance.
-
-    Attributes:
-        what: the part of the program, a stable word.
-        name: which of its things, "" where there is but one.
-        reason: a sentence, or the end of one that begins with the name.
-    """
-
-    what: str
-    name: str
-    reason: str
-
 
 class ObserverError(Exception):
     """Base of every error of ours. Its text is fit for a person; it holds no student data."""

@@ -1,8 +1,9 @@
 """Health: what is wrong with this appliance, in one form and in one registry.
 
 A `Finding` is a code with parameters. Its severity, its source and its sentence stand in `CODES`, so that another
-language needs another table and nothing else. `Health` holds the findings of a running appliance; the dashboard, the
-tray, ``/healthz``, ``/metrics`` and the log read it. The commands `check` and `verify` make findings of the same form.
+language needs another table and nothing else: here the codes of what goes on while the appliance runs, in
+`appliance.health_codes` all others. `Health` holds the findings of a running appliance; the dashboard, the tray,
+``/healthz``, ``/metrics`` and the log read it. The commands `check` and `verify` make findings of the same form.
 
 Parameters hold no student's name and no text. The subject of a code that is about a student (`Code.of_student`) is the
 student's id, which goes to educators alone: not into logs, metrics, ``/healthz`` or diagnostics.
@@ -10,48 +11,27 @@ student's id, which goes to educators alone: not into logs, metrics, ``/healthz`
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import string
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import place_of
+from appliance.health_codes import OTHERS, SEVERITIES, Code, Severity
 from appliance.listeners import Listeners
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
 
-Severity = Literal["ok", "info", "warning", "error", "critical"]
-"""How bad a finding is. ``critical``: the node takes no students or commits nothing; ``error``: somebody is not served,
-or something was lost; ``warning``: all works, and somebody should act; ``info``: it passes by itself; ``ok``: a check
-that found nothing wrong."""
-
-SEVERITIES: tuple[Severity, ...] = ("ok", "info", "warning", "error", "critical")
-"""From the least to the worst."""
+WATCH_SECONDS = 5.0
 
 Param = str | int | float
-
-
-class Code(msgspec.Struct, frozen=True):
-    """What all findings of one code share.
-
-    Attributes:
-        severity: how bad they are.
-        source: the part of the program that they are about, a stable word.
-        text: their sentence; ``{name}`` stands for a parameter, ``{subject}`` for the subject, and
-            ``{number:event|events}`` for a number with what it counts.
-        of_student: whether the subject is a student's id.
-    """
-
-    severity: Severity
-    source: str
-    text: str
-    of_student: bool = False
 
 
 CODES: Mapping[str, Code] = MappingProxyType(
@@ -64,12 +44,14 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "commit.slow": Code(
             "critical",
             "pipeline",
-            "A commit has been under way for {took} s. Students' work waits for its end.",
+            "A commit has been under way for {took} s. What students do waits in their browsers until it ends. "
+            "Check the disk, and the key-value store where it is on a server.",
         ),
         "commit.error": Code(
             "error",
             "pipeline",
-            "A step of a commit failed in a way that is not foreseen ({place}). It was done again for each student.",
+            "A step of a commit failed in a way that is not foreseen ({place}). It was done again for each student. "
+            "Please report it with the log.",
         ),
         "student.waiting": Code(
             "error",
@@ -87,12 +69,14 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "reducer.failing": Code(
             "error",
             "reducers",
-            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are not up to date.",
+            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are not up to date; all "
+            "others are. Ask whoever wrote it, or switch it off with reducers.disabled.",
         ),
         "reducer.slow": Code(
             "warning",
             "reducers",
-            "The reducer {subject} took {took} s at a time. Everybody waits meanwhile.",
+            "The reducer {subject} took {took} s at a time. Everybody waits meanwhile; if it stays, switch it off "
+            "with reducers.disabled.",
         ),
         "reducer.states": Code(
             "error",
@@ -123,8 +107,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "warning",
             "program",
             "The program stood still {count:time|times} in the last ten minutes, at most for {took} s, last in "
-            "{place}.",
+            "{place}. Everybody waited meanwhile; close other programs on this computer.",
         ),
+        **OTHERS,
     }
 )
 """Every code there is."""
@@ -152,12 +137,47 @@ class Finding(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The sentence, in English."""
-        return _SENTENCES.vformat(CODES[self.code].text, (), {**self.params, "subject": self.subject})
+        return self._filled(CODES[self.code].text)
+
+    @property
+    def label(self) -> str:
+        """What it is about, in a few words."""
+        kind = CODES[self.code]
+        if kind.severity == "ok":
+            return self.text
+        if kind.label:
+            return self._filled(kind.label)
+        return self.source if self.of_student or not self.subject else f"{self.source} {self.subject}"
+
+    @property
+    def line(self) -> str:
+        """The line that `check` and `verify` print."""
+        if self.severity == "ok":
+            return f"ok  {self.label}"
+        return f"{_WORDS[self.severity]} {self.label}: {self.text}"
+
+    @property
+    def bad(self) -> bool:
+        """Whether it fails a check."""
+        return self.severity in ("error", "critical")
 
     @property
     def of_student(self) -> bool:
         """Whether the subject is a student's id, for educators alone."""
         return CODES[self.code].of_student
+
+    def _filled(self, text: str) -> str:
+        return _SENTENCES.vformat(text, (), {**self.params, "subject": self.subject, "source": self.source})
+
+
+async def nothing() -> AsyncGenerator[Finding, None]:
+    """No findings: what a backend has to say that has nothing to examine."""
+    found: tuple[Finding, ...] = ()
+    for one in found:
+        yield one
+
+
+_WORDS = {"info": "info", "warning": "warn", "error": "bad", "critical": "bad"}
 
 
 def finding(code: str, subject: str = "", *, severity: Severity | None = None, **params: Param) -> Finding:
@@ -174,7 +194,7 @@ def finding(code: str, subject: str = "", *, severity: Severity | None = None, *
 
 
 class _Sentences(string.Formatter):
-    """Fills in sentences: a format ``{n:event|events}`` counts.
+    """Fills in sentences: a format ``{n:event|events}`` counts, ``{name:? of }`` puts words before what is not empty.
 
     A parameter that is missing shows as a question mark; to fail would hide what is wrong already.
     """
@@ -186,7 +206,12 @@ class _Sentences(string.Formatter):
         one, found, many = format_spec.partition("|")
         if found:
             return counted(value, one, many) if type(value) is int else f"{value} {many}"
-        return str(value)
+        if format_spec.startswith("?"):
+            return f"{format_spec[1:]}{value}" if value else ""
+        try:
+            return format(value, format_spec)
+        except (ValueError, TypeError):
+            return str(value)
 
 
 _SENTENCES = _Sentences()
@@ -214,13 +239,18 @@ class Health:
         self._now = now
         self._found: dict[tuple[str, str], Finding] = {}
         self._until: dict[tuple[str, str], float] = {}
-        self._sources: list[Callable[[], Iterable[Finding]]] = []
-        self._first: dict[tuple[str, str], float] = {}
-        self._failing: set[int] = set()
+        self._sources: list[tuple[Callable[[], Iterable[Finding]], bool]] = []
+        self._first: dict[tuple[str, str], Finding] = {}
+        self._quiet: set[tuple[str, str]] = set()
 
-    def add_source(self, source: Callable[[], Iterable[Finding]]) -> None:
-        """Ask a function for findings whenever somebody asks for them; for what is cheaper to ask than to report."""
-        self._sources.append(source)
+    def add_source(self, source: Callable[[], Iterable[Finding]], *, logs: bool = False) -> None:
+        """Ask a function for findings whenever somebody asks for them; for what is cheaper to ask than to report.
+
+        Args:
+            source: makes them, one for each code and subject; it is called often and must not wait.
+            logs: whether it writes into the log by itself what it finds; otherwise this registry does.
+        """
+        self._sources.append((source, logs))
 
     def report(
         self,
@@ -252,9 +282,7 @@ class Health:
         else:
             self._until.pop(key, None)
         if before is None:
-            self._counters.add(f"findings{{{code}}}")
-            level = logging.ERROR if found.severity in ("error", "critical") else logging.WARNING
-            log.log(logging.INFO if found.severity == "info" else level, "%s", found.text)
+            self._came(found, logs=True)
         if found != before:
             self.changed()
 
@@ -263,7 +291,7 @@ class Health:
         found = self._found.pop((code, subject), None)
         self._until.pop((code, subject), None)
         if found is not None:
-            log.info("No longer so: %s", found.text)
+            _log_end(found)
             self.changed()
 
     def clear_all(self, code: str, keep: Iterable[str] = ()) -> None:
@@ -284,24 +312,58 @@ class Health:
         severities = [found.severity for found in self.findings()]
         return {severity: severities.count(severity) for severity in SEVERITIES if severity != "ok"}
 
+    async def watch(self, seconds: float = WATCH_SECONDS) -> None:
+        """Ask the sources again and again, so that the log and the listeners learn of what nobody asks for.
+
+        It never ends by itself.
+        """
+        before: list[Finding] = []
+        while True:
+            found = self.findings()
+            if found != before:
+                before = found
+                self.changed()
+            await asyncio.sleep(seconds)
+
     def _asked(self) -> list[Finding]:
-        """What the sources find, each since it was first seen."""
-        found: list[Finding] = []
-        for source in self._sources:
+        """What the sources find, each since it was first seen; what came or went is logged."""
+        found: dict[tuple[str, str], Finding] = {}
+        quiet: set[tuple[str, str]] = set()
+        for number, (source, logs) in enumerate(self._sources):
             try:
-                found += source()
-                self._failing.discard(id(source))
+                some = list(source())
             except Exception as error:
                 # Health is asked where something is wrong already; it must answer.
-                if id(source) not in self._failing:
-                    self._failing.add(id(source))
-                    log.error("A source of findings failed: %s.", place_of(error))
-        first = {(one.code, one.subject): self._first.get((one.code, one.subject), one.since) for one in found}
-        self._first = first
-        return [msgspec.structs.replace(one, since=first[one.code, one.subject]) for one in found]
+                some = [finding("health.source_failing", str(number), place=place_of(error))]
+            for one in some:
+                found[one.code, one.subject] = one
+                if logs:
+                    quiet.add((one.code, one.subject))
+        before, self._first = self._first, {}
+        for key, one in found.items():
+            if key not in before:
+                self._came(one, logs=key not in quiet)
+            since = before[key].since if key in before else one.since
+            self._first[key] = msgspec.structs.replace(one, since=since)
+        for key in before.keys() - found.keys():
+            if key not in self._quiet:
+                _log_end(before[key])
+        self._quiet = quiet
+        return list(self._first.values())
+
+    def _came(self, found: Finding, *, logs: bool) -> None:
+        """Count a finding that is new, and log it."""
+        self._counters.add(f"findings{{{found.code}}}")
+        if logs:
+            level = logging.ERROR if found.bad else logging.WARNING
+            log.log(logging.INFO if found.severity == "info" else level, "%s", found.text)
 
     def _drop_expired(self) -> None:
         now = self._now()
         for key in [key for key, until in self._until.items() if until <= now]:
             del self._until[key]
             self._found.pop(key, None)
+
+
+def _log_end(found: Finding) -> None:
+    log.info("No longer so: %s", found.text)

@@ -17,6 +17,7 @@ import msgspec
 
 from appliance.errors import BackendError, SettingsError
 from appliance.files import sync_folder, write_all, write_private
+from appliance.health import Finding, finding
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Journal(Generic[T]):
         path: the file.
         lines: how many entries it holds.
         damaged: lines that could not be read and are not put aside yet.
+        failure: why the last entries could not be written; None where they could.
     """
 
     def __init__(self, path: Path, kind: type[T], apply: Callable[[T], None]) -> None:
@@ -47,11 +49,23 @@ class Journal(Generic[T]):
         self.path = path
         self.lines = 0
         self.damaged: list[bytes] = []
+        self.failure: OSError | None = None
         self._decode = msgspec.json.Decoder(kind).decode
         self._apply = apply
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._load()
+        self._found_damaged = len(self.damaged)
+
+    def findings(self) -> list[Finding]:
+        """What was damaged when it was read, and whether it cannot be written now."""
+        found = []
+        if self._found_damaged:
+            found.append(finding("journal.damaged", self.path.name, count=self._found_damaged))
+        if self.failure is not None:
+            reason = self.failure.strerror or type(self.failure).__name__
+            found.append(finding("journal.unwritable", self.path.name, detail=reason))
+        return found
 
     async def add(self, entries: Iterable[T]) -> None:
         """Make entries durable, then true; those of many who ask at once share one fsync.
@@ -114,10 +128,8 @@ class Journal(Generic[T]):
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 entries = [entry for some, _ in batch for entry in some]
-                error = await asyncio.to_thread(self._append, b"".join(map(_line, entries)))
-                if error:
-                    log.error("%s cannot be written: %s.", self.path, error.strerror)
-                else:
+                error = self.failure = await asyncio.to_thread(self._append, b"".join(map(_line, entries)))
+                if not error:
                     self.lines += len(entries)
                     for entry in entries:
                         self._apply(entry)

@@ -151,9 +151,9 @@ class _FolderKVS(MemoryKVS):
             write_private(self._data / "classes.json", msgspec.json.encode(classes) + b"\n")
         except OSError as error:
             raise MigrateError(f"The data folder {self._data} cannot be written: {error.strerror}.") from error
-        found, problems = snapshot.newest(snapshot.snapshots(folder)[-1:])
+        found, unusable = snapshot.newest(snapshot.snapshots(folder)[-1:])
         if found is None:
-            raise MigrateError(f"{problems[0]} Check the disk.")
+            raise MigrateError(unusable[0].text)
         for key, _, _ in rows:
             self._rows.pop(key)
         self.load(found.rows)

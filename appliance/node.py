@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -24,11 +24,12 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, load_credentials
-from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError
+from appliance.errors import ArchiveError, ObserverError, PortInUseError, SettingsError
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.following import Following
-from appliance.health import Health
+from appliance.health import Finding, Health, finding
+from appliance.health_codes import SEVERITIES, Severity
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.metrics import Metrics
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 # Objects more than were freed, at which Python looks for circles; its default is 700.
 _COLLECT_AFTER = 50_000
+_SERIOUS = SEVERITIES[SEVERITIES.index("warning") :]
 
 
 class Ready(msgspec.Struct):
@@ -70,14 +72,18 @@ class Status(msgspec.Struct, frozen=True):
     Attributes:
         students: how many are online.
         paused: whether every class is paused.
-        troubles: how many things are wrong that the dashboard tells of.
+        findings: how many things are wrong, counted from the severity ``warning`` on.
+        worst: the severity of the worst of them, ``ok`` where there is none.
+        sentence: what the worst of them says, "" where there is none.
         join_url: where students join.
         code: the code they type; "" where each of several classes has its own.
     """
 
     students: int
     paused: bool
-    troubles: int
+    findings: int
+    worst: Severity
+    sentence: str
     join_url: str
     code: str
 
@@ -177,7 +183,7 @@ class Node:
             self.roster,
             self.states,
             self.counters,
-            self.problems,
+            self.health,
             self.network,
             stop,
             self.school.nodes if self.school else None,
@@ -186,6 +192,8 @@ class Node:
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+        self._add_sources()
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.
@@ -222,6 +230,7 @@ class Node:
         await web.SockSite(self._runner, listener, backlog=1024).start()
         self.network.on_addresses = self.announcer.again
         self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
+        self._tasks.append(asyncio.create_task(self.health.watch(), name="health"))
         if self.settings.web.announce and not is_loopback(self.settings.web.host):
             self._tasks.append(asyncio.create_task(self.announcer.run(self.port), name="announce"))
 
@@ -231,6 +240,7 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
+        self._closing = True
         await cancelled(*self._tasks)
         await self.announcer.close()
         if self._runner:
@@ -279,11 +289,14 @@ class Node:
         """What there is to tell at a glance."""
         views = await self.web.educators.class_views()
         code = views[0].code if len(views) == 1 else ""
-        troubles = [notice.reason for notice in self.web.educators.problems() if notice.what != "rebuild"]
+        # The worst comes first.
+        serious = [one for one in self.health.findings() if one.severity in _SERIOUS]
         return Status(
             students=self.web.students_online,
             paused=bool(views) and all(view.state == "paused" for view in views),
-            troubles=len(troubles),
+            findings=len(serious),
+            worst=serious[0].severity if serious else "ok",
+            sentence=serious[0].text if serious else "",
             join_url=views[0].join_url if views else "",
             code=code,
         )
@@ -293,27 +306,37 @@ class Node:
         for section in await self.roster.classes():
             await self.states.set_state(section.class_id, "paused" if paused else "open")
 
-    def problems(self) -> list[Notice]:
-        """What is wrong with the disk, or not finished yet, for the dashboard."""
-        found = [Notice("recovery", "", reason) for reason in (self.recovery.problems if self.recovery else ())]
-        if self.pubsub.trouble:
-            found.append(Notice("pubsub", "", self.pubsub.trouble))
+    def _add_sources(self) -> None:
+        """Let the registry of findings ask the rooms that know by themselves how they are."""
+        add = self.health.add_source
+        add(lambda: self.catalog.findings, logs=True)
+        add(lambda: self.recovery.findings if self.recovery else ())
+        add(self.roster.findings)
+        add(self.pubsub.findings, logs=True)
+        add(self.upkeep.findings)
+        add(self._findings)
+        # That it closes is logged, and no error.
+        add(lambda: [finding("node.closing")] if self._closing else [], logs=True)
         if self.school:
-            found += self.school.notices()
-        if self.upkeep.shortage:
-            found.append(Notice("space", "", self.upkeep.shortage))
+            add(self.school.findings, logs=True)
+            add(self.school.records.findings)
+
+    def _findings(self) -> Iterator[Finding]:
+        """What the node itself knows."""
+        sites = self._runner.sites if self._runner and not self._closing else ()
+        servers = [getattr(site, "_server", None) for site in sites]
+        if any(server is None or not server.is_serving() for server in servers):
+            yield finding("node.deaf")
         if self.rebuild and self.rebuild.progress < 1:
-            found += [
-                Notice("rebuild", name, f"is worked out anew from the archive: {self.rebuild.progress:.0%} done")
-                for name in self.rebuild.names
-            ]
-        return found
+            for name in self.rebuild.names:
+                yield finding("reducer.rebuild", name, percent=int(100 * self.rebuild.progress))
 
     async def _rebuild(self, rebuild: Rebuild) -> None:
         try:
             await rebuild.run()
         except ObserverError as error:
-            log.error("The states of %s could not be rebuilt: %s", ", ".join(rebuild.names), error)
+            for name in rebuild.names:
+                self.health.report("reducer.rebuild_failed", name, detail=str(error))
 
 
 async def serve(

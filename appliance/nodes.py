@@ -18,6 +18,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
+from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Encoded, Row, Value
 from appliance.pubsub import RESYNC, PubSub
 from appliance.tasks import cancelled
@@ -88,7 +89,6 @@ class Nodes:
         whole: the generation of the store into which this node has brought its archive; "" while it has not.
         on_presence: called with ids of students who came or went at another node.
         on_roster: called when another node changed the roster, or may have.
-        problem: in a sentence, what is wrong among the nodes; None when all is well.
     """
 
     def __init__(self, name: str, kvs: KVS, pubsub: PubSub, counters: Counters, *, silent_seconds: float) -> None:
@@ -101,7 +101,7 @@ class Nodes:
         """
         self.name = name
         self.whole = ""
-        self.problem: str | None = None
+        self._same_name = False
         self.on_presence: Callable[[Collection[str]], None] = lambda ids: None
         self.on_roster: Callable[[], None] = lambda: None
         self._kvs = kvs
@@ -275,10 +275,12 @@ class Nodes:
         foreign = bool(self._version) and row.fields.get("run", self._run.encode()) != self._run.encode()
         self._conflicts = self._conflicts + 1 if foreign else 0
         if self._conflicts == _SAME_NAME:
-            self.problem = (
-                f"Another appliance with the same store also calls itself {self.name}. Give each its own name (--node)."
-            )
-            log.error("%s", self.problem)
+            self._same_name = True
+            log.error("%s", self.findings()[0].text)
+
+    def findings(self) -> list[Finding]:
+        """What is wrong among the nodes."""
+        return [finding("nodes.same_name", self.name)] if self._same_name else []
 
     async def _look(self) -> None:
         """Read the rows of the others."""

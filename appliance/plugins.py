@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
+from appliance.health import Finding, finding
 from appliance.reducer import STUDENT, Column, Kind, Reducer
 
 if TYPE_CHECKING:
@@ -45,30 +46,11 @@ class Loaded(msgspec.Struct, frozen=True):
     origin: str
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """Something that was left out, and why.
-
-    Attributes:
-        what: the kind of thing, ``plug-in``.
-        name: the reducer's name where it has one, else that of its module.
-        origin: where it came from.
-        reason: one sentence on what is wrong.
-    """
-
-    what: str
-    name: str
-    origin: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.name}, {self.origin}: {self.reason}"
-
-
 class Catalog(msgspec.Struct, frozen=True):
-    """The reducers of this run, and what was left out."""
+    """The reducers of this run, and a finding for each that was left out."""
 
     reducers: tuple[Loaded, ...]
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
 
 
 class InvalidReducerError(Exception):
@@ -89,12 +71,10 @@ def load(folder: Path, disabled: Sequence[str]) -> Catalog:
     _load_folder(gathered, folder)
     for name in disabled:
         if name not in gathered.disabled_found:
-            gathered.problem(
-                name, "reducers.disabled", "It is disabled in the configuration, but no reducer has that name."
-            )
-    for problem in gathered.problems:
-        log.warning("%s", problem)
-    return Catalog(tuple(gathered.reducers.values()), tuple(gathered.problems))
+            gathered.findings.append(finding("plugin.unknown", name))
+    for found in gathered.findings:
+        log.warning("%s: %s", found.label, found.text)
+    return Catalog(tuple(gathered.reducers.values()), tuple(gathered.findings))
 
 
 class _Gathered:
@@ -102,23 +82,23 @@ class _Gathered:
 
     def __init__(self, disabled: Sequence[str]) -> None:
         self.reducers: dict[str, Loaded] = {}
-        self.problems: list[Problem] = []
+        self.findings: list[Finding] = []
         self.disabled = frozenset(disabled)
         self.disabled_found: set[str] = set()
 
-    def problem(self, name: str, origin: str, reason: str) -> None:
-        self.problems.append(Problem("plug-in", name, origin, reason))
+    def left_out(self, name: str, origin: str, reason: str) -> None:
+        self.findings.append(finding("plugin.left_out", name, origin=origin, reason=reason))
 
     def failed(self, name: str, origin: str, error: BaseException, file: Path | None = None) -> None:
         """Report a module that could not be imported."""
-        self.problem(name, origin, f"It cannot be imported: {_told(error, file)}.")
+        self.left_out(name, origin, f"It cannot be imported: {_told(error, file)}.")
         log.debug("import of plug-in %s failed", name, exc_info=error)
 
     def add_module(self, module: ModuleType, name: str, origin: str) -> None:
         """Add every reducer that a module defines."""
         classes = list(_reducers_of(module))
         if not classes and origin != "bundled":
-            self.problem(name, origin, "It defines no subclass of appliance.reducer.Reducer that has a name.")
+            self.left_out(name, origin, "It defines no subclass of appliance.reducer.Reducer that has a name.")
         for reducer_class in classes:
             self.add_class(reducer_class, origin)
 
@@ -132,12 +112,12 @@ class _Gathered:
         try:
             reducer = checked(reducer_class)
         except InvalidReducerError as error:
-            self.problem(shown, origin, str(error))
+            self.left_out(shown, origin, str(error))
             return
         taken = self.reducers.get(reducer.name)
         if taken is not None:
             reason = f"Its name is taken by the reducer of that name that is {taken.origin}; give it another one."
-            self.problem(shown, origin, reason)
+            self.left_out(shown, origin, reason)
             return
         self.reducers[reducer.name] = Loaded(reducer, origin)
 
@@ -181,7 +161,7 @@ def _load_installed(gathered: _Gathered) -> None:
             gathered.add_class(thing, origin)
         else:
             reason = f"Its entry point {entry_point.value} is neither a module nor a subclass of Reducer."
-            gathered.problem(entry_point.name, origin, reason)
+            gathered.left_out(entry_point.name, origin, reason)
 
 
 def _entry_points() -> Iterator[EntryPoint]:
@@ -201,8 +181,7 @@ def _load_folder(gathered: _Gathered, folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        reason = f"The plug-in folder {folder} cannot be read: {error.strerror or type(error).__name__}."
-        gathered.problem(folder.name, "folder", reason)
+        gathered.findings.append(finding("plugin.folder", str(folder), detail=error.strerror or type(error).__name__))
         return
     module_names: set[str] = set()
     for path in found:

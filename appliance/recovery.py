@@ -20,6 +20,7 @@ from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.files import write_private
+from appliance.health import Finding, finding
 from appliance.kvs import Row
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
@@ -37,7 +38,7 @@ class Recovery:
     """What the disk holds of one in-memory store.
 
     Attributes:
-        problems: sentences for IT staff on what was found damaged at the start.
+        findings: what was found damaged at the start.
         stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
     """
 
@@ -49,7 +50,7 @@ class Recovery:
         archive: where they are.
         counters: counts what was damaged.
         """
-        self.problems: list[str] = []
+        self.findings: list[Finding] = []
         self.stale: set[str] = set()
         self._snapshots = folder / "snapshots"
         self._classes = folder / "classes.json"
@@ -68,11 +69,10 @@ class Recovery:
         """
         began = time.monotonic()
         for damage in self._archive.torn:
-            self.problems.append(f"Archive file {damage.file}: {damage.reason}. They were never acknowledged.")
+            self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
-        for problem in unusable:
-            self._counters.add("snapshots_damaged")
-            self._found(f"{problem} An older one, or the whole archive, is read instead.")
+        self._counters.add("snapshots_damaged", len(unusable))
+        self.findings += unusable
         start = BEGINNING
         if found is not None:
             start = found.head.position
@@ -98,9 +98,7 @@ class Recovery:
                 told = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
         if damaged:
-            self.problems.append(
-                f"{counted(damaged, 'line')} of the archive cannot be read; the log says where, and 'verify' lists all."
-            )
+            self.findings.append(finding("archive.unreadable", count=damaged))
         if events or found:
             log.info(
                 "%s%s read in %.1f s.",
@@ -155,7 +153,7 @@ class Recovery:
             return
         except (OSError, msgspec.DecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-            self._found(f"{self._classes.name} cannot be used: {reason}. A class that was paused may be open.")
+            self.findings.append(finding("classes.unusable", self._classes.name, detail=reason or type(error).__name__))
             return
         self._kvs.load(
             Row(key, max(1, self._kvs.row(key).version), {name: text.encode() for name, text in fields.items()})
@@ -171,10 +169,6 @@ class Recovery:
             damage.byte,
             damage.reason,
         )
-
-    def _found(self, problem: str) -> None:
-        self.problems.append(problem)
-        log.warning("%s", problem)
 
 
 def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> set[str]:

@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -30,7 +30,7 @@ from redis.backoff import NoBackoff
 from appliance.config import redact
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.wording import counted
 
 Argument = bytes | str | int
@@ -664,7 +664,7 @@ async def examine_server(connections: Connections, server: str) -> AsyncGenerato
     Raises:
         BackendError: it cannot be reached.
     """
-    at = "" if connections.url.form == "server" else f" of {server}"
+    subject = "" if connections.url.form == "server" else server
     # The first use opens the connection; only the second shows how far away the server is.
     for reply in await connections.on(server, [("PING",)]):
         connections.checked(reply)
@@ -672,32 +672,24 @@ async def examine_server(connections: Connections, server: str) -> AsyncGenerato
     info, clock = await connections.on(server, [("INFO",), ("TIME",)])
     seconds = time.perf_counter() - began
     if isinstance(info, bytes):
-        told = info_of(info)
-        name = "Valkey" if told.get("server_name") == "valkey" else "Redis"
-        version = told.get("valkey_version") or told.get("redis_version", "?")
-        what = f"version{at} ({name} {version}, {seconds * 1000:.1f} ms away)"
-        if told.get("redis_version", "9").split(".")[0].isdigit() and int(told["redis_version"].split(".")[0]) < 6:
-            yield Finding(what, "It is older than 6.0 and was never tried; install a newer one.", serious=False)
-        else:
-            yield Finding(what)
-        if told.get("role") == "slave":
-            master = f"{told.get('master_host')}:{told.get('master_port')}"
-            yield Finding(f"role{at}", f"It is a replica of {master}, which takes no writes; name the master instead.")
+        for found in _of_info(info_of(info), subject, seconds * 1000):
+            yield found
     else:
-        yield Finding(
-            f"version{at}",
-            "This user may not run INFO, so version, persistence and memory are not checked; allow it with +info.",
-            serious=False,
-        )
+        yield finding("redis.no_info", subject)
     if isinstance(clock, list):
         apart = int(clock[0]) + int(clock[1]) / 1e6 - (wall + seconds / 2)
-        what = f"clock{at} ({abs(apart):.1f} s apart)"
+        code = "redis.clock"
         if abs(apart) > CLOCK_SECONDS:
-            way = "ahead of" if apart > 0 else "behind"
-            yield Finding(
-                what,
-                f"The server's clock is {abs(apart):.0f} s {way} this computer's; let both keep time by NTP.",
-                serious=False,
-            )
-        else:
-            yield Finding(what)
+            code = "redis.clock_ahead" if apart > 0 else "redis.clock_behind"
+        yield finding(code, subject, seconds=abs(apart))
+
+
+def _of_info(info: Mapping[str, str], subject: str, ms: float) -> Iterator[Finding]:
+    """Version, distance in milliseconds, and role of a server."""
+    name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "?")
+    major = info.get("redis_version", "9").split(".")[0]
+    code = "redis.old" if major.isdigit() and int(major) < 6 else "redis.version"
+    yield finding(code, subject, name=name, version=version, ms=ms)
+    if info.get("role") == "slave":
+        yield finding("redis.replica", subject, master=f"{info.get('master_host')}:{info.get('master_port')}")

@@ -28,9 +28,10 @@ import msgspec
 
 from appliance.archive import BEGINNING, Archive, Damage, Position, Reader, Record
 from appliance.counters import Counters
-from appliance.errors import BackendError, Notice, ObserverError, SettingsError, place_of
+from appliance.errors import BackendError, ObserverError, SettingsError, place_of
 from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.files import write_private
+from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Encoded, Row, Value
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline, class_topic
@@ -311,7 +312,7 @@ class Refill:
         self._waits_for: list[str] = []
         self._missing = 0
         self._outdated: list[str] = []
-        self._failure: str | None = None
+        self._failure: Finding | None = None
         self._first = True
         self.done = asyncio.Event()
         pipeline.on_lost.add(self._lost.set)
@@ -355,12 +356,15 @@ class Refill:
             except ObserverError as error:
                 if self._failure is None:
                     log.error("%s", error)
-                self._failure = str(error)
+                self._failure = finding("kvs.away", detail=str(error))
             except OSError as error:
-                log.error("%s cannot be written: %s.", self._file, error.strerror)
+                self._failure = finding("refill.failing", detail=f"{self._file} cannot be written: {error.strerror}.")
+                log.error("%s", self._failure.text)
             except Exception as error:
                 # Without this loop no student could ever come again.
-                log.error("The store could not be compared with the archive: %s.", place_of(error))
+                failed = f"The store could not be compared with the archive: {place_of(error)}."
+                self._failure = finding("refill.failing", detail=failed)
+                log.error("%s", failed)
                 self._counters.add("refill_failures")
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -368,31 +372,23 @@ class Refill:
             except TimeoutError:
                 pass
 
-    def notices(self) -> list[Notice]:
-        """What educators and IT staff should know."""
+    def findings(self) -> list[Finding]:
+        """What keeps this node from taking students, and what the store lacks."""
         found = []
         if self._outdated:
-            reason = f"other nodes run newer versions of {', '.join(self._outdated)}; install the same version here"
-            found.append(Notice("nodes", "", f"This node takes no students: {reason}."))
+            found.append(finding("nodes.outdated", reducers=", ".join(self._outdated)))
         elif self._waits_for:
-            names = ", ".join(self._waits_for)
-            found.append(Notice("rebuild", "the store", f"waits for what stands in the archives of {names}"))
+            found.append(finding("refill.waiting", nodes=", ".join(self._waits_for)))
         elif self._contribution is not None:
-            contribution = self._contribution
-            reason = f"is filled again from the archive of this node: {contribution.progress:.0%} done"
-            if contribution.blocked:
-                reason += f"; {counted(len(contribution.blocked), 'stream waits', 'streams wait')} for other nodes"
-            found.append(Notice("rebuild", "the store", reason))
+            found.append(finding("refill.running", percent=int(100 * self._contribution.progress)))
+            if self._contribution.blocked:
+                found.append(finding("refill.blocked", count=len(self._contribution.blocked)))
+        elif self._pipeline.refilling:
+            found.append(finding("refill.checking"))
         if self._missing:
-            found.append(
-                Notice(
-                    "rebuild",
-                    "the store",
-                    f"lacks {counted(self._missing, 'event')} that no node had in its archive; the log says since when",
-                )
-            )
-        if self._nodes.problem:
-            found.append(Notice("nodes", "", self._nodes.problem))
+            found.append(finding("refill.missing", count=self._missing))
+        if self._failure is not None:
+            found.append(self._failure)
         return found
 
     async def _look(self) -> None:
@@ -400,7 +396,7 @@ class Refill:
         await self._agree()
         if self._outdated:
             if not self._pipeline.refilling:
-                log.error("This node takes no more students: %s.", self.notices()[0].reason)
+                log.error("%s", self.findings()[0].text)
             self._pipeline.refilling = True
             return
         generation = await self._generation()

@@ -11,8 +11,9 @@ from appliance.archive import Archive
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, share_credentials
-from appliance.errors import BackendError, Notice
+from appliance.errors import BackendError
 from appliance.following import Following
+from appliance.health import Finding
 from appliance.kvs import KVS
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
@@ -126,9 +127,9 @@ class School:
             await self.nodes.close()
         await self.records.close()
 
-    def notices(self) -> list[Notice]:
-        """What educators and IT staff should know."""
-        return self._refill.notices()
+    def findings(self) -> list[Finding]:
+        """What is wrong between this node, the store and the other nodes."""
+        return [*self._refill.findings(), *self.nodes.findings()]
 
     async def _join(self, following: Following) -> None:
         self.credentials = await share_credentials(self._kvs, self._settings.data_path, self.credentials)

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from appliance.errors import BackendError
+from appliance.health import Finding
 from appliance.journal import Journal
 from appliance.kvs import KVS, Change, Encoded
 
@@ -91,6 +92,10 @@ class SharedRecords:
         self._own: dict[tuple[str, str], _Stamped] = {}
         self._long: dict[str, _Known] = {}
         self._journal = Journal(journal, _Line, self._apply)
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with this node's journal."""
+        return self._journal.findings()
 
     async def read(self, *keys: str) -> list[dict[str, msgspec.Raw]]:
         """The records of rows, by field, as JSON texts.

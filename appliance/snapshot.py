@@ -19,6 +19,7 @@ import msgspec
 from appliance import __version__
 from appliance.archive import Position
 from appliance.files import remove_if_unused, write_private
+from appliance.health import Finding, finding
 from appliance.kvs import Row, Value
 
 log = logging.getLogger(__name__)
@@ -119,13 +120,13 @@ def read(path: Path) -> Snapshot:
         raise UnreadableError(f"it holds something else than expected: {error}") from None
 
 
-def newest(files: Sequence[Path]) -> tuple[Snapshot | None, list[str]]:
-    """The newest snapshot that can be read, and a sentence on each later one that cannot."""
-    problems: list[str] = []
+def newest(files: Sequence[Path]) -> tuple[Snapshot | None, list[Finding]]:
+    """The newest snapshot that can be read, and a finding for each later one that cannot."""
+    unusable: list[Finding] = []
     for path in reversed(files):
         try:
-            return read(path), problems
+            return read(path), unusable
         except (UnreadableError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            problems.append(f"The snapshot {path.name} cannot be used: {reason}.")
-    return None, problems
+            unusable.append(finding("snapshot.unusable", path.name, detail=reason or type(error).__name__))
+    return None, unusable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import time
 
@@ -13,10 +12,9 @@ from appliance.archive import Archive
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ObserverError
+from appliance.health import Finding, finding
 from appliance.recovery import Recovery
 from appliance.wording import counted
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 
@@ -34,7 +32,6 @@ class Space(msgspec.Struct, frozen=True):
 class Upkeep:
     """Attributes:
     space: how it was at the last look, None before the first.
-    shortage: a sentence while room is short, else None.
     """
 
     def __init__(self, settings: Settings, archive: Archive, recovery: Recovery | None, counters: Counters) -> None:
@@ -45,7 +42,8 @@ class Upkeep:
         counters: counts what fails.
         """
         self.space: Space | None = None
-        self.shortage: str | None = None
+        self._short = False
+        self._failure = ""
         self._compress = settings.archive.compress
         self._warn = settings.archive.warn_free_bytes
         self._snapshot_seconds = settings.kvs.snapshot_seconds
@@ -55,7 +53,7 @@ class Upkeep:
         self._counters = counters
 
     async def run(self) -> None:
-        """Go on until cancelled; what fails is logged and done again the next time."""
+        """Go on until cancelled; what fails is a finding, and done again the next time."""
         saved = time.monotonic()
         while True:
             try:
@@ -67,26 +65,32 @@ class Upkeep:
                     await self._recovery.save()
             except (ObserverError, OSError) as error:
                 self._counters.add("upkeep_failures")
-                log.error("%s", error)
+                self._failure = str(error) if isinstance(error, ObserverError) else f"The disk fails: {error.strerror}."
+            else:
+                self._failure = ""
             await asyncio.sleep(min(LOOK_SECONDS, self._snapshot_seconds))
 
     def look(self) -> None:
-        """See how much room there is, and warn before it is short.
+        """See how much room there is.
 
         Raises:
             OSError: the disk does not tell.
         """
         space = self.space = Space(self._archive.used_bytes(), shutil.disk_usage(self._folder).free)
         short = space.free_bytes < self._warn
-        if short and self.shortage is None:
+        if short and not self._short:
             self._counters.add("limit_warn_free_bytes")
-            log.warning("The disk of the data folder gets full: %s are free.", size(space.free_bytes))
-        self.shortage = (
-            f"The disk of the data folder gets full: {size(space.free_bytes)} are free, and the archive takes "
-            f"{size(space.archive_bytes)}. Make room, or move older archive files elsewhere after a backup."
-            if short
-            else None
-        )
+        self._short = short
+
+    def findings(self) -> list[Finding]:
+        """Whether room is short, and what fails."""
+        found = []
+        if self._short and self.space:
+            free, used = size(self.space.free_bytes), size(self.space.archive_bytes)
+            found.append(finding("archive.space", free=free, used=used))
+        if self._failure:
+            found.append(finding("upkeep.failing", detail=self._failure))
+        return found
 
 
 def size(number: int) -> str:

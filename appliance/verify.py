@@ -22,7 +22,7 @@ from appliance.credentials import Credentials
 from appliance.datafolder import BACKUPS, FormatFile
 from appliance.erase import INTENT
 from appliance.errors import ObserverError
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.kvs import Row, open_kvs
 from appliance.merge import Merged, sources
 from appliance.plugins import Catalog
@@ -42,7 +42,6 @@ from appliance.states import (
     standing_of,
     student_key,
 )
-from appliance.wording import counted
 
 _Field = tuple[str, str, bytes]
 """Key of a row, name of a field, and its value."""
@@ -79,24 +78,22 @@ async def verify(
     """
     wrong = 0
 
-    def found(what: str, problem: str | None = None) -> None:
+    def found(one: Finding) -> None:
         nonlocal wrong
-        wrong += problem is not None
-        tell(Finding(what, problem))
+        wrong += one.severity != "ok"
+        tell(one)
 
     folder = settings.data_path / "archive"
     files = snapshot.snapshots(settings.data_path / "snapshots")
     # The snapshots first: the archive then holds all that they know of, also where the appliance is running.
-    usable, problems = snapshot.newest(files)
-    for problem in problems:
-        found("snapshot", problem)
-    for path in files[: len(files) - len(problems) - 1]:
-        try:
-            snapshot.read(path)
-        except (snapshot.UnreadableError, OSError) as error:
-            found(f"snapshot {path.name}", f"it cannot be used: {error}.")
+    usable, unusable = snapshot.newest(files)
+    for one in unusable:
+        found(_as_error(one))
+    for path in files[: len(files) - len(unusable) - 1]:
+        for one in snapshot.newest([path])[1]:
+            found(_as_error(one))
     if usable:
-        found(f"snapshot ({counted(len(usable.rows), 'row')})")
+        found(finding("snapshot.read", rows=len(usable.rows)))
     segments = numbered(folder) if folder.is_dir() else []
     end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
 
@@ -104,31 +101,38 @@ async def verify(
     reader = Reader(folder)
     damaged = lived.fold_in(reader, end, progress) if segments else []
     for damage in damaged[:_SHOWN]:
-        found("archive", f"{damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}. It is left out.")
+        found(
+            finding(
+                "archive.damaged_line",
+                f"{damage.file}:{damage.line}",
+                file=damage.file,
+                line=damage.line,
+                byte=damage.byte,
+                detail=damage.reason,
+            )
+        )
     if len(damaged) > _SHOWN:
-        found("archive", f"{counted(len(damaged) - _SHOWN, 'further line')} cannot be read.")
+        found(finding("archive.damaged_more", count=len(damaged) - _SHOWN))
     if not damaged:
-        found(f"archive ({counted(len(segments), 'segment')}, {counted(lived.events, 'event')})")
+        found(finding("archive.read", segments=len(segments), events=lived.events))
 
     if usable is not None:
         stored = _States(settings, catalog)
         stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
         stored.rows = {row.key: without(row, stale) for row in usable.rows}
         stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None)
-        one, two = _compared(lived, stored)
-        for name in sorted(one.keys() | two.keys()):
+        there, stored_hashes = _compared(lived, stored)
+        for name in sorted(there.keys() | stored_hashes.keys()):
             if name in stale:
-                found(f"states of {name} (not compared: its version changed, the next start rebuilds them)")
-            elif one.get(name) == two.get(name):
-                found(f"states of {name} (SHA-256 {one[name][:16]})" if name else "numbers of the streams")
+                found(finding("states.stale", name))
+            elif there.get(name) != stored_hashes.get(name):
+                found(finding("states.differ" if name else "streams.differ", name))
+            elif name:
+                found(finding("states.equal", name, checksum=there[name][:16]))
             else:
-                found(
-                    f"states of {name}" if name else "numbers of the streams",
-                    "what is stored is not what the archive gives. Remove the folder snapshots while the appliance is "
-                    "stopped; its next start works all out from the archive.",
-                )
+                found(finding("streams.equal"))
     else:
-        found("states (nothing to compare: there is no snapshot; a start works them out from the archive)")
+        found(finding("states.none"))
     if settings.kvs.url.partition(":")[0] != "memory":
         await _store(settings, catalog, [*([folder] if segments else []), *others], found)
     _other_files(settings.data_path, found)
@@ -136,7 +140,14 @@ async def verify(
     return not wrong
 
 
-async def _store(settings: Settings, catalog: Catalog, archives: Sequence[Path], found: Callable[..., None]) -> None:
+def _as_error(found: Finding) -> Finding:
+    """What a running appliance copes with fails a check."""
+    return replace(found, severity="error")
+
+
+async def _store(
+    settings: Settings, catalog: Catalog, archives: Sequence[Path], found: Callable[[Finding], None]
+) -> None:
     """Compare the states in a store on a server with what the archives of all its nodes give."""
     lived, stored = _States(settings, catalog), _States(settings, catalog)
     for line in Merged(sources(archives, growing=True)).lines():
@@ -147,7 +158,7 @@ async def _store(settings: Settings, catalog: Catalog, archives: Sequence[Path],
         for start in range(0, len(keys), _ROWS):
             stored.rows |= {row.key: row for row in await store.read(keys[start : start + _ROWS])}
     except ObserverError as error:
-        found("store", str(error))
+        found(finding("store.unreadable", detail=str(error)))
         return
     finally:
         await store.close()
@@ -159,18 +170,13 @@ async def _store(settings: Settings, catalog: Catalog, archives: Sequence[Path],
     }
     one, two = _compared(lived, stored)
     for name in sorted((one.keys() | two.keys()) - stale):
-        what = f"states of {name} in the store" if name else "numbers of the streams in the store"
         if one.get(name) == two.get(name):
-            found(what)
+            found(finding("store.states_equal" if name else "store.streams_equal", name))
         else:
-            found(
-                what,
-                "they are not what the archives give. Name the archives of all nodes, 'verify ARCHIVE...', while "
-                "nobody works; if it stays, tell who looks after the server.",
-            )
+            found(finding("store.states_differ" if name else "store.streams_differ", name))
 
 
-def _other_files(data: Path, found: Callable[..., None]) -> None:
+def _other_files(data: Path, found: Callable[[Finding], None]) -> None:
     """Read the small files, and the backups that upgrades left."""
     for name, kind in _FILES.items():
         file = data / name
@@ -178,20 +184,20 @@ def _other_files(data: Path, found: Callable[..., None]) -> None:
             lines = file.read_bytes().splitlines() if file.suffix == ".jsonl" else [file.read_bytes()]
             for line in lines:
                 msgspec.json.decode(line, type=kind)
-            found(name)
+            found(finding("file.read", name))
         except FileNotFoundError:
             continue
         except OSError as error:
-            found(name, f"it cannot be read: {error.strerror}.")
+            found(finding("file.unreadable", name, detail=error.strerror or type(error).__name__))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            found(name, "it is damaged. Restore it from a backup.")
+            found(finding("file.damaged", name))
     if (data / INTENT).exists():
-        found("erasing of a student", "it was cut short; the next start of the appliance finishes it.")
+        found(finding("erase.unfinished"))
     for path in sorted((data / BACKUPS).glob("*.tar")):
         try:
-            found(f"backup {path.name} ({counted(len(backup.check(path).files), 'file')})")
+            found(finding("backup.read", path.name, files=len(backup.check(path).files)))
         except backup.BackupError as error:
-            found(f"backup {path.name}", str(error))
+            found(finding("backup.damaged", path.name, detail=str(error)))
 
 
 class _States:
@@ -286,25 +292,24 @@ def _note(stream: Stream, at: float, late: int, received: float) -> None:
     stream.student.note(stream, at, late, received)
 
 
-async def _roster(settings: Settings, found: Callable[..., None]) -> None:
+async def _roster(settings: Settings, found: Callable[[Finding], None]) -> None:
     if not _is_there(settings.roster_url):
-        found("roster (there is none yet)")
+        found(finding("roster.none"))
         return
     try:
         roster = open_roster(settings.roster_url, RosterLimits.of(settings.limits), Counters())
     except ObserverError as error:
-        found("roster", str(error))
+        found(finding("roster.unreadable", detail=str(error)))
         return
     try:
         # To ask a roster of files for its classes would make those that are new; that is the appliance's to do.
         ids = roster.class_ids if isinstance(roster, FlatFileRoster) else [c.class_id for c in await roster.classes()]
         students = [await roster.students(class_id) for class_id in ids]
-        problems: Iterable[str] = getattr(roster, "problems", ())
-        for problem in problems:
-            found("roster", problem)
-        found(f"roster ({counted(len(students), 'class', 'classes')}, {counted(sum(map(len, students)), 'student')})")
+        for one in roster.findings():
+            found(_as_error(one))
+        found(finding("roster.read", classes=len(students), students=sum(map(len, students))))
     except ObserverError as error:
-        found("roster", str(error))
+        found(finding("roster.unreadable", detail=str(error)))
     finally:
         await roster.close()
 

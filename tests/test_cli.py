@@ -23,7 +23,7 @@ import pytest
 from appliance import __version__, check, cli
 from appliance.config import Settings
 from appliance.errors import BackendError, PortInUseError
-from appliance.findings import Finding, nothing
+from appliance.health import Finding, finding, nothing
 from appliance.kvs import Row
 
 ROOT = Path(cli.__file__).parent.parent
@@ -394,8 +394,8 @@ class FakeStore:
     async def remove(self, keys: list[str]) -> None: ...
 
     async def examine(self) -> AsyncIterator[Finding]:
-        yield Finding("version (1)")
-        yield Finding("persistence", "Nothing is kept.", serious=False)
+        yield finding("redis.version", name="Redis", version="1", ms=0.5)
+        yield finding("redis.no_persistence")
 
     async def close(self) -> None: ...
 
@@ -492,8 +492,8 @@ class TestCheck:
         monkeypatch.setattr("appliance.roster.open_roster", refuse)
         code, said = lines("--port", "0", "--kvs", "x://u:hush@h", "--roster", "x://u:hush@h")
         assert code == 1
-        assert said["kvs version"] == "ok (1)"
-        assert said["kvs persistence"] == "warn: Nothing is kept."
+        assert said["kvs version"] == "ok (Redis 1, 0.5 ms away)"
+        assert said["kvs persistence"].startswith("warn: The server keeps no append-only file")
         assert said["kvs"].startswith("bad (x://u:***@h): It does not give back what was written to it")
         assert "A message that was published did not come back" in said["pubsub"]
         assert said["roster"].endswith("The roster at x://u:***@h refuses the password.")

@@ -1,12 +1,14 @@
-"""The documentation is true: its table of options is that of the program, and its examples run.
+"""The documentation is true: its tables of options and findings are those of the program, and its examples run.
 
-`make docs` runs this file as a program, which writes the table.
+`make docs` runs this file as a program, which writes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import string
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -14,12 +16,41 @@ from typing import Any, get_args
 import pytest
 
 import appliance.reducer
-from appliance import cli, config, plugins
+from appliance import cli, config, health, health_codes, plugins
 from appliance.errors import SettingsError
+from appliance.health_codes import SEVERITIES
 from appliance.reducer import Column, Event, Kind, UnusableError
 
 DOCS = Path(appliance.__file__).parent.parent / "docs"
 TABLE = re.compile(r"(?s)(?<=<!-- options: begin \(written by `make docs`\) -->\n).*(?=<!-- options: end -->)")
+
+CODES_TABLE = re.compile(r"(?s)(?<=<!-- codes: begin \(written by `make docs`\) -->\n).*(?=<!-- codes: end -->)")
+
+
+def codes_tables() -> str:
+    """The codes of findings, those of a running appliance apart from those that only checks find."""
+    checks = {**health_codes.CHECK, **health_codes.REDIS, **health_codes.XMPP, **health_codes.VERIFY}
+    running = {code: kind for code, kind in health.CODES.items() if code not in checks}
+    tables = []
+    for title, codes in (("While the appliance runs", running), ("`check` and `verify`", checks)):
+        lines = [f"### {title}", "", "| code | severity | source | what it says |", "|---|---|---|---|"]
+        for code, kind in sorted(codes.items(), key=lambda item: (-SEVERITIES.index(item[1].severity), item[0])):
+            label = f"{_shown(kind.label)}: " if kind.label else ""
+            lines.append(f"| `{code}` | {kind.severity} | {kind.source} | {label}{_shown(kind.text)} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def _shown(text: str) -> str:
+    """A sentence with its parameters in italics."""
+    shown = ""
+    for words, name, form, _ in string.Formatter().parse(text):
+        shown += words
+        if name and (form or "").startswith("?"):
+            shown += f"{form[1:]}*{name}*"
+        elif name:
+            shown += f"*{name}*" + (f" {form.partition('|')[2]}" if "|" in (form or "") else "")
+    return shown
 
 
 def code_blocks(page: str, language: str) -> list[str]:
@@ -51,6 +82,23 @@ class TestConfigurationPage:
             config.load(file, {}, {})
         shown = str(caught.value).replace(str(file), "/etc/classroom-observer.toml")
         assert f"classroom-observer: {shown}\n" in (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+
+class TestHealthPage:
+    PAGE = (DOCS / "health.md").read_text(encoding="utf-8")
+
+    def test_its_tables_of_codes_are_current(self) -> None:
+        found = CODES_TABLE.search(self.PAGE)
+        assert found is not None
+        assert found[0] == f"\n{codes_tables()}\n\n", "run `make docs`"
+        for code, kind in health.CODES.items():
+            assert f"| `{code}` | {kind.severity} |" in found[0]
+
+    def test_it_has_every_severity_and_component(self) -> None:
+        for severity in SEVERITIES:
+            assert f"| `{severity}` |" in self.PAGE
+        [example] = code_blocks("health.md", "json")
+        assert list(json.loads(example)["components"]) == list(health_codes.COMPONENTS)
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -85,7 +133,7 @@ class TestReducersPage:
         """The page's reducer, as the appliance finds it in a plug-in folder."""
         (tmp_path / "pastes.py").write_text(code_blocks("reducers.md", "python")[0], encoding="utf-8")
         catalog = plugins.load(tmp_path, [])
-        assert [problem for problem in catalog.problems if problem.name == "pastes"] == []
+        assert [found for found in catalog.findings if found.subject == "pastes"] == []
         [loaded] = [loaded for loaded in catalog.reducers if loaded.reducer.name == "pastes"]
         return loaded
 
@@ -124,6 +172,9 @@ class TestReducersPage:
 
 
 if __name__ == "__main__":
-    page = DOCS / "configuration.md"
-    text = page.read_text(encoding="utf-8")
-    page.write_text(TABLE.sub(lambda _: f"\n{config.table()}\n", text), encoding="utf-8", newline="\n")
+    for page, pattern, content in (
+        (DOCS / "configuration.md", TABLE, f"\n{config.table()}\n"),
+        (DOCS / "health.md", CODES_TABLE, f"\n{codes_tables()}\n\n"),
+    ):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(pattern.sub(lambda _, content=content: content, text), encoding="utf-8", newline="\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance import plugins
+from appliance.health import Finding
 from appliance.plugins import Catalog, load
 from appliance.reducer import Event
 
@@ -83,11 +84,11 @@ def names(catalog: Catalog) -> list[str]:
     return [loaded.reducer.name for loaded in catalog.reducers]
 
 
-def only_problem(catalog: Catalog) -> plugins.Problem:
-    [problem] = catalog.problems
-    assert problem.what == "plug-in"
-    assert problem.reason.endswith(".")
-    assert "\n" not in problem.reason
+def only_problem(catalog: Catalog) -> Finding:
+    [problem] = catalog.findings
+    assert (problem.severity, problem.source) == ("error", "reducers")
+    assert problem.text.endswith(".")
+    assert "\n" not in problem.text
     return problem
 
 
@@ -109,7 +110,7 @@ class TestFinding:
             "installed (acme-reducers 1.5)",
             "folder: ant.py",
         ]
-        assert catalog.problems == ()
+        assert catalog.findings == ()
 
     def test_what_is_found_works(self, folder: Path) -> None:
         (folder / "mine.py").write_text(good("mine"))
@@ -129,7 +130,7 @@ class TestFinding:
         catalog = load(folder, [])
         assert names(catalog) == ["deep"]
         assert catalog.reducers[0].origin == "folder: deep"
-        assert catalog.problems == ()
+        assert catalog.findings == ()
 
     def test_private_and_hidden_names_and_other_files_are_skipped(self, folder: Path) -> None:
         for name in ("_draft.py", ".hidden.py", "notes.txt"):
@@ -151,7 +152,7 @@ class TestFinding:
         (folder / "mine.py").write_text("from acme import Counts\nclass Mine(Counts):\n    name = 'mine'\n")
         catalog = load(folder, [])
         assert names(catalog) == ["acme", "mine"]
-        assert catalog.problems == ()
+        assert catalog.findings == ()
 
     def test_loading_again_sees_what_has_changed(self, folder: Path) -> None:
         (folder / "mine.py").write_text(good("mine"))
@@ -166,12 +167,14 @@ class TestDisabling:
         (folder / "b.py").write_text(good("b"))
         catalog = load(folder, ["a"])
         assert names(catalog) == ["b"]
-        assert catalog.problems == ()
+        assert catalog.findings == ()
 
     def test_disabling_what_is_not_there_is_a_problem(self, folder: Path) -> None:
         problem = only_problem(load(folder, ["wrting"]))
-        assert (problem.name, problem.origin) == ("wrting", "reducers.disabled")
-        assert problem.reason == "It is disabled in the configuration, but no reducer has that name."
+        assert (problem.code, problem.subject) == ("plugin.unknown", "wrting")
+        assert problem.line.startswith(
+            "bad plug-in wrting, reducers.disabled: No reducer has the name wrting, which the configuration disables."
+        )
 
 
 class TestBrokenPlugins:
@@ -199,7 +202,11 @@ class TestBrokenPlugins:
         (folder / "broken.py").write_text(code)
         catalog = load(folder, [])
         problem = only_problem(catalog)
-        assert (problem.name, problem.origin, problem.reason) == ("broken", "folder: broken.py", reason)
+        assert (problem.subject, problem.params["origin"], problem.params["reason"]) == (
+            "broken",
+            "folder: broken.py",
+            reason,
+        )
         assert names(catalog) == ["neighbour"]
 
     def test_a_package_that_fails_inside_names_the_file_inside(self, folder: Path) -> None:
@@ -207,7 +214,9 @@ class TestBrokenPlugins:
         (folder / "broken" / "__init__.py").write_text("from . import core")
         (folder / "broken" / "core.py").write_text("\n1 / 0")
         problem = only_problem(load(folder, []))
-        assert problem.reason == "It cannot be imported: ZeroDivisionError: division by zero (core.py, line 2)."
+        assert (
+            problem.params["reason"] == "It cannot be imported: ZeroDivisionError: division by zero (core.py, line 2)."
+        )
         assert not [name for name in sys.modules if name.startswith("classroom_observer_plugin_broken")]
 
     @pytest.mark.parametrize(
@@ -278,8 +287,8 @@ class TestBrokenPlugins:
         (folder / "broken.py").write_text(code.replace(old, new))
         catalog = load(folder, [])
         problem = only_problem(catalog)
-        assert problem.reason.startswith(reason)
-        assert problem.origin == "folder: broken.py"
+        assert problem.text.startswith(reason)
+        assert problem.params["origin"] == "folder: broken.py"
         assert names(catalog) == ["neighbour"]
 
     def test_of_two_with_one_name_the_first_counts(self, bundled: Path, folder: Path) -> None:
@@ -290,7 +299,7 @@ class TestBrokenPlugins:
             ("writing", "bundled"),
             ("neighbour", "folder: neighbour.py"),
         ]
-        assert only_problem(catalog).reason == (
+        assert only_problem(catalog).params["reason"] == (
             "Its name is taken by the reducer of that name that is bundled; give it another one."
         )
 
@@ -299,7 +308,7 @@ class TestBrokenPlugins:
         (bundled / "good.py").write_text(good("good"))
         catalog = load(folder, [])
         assert names(catalog) == ["good", "neighbour"]
-        assert only_problem(catalog).origin == "bundled"
+        assert only_problem(catalog).params["origin"] == "bundled"
 
     @pytest.mark.parametrize(
         ("target", "reason"),
@@ -312,13 +321,13 @@ class TestBrokenPlugins:
         install(installed, "acme", "acme", "five = 5", target=target)
         catalog = load(folder, [])
         problem = only_problem(catalog)
-        assert problem.origin == "installed (acme 1.5)"
-        assert problem.reason.startswith(reason)
+        assert problem.params["origin"] == "installed (acme 1.5)"
+        assert problem.text.startswith(reason)
         assert names(catalog) == ["neighbour"]
 
     def test_a_folder_that_cannot_be_read(self, folder: Path) -> None:
         problem = only_problem(load(folder / "neighbour.py", []))
-        assert problem.reason.startswith(f"The plug-in folder {folder / 'neighbour.py'} cannot be read: ")
+        assert problem.text.startswith(f"The plug-in folder {folder / 'neighbour.py'} cannot be read: ")
 
     def test_a_person_who_stops_the_program_stops_it(self, folder: Path) -> None:
         (folder / "broken.py").write_text("raise KeyboardInterrupt")
@@ -329,7 +338,7 @@ class TestBrokenPlugins:
         (folder / "broken.py").write_text("1 / 0")
         with caplog.at_level(logging.INFO, "classroom_observer.plugins"):
             catalog = load(folder, [])
-        assert [record.getMessage() for record in caplog.records] == [str(catalog.problems[0])]
+        assert [record.getMessage() for record in caplog.records] == [catalog.findings[0].line.removeprefix("bad ")]
 
 
 @pytest.fixture
@@ -349,7 +358,7 @@ def test_a_plugin_imports_packages_that_lie_beside_it(folder: Path, packages: Pa
     (folder / "mine.py").write_text("import counting\n" + good("mine"))
     catalog = load(folder, [])
     assert [(loaded.reducer.name, loaded.origin) for loaded in catalog.reducers] == [("mine", "folder: mine.py")]
-    assert not catalog.problems
+    assert not catalog.findings
 
 
 def test_a_package_beside_the_plugins_may_offer_reducers(folder: Path, packages: Path) -> None:
@@ -366,5 +375,5 @@ def test_a_package_beside_the_plugins_hides_nothing_of_the_program(folder: Path,
     (folder / "mine.py").write_text("import msgspec\nassert msgspec.Struct\n" + good("mine"))
     load(folder, [])
     assert sys.path[-1] == str(packages)
-    assert not load(folder, []).problems
+    assert not load(folder, []).findings
     assert sys.path.count(str(packages)) == 1

@@ -1,4 +1,4 @@
-"""What the tray icon tells of the class: one of four looks, and a sentence."""
+"""What the tray icon shows of the class: one of four pictures, and sentences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from appliance.node import Status
 from appliance.wording import counted
 
 NAME = "Classroom Observer"
+MENU_CHARACTERS = 100
 
 
 class Look(enum.Enum):
@@ -23,7 +24,7 @@ def look_of(status: Status | None) -> Look:
     """The picture: what needs the teacher comes first."""
     if status is None:
         return Look.READY
-    if status.troubles:
+    if status.worst in ("error", "critical"):
         return Look.TROUBLE
     if status.paused:
         return Look.PAUSED
@@ -35,8 +36,20 @@ def sentence_of(status: Status | None) -> str:
     if status is None:
         return "Starting…"
     who = counted(status.students, "student online", "students online")
-    if status.troubles:
-        return f"Needs attention: see the dashboard ({who})"
+    if status.worst in ("error", "critical"):
+        return f"{_number(status)} ({who})"
     if status.paused:
         return f"The class is paused ({who})"
-    return who if status.students else "Ready: no students yet"
+    words = who if status.students else "Ready: no students yet"
+    return f"{words}. {_number(status)}" if status.findings else words
+
+
+def worst_of(status: Status | None) -> str:
+    """The sentence of the worst finding, short enough for a line of a menu; "" where all is well."""
+    text = status.sentence if status else ""
+    return text if len(text) <= MENU_CHARACTERS else text[: MENU_CHARACTERS - 1].rstrip() + "…"
+
+
+def _number(status: Status) -> str:
+    things = counted(status.findings, "thing needs", "things need")
+    return f"{things} attention: see the dashboard"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from appliance import __version__
 from appliance.desktop import autostart, clipboard, host
 from appliance.desktop.host import NoTrayError
-from appliance.desktop.status import NAME, Look, look_of, sentence_of
+from appliance.desktop.status import NAME, Look, look_of, sentence_of, worst_of
 from appliance.node import Status
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Tray:
         self._stopped = threading.Event()
         self._autostart = autostart.for_this_system(program.settings, program.config_file)
         self._shown: tuple[Look, int, str] | None = None
-        self._in_menu: tuple[bool, bool] | None = None
+        self._in_menu: tuple[bool, bool, str] | None = None
 
     def show(self) -> None:
         """Show the icon, from the main thread, until the program ends. Where there is no place for it, wait for one."""
@@ -114,12 +114,16 @@ class Tray:
                     icon.icon = picture(shown[0], shown[1])
                 icon.title = f"{NAME}: {words}"
                 self._shown = shown
+            in_menu = (status is not None, _paused(status), worst_of(status))
+            # A menu that is made anew closes before the teacher's eyes, so it is only where it must be: on GTK for a
+            # line that comes or goes, elsewhere for a label that changes.
             if hasattr(icon, "_menu_handle") and sys.platform not in ("win32", "darwin"):
+                if bool(in_menu[2]) != bool(self._in_menu and self._in_menu[2]):
+                    icon.update_menu()
                 _refresh_gtk(icon)
-            elif self._in_menu != (in_menu := (status is not None, _paused(status))):
-                # A menu that is made anew closes before the teacher's eyes, so it is only where a label changes.
+            elif self._in_menu != in_menu:
                 icon.update_menu()
-                self._in_menu = in_menu
+            self._in_menu = in_menu
 
     def _main_thread(self, function: Callable[[], None]) -> None:
         """Call a function where the icon's system wants it: on macOS that is the main thread, elsewhere any."""
@@ -131,7 +135,10 @@ class Tray:
             function()
 
     def _menu(self, with_words: bool) -> Any:
-        """The menu; its first line says how the class is, where the icon itself has no words or may have none."""
+        """The menu; its first line says how the class is, where the icon itself has no words or may have none.
+
+        The next says what is wrong, where something is.
+        """
         import pystray
 
         item, separator = pystray.MenuItem, pystray.Menu.SEPARATOR
@@ -144,7 +151,14 @@ class Tray:
             return program.status is not None
 
         return pystray.Menu(
-            *([item(lambda _: sentence_of(status()), None, enabled=False), separator] if with_words else []),
+            *([item(lambda _: sentence_of(status()), None, enabled=False)] if with_words else []),
+            item(
+                lambda _: worst_of(status()),
+                lambda: program.open_dashboard(),
+                visible=lambda _: bool(worst_of(status())),
+                enabled=ready,
+            ),
+            separator,
             item("Open dashboard", lambda: program.open_dashboard(), default=True, enabled=ready),
             item("Show join screen", lambda: program.open_dashboard("join"), enabled=ready),
             item("Copy join address", self._copy_address, enabled=ready),
@@ -252,7 +266,8 @@ def _refresh_gtk(icon: Any) -> None:
 
     def refresh() -> bool:
         menu = icon._menu_handle
-        for item, shown in zip(icon.menu.items, menu.get_children() if menu else (), strict=False):
+        # What iterating over a menu gives is what is visible of it.
+        for item, shown in zip(icon.menu, menu.get_children() if menu else (), strict=False):
             # Separators have no label, and that of the default entry is bold and never changes.
             if shown.get_label() and not item.default and shown.get_label() != item.text:
                 shown.set_label(item.text)

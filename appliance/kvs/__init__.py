@@ -18,7 +18,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
-from appliance.findings import Finding, nothing
+from appliance.health import Finding, nothing
 
 
 class Value(Protocol):
@@ -113,8 +113,8 @@ class KVS(ABC):
     def examine(self) -> AsyncGenerator[Finding, None]:
         """What IT staff should know of the server behind this store: its version, rights, settings, clock.
 
-        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
-        the section's name before it and writes, reads and removes a row by itself.
+        The command `check` prints them. It makes the section of the configuration their source, and writes, reads and
+        removes a row by itself.
 
         Raises:
             BackendError: it cannot be reached.

@@ -28,7 +28,7 @@ from redis.asyncio import Connection
 from redis.crc import key_slot
 
 from appliance.counters import Counters
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Row
 from appliance.redis_server import (
     Argument,
@@ -210,14 +210,14 @@ class RedisKVS(KVS):
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
         for server in await self._connections.servers():
-            async for finding in examine_server(self._connections, server):
-                yield finding
+            async for found in examine_server(self._connections, server):
+                yield found
             [info] = await self._connections.on(server, [(b"INFO",)])
             if isinstance(info, bytes):
-                at = f" of {server}" if self.url.form != "server" else ""
+                subject = server if self.url.form != "server" else ""
                 told = info_of(info)
-                yield _persistence(told, at, self.url.ttl)
-                yield _memory(told, at, self.url.ttl)
+                yield _persistence(told, subject, self.url.ttl)
+                yield _memory(told, subject, self.url.ttl)
         yield await self._permissions()
         yield await self._scripts()
 
@@ -374,27 +374,18 @@ class RedisKVS(KVS):
         ]
         keys = [reply for reply in replies if isinstance(reply, exceptions.NoPermissionError) and "key" in str(reply)]
         if keys and not any("command" in str(reply) for reply in keys):
-            return Finding(
-                "permissions", f"This user may not use our keys; allow them: ACL SETUSER ... ~{self.url.prefix}:*"
-            )
+            return finding("redis.keys_forbidden", prefix=self.url.prefix)
         if refused:
-            allow = " ".join(f"+{name}" for name in refused)
-            return Finding(
-                "permissions", f"This user may not run all that is needed; allow it: ACL SETUSER ... {allow}"
-            )
-        return Finding("permissions")
+            return finding("redis.commands_forbidden", allow=" ".join(f"+{name}" for name in refused))
+        return finding("redis.permissions")
 
     async def _scripts(self) -> Finding:
         key = self._key(f"check/{uuid.uuid4()}")
         replies = await self._script(READ, [(key, (VERSION, b""))])
         if replies is None:
-            return Finding(
-                "scripting",
-                "The server forbids scripts (EVALSHA, EVAL), so each commit takes a round trip more; all works.",
-                serious=False,
-            )
+            return finding("redis.no_scripts")
         self._connections.checked(replies[0])
-        return Finding("scripting")
+        return finding("redis.scripting")
 
 
 def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -446,33 +437,24 @@ def _forbids_scripts(reply: Reply) -> bool:
     return ("unknown command" in text or "no permissions to run" in text) and "in script" not in text
 
 
-def _persistence(info: Mapping[str, str], at: str, ttl: int | None) -> Finding:
-    what = f"persistence{at}"
+def _persistence(info: Mapping[str, str], server: str, ttl: int | None) -> Finding:
     if info.get("aof_last_write_status", "ok") != "ok" or info.get("rdb_last_bgsave_status", "ok") != "ok":
-        return Finding(what, "The server could not save to its disk; look into its log and free its disk.")
+        return finding("redis.save_failing", server)
     if info.get("aof_enabled") == "1":
-        return Finding(f"{what} (append-only file)")
+        return finding("redis.append_only", server)
     if ttl is not None:
-        return Finding(f"{what} (none is needed: rows are forgotten after {ttl} s)")
-    return Finding(
-        what,
-        "The server keeps no append-only file, so a restart forgets states, which are then worked out again from the "
-        "archive; set 'appendonly yes' in redis.conf, or say ?ttl=SECONDS if that is meant.",
-        serious=False,
-    )
+        return finding("redis.ephemeral", server, seconds=ttl)
+    return finding("redis.no_persistence", server)
 
 
-def _memory(info: Mapping[str, str], at: str, ttl: int | None) -> Finding:
+def _memory(info: Mapping[str, str], server: str, ttl: int | None) -> Finding:
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     policy = info.get("maxmemory_policy", "noeviction")
     if not most:
-        return Finding(f"memory{at} ({used // 2**20} MiB used, no limit)")
-    what = f"memory{at} ({used // 2**20} of {most // 2**20} MiB used, {policy})"
+        return finding("redis.memory_unlimited", server, used=used // 2**20)
+    code = "redis.memory"
     if policy.startswith("allkeys") and ttl is None:
-        return Finding(
-            what,
-            f"With {policy} the server throws states away when it is full; set 'maxmemory-policy noeviction'.",
-        )
-    if used > 0.8 * most:
-        return Finding(what, "It is nearly full; raise maxmemory.", serious=False)
-    return Finding(what)
+        code = "redis.evicts"
+    elif used > 0.8 * most:
+        code = "redis.memory_low"
+    return finding(code, server, used=used // 2**20, most=most // 2**20, policy=policy)

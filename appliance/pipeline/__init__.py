@@ -116,11 +116,6 @@ class Pipeline:
         return self._kvs.shared
 
     @property
-    def trouble(self) -> str | None:
-        """In a sentence, why commits do not go through just now; None when all is well."""
-        return self._commits.trouble
-
-    @property
     def waiting_bytes(self) -> int:
         """Bytes of events that are taken and not durable."""
         return self._commits.waiting_bytes

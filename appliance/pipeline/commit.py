@@ -109,7 +109,6 @@ class Commits:
         turns: whose events wait.
         waiting: how many events wait.
         waiting_bytes: of their texts, those of a commit under way counted.
-        trouble: in a sentence, why commits do not go through just now; None when all is well.
         accept_gaps: whether events are applied though the store has lost what came before them, and nobody has it.
         changed: students whose states must be stored though no event of theirs is taken.
         closing: set when the end is near: each step is tried once.
@@ -146,7 +145,6 @@ class Commits:
         self.turns = Turns()
         self.waiting = 0
         self.waiting_bytes = 0
-        self.trouble: str | None = None
         self.accept_gaps = False
         self.changed: dict[str, Student] = {}
         self.closing = asyncio.Event()
@@ -171,6 +169,7 @@ class Commits:
         self._began: float | None = None
         self._failed = 0
         self._stuck = False
+        self._away = False
 
     def add(self, stream: Stream, frame: Waiting) -> None:
         """Let a frame of a stream wait for the next commit."""
@@ -188,7 +187,7 @@ class Commits:
 
     def findings(self) -> list[Finding]:
         """What is wrong with a commit that is under way."""
-        if self._began is None or self.trouble is not None:
+        if self._began is None or self._away:
             return []
         seconds = time.monotonic() - self._began
         return [finding("commit.slow", took=round(seconds))] if seconds > SLOW_SECONDS else []
@@ -690,8 +689,8 @@ class Commits:
                 await step()
             except (BackendError, ArchiveError) as error:
                 self._counters.add("commit_retries")
-                self.trouble = str(error)
-                self._health.report("commit.failing", detail=self.trouble)
+                self._away = True
+                self._health.report("commit.failing", detail=str(error))
                 if self.closing.is_set():
                     raise
                 try:
@@ -700,7 +699,7 @@ class Commits:
                 except TimeoutError:
                     pass
             else:
-                if self.trouble is not None:
-                    self.trouble = None
+                if self._away:
+                    self._away = False
                     self._health.clear("commit.failing")
                 return

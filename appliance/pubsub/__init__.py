@@ -8,14 +8,14 @@ store again". So a lost hint costs freshness for a moment and never correctness,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Literal
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
-from appliance.findings import Finding, nothing
+from appliance.health import Finding, nothing
 
 
 class Resync(Enum):
@@ -43,10 +43,9 @@ class Subscription(ABC):
 class PubSub(ABC):
     """Publishes short messages to topics."""
 
-    @property
-    def trouble(self) -> str | None:
-        """What keeps it from working at the moment, in a sentence; None while all is well."""
-        return None
+    def findings(self) -> Sequence[Finding]:
+        """What keeps it from working at the moment; nothing while all is well."""
+        return ()
 
     @abstractmethod
     async def publish(self, topic: str, message: bytes) -> None:
@@ -70,8 +69,8 @@ class PubSub(ABC):
     def examine(self) -> AsyncGenerator[Finding, None]:
         """What IT staff should know of the server behind this pubsub: its version, rights, settings, clock.
 
-        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
-        the section's name before it and publishes and receives a message by itself.
+        The command `check` prints them. It makes the section of the configuration their source, and publishes and
+        receives a message by itself.
 
         Raises:
             BackendError: it cannot be reached.

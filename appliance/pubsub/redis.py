@@ -18,7 +18,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -27,7 +27,7 @@ from redis.asyncio import Connection
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.redis_server import Command, Connections, RedisUrl, examine_server, parse_url
@@ -100,10 +100,14 @@ class RedisPubSub(PubSub):
             if topic not in self._subscribers:
                 self._listener.leave(topic)
 
+    def findings(self) -> Sequence[Finding]:
+        away = self._publisher.away or self._listener.away
+        return () if away is None else (finding("pubsub.away", detail=str(away)),)
+
     async def examine(self) -> AsyncGenerator[Finding, None]:
         for server in await self._connections.servers():
-            async for finding in examine_server(self._connections, server):
-                yield finding
+            async for found in examine_server(self._connections, server):
+                yield found
 
     async def close(self) -> None:
         self._closed = True
@@ -118,7 +122,11 @@ class RedisPubSub(PubSub):
 
 
 class _Listener:
-    """One connection that listens to all topics which anybody here is subscribed to."""
+    """One connection that listens to all topics which anybody here is subscribed to.
+
+    Attributes:
+        away: why nothing is heard now.
+    """
 
     def __init__(
         self, connections: Connections, channels: _Channels, subscribers: Subscribers, counters: Counters
@@ -140,6 +148,7 @@ class _Listener:
         self._wake = asyncio.Event()
         self._lost = False
         self._tries = 0
+        self.away: BackendError | None = None
 
     async def listen(self, topic: str) -> None:
         """Listen to a topic from now on.
@@ -188,6 +197,7 @@ class _Listener:
                 async with self._connections.held(self._channels.resync) as connection:
                     await self._serve(connection)
             except BackendError as error:
+                self.away = error
                 if not self._lost:
                     log.warning("%s Dashboards read the store again as soon as it is back.", error)
                     self._lost = True
@@ -196,7 +206,8 @@ class _Listener:
                 # Nobody would notice that dashboards have gone quiet; a new connection may mend it.
                 log.exception("Listening to the pubsub failed in a way that is not foreseen; it begins anew.")
                 self._lost = True
-                self._fail(BackendError(f"The pubsub fails ({type(error).__name__})."))
+                self.away = BackendError(f"The pubsub fails ({type(error).__name__}).")
+                self._fail(self.away)
             finally:
                 self._connected = False
                 self._heard.clear()
@@ -283,6 +294,7 @@ class _Listener:
     def _listens(self) -> None:
         """All that was wanted when the connection was made is listened to."""
         self._tries = 0
+        self.away = None
         if self._lost:
             self._lost = False
             self._counters.add("pubsub_reconnects")
@@ -291,7 +303,11 @@ class _Listener:
 
 
 class _Publisher:
-    """Sends messages in the order in which they came, all that wait at once."""
+    """Sends messages in the order in which they came, all that wait at once.
+
+    Attributes:
+        away: why nothing can be published now.
+    """
 
     def __init__(self, connections: Connections, channels: _Channels, counters: Counters, outgoing: int) -> None:
         self._connections = connections
@@ -301,7 +317,7 @@ class _Publisher:
         self._waiting: deque[tuple[str, bytes, asyncio.Future[None]]] = deque()
         self._missed: set[str] = set()
         self._missed_all = False
-        self._trouble: BackendError | None = None
+        self.away: BackendError | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -311,10 +327,10 @@ class _Publisher:
         Raises:
             BackendError: it could not be sent, or the server was away just now and is tried again by itself.
         """
-        if self._trouble is not None:
+        if self.away is not None:
             # Whoever publishes must not wait for a server that is away.
             self._miss(topic)
-            raise BackendError(str(self._trouble))
+            raise BackendError(str(self.away))
         if len(self._waiting) >= self._outgoing:
             self._counters.add("limit_pubsub_outgoing")
             self._miss(topic)
@@ -342,9 +358,9 @@ class _Publisher:
                 except Exception:
                     log.exception("Publishing failed in a way that is not foreseen.")
             tries = 0
-            if self._missed and self._trouble is None:
+            if self._missed and self.away is None:
                 await self._make_up()
-            while self._trouble is not None:
+            while self.away is not None:
                 await asyncio.sleep(DELAYS[min(tries, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))
                 tries += 1
                 await self._make_up()
@@ -359,7 +375,7 @@ class _Publisher:
                 # A connection that broke says nothing of the server. Some may arrive twice: a hint does no harm so.
                 replies = await self._send(commands)
         except BackendError as error:
-            self._trouble = error
+            self.away = error
             self._give_up(error, [*batch, *self._waiting])
             self._waiting.clear()
             return
@@ -371,7 +387,7 @@ class _Publisher:
                 self._connections.checked(reply)
             except BackendError as error:
                 self._give_up(error, [(topic, b"", future)])
-                self._trouble = error
+                self.away = error
             else:
                 if not future.done():
                     future.set_result(None)
@@ -383,14 +399,14 @@ class _Publisher:
             for reply in await self._send([(b"PUBLISH", self._channels.resync, topic) for topic in topics]):
                 self._connections.checked(reply)
         except BackendError as error:
-            self._trouble = error
+            self.away = error
             return
         self._counters.add("pubsub_resyncs", len(topics))
         # Those that came to be missed while this was under way.
         self._missed = set() if self._missed_all else {t for t in self._missed if _encoded(t) not in topics}
         self._missed_all = False
         if not self._missed:
-            self._trouble = None
+            self.away = None
 
     def _miss(self, topic: str) -> None:
         if len(self._missed) < _MISSED:

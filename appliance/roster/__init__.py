@@ -18,7 +18,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
-from appliance.findings import Finding, nothing
+from appliance.health import Finding, nothing
 
 if TYPE_CHECKING:
     from appliance.config import LimitSettings
@@ -108,13 +108,12 @@ class Roster(ABC):
     """Classes, students, codes and tokens. All that a method returns is durable when it returns.
 
     Attributes:
-        problems: what is wrong with educators' lists and with files, each a sentence without anybody's name.
         on_change: called when classes were added, or a list of this node names other students than before. Lists are
             looked at when `classes` or `students` is asked.
     """
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self._list_findings: list[Finding] = []
         self.on_change: Callable[[], None] = lambda: None
 
     @abstractmethod
@@ -165,11 +164,15 @@ class Roster(ABC):
         A student whom the educator's list names is signed out and stays on the list.
         """
 
+    def findings(self) -> list[Finding]:
+        """What is wrong with educators' lists and with files, without anybody's name."""
+        return list(self._list_findings)
+
     def examine(self) -> AsyncGenerator[Finding, None]:
         """What IT staff should know of the server behind the roster: its version, rights, settings, clock.
 
-        The command `check` tells them. Each `Finding.what` is a few words such as ``version (7.0.15)``; `check` puts
-        the section's name before it and reads the classes by itself.
+        The command `check` prints them. It makes the section of the configuration their source, and reads the classes
+        by itself.
 
         Raises:
             BackendError: it cannot be reached.

@@ -12,6 +12,7 @@ import msgspec
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
+from appliance.health import Finding
 from appliance.journal import Journal
 from appliance.roster import (
     FIRST_CLASS,
@@ -27,7 +28,6 @@ from appliance.roster import (
 )
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists
-from appliance.wording import counted
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -66,9 +66,8 @@ class FlatFileRoster(Door):
         except OSError as error:
             raise SettingsError(f"The roster {folder} cannot be used: {error.strerror}.") from error
         self._journal = Journal(folder / "roster.jsonl", _Entry, self._apply)
-        self._damaged = len(self._journal.damaged)
-        if self._damaged:
-            counters.add("roster_lines_damaged", self._damaged)
+        if self._journal.damaged:
+            counters.add("roster_lines_damaged", len(self._journal.damaged))
         self._folder = ListFolder(folder, limits)
         self._look()
 
@@ -76,6 +75,9 @@ class FlatFileRoster(Door):
     def class_ids(self) -> list[str]:
         """The ids of all classes that the files know; nothing is written."""
         return list(dict.fromkeys([*self._classes, *self._lists.classes]))
+
+    def findings(self) -> list[Finding]:
+        return [*super().findings(), *self._journal.findings()]
 
     async def classes(self) -> list[Class]:
         self._look()
@@ -181,7 +183,7 @@ class FlatFileRoster(Door):
         if lists is None:
             return
         self._folder.take(lists)
-        self.problems = [*lists.problems, *self._journal_problem()]
+        self._list_findings = lists.findings
         before = self._lists
         self._lists = Lists(lists.classes, lists.students)
         if lists.unread:
@@ -189,11 +191,6 @@ class FlatFileRoster(Door):
             self._lists = Lists({**before.classes, **lists.classes}, {**before.students, **lists.students})
         if self._lists != before:
             self.on_change()
-
-    def _journal_problem(self) -> list[str]:
-        if not self._damaged:
-            return []
-        return [f"roster.jsonl: {counted(self._damaged, 'line was', 'lines were')} damaged, and left out."]
 
     def _apply(self, entry: _Entry) -> None:
         if entry.section is not None:

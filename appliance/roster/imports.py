@@ -26,6 +26,7 @@ from appliance.roster.lists import (
     Lists,
     UnreadableError,
     add_student,
+    of_line,
     read_lists,
     read_students,
     rows,
@@ -126,9 +127,9 @@ def import_list(
         sum(key in old and old[key] != student for key, student in found.students.items()),
         len(old.keys() - found.students.keys()) if replace else 0,
         len(kept),
-        found.problems,
+        [bad.text for bad in found.findings],
     )
-    if not dry_run and (skip_bad or not found.problems):
+    if not dry_run and (skip_bad or not found.findings):
         if not found.students:
             raise RosterImportError(f"{source.name} names no student; nothing was changed.")
         used = {student.class_id for student in students.values()}
@@ -187,7 +188,7 @@ def _read_oneroster(folder: Path, limits: RosterLimits, chosen: frozenset[str]) 
                 continue
             wrong = _enroll(lists, row, users, limits, numbers)
             if wrong:
-                lists.problems.append(f"enrollments.csv, line {line}: {wrong}")
+                lists.findings.append(of_line("enrollments.csv", line, wrong))
     except UnreadableError as error:
         raise RosterImportError(str(error)) from None
     for class_id, section in lists.classes.items():
@@ -225,14 +226,14 @@ def _chosen(lists: Lists, classes: frozenset[str]) -> Lists:
     if not classes:
         return lists
     students = {key: student for key, student in lists.students.items() if student.class_id in classes}
-    return Lists({key: section for key, section in lists.classes.items() if key in classes}, students, lists.problems)
+    return Lists({key: section for key, section in lists.classes.items() if key in classes}, students, lists.findings)
 
 
 def _check_nothing_is_lost(folder: Path, before: Lists) -> None:
-    problems = [problem for problem in before.problems if problem.startswith(STUDENTS)]
-    if problems:
+    bad = [found for found in before.findings if found.subject.startswith(STUDENTS)]
+    if bad:
         raise RosterImportError(
-            f"The roster's own list has rows that cannot be used: {problems[0]} Mend it, or use --replace."
+            f"The roster's own list has rows that cannot be used: {bad[0].text} Mend it, or use --replace."
         )
     unknown = unknown_columns(folder / STUDENTS)
     if unknown:

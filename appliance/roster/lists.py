@@ -14,7 +14,6 @@ import base64
 import csv
 import hashlib
 import io
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,10 +21,9 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.health import Finding, finding
 from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student, plain_code
 from appliance.roster.names import clean_name
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often lists are looked at for changes, at the most."""
@@ -52,13 +50,13 @@ class Lists(msgspec.Struct, frozen=True):
     Attributes:
         classes: by id, in the order of the files; `code` is "" where the list gives none.
         students: by id, each of them `listed`.
-        problems: what could not be used, each with file and line and without anybody's name.
+        findings: what could not be used, with file and line and without anybody's name.
         unread: names of files that could not be read, or not to their end.
     """
 
     classes: dict[str, Class] = {}
     students: dict[str, Student] = {}
-    problems: list[str] = []
+    findings: list[Finding] = []
     unread: list[str] = []
 
 
@@ -96,8 +94,6 @@ class ListFolder:
         """Note that what `changed` gave is taken over."""
         self._taken = self._seen
         self._looked = time.monotonic()
-        for problem in lists.problems:
-            log.warning("%s", problem)
 
 
 def read_lists(folder: Path, limits: RosterLimits) -> Lists:
@@ -111,10 +107,15 @@ def read_lists(folder: Path, limits: RosterLimits) -> Lists:
     try:
         _read_classes(lists, folder, limits)
     except UnreadableError as error:
-        lists.problems.append(str(error))
+        lists.findings.append(finding("roster.file", CLASSES, detail=str(error)))
         lists.unread.append(CLASSES)
     read_students(lists, folder / STUDENTS, limits)
     return lists
+
+
+def of_line(file: str, line: int, detail: str) -> Finding:
+    """What is wrong with a line of a list, in a sentence without anybody's name."""
+    return finding("roster.line", f"{file}:{line}", file=file, line=line, detail=detail)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -138,7 +139,7 @@ def _read_classes(lists: Lists, folder: Path, limits: RosterLimits) -> None:
             wrong = "a join code needs 4 or more letters or digits of its own; the program chooses one."
             code = ""
         if wrong:
-            lists.problems.append(f"{CLASSES}, line {line}: {wrong}")
+            lists.findings.append(of_line(CLASSES, line, wrong))
         if class_id and class_id not in lists.classes:
             codes.add(plain_code(code))
             lists.classes[class_id] = Class(class_id, row.get("title") or class_id, code)
@@ -158,9 +159,9 @@ def read_students(lists: Lists, path: Path, limits: RosterLimits, what_to_do: st
         for line, row in rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits):
             wrong = add_student(lists, row, limits, numbers)
             if wrong:
-                lists.problems.append(f"{path.name}, line {line}: {wrong} {what_to_do}")
+                lists.findings.append(of_line(path.name, line, f"{wrong} {what_to_do}"))
     except UnreadableError as error:
-        lists.problems.append(str(error))
+        lists.findings.append(finding("roster.file", path.name, detail=str(error)))
         lists.unread.append(path.name)
 
 

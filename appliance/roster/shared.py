@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.counters import Counters
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.roster import (
     FIRST_CLASS,
     Class,
@@ -39,7 +39,6 @@ from appliance.roster import (
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists, read_lists
 from appliance.shared import MEMBERS, SharedRecords
-from appliance.wording import counted
 
 FRESH_SECONDS = 2.0
 CLASSES = "roster/classes"
@@ -201,12 +200,11 @@ class SharedRoster(Door):
         return student
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
-        for problem in read_lists(self._folder, self.limits).problems:
-            yield Finding("list", problem, False)
+        for found in read_lists(self._folder, self.limits).findings:
+            yield found
         sections = await self._all()
         students = [await self._members(s.section.class_id) for s in sections]
-        found = counted(len(sections), "class", "classes"), counted(sum(map(len, students)), "student")
-        yield Finding(f"in the store ({', '.join(found)})")
+        yield finding("roster.shared", classes=len(sections), students=sum(map(len, students)))
 
     def forget(self, class_id: str | None = None) -> None:
         self._forget_classes()
@@ -368,7 +366,7 @@ class SharedRoster(Door):
             if lists is not None:
                 changed = await self._share(lists)
                 self._lists.take(lists)
-                self.problems = list(lists.problems)
+                self._list_findings = lists.findings
                 if changed:
                     self.on_change()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -15,7 +15,8 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
-from appliance.errors import Notice
+from appliance.health import Health, worst
+from appliance.health_codes import COMPONENTS
 from appliance.kvs import KVS
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
@@ -50,7 +51,7 @@ class WebApp:
     Attributes:
         application: for aiohttp to run.
         security: makes launch tokens.
-        educators: tells problems and the classes.
+        educators: has the classes and the status.
         machine: has the secret of this run.
         feed: what dashboards get.
     """
@@ -66,7 +67,7 @@ class WebApp:
         roster: Roster,
         states: ClassStates,
         counters: Counters,
-        notices: Callable[[], Sequence[Notice]],
+        health: Health,
         network: Network,
         stop: Callable[[], None],
         nodes: Nodes | None = None,
@@ -78,7 +79,7 @@ class WebApp:
         """
         limits = settings.limits
         self._settings = settings
-        self._pipeline = pipeline
+        self._health = health
         self._states = states
         self.security = Security(
             credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins, proxies=settings.web.proxies
@@ -101,7 +102,7 @@ class WebApp:
             self.security,
             counters,
             students,
-            notices,
+            health,
             network,
             self._hint,
         )
@@ -243,19 +244,28 @@ class WebApp:
         return web.Response(status=204, headers=_CORS)
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
-        """``GET /healthz``."""
-        ok = self._pipeline.trouble is None
+        """``GET /healthz``: how each part of this node is, for everyone; only codes, as sentences may name files."""
+        findings = self._health.findings()
+        reasons = sorted({found.code for found in findings if found.severity == "critical"})
+        components = dict.fromkeys(COMPONENTS, "ok")
+        for found in reversed(findings):
+            # The worst comes last.
+            components[found.source] = "ok" if found.severity == "info" else found.severity
+        saves = components["pipeline"] != "critical" and components["archive"] != "critical"
+        degraded = worst(findings) in ("warning", "error")
         settings = self._settings
         return answer(
             {
-                "status": "ok" if ok else "trouble",
+                "status": "trouble" if reasons else "degraded" if degraded else "ok",
                 "version": __version__,
                 "node": settings.node_name,
                 "kvs": settings.kvs.url.partition(":")[0],
                 "pubsub": settings.pubsub.url.partition(":")[0],
-                "archive": "ok" if ok else "waiting",
+                "archive": "ok" if saves else "waiting",
+                "components": components,
+                "reasons": reasons,
             },
-            status=200 if ok else 503,
+            status=503 if reasons else 200,
         )
 
     def _online(self, student_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from aiohttp import web
 from appliance.classes import ClassStates, State
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.errors import Notice
+from appliance.health import Finding, Health
 from appliance.kvs import KVS
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
@@ -62,7 +62,7 @@ class Educators:
         security: Security,
         counters: Counters,
         students: Students,
-        notices: Callable[[], Sequence[Notice]],
+        health: Health,
         network: Network,
         hint: Callable[[], str],
     ) -> None:
@@ -76,7 +76,7 @@ class Educators:
         self._security = security
         self._counters = counters
         self._students = students
-        self._notices = notices
+        self._health = health
         self.space: Callable[[], Space | None] = lambda: None
         self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
         self._network = network
@@ -168,25 +168,6 @@ class Educators:
         await self._states.changed(body.class_id)
         return answer(next(view for view in await self.class_views() if view.class_id == body.class_id))
 
-    def problems(self) -> list[Notice]:
-        """What is wrong just now."""
-        problems = [Notice(p.what, p.name, p.reason) for p in self._catalog.problems]
-        problems += [
-            Notice(
-                "reducer",
-                name,
-                f"failed {counted(self._counters[f'reducer_failures{{{name}}}'], 'time')}, "
-                f"last with {failure}; its summaries are not up to date",
-            )
-            for name, failure in self._pipeline.fold.failures.items()
-        ]
-        problems += [Notice("roster", "", reason) for reason in self._roster.problems]
-        problems += self._notices()
-        if self._pipeline.trouble:
-            reason = f"{self._pipeline.trouble} What students do waits in their browsers and is saved once this works."
-            problems.append(Notice("storage", "", reason))
-        return problems
-
     async def status(self, request: web.Request) -> web.Response:
         """``GET /api/v1/status``: what runs here and what is wrong, the space on the disk, the limits that were hit."""
         reducers = [
@@ -198,7 +179,7 @@ class Educators:
                 **about(request),
                 "node": self._settings.node_name,
                 "reducers": reducers,
-                "problems": self.problems(),
+                "findings": [_shown(found) for found in self._health.findings()],
                 "space": self.space(),
                 "counters": self._counters.snapshot(),
             }
@@ -253,3 +234,8 @@ class Educators:
             self._network.name_url,
             self._hint(),
         )
+
+
+def _shown(found: Finding) -> dict[str, Any]:
+    """A finding with its sentence, for educators and IT staff."""
+    return {**msgspec.structs.asdict(found), "text": found.text}

@@ -226,13 +226,13 @@ class RosterContract:
         (folder / "students.csv").write_bytes(unread)
         for _ in range(3):
             await roster.classes()
-        assert roster.problems
+        assert roster.findings()
         assert await roster.student_by_token(dora.token) == dora.student
         assert dora.student in await roster.students("5b")
         (folder / "students.csv").write_text("name,class,student id\nBob,5b,8\n")
         for _ in range(3):
             await roster.classes()
-        assert roster.problems == []
+        assert roster.findings() == []
         assert await roster.student_by_token(dora.token) is None
 
     @pytest.mark.parametrize("typed", ["Dora D.", "dora d.", " DORA \u00a0 D. ", "\uff24ora D."])

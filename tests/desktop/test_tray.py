@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
-from appliance.desktop.status import Look, look_of, sentence_of
+from appliance.config import Settings
+from appliance.desktop.status import MENU_CHARACTERS, Look, look_of, sentence_of, worst_of
 from appliance.node import Status
 from tests.desktop.screen import ENTRIES, Screen, missing, screen
 from tests.desktop.test_program import signs_in
@@ -182,16 +185,63 @@ class TestNoTray:
         ({"students": 24}, Look.STUDENTS, "24 students online"),
         ({"students": 24, "paused": True}, Look.PAUSED, "The class is paused (24 students online)"),
         (
-            {"paused": True, "troubles": 1},
+            {"paused": True, "findings": 1, "worst": "error"},
             Look.TROUBLE,
-            "Needs attention: see the dashboard (0 students online)",
+            "1 thing needs attention: see the dashboard (0 students online)",
+        ),
+        (
+            {"students": 24, "findings": 3, "worst": "critical"},
+            Look.TROUBLE,
+            "3 things need attention: see the dashboard (24 students online)",
+        ),
+        (
+            {"students": 24, "findings": 2, "worst": "warning"},
+            Look.STUDENTS,
+            "24 students online. 2 things need attention: see the dashboard",
         ),
     ],
 )
 def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], look: Look, words: str) -> None:
-    given = {"students": 0, "paused": False, "troubles": 0, "join_url": "", "code": "", **changed}
+    given = {
+        "students": 0,
+        "paused": False,
+        "findings": 0,
+        "worst": "ok",
+        "sentence": "",
+        "join_url": "",
+        "code": "",
+        **changed,
+    }
     status = Status(**given)
     assert (look_of(status), sentence_of(status)) == (look, words)
+
+
+def test_the_worst_finding_is_a_line_of_the_menu() -> None:
+    status = Status(0, False, 2, "error", "The disk is full.", "", "")
+    assert worst_of(status) == "The disk is full."
+    long = worst_of(msgspec.structs.replace(status, sentence="word " * 100))
+    assert len(long) <= MENU_CHARACTERS
+    assert long.endswith("word…")
+    assert worst_of(msgspec.structs.replace(status, sentence="")) == worst_of(None) == ""
+
+
+def test_the_menu_has_that_line_only_while_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSTRAY_BACKEND", "dummy")
+    from appliance.desktop.tray import Tray
+
+    well = Status(0, False, 0, "ok", "", "", "")
+    program = SimpleNamespace(status=None, settings=Settings(), config_file=None)
+    for with_words in (True, False):
+        menu = Tray(program)._menu(with_words)  # type: ignore[arg-type]
+        lines = {}
+        for status in (None, well, msgspec.structs.replace(well, findings=1, worst="error", sentence="It is full.")):
+            program.status = status
+            lines[status] = [item.text for item in menu]
+        *before, bad = lines.values()
+        assert all("It is full." not in line for line in before)
+        assert bad.index("It is full.") == int(with_words)
+        assert bad[int(with_words) + 1] == menu.SEPARATOR.text
+        assert len(bad) == len(before[1]) + (1 if with_words else 2), "nothing else but a line between came"
 
 
 def test_before_it_serves_it_says_that_it_starts() -> None:

@@ -113,8 +113,8 @@ async def test_all_goes_on_when_there_is_room_again(tmp_path: Path, chance: rand
             status, health = await room.health()
             assert (status, health["status"]) == (503, "trouble"), health
             # The teacher's page says why.
-            problems = (await room.get("/api/v1/status"))["problems"]
-            assert any("archive" in problem["reason"] for problem in problems), problems
+            findings = (await room.get("/api/v1/status"))["findings"]
+            assert any("archive" in found["text"] for found in findings), findings
             await asyncio.to_thread(disk.empty, program)
             await room.at_work()
             await room.healthy(200)

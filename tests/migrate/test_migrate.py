@@ -180,7 +180,7 @@ class TestDataFolder:
         assert await content(core.kvs) == {key: row.fields for key, row in rows.items()}
         # Of a reducer without any state nobody can tell whether it has seen the events; the archive tells.
         assert core.recovery.stale == {"responses"}
-        assert core.recovery.problems == []
+        assert core.recovery.findings == []
         await core.stop()
 
     async def test_what_the_folders_own_archive_holds_counts_once_after_it_came_back(

@@ -582,7 +582,7 @@ async def test_a_store_that_lost_its_memory_stops_acknowledgements(tmp_path: Pat
         await kvs.remove(["student/s-1"])
         w.accept(stream, 2, {"event": "b"})
         async with asyncio.timeout(10):
-            while "has lost" not in (w.pipeline.trouble or ""):
+            while "has lost" not in (w.failing() or ""):
                 await asyncio.sleep(0)
         assert stream.durable_to == 1
         kvs.load(before)
@@ -664,15 +664,15 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is(t
         w.pipeline.on_durable.add(lambda streams: done.set())
         w.accept(stream, 1, A)
         async with asyncio.timeout(10):
-            while w.pipeline.trouble is None:
+            while w.failing() is None:
                 await asyncio.sleep(0)
-        assert w.pipeline.trouble == "The store is away."
+        assert w.failing() == "The store is away."
         w.accept(stream, 2, A)
         assert stream.durable_to == 0
         kvs.broken = False
         await w.pipeline.settle()
         assert stream.durable_to == 2
-        assert w.pipeline.trouble is None
+        assert w.failing() is None
         assert (await w.summary("tally"))["seen"] == 2
 
 
@@ -690,7 +690,7 @@ async def test_a_failed_archive_write_loses_nothing_and_doubles_nothing(
         monkeypatch.setattr("os.fsync", full)
         w.accept(stream, 2, A)
         async with asyncio.timeout(10):
-            while not (w.pipeline.trouble or "").endswith("No space left on device."):
+            while not (w.failing() or "").endswith("No space left on device."):
                 await asyncio.sleep(0)
         assert stream.durable_to == 1
         monkeypatch.undo()

@@ -96,6 +96,11 @@ class World:
             **options,
         )
 
+    def failing(self) -> str | None:
+        """Why commits do not go through, None where they do."""
+        details = [found.params["detail"] for found in self.health.findings() if found.code == "commit.failing"]
+        return str(details[0]) if details else None
+
     def codes(self) -> list[str]:
         """The codes of what is wrong now."""
         return [found.code for found in self.health.findings()]

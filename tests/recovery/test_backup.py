@@ -125,7 +125,7 @@ async def test_a_backup_of_an_archive_that_is_being_written(tmp_path: Path) -> N
         again = Core(tmp_path / str(number), Tally())
         assert not again.archive.torn
         await again.start()
-        assert not again.recovery.problems
+        assert not again.recovery.findings
         assert again.states() == await replayed(tmp_path / str(number), Tally())
         await again.crash()
 

@@ -127,7 +127,7 @@ async def test_a_damaged_snapshot_falls_back_to_the_one_before_and_then_to_the_a
         await core.start()
         assert core.states() == lived
         assert core.counters["snapshots_damaged"] == damaged
-        assert len(core.recovery.problems) == damaged
+        assert len(core.recovery.findings) == damaged
         await core.crash()
 
 
@@ -173,7 +173,7 @@ async def test_class_states_that_are_damaged_are_reported(tmp_path: Path) -> Non
     (tmp_path / "classes.json").write_bytes(b"{")
     core = Core(tmp_path, Tally())
     await core.start()
-    assert "classes.json" in core.recovery.problems[0]
+    assert "classes.json" in core.recovery.findings[0].text
     await core.crash()
 
 

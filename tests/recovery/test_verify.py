@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from appliance import backup, plugins, snapshot
 from appliance.archive import segments
 from appliance.config import KvsSettings, Settings
-from appliance.findings import Finding
+from appliance.health import Finding
 from appliance.kvs import Encoded
 from appliance.states import STREAM, standing_of
 from appliance.verify import verify
@@ -30,8 +30,8 @@ async def run(data: Path, *others: Path, kvs: str = "memory://") -> tuple[bool, 
     found: list[Finding] = []
     settings = Settings(data_dir=str(data), kvs=KvsSettings(url=kvs))
     well = await verify(settings, plugins.load(data / "none", ()), found.append, lambda share: None, others)
-    assert well == all(finding.wrong is None for finding in found)
-    return well, [str(finding) for finding in found if finding.wrong]
+    assert well == all(finding.severity == "ok" for finding in found)
+    return well, [finding.line for finding in found if finding.severity != "ok"]
 
 
 def content(folder: Path) -> dict[Path, bytes]:
@@ -127,7 +127,7 @@ async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: P
 @pytest.mark.parametrize("name", ["credentials.json", "format.json", "classes.json", "shared.jsonl"])
 async def test_each_small_file_is_read(data: Path, name: str) -> None:
     (data / name).write_text('{"half')
-    assert await run(data) == (False, [f"bad {name}: it is damaged. Restore it from a backup."])
+    assert await run(data) == (False, [f"bad {name}: It is damaged. Restore it from a backup."])
 
 
 async def test_backups_within_the_folder_are_read(data: Path) -> None:

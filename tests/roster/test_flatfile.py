@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -73,7 +74,26 @@ async def names(roster: Roster) -> dict[str, list[str]]:
 async def test_a_list_is_read_as_spreadsheets_save_it(tmp_path: Path, content: str | bytes) -> None:
     roster = listed(tmp_path, content)
     assert await names(roster) == {"5b": ["Ada", "Zoë"]}
-    assert roster.problems == []
+    assert roster.findings() == []
+
+
+async def test_a_journal_that_cannot_be_written_is_a_finding_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roster = listed(tmp_path, "name,class\nAda,5b\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("appliance.journal.write_all", _refuse)
+        with pytest.raises(BackendError):
+            await roster.join("5b", name="Ada")
+        [found] = roster.findings()
+        assert (found.code, found.severity) == ("journal.unwritable", "error")
+        assert found.text.startswith("roster.jsonl cannot be written: No space left on device. Nobody new can join")
+    await roster.join("5b", name="Ada")
+    assert roster.findings() == []
+
+
+def _refuse(handle: int, text: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_student_of_the_list_joins_by_id_and_keeps_the_lists_name(tmp_path: Path) -> None:
@@ -127,7 +147,7 @@ async def test_a_wrong_list_is_told_by_file_and_line_without_names(
     tmp_path: Path, students: str | bytes, problem: str
 ) -> None:
     roster = listed(tmp_path, students)
-    [told] = roster.problems
+    [told] = [found.text for found in roster.findings()]
     assert problem in told
     assert "Secret" not in told
 
@@ -142,13 +162,13 @@ async def test_a_wrong_list_is_told_by_file_and_line_without_names(
     ],
 )
 async def test_a_wrong_list_of_classes_is_told(tmp_path: Path, classes: str, problem: str) -> None:
-    [told] = listed(tmp_path, classes=classes).problems
+    [told] = [found.text for found in listed(tmp_path, classes=classes).findings()]
     assert problem in told
 
 
 async def test_a_list_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     roster = listed(tmp_path, b"name\n" + b"Ada\n" * (LIMITS.file_bytes // 4 + 1))
-    assert "is larger than 10,485,760 bytes" in roster.problems[0]
+    assert "is larger than 10,485,760 bytes" in roster.findings()[0].text
 
 
 async def test_the_journal_is_its_owners_alone_and_holds_no_token(tmp_path: Path) -> None:
@@ -176,7 +196,7 @@ async def test_a_torn_last_line_costs_nothing_that_was_answered(tmp_path: Path) 
         cy = await roster.join("class-1", name="Cy")
         assert (tmp_path / "roster-damaged.jsonl").read_bytes()
         again = opened(tmp_path)
-        assert again.problems == []
+        assert again.findings() == []
         assert await again.student_by_token(cy.token) == cy.student
 
 
@@ -189,7 +209,8 @@ async def test_damaged_lines_are_put_aside_and_told(tmp_path: Path, caplog: pyte
     journal.write_bytes(b"\n".join(damaged) + b"\n" + journal.read_bytes())
     with caplog.at_level(logging.WARNING):
         roster = opened(tmp_path)
-    assert roster.problems == ["roster.jsonl: 4 lines were damaged, and left out."]
+    [found] = roster.findings()
+    assert found.text.startswith("roster.jsonl: 4 lines were damaged, and left out.")
     assert "Secret" not in caplog.text
     assert await roster.student_by_token(ada.token) == ada.student
     await roster.change_class("class-1", title="x")

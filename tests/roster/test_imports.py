@@ -29,7 +29,7 @@ def run(tmp_path: Path, content: str | bytes | Path, **words: bool | list[str]) 
 async def listed(tmp_path: Path) -> list[tuple[str, str, str]]:
     """Id, name and class of all students, as the appliance reads them."""
     roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
-    assert roster.problems == []
+    assert roster.findings() == []
     found = []
     for section in await roster.classes():
         found += [(s.student_id, s.name, s.class_id) for s in await roster.students(section.class_id)]

@@ -16,7 +16,7 @@ from appliance.check import check
 from appliance.config import Configuration, load
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
-from appliance.findings import Finding
+from appliance.health import Finding
 from appliance.kvs import Change, Encoded, open_kvs
 from appliance.kvs.redis import RedisKVS
 from appliance.pubsub import open_pubsub
@@ -80,7 +80,7 @@ async def findings(*flags: tuple[str, str]) -> dict[str, Finding]:
     found: list[Finding] = []
     settings = load(None, {}, {"web.port": "0", **dict(flags)})
     await check(lambda: Configuration(settings, None, {}), found.append)
-    return {re.sub(r" \(.*", "", finding.what): finding for finding in found if finding.what[:3] in ("kvs", "pub")}
+    return {re.sub(r" \(.*", "", one.label): one for one in found if one.source in ("kvs", "pubsub")}
 
 
 class TestUrl:
@@ -185,14 +185,14 @@ class TestStore:
             client.execute_command("ACL", "SETUSER", "observer", *words)
         url = server.url(user="observer", password="word", database=1)
         found = await findings(("kvs.url", url), ("pubsub.url", url))
-        assert [str(finding) for finding in found.values() if finding.bad] == []
-        assert found["kvs scripting"].wrong is None
+        assert [finding.line for finding in found.values() if finding.bad] == []
+        assert found["kvs scripting"].severity == "ok"
         for node in redis_cluster.nodes:
             with node.client() as client:
                 client.execute_command("ACL", "SETUSER", "observer", *words)
         url = redis_cluster.url().replace("redis+cluster://", "redis+cluster://observer:word@")
         found = await findings(("kvs.url", url), ("pubsub.url", url))
-        assert [str(finding) for finding in found.values() if finding.bad] == []
+        assert [finding.line for finding in found.values() if finding.bad] == []
 
     def test_every_message_and_option_is_documented(self) -> None:
         text = DOCS.read_text(encoding="utf-8")
@@ -337,7 +337,7 @@ class TestClusterAndSentinels:
             text = await refusal(sentinel.url().replace("/school/", "/other/"))
             assert "no sentinel that answers has a master other that is up; check the name" in text
             found = await findings(("kvs.url", sentinel.url()), ("pubsub.url", sentinel.url()))
-            assert [str(finding) for finding in found.values() if finding.wrong] == []
+            assert [finding.line for finding in found.values() if finding.severity != "ok"] == []
             assert "kvs version of master school" in found
         assert "no sentinel that answers has a master school" in await refusal(sentinel.url())
 
@@ -369,12 +369,12 @@ class TestCheck:
     async def test_a_good_server(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
             found = await findings(("kvs.url", server.url()), ("pubsub.url", server.url()))
-            assert [str(finding) for finding in found.values() if finding.wrong] == []
+            assert [finding.line for finding in found.values() if finding.severity != "ok"] == []
             assert list(found) == [
                 "kvs version", "kvs clock", "kvs persistence", "kvs memory", "kvs permissions", "kvs scripting", "kvs",
                 "pubsub version", "pubsub clock", "pubsub",
             ]  # fmt: skip
-            assert re.search(r"Redis \d+\.\d+\.\d+, \d+\.\d ms away", found["kvs version"].what)
+            assert re.search(r"Redis \d+\.\d+\.\d+, \d+\.\d ms away", found["kvs version"].label)
             with server.client() as client:
                 # Nothing is left behind but the name of the store itself.
                 assert [key for key in client.scan_iter() if b"epoch:check" not in key] == []
@@ -419,38 +419,37 @@ class TestCheck:
         lines = ["maxmemory-policy allkeys-lru"]
         with RedisServer(tmp_path, append_only=False, maxmemory="100mb", lines=lines) as server:
             found = await findings(("kvs.url", server.url()))
-            assert found["kvs persistence"].wrong
-            assert not found["kvs persistence"].bad
-            assert "throws states away when it is full" in (found["kvs memory"].wrong or "")
+            assert found["kvs persistence"].severity == "warning"
+            assert "throws states away when it is full" in found["kvs memory"].text
             assert found["kvs memory"].bad
             # For states that may be forgotten both are well.
             found = await findings(("kvs.url", server.url("ttl=3600")))
-            assert [str(finding) for finding in found.values() if finding.wrong] == []
+            assert [finding.line for finding in found.values() if finding.severity != "ok"] == []
 
     async def test_rights_that_are_missing_are_all_told(self, server: RedisServer) -> None:
         found = await findings(("kvs.url", server.url("prefix=school", user="nowrite", password="word")))
-        assert "ACL SETUSER ... +hset +hdel" in (found["kvs permissions"].wrong or "")
+        assert "ACL SETUSER ... +hset +hdel" in found["kvs permissions"].text
         found = await findings(("kvs.url", server.url("prefix=school", user="foreign", password="word")))
-        assert "~school:*" in (found["kvs permissions"].wrong or "")
+        assert "~school:*" in found["kvs permissions"].text
         found = await findings(("kvs.url", server.url("prefix=school", user="least", password="word")))
-        assert [finding.what for finding in found.values() if finding.bad] == []
+        assert [finding.label for finding in found.values() if finding.bad] == []
 
     async def test_forbidden_scripts_are_told_and_do_no_harm(self, server: RedisServer) -> None:
         found = await findings(("kvs.url", server.url("prefix=school", user="noscript", password="word")))
-        assert "The server forbids scripts" in (found["kvs scripting"].wrong or "")
-        assert [finding.what for finding in found.values() if finding.bad] == []
+        assert "The server forbids scripts" in found["kvs scripting"].text
+        assert [finding.label for finding in found.values() if finding.bad] == []
 
     async def test_a_replica_is_told(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
             found = await findings(("kvs.url", replica.url()))
-            assert f"It is a replica of 127.0.0.1:{master.port}" in (found["kvs role"].wrong or "")
+            assert f"It is a replica of 127.0.0.1:{master.port}" in found["kvs role"].text
 
     async def test_every_node_of_a_cluster_is_looked_at(self, redis_cluster: RedisCluster) -> None:
         found = await findings(("kvs.url", redis_cluster.url()), ("pubsub.url", redis_cluster.url()))
-        assert [finding.what for finding in found.values() if finding.bad] == []
+        assert [finding.label for finding in found.values() if finding.bad] == []
         for node in redis_cluster.nodes:
             assert f"kvs version of 127.0.0.1:{node.port}" in found
-            assert found[f"kvs persistence of 127.0.0.1:{node.port}"].wrong
+            assert found[f"kvs persistence of 127.0.0.1:{node.port}"].severity == "warning"
 
     async def test_a_clock_that_is_apart_is_told(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
         import time
@@ -458,14 +457,14 @@ class TestCheck:
         now = time.time
         monkeypatch.setattr("appliance.redis_server.time.time", lambda: now() + 61)
         found = await findings(("kvs.url", server.url()))
-        assert "The server's clock is 61 s behind this computer's" in (found["kvs clock"].wrong or "")
+        assert "The server's clock is 61 s behind this computer's" in found["kvs clock"].text
         assert not found["kvs clock"].bad
 
     async def test_a_server_that_is_away_is_one_line_each(self) -> None:
         url = f"redis://127.0.0.1:{free_port()}"
         found = await findings(("kvs.url", url), ("pubsub.url", url))
         assert list(found) == ["kvs", "pubsub"]
-        assert all("nothing listens there" in (finding.wrong or "") for finding in found.values())
+        assert all("nothing listens there" in finding.text for finding in found.values())
 
 
 class TestMemory:

@@ -409,8 +409,9 @@ class TestErrors:
     ) -> None:
         pubsub = XmppPubSub(url(free_port(), server.ca), Counters(), 10, 10)
         async with pubsub.subscribe("t") as subscription:
-            assert pubsub.trouble is not None
-            assert "It is tried again." in pubsub.trouble
+            [found] = pubsub.findings()
+            assert (found.code, found.severity) == ("pubsub.away", "error")
+            assert "It is tried again." in found.text
             await pubsub.publish("t", b"here")
             assert await take(subscription, 1) == [b"here"], "this process hears itself all the same"
         await pubsub.close()
@@ -427,7 +428,7 @@ class TestCheck:
         )
         await check(
             lambda: Configuration(settings, None, {}),
-            lambda finding: found.__setitem__(finding.what.partition(" (")[0], finding),
+            lambda finding: found.__setitem__(finding.label.partition(" (")[0], finding),
         )
         said = {name: finding for name, finding in found.items() if name.startswith("pubsub")}
         assert set(said) == {
@@ -439,9 +440,9 @@ class TestCheck:
             "pubsub clock",
             "pubsub largest message",
         }
-        assert [finding for finding in said.values() if finding.wrong] == []
-        assert type(server).__name__.lower() in said["pubsub server"].what.lower()
-        assert "TLSv1.3" in said["pubsub encryption"].what
+        assert [finding for finding in said.values() if finding.severity != "ok"] == []
+        assert type(server).__name__.lower() in said["pubsub server"].label.lower()
+        assert "TLSv1.3" in said["pubsub encryption"].label
         # What it made is gone again.
         async with account(server, "node1") as by_hand:
             answer = await ask(by_hand, "get", Element("{http://jabber.org/protocol/disco#items}query"))

@@ -251,12 +251,12 @@ async def test_while_the_server_is_away_this_process_hears_itself_and_others_hea
         two.subscribe(TOPIC) as there,
     ):
         server.kill()
-        await until(lambda: one.trouble and two.trouble, "both notice")
-        assert "It is tried again." in str(one.trouble)
+        await until(lambda: one.findings() and two.findings(), "both notice")
+        assert "It is tried again." in one.findings()[0].text
         await one.publish(TOPIC, b"x")
         assert await take(here, 1) == [b"x"]
         await asyncio.to_thread(server.start)
-        await until(lambda: one.trouble is None and two.trouble is None, "both are back")
+        await until(lambda: not one.findings() and not two.findings(), "both are back")
         # ejabberd refuses at first, while it still reads its tables.
         await until(lambda: TOPIC in one._subscribed and TOPIC in two._subscribed, "both are subscribed again")
         await one.settle()
@@ -274,7 +274,7 @@ async def test_who_subscribes_while_the_server_is_away_hears_when_it_is_back(pro
     async with linked(prosody, prefix, "node1") as (one, _, _), linked(prosody, prefix, "node2") as (two, _, _):
         async with one.subscribe("other"):
             prosody.kill()
-            await until(lambda: one.trouble, "it notices")
+            await until(lambda: one.findings(), "it notices")
             async with one.subscribe(TOPIC) as subscription:
                 await asyncio.to_thread(prosody.start)
                 assert await take(subscription, 1) == [RESYNC]

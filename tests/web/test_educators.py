@@ -9,10 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from appliance import __version__
+from appliance.health import CODES
+from appliance.health_codes import COMPONENTS
 from appliance.web.feed import ClassView
-from tests.web.world import PATIENCE, until, world
+from tests.web.world import PATIENCE, World, until, world
 
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
 
@@ -101,9 +105,10 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
             pass
         assert {section["class_id"]: section["state"] for section in told["classes"]} == {"5b": "open", "6c": "paused"}
         students.write_text("who,where\n")
-        await until(lambda: w.node.roster.problems)
-        [problem] = [p for p in (await w.get("/api/v1/status"))["problems"] if p["what"] == "roster"]
-        assert problem["reason"].startswith("students.csv: the first line must name the columns")
+        await until(lambda: w.node.roster.findings())
+        [found] = (await w.get("/api/v1/status"))["findings"]
+        assert (found["code"], found["severity"], found["source"]) == ("roster.file", "warning", "roster")
+        assert found["text"].startswith("students.csv: the first line must name the columns")
         assert [s["name"] for s in await w.get("/api/v1/students")] == ["Bob", "Cy"]
 
 
@@ -311,29 +316,93 @@ async def test_the_status_tells_plug_ins_that_failed(tmp_path: Path) -> None:
     async with world(tmp_path, reducers={"folder": str(tmp_path / "plugins")}) as w:
         status = await w.get("/api/v1/status")
         assert {r["name"] for r in status["reducers"]} == {"activity", "time_on_task", "writing", "responses"}
-        [problem] = status["problems"]
-        assert (problem["what"], problem["name"]) == ("plug-in", "broken")
-        assert "nothing_of_that_name" in problem["reason"]
+        [found] = status["findings"]
+        assert set(found) == {"code", "severity", "source", "subject", "params", "since", "text"}
+        assert (found["code"], found["subject"]) == ("plugin.left_out", "broken")
+        assert found["params"]["origin"] == "folder: broken.py"
+        assert "nothing_of_that_name" in found["text"]
 
 
-async def test_health_is_told_to_everyone_and_holds_no_students(tmp_path: Path) -> None:
+async def health(w: World) -> tuple[int, dict[str, Any]]:
+    """What ``/healthz`` says to somebody without any rights."""
+    async with w.client.get(f"{w.url}/healthz") as answer:
+        return answer.status, await answer.json()
+
+
+async def test_health_is_for_everyone_and_holds_no_students(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student("Ada"):
-        async with w.client.get(f"{w.url}/healthz") as answer:
-            assert answer.status == 200
-            health = await answer.json()
-        assert set(health) == {"status", "version", "node", "kvs", "pubsub", "archive"}
-        assert (health["status"], health["version"], health["kvs"]) == ("ok", __version__, "memory")
+        status, said = await health(w)
+        assert status == 200
+        assert set(said) == {"status", "version", "node", "kvs", "pubsub", "archive", "components", "reasons"}
+        assert (said["status"], said["version"], said["kvs"], said["archive"]) == ("ok", __version__, "memory", "ok")
+        assert said["components"] == dict.fromkeys(COMPONENTS, "ok")
+        assert said["reasons"] == []
 
 
-async def test_trouble_with_storage_shows_in_health_and_status(tmp_path: Path) -> None:
+async def test_findings_about_a_student_show_in_health_without_the_student(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.node.health.report("stream.quarantined", "ada-1815", place="ValueError in reduce()")
+        w.node.health.report("reducer.rebuild", "writing", percent=5)
+        status, said = await health(w)
+        assert (status, said["status"], said["reasons"]) == (200, "degraded", [])
+        assert said["components"]["pipeline"] == "error"
+        assert said["components"]["reducers"] == "ok", "what passes by itself is no reason to act"
+        assert "ada" not in str(said)
+        found = (await w.get("/api/v1/status"))["findings"]
+        assert [one["subject"] for one in found] == ["ada-1815", "writing"]
+
+
+CRITICAL = {code: kind for code, kind in CODES.items() if kind.severity == "critical"}
+
+
+@pytest.mark.parametrize("code", CRITICAL)
+async def test_health_answers_503_while_students_are_not_served(tmp_path: Path, code: str) -> None:
+    async with world(tmp_path) as w:
+        w.node.health.report(code, detail="/secret/archive is full.")
+        status, said = await health(w)
+        assert (status, said["status"], said["reasons"]) == (503, "trouble", [code])
+        assert said["components"][CRITICAL[code].source] == "critical"
+        assert said["archive"] == ("waiting" if code.startswith("commit.") else "ok")
+        assert "secret" not in str(said)
+        w.node.health.clear(code)
+        assert (await health(w))[0] == 200
+
+
+async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.node.health.report("commit.failing", detail="The disk is full.")
-        w.node.pipeline._commits.trouble = "The disk is full."
-        async with w.client.get(f"{w.url}/healthz") as answer:
-            assert (answer.status, (await answer.json())["status"]) == (503, "trouble")
-        [problem] = (await w.get("/api/v1/status"))["problems"]
-        assert problem["reason"].startswith("The disk is full. What students do waits")
-        w.node.pipeline._commits.trouble = None
+        [found] = (await w.get("/api/v1/status"))["findings"]
+        assert found["text"].startswith("The disk is full. What students do waits")
+
+
+async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        said: list[tuple[int, list[str]]] = []
+        settle = w.node.pipeline.settle
+
+        async def ask() -> None:
+            # An orderly end waits for this; connections that were open still get answers.
+            response = await w.node.web._healthz(make_mocked_request("GET", "/healthz"))
+            assert isinstance(response, web.Response)
+            said.append((response.status, json.loads(response.text or "")["reasons"]))
+            await settle()
+
+        w.node.pipeline.settle = ask  # type: ignore[method-assign]
+    assert said
+    assert all(one == (503, ["node.closing"]) for one in said)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_node_that_no_longer_listens_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        assert (await w.node.status()).worst == "ok"
+        assert w.node._runner is not None
+        [site] = w.node._runner.sites
+        site._server.close()  # type: ignore[attr-defined]
+        status = await w.node.status()
+        assert (status.worst, w.node.health.findings()[0].code) == ("critical", "node.deaf")
 
 
 async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> None:

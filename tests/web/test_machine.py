@@ -155,7 +155,7 @@ async def test_a_program_that_listens_on_one_address_is_opened_there(tmp_path: P
 async def test_the_status_at_a_glance(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         status = await w.node.status()
-        assert (status.students, status.paused, status.troubles) == (0, False, 0)
+        assert (status.students, status.paused, status.findings, status.worst) == (0, False, 0, "ok")
         assert (status.join_url, status.code) == (f"http://127.0.0.1:{w.node.port}/join", await w.code())
         async with w.student("Ada"), w.student("Ben"):
             assert (await w.node.status()).students == 2
@@ -163,4 +163,7 @@ async def test_the_status_at_a_glance(tmp_path: Path) -> None:
         assert (await w.node.status()).paused
         assert (await w.get("/api/v1/classes"))[0]["state"] == "paused"
         w.node.pipeline.fold.failures["broken"] = "ValueError"
-        assert (await w.node.status()).troubles == 1
+        w.node.health.report("loop.blocked", count=1, seconds=2, place="x")
+        status = await w.node.status()
+        assert (status.findings, status.worst) == (2, "error")
+        assert status.sentence.startswith("The reducer broken failed")

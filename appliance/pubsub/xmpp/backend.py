@@ -7,14 +7,14 @@ import contextlib
 import logging
 import uuid
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.pubsub.xmpp import reasons, stanzas
@@ -88,9 +88,9 @@ class XmppPubSub(PubSub):
         self._warned: set[str] = set()
         self._closed = False
 
-    @property
-    def trouble(self) -> str | None:
-        return None if self._connection.trouble is None else str(self._connection.trouble)
+    def findings(self) -> Sequence[Finding]:
+        away = self._connection.away
+        return () if away is None else (finding("pubsub.away", detail=str(away)),)
 
     async def publish(self, topic: str, message: bytes) -> None:
         self._open()
@@ -152,10 +152,10 @@ class XmppPubSub(PubSub):
     async def examine(self) -> AsyncGenerator[Finding, None]:
         self._open()
         await self._connection.known()
-        if self._connection.trouble is not None:
-            raise self._connection.trouble
-        async for finding in examine(self._connection, self._address):
-            yield finding
+        if self._connection.away is not None:
+            raise self._connection.away
+        async for found in examine(self._connection, self._address):
+            yield found
         topic = f"check/{uuid.uuid4()}"
         largest, refused = self._outbox.largest, self._connection.too_large
         try:
@@ -167,7 +167,7 @@ class XmppPubSub(PubSub):
                     raise reasons.too_large(self._address)
         finally:
             await self.remove(topic)
-        yield Finding(f"largest message ({largest} bytes)")
+        yield finding("xmpp.largest", bytes=largest)
 
     async def remove(self, topic: str) -> None:
         node = self._node(topic)
@@ -195,7 +195,7 @@ class XmppPubSub(PubSub):
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._connection.known(), self._pace.connect + CATCH_UP_SECONDS)
-        trouble = self._connection.trouble
+        trouble = self._connection.away
         if trouble is not None and trouble.final:
             raise trouble
 

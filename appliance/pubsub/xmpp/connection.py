@@ -85,7 +85,7 @@ class Connection:
     """The connection. `start` it once, inside the event loop.
 
     Attributes:
-        trouble: why there is no working session now; None where there is one, or one is just being made.
+        away: why there is no working session now; None where there is one, or one is just being made.
         too_large: how often the server ended the connection because a stanza was too large.
         sessions: how many sessions there were.
     """
@@ -106,13 +106,13 @@ class Connection:
         on_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
         on_loss: called when `is_ready` ends to be true.
         on_event: gets each message with a pubsub event, and who sent it.
-        on_trouble: gets each change of `trouble`.
+        on_trouble: gets each change of `away`.
         pace: how long to wait for what.
 
         Raises:
             SettingsError: the file of the authorities cannot be used.
         """
-        self.trouble: TroubleError | None = None
+        self.away: TroubleError | None = None
         self.too_large = 0
         self.sessions = 0
         self._address = address
@@ -324,8 +324,8 @@ class Connection:
 
     def _tell(self, trouble: TroubleError | None) -> None:
         self._known.set()
-        if str(trouble) != str(self.trouble):
-            self.trouble = trouble
+        if str(trouble) != str(self.away):
+            self.away = trouble
             self._on_trouble(trouble)
 
     def _make_client(self) -> _Client:
@@ -419,7 +419,7 @@ class Connection:
         if self._ready.is_set():
             self._ready.clear()
             self._on_loss()
-        if self.trouble is None:
+        if self.away is None:
             self._known.clear()
 
     def _disconnected(self, _: object) -> None:

@@ -1,4 +1,4 @@
-"""What `check` tells of an XMPP server, beside that a message went there and back."""
+"""What `check` says of an XMPP server, beside that a message went there and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
-from appliance.findings import Finding
+from appliance.health import Finding, finding
 from appliance.pubsub.xmpp import stanzas
 from appliance.pubsub.xmpp.address import Address
 from appliance.pubsub.xmpp.connection import Connection
@@ -24,18 +24,10 @@ async def examine(connection: Connection, address: Address) -> AsyncGenerator[Fi
     """
     with contextlib.suppress(RefusedError):
         answer = await connection.request("get", stanzas.version(), address.domain)
-        yield Finding(f"server ({stanzas.version_of(answer)})")
+        yield finding("xmpp.server", version=stanzas.version_of(answer))
     yield _encryption(connection, address)
-    yield Finding(f"service ({address.service})")
-    if connection.is_managed:
-        yield Finding("stream management")
-    else:
-        yield Finding(
-            "stream management",
-            "The server does not offer it (XEP-0198), so that each short loss of the network makes all dashboards read "
-            "the store again; turn on smacks (Prosody) or mod_stream_mgmt (ejabberd).",
-            serious=False,
-        )
+    yield finding("xmpp.service", service=address.service)
+    yield finding("xmpp.management" if connection.is_managed else "xmpp.no_management")
     with contextlib.suppress(RefusedError):
         answer = await connection.request("get", stanzas.time(), address.domain)
         there, here = stanzas.time_of(answer), datetime.now(UTC)
@@ -46,21 +38,15 @@ async def examine(connection: Connection, address: Address) -> AsyncGenerator[Fi
 def _encryption(connection: Connection, address: Address) -> Finding:
     version, expires = connection.encryption()
     if version is None:
-        return Finding("encryption (none, on this computer alone)")
-    what = f"encryption ({version}, certificate until {expires:%Y-%m-%d})"
+        return finding("xmpp.unencrypted")
+    until = f"{expires:%Y-%m-%d}"
     if expires - datetime.now(UTC) < SOON:
-        return Finding(what, f"The certificate for {address.domain} expires soon; renew it.", serious=False)
-    return Finding(what)
+        return finding("xmpp.certificate", domain=address.domain, version=version, until=until)
+    return finding("xmpp.encryption", version=version, until=until)
 
 
 def _clock(difference: timedelta) -> Finding:
     seconds = difference.total_seconds()
-    what = f"clock ({seconds:+.1f} s)"
     if abs(difference) > LARGEST_DIFFERENCE:
-        return Finding(
-            what,
-            f"The clocks of this computer and of the XMPP server differ by {abs(seconds):.0f} seconds; let both follow "
-            "a time server.",
-            serious=False,
-        )
-    return Finding(what)
+        return finding("xmpp.clock_apart", seconds=seconds, apart=abs(seconds))
+    return finding("xmpp.clock", seconds=seconds)

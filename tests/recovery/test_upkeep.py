@@ -1,0 +1,74 @@
+"""Upkeep says what will go wrong: room that gets short, and snapshots that cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from appliance.config import ArchiveSettings, KvsSettings, Settings
+from appliance.counters import Counters
+from appliance.errors import ArchiveError
+from appliance.upkeep import Upkeep
+from tests.recovery.test_recovery import bundled
+from tests.recovery.world import Core
+
+
+def of(core: Core, folder: Path, *, warn: int = 0) -> tuple[Upkeep, Counters]:
+    counters = Counters()
+    settings = Settings(
+        data_dir=str(folder), archive=ArchiveSettings(warn_free_bytes=warn), kvs=KvsSettings(snapshot_seconds=1)
+    )
+    return Upkeep(settings, core.archive, core.recovery, counters), counters
+
+
+async def test_room_that_gets_short_is_a_finding_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(tmp_path, *bundled())
+    upkeep, counters = of(core, tmp_path, warn=2 << 30)
+    for free, words in ((3 << 30, []), (1 << 30, ["1.0 GiB are free"]), (1 << 20, ["1.0 MiB are free"]), (3 << 30, [])):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        upkeep.look()
+        found = upkeep.findings()
+        assert [one.code for one in found] == ["archive.space"] * len(words)
+        assert all(said in one.text for one, said in zip(found, words, strict=True))
+    assert counters["limit_warn_free_bytes"] == 1
+    await core.crash()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ArchiveError("The snapshot cannot be written: No space left on device."), "No space left on device."),
+        (OSError(5, "Input/output error"), "The disk fails: Input/output error."),
+    ],
+)
+async def test_a_snapshot_that_cannot_be_written_is_a_finding_until_one_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    core = Core(tmp_path, *bundled())
+    upkeep, _ = of(core, tmp_path)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise error
+
+    monkeypatch.setattr(upkeep, "look", look)
+    running = asyncio.create_task(upkeep.run())
+    async with asyncio.timeout(20):
+        while not upkeep.findings():
+            await asyncio.sleep(0.001)
+        [found] = upkeep.findings()
+        assert (found.code, found.severity) == ("upkeep.failing", "warning")
+        assert words in found.text
+        while upkeep.findings():
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await core.crash()
