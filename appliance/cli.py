@@ -291,9 +291,10 @@ def _catalog(settings: Settings) -> Catalog:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from appliance import logs
+    from appliance import files_limit, logs
 
     logs.to_stderr()
+    files_limit.raise_limit()
     try:
         settings = _configuration(parsed).settings
         if settings.web.workers > 1:

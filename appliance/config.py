@@ -375,6 +375,38 @@ class LimitSettings(msgspec.Struct, frozen=True):
     body_bytes: Annotated[
         int, Meta(description="Size of the body of an HTTP request; a larger one is refused.", ge=1024, le=LARGEST)
     ] = 65536
+    request_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds in which a connection must have sent a whole HTTP request; then it is closed.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 20
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds for which a connection stays open after a request without another one.",
+            ge=1,
+            le=86400,
+        ),
+    ] = 75
+    waiting_connections: Annotated[
+        Count,
+        Meta(
+            description="Connections that have not sent a whole HTTP request, or are open after one; at more, the one "
+            "that has waited longest at the address with the most of them is closed."
+        ),
+    ] = 1000
+    reserved_files: Annotated[
+        int,
+        Meta(
+            description="Open files, at most a quarter of what the system allows, that are kept back for the archive and "
+            "snapshots; a connection that would need one is closed.",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 64
     send_buffer_bytes: Annotated[
         int,
         Meta(

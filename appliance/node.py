@@ -43,6 +43,7 @@ from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
 from appliance.web.network import WILDCARDS, Network
+from appliance.web.strangers import LINGER_SECONDS, ServerLog
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,7 @@ class Node:
         )
         self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -210,9 +212,20 @@ class Node:
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
-        self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.web.application,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=1.0,
+            auto_decompress=False,
+            lingering_time=LINGER_SECONDS,
+            logger=ServerLog(self.counters),
+        )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener, backlog=1024).start()
+        assert self._runner.server is not None
+        self._listening = await asyncio.get_running_loop().create_server(
+            self.web.strangers.protocol(self._runner.server), sock=listener, backlog=1024
+        )
         self.network.on_addresses = self.announcer.again
         self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
         if self.settings.web.announce and not is_loopback(self.settings.web.host):
@@ -226,9 +239,8 @@ class Node:
         """
         await cancelled(*self._tasks)
         await self.announcer.close()
-        if self._runner:
-            for site in list(self._runner.sites):
-                await site.stop()
+        if self._listening:
+            self._listening.close()
         self.pipeline.hurry()
         try:
             with contextlib.suppress(ObserverError):

@@ -23,12 +23,13 @@ from appliance.plugins import Catalog
 from appliance.pubsub import PubSub
 from appliance.roster import Roster
 from appliance.web.educators import Educators
-from appliance.web.errors import ApiError, answer, as_api_error
+from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
 from appliance.web.feed import Feed, Students
 from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
 from appliance.web.security import HEADERS, Security, is_here
+from appliance.web.strangers import Strangers
 from appliance.web.students import EventSockets, Joining
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,6 +54,7 @@ class WebApp:
         educators: tells problems and the classes.
         machine: has the secret of this run.
         feed: what dashboards get.
+        strangers: bounds connections that wait.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class WebApp:
         )
         network.on_change = self.feed.classes_changed
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
+        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
         self._routes(Joining(pipeline, roster, states, settings, counters))
 
     def start(self) -> None:
@@ -129,6 +132,7 @@ class WebApp:
         """Send students and dashboards away."""
         await self._sockets.close()
         await self.feed.close()
+        self.strangers.close()
 
     def _routes(self, joining: Joining) -> None:
         route = self.application.router.add_route
@@ -173,6 +177,7 @@ class WebApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
+        self.strangers.begin(request)
         request = self.security.behind_proxy(request)
         try:
             self.security.guard(request)
@@ -181,6 +186,8 @@ class WebApp:
             response = error.response()
         except Exception as error:
             response = as_api_error(error).response()
+        finally:
+            self.strangers.answered(request)
         if not response.prepared:
             response.headers.update(HEADERS)
             origin = request.headers.get("Origin")

@@ -163,11 +163,14 @@ class Security:
         return any(found in network for network in self._proxies)
 
     def guard(self, request: web.Request) -> None:
-        """Refuse a request with a foreign Host or Origin.
+        """Refuse a request with a foreign Host or Origin, or with a packed body: a few bytes can unpack to gigabytes.
 
         Raises:
-            ApiError: 403 or 421; a malformed header is a foreign one.
+            ApiError: 403, 415 or 421; a malformed header is a foreign one.
         """
+        if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            self._counters.add("requests_refused{encoding}")
+            raise ApiError(415, "packed_body", "Send the request's content as it is, without a Content-Encoding.")
         if not self._host_is_ours(request):
             self._counters.add("requests_refused{host}")
             raise ApiError(
