@@ -366,6 +366,16 @@ class LimitSettings(msgspec.Struct, frozen=True):
     join_tries: Annotated[
         Count, Meta(description="Wrong join codes per address and minute; further tries are told to wait.")
     ] = 20
+    joins_per_minute: Annotated[
+        Count, Meta(description="Joins of one class within a minute; further ones are told to wait.")
+    ] = 300
+    address_joins_per_minute: Annotated[
+        Count,
+        Meta(
+            description="Joins from one address within a minute, such as that of a whole school; further ones are told "
+            "to wait."
+        ),
+    ] = 600
     login_tries: Annotated[
         Count, Meta(description="Wrong educator logins per address and minute; further tries are told to wait.")
     ] = 10
@@ -401,8 +411,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     reserved_files: Annotated[
         int,
         Meta(
-            description="Open files, at most a quarter of what the system allows, that are kept back for the archive and "
-            "snapshots; a connection that would need one is closed.",
+            description="Open files, at most a quarter of what the system allows, that are kept back for the archive "
+            "and snapshots; a connection that would need one is closed.",
             ge=0,
             le=LARGEST,
         ),

@@ -22,6 +22,7 @@ from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub import PubSub
 from appliance.roster import Roster
+from appliance.web.admission import Admission
 from appliance.web.educators import Educators
 from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
 from appliance.web.feed import Feed, Students
@@ -122,7 +123,8 @@ class WebApp:
         network.on_change = self.feed.classes_changed
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
-        self._routes(Joining(pipeline, roster, states, settings, counters))
+        self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
+        self._routes(Joining(pipeline, roster, states, settings, counters, self._admission))
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
@@ -159,6 +161,7 @@ class WebApp:
         route("POST", "/api/v1/class/resume", educator(people.resume))
         route("POST", "/api/v1/class/message", educator(people.message))
         route("POST", "/api/v1/class/change", educator(people.change))
+        route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
         route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
         route("GET", "/setup", self._educators_page("setup.html"))

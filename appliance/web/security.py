@@ -73,6 +73,9 @@ class Tries:
     def check(self, address: str) -> None:
         """Refuse an address that guessed wrongly too often.
 
+        Ask when a request comes, to refuse it early, and again right before the guess is compared and `wrong` is
+        called, with no await in between: many guesses may have been on their way together.
+
         Raises:
             ApiError: 429, with the seconds to wait in ``Retry-After``.
         """

@@ -26,6 +26,7 @@ EDUCATOR_ROUTES = [
     ("POST", "/api/v1/class/resume"),
     ("POST", "/api/v1/class/message"),
     ("POST", "/api/v1/class/change"),
+    ("POST", "/api/v1/class/remove-idle"),
     ("POST", "/api/v1/address"),
     ("POST", "/api/v1/stop"),
     ("GET", "/api/v1/licences"),

@@ -122,7 +122,9 @@ async def test_who_types_the_listed_name_is_the_listed_student(tmp_path: Path) -
 
 
 async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(tmp_path: Path) -> None:
-    async with world(tmp_path, limits={"students_per_class": 200}) as w:
+    async with world(
+        tmp_path, limits={"students_per_class": 200, "joins_per_minute": 5000, "address_joins_per_minute": 5000}
+    ) as w:
         code = await w.code()
 
         async def join(number: int) -> int:
