@@ -39,6 +39,7 @@ from appliance.school import School
 from appliance.states import Fold
 from appliance.tasks import cancelled
 from appliance.upkeep import Upkeep
+from appliance.web import sessions
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
@@ -193,6 +194,8 @@ class Node:
             await self.school.start(self.following)
             self.credentials = self.school.credentials
             self.web.security.use(self.credentials)
+            self.web.security.signed_out.share(self.school.records)
+            self._tasks.append(asyncio.create_task(sessions.watch(self.web.security.signed_out), name="sessions"))
             self.school.nodes.on_presence = self.web.feed.touch
         self.pipeline.start()
         await self.pipeline.settle()

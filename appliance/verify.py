@@ -42,6 +42,7 @@ _FILES: dict[str, Any] = {
     "format.json": FormatFile,
     "credentials.json": Credentials,
     "classes.json": dict[str, dict[str, str]],
+    "signed-out.json": dict[str, Any],
     "shared.jsonl": dict[str, Any],
     "erased.jsonl": dict[str, float],
 }

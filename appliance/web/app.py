@@ -30,6 +30,7 @@ from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
 from appliance.web.security import HEADERS, Security, is_here
+from appliance.web.sessions import SignedOut
 from appliance.web.strangers import Strangers
 from appliance.web.students import EventSockets, Joining
 
@@ -84,7 +85,12 @@ class WebApp:
         self._pipeline = pipeline
         self._states = states
         self.security = Security(
-            credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins, proxies=settings.web.proxies
+            credentials,
+            counters,
+            SignedOut(settings.data_path),
+            hosts=settings.web.hosts,
+            origins=settings.web.origins,
+            proxies=settings.web.proxies,
         )
         self.security.announced = lambda: network.name
         self._network = network
@@ -201,7 +207,8 @@ class WebApp:
     def _educator(self, handler: Handler) -> Handler:
         async def only_educators(request: web.Request) -> web.StreamResponse:
             self.security.educator(request)
-            return await handler(request)
+            with self.security.in_use(request):
+                return await handler(request)
 
         return only_educators
 

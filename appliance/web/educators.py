@@ -223,7 +223,7 @@ class Educators:
     async def logout(self, request: web.Request) -> web.Response:
         """``POST /api/v1/logout``."""
         response = web.Response(status=204)
-        self._security.end_session(request, response)
+        await self._security.end_session(request, response)
         return response
 
     async def _set_state(self, request: web.Request, state: State) -> web.Response:
