@@ -722,6 +722,9 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any] | None:
         raise SettingsError(f"The configuration file {file} is not UTF-8 text; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {file} is not valid TOML: {error}.") from None
+    except (ValueError, RecursionError):
+        # A number of thousands of digits, or brackets within brackets.
+        raise SettingsError(f"The configuration file {file} holds a value that no option can have.") from None
 
 
 def _keys_of_file(tables: dict[str, Any], known: Mapping[str, Option], file: Path) -> Iterator[tuple[str, object]]:
@@ -806,6 +809,9 @@ def _found(value: object) -> str:
     if isinstance(value, str):
         text = redact(value)
         return toml(text if len(text) <= 60 else text[:57] + "...") if text else "an empty text"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        # Python refuses to write out a number of thousands of digits.
+        return "a number of hundreds of digits"
     if isinstance(value, int | float):
         return repr(value)[:40]
     if isinstance(value, list | tuple):
@@ -814,14 +820,41 @@ def _found(value: object) -> str:
     return "a section" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
+# Options in the query of a URL whose values are no secrets; of all others, known or not, the value is not shown.
+_SHOWN_OPTIONS = frozenset(
+    "ca certificate connections host nodes prefix sentinel_user service sslmode stanza timeout tls ttl user".split()
+)
+
+
 def redact(text: str) -> str:
-    """A URL without its password, other text as it is.
+    """A URL, or a sentence with URLs in it, without passwords; other text as it is.
 
     All from ``://`` to the last ``@`` counts as user and password: an unescaped ``/`` or ``@`` in a password
-    must not make half of it readable.
+    must not make half of it readable. So does what stands in the place of a port and is no number, and the value of an
+    option that is not known to be harmless.
     """
     text = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|token|secret|key)[^=&]*)=[^&#]*", r"\1=***", text)
+    text = re.sub(r"(?i)\b((?:redis|valkey|xmpp|postgres)[a-z+]*):(?!//).*@", r"\1:***@", text, flags=re.DOTALL)
+    text = re.sub(r"(?<=://)[^/?#\s\"']+", lambda found: _without_words_for_ports(found[0]), text)
+    return re.sub(r"(://[^?\s\"']*\?)([^#\s\"']*)", lambda found: found[1] + _without_values(found[2]), text)
+
+
+def _without_words_for_ports(hosts: str) -> str:
+    """The part of a URL that names servers: ``user:***@host:6379,[::1]:6380``."""
+    user, at, places = hosts.rpartition("@")
+    shown = [re.sub(r"^([^\[\]:]*|\[[^\]]*\]):(?![0-9]{1,5}$).+", r"\1:***", place) for place in places.split(",")]
+    return f"{user}{at}{','.join(shown)}"
+
+
+def _without_values(query: str) -> str:
+    """The query of a URL with the values that may be shown."""
+    shown = []
+    for part in query.split("&"):
+        name, equals, _ = part.partition("=")
+        # What has no name is a value, perhaps with its name forgotten.
+        hidden = f"{name}=***" if equals else "***" if part else ""
+        shown.append(part if equals and name in _SHOWN_OPTIONS else hidden)
+    return "&".join(shown)
 
 
 def toml(value: str | int | bool | Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance import backup, snapshot
-from appliance.archive import BEGINNING, Damage, Position, Reader, Record, numbered, whole_bytes
+from appliance.archive import BEGINNING, Damage, Position, Reader, Record, misplaced, numbered, whole_bytes
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
@@ -88,6 +88,8 @@ async def verify(
     if usable:
         found(f"snapshot ({counted(len(usable.rows), 'row')})")
     segments = numbered(folder) if folder.is_dir() else []
+    for path in misplaced(folder) if folder.is_dir() else ():
+        found("archive", f"{path.name} is a folder, not a file. What it holds is not read; move it out of the archive.")
     end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
 
     lived = _States(settings, catalog)
@@ -182,6 +184,8 @@ def _other_files(data: Path, found: Callable[..., None]) -> None:
             found(f"backup {path.name} ({counted(len(backup.check(path).files), 'file')})")
         except backup.BackupError as error:
             found(f"backup {path.name}", str(error))
+        except OSError as error:
+            found(f"backup {path.name}", f"it cannot be read: {error.strerror}.")
 
 
 class _States:

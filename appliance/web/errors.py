@@ -76,7 +76,7 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(error.status, code, message, headers)
     if isinstance(error, BackendError):
         return ApiError(503, "backend", "The server cannot reach its storage just now. Try again in a moment.")
-    if isinstance(error, ArchiveError | OSError):
+    if isinstance(error, ArchiveError | OSError) and not isinstance(error, ConnectionError | TimeoutError):
         # A disk that is full or fails; what is wrong with the archive is told by the pipeline too.
         log.error("A request failed because of the disk or the system: %s.", place_of(error))
         return ApiError(503, "storage", "The server cannot save that just now; its disk may be full. Try again later.")
