@@ -64,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         # A Windows console or a pipe may not know every letter; a mark in its place is better than a failure.
         sys.stdout.reconfigure(errors="backslashreplace")
+    from appliance import parent
+
+    if not parent.follow():
+        return 1
     parsed = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:

@@ -822,7 +822,10 @@ def _found(value: object) -> str:
 
 # Options in the query of a URL whose values are no secrets; of all others, known or not, the value is not shown.
 _SHOWN_OPTIONS = frozenset(
-    "ca certificate connections host nodes prefix sentinel_user service sslmode stanza timeout tls ttl user".split()
+    {
+        *("ca", "certificate", "connections", "host", "nodes", "prefix", "sentinel_user"),
+        *("service", "sslmode", "stanza", "timeout", "tls", "ttl", "user"),
+    }
 )
 
 
