@@ -84,15 +84,21 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(500, "internal", "Something went wrong in the server. The log says where.")
 
 
-async def body_of(request: web.Request, kind: type[B]) -> B:
-    """The JSON body of a request.
+async def content_of(request: web.Request, seconds: float | None = None) -> bytes:
+    """The body of a request. Every handler reads it by this, so that its time is bounded.
+
+    Args:
+        request: the request.
+        seconds: how long it may take; None for ``limits.request_seconds``.
 
     Raises:
-        ApiError: 400 with what was expected, 408 where it comes too slowly, or 413.
+        ApiError: 400 where it is malformed, 408 where it comes too slowly, 413 where it is too large.
     """
     strangers = request.app[STRANGERS]
+    seconds = strangers.request_seconds if seconds is None else seconds
+    strangers.begin(request, seconds)
     try:
-        async with asyncio.timeout(strangers.request_seconds):
+        async with asyncio.timeout(seconds):
             content = await request.read()
     except TimeoutError:
         strangers.count_late()
@@ -102,6 +108,16 @@ async def body_of(request: web.Request, kind: type[B]) -> B:
     except web.RequestPayloadError:
         raise ApiError(400, "bad_body", "The request's content is not what its head says.") from None
     strangers.whole(request)
+    return content
+
+
+async def body_of(request: web.Request, kind: type[B]) -> B:
+    """The JSON body of a request.
+
+    Raises:
+        ApiError: as `content_of`; 400 with what was expected.
+    """
+    content = await content_of(request)
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:

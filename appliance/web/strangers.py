@@ -34,12 +34,14 @@ _ANSWER_SECONDS = LINGER_SECONDS + 1
 class _Waiting:
     """One connection that waits."""
 
-    __slots__ = ("address", "since", "timer")
+    __slots__ = ("address", "idle", "since", "timer")
 
-    def __init__(self, address: str, since: float, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, address: str, since: float, timer: asyncio.TimerHandle, idle: bool) -> None:
         self.address = address
         self.since = since
         self.timer = timer
+        self.idle = idle
+        """Whether it had an answer, and nothing of another request has come."""
 
 
 class Strangers:
@@ -87,16 +89,21 @@ class Strangers:
             self._close_oldest("limit_waiting_connections", grace=_GRACE_SECONDS)
         return True
 
-    def begin(self, request: web.Request) -> None:
-        """The head of a request is here; it is whole where it has no body."""
+    def begin(self, request: web.Request, seconds: float | None = None) -> None:
+        """The head of a request is here; it is whole where it has no body.
+
+        Args:
+            request: the request.
+            seconds: in which its body must be here; None for ``request_seconds``.
+        """
         transport = request.transport
         if transport is None:
             return
         self._forget(transport)
         if request.can_read_body:
             # Whoever reads the body bounds its time too, and answers; this is for handlers that do not read it.
-            seconds = self.request_seconds + _ANSWER_SECONDS
-            self._wait(transport, seconds, "limit_request_seconds")
+            seconds = self.request_seconds if seconds is None else seconds
+            self._wait(transport, seconds + _ANSWER_SECONDS, "limit_request_seconds")
 
     def whole(self, request: web.Request) -> None:
         """All of a request is here."""
@@ -108,7 +115,14 @@ class Strangers:
         transport = request.transport
         if transport is not None and not transport.is_closing():
             self._forget(transport)
-            self._wait(transport, self._idle_seconds, "limit_idle_seconds")
+            self._wait(transport, self._idle_seconds, "limit_idle_seconds", idle=True)
+
+    def heard(self, transport: asyncio.Transport) -> None:
+        """Something came: on a connection that was idle the next request has begun."""
+        waiting = self._waiting.get(transport)
+        if waiting is not None and waiting.idle:
+            self._forget(transport)
+            self._wait(transport, self.request_seconds, "limit_request_seconds")
 
     def count_late(self) -> None:
         """Count a request whose body did not come in time, and which was answered so."""
@@ -124,12 +138,12 @@ class Strangers:
         for transport in list(self._waiting):
             self._forget(transport)
 
-    def _wait(self, transport: asyncio.Transport, seconds: float, counter: str) -> None:
+    def _wait(self, transport: asyncio.Transport, seconds: float, counter: str, *, idle: bool = False) -> None:
         loop = asyncio.get_running_loop()
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
         timer = loop.call_later(seconds, self._too_late, transport, counter)
-        self._waiting[transport] = _Waiting(address, loop.time(), timer)
+        self._waiting[transport] = _Waiting(address, loop.time(), timer, idle)
         self._by_address.setdefault(address, {})[transport] = None
 
     def _forget(self, transport: asyncio.Transport) -> None:
@@ -195,7 +209,8 @@ class _Arrival(asyncio.Protocol):
         self._serving.connection_made(opened)
 
     def data_received(self, data: bytes) -> None:
-        if self._serving is not None:
+        if self._serving is not None and self._transport is not None:
+            self._strangers.heard(self._transport)
             self._serving.data_received(data)
 
     def eof_received(self) -> bool | None:

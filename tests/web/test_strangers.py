@@ -103,6 +103,16 @@ async def test_a_connection_stays_open_between_requests_for_a_while(tmp_path: Pa
         assert w.node.counters["limit_idle_seconds"] == 1
 
 
+async def test_the_second_request_of_a_connection_must_be_whole_in_time_too(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"request_seconds": 1}) as w:
+        kept = await wire(w)
+        await kept.send(HEAD + b"\r\n" + HEAD + b"\r\n")
+        assert [(await kept.answer())[0] for _ in range(2)] == [200, 200]
+        await kept.send(HEAD)
+        assert await kept.ended() == b""
+        assert w.node.counters["limit_request_seconds"] == 1
+
+
 async def test_an_open_websocket_never_counts_as_waiting(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1, "idle_seconds": 1}) as w, w.student() as student:
         silent = await wire(w)
@@ -128,7 +138,7 @@ async def test_of_too_many_the_oldest_of_the_greediest_address_is_closed(
         assert w.node.counters["limit_waiting_connections"] == 1
         await honest.send(b"\r\n")
         assert (await honest.answer())[0] == 200
-        for one in flood[1:]:
+        for one in (honest, *flood[1:]):
             await one.close()
 
 
