@@ -17,6 +17,7 @@ Times are seconds since the epoch with milliseconds.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import logging
@@ -203,7 +204,7 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
         counters.add("archive_torn_lines", len(self.torn))
-        self._number = max((number for number, _ in numbered(folder)), default=0)
+        self._number = max(_named(folder), default=0)
 
     @property
     def position(self) -> Position:
@@ -261,7 +262,8 @@ class Archive:
             except OSError as error:
                 self._counters.add("archive_compress_failures")
                 log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
-                return
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return
 
     def used_bytes(self) -> int:
         """How much disk the segments take."""
@@ -321,7 +323,7 @@ class Archive:
                 os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-        self._number = 1 + max([self._number, *(number for number, _ in numbered(self.folder))])
+        self._number = 1 + max([self._number, *_named(self.folder)])
         self._file = (self.folder / f"events-{day}-{self._number:04d}.jsonl").open("xb", buffering=0)
         self._day, self._size = day, 0
         sync_folder(self.folder)
@@ -346,14 +348,25 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
     """The archive's segments with their numbers, oldest first.
 
     One that was being compressed when the power went is there twice; the plain one counts. One that is being compressed
-    now may be missed by a look at the folder, but not by two.
+    now may be missed by a look at the folder, but not by two. A folder of such a name is none; see `misplaced`.
     """
+    return sorted((number, path) for number, path in _named(folder).items() if not path.is_dir())
+
+
+def misplaced(folder: Path) -> list[Path]:
+    """Folders that have the name of a segment; what they hold belongs to no archive."""
+    return sorted(path for path in folder.iterdir() if SEGMENT_NAME.fullmatch(path.name) and path.is_dir())
+
+
+def _named(folder: Path) -> dict[int, Path]:
+    """What has the name of a segment, by number; a file rather than a folder."""
     earlier, now = sorted(folder.iterdir()), sorted(folder.iterdir())
     found: dict[int, Path] = {}
     for path in now + earlier:
-        if match := SEGMENT_NAME.fullmatch(path.name):
-            found.setdefault(int(match[2]), path)
-    return sorted(found.items())
+        match = SEGMENT_NAME.fullmatch(path.name)
+        if match and (int(match[2]) not in found or found[int(match[2])].is_dir()):
+            found[int(match[2])] = path
+    return found
 
 
 def text_bytes(path: Path) -> int:

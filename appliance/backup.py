@@ -226,18 +226,17 @@ def _extract(backup: Path, folder: Path | None) -> Manifest:
     manifest: Manifest | None = None
     try:
         with tarfile.open(backup, "r:") as tar:
+            _check_names(backup, tar)
             for member in tar:
                 content = tar.extractfile(member)
-                name = PurePosixPath(member.name)
-                if content is None or name.is_absolute() or ".." in name.parts or "\\" in member.name:
-                    raise BackupError(f"{backup} holds something that belongs to no data folder; nothing was changed.")
+                assert content is not None
                 if member.name == MANIFEST:
                     manifest = msgspec.json.decode(content.read(), type=Manifest)
                     continue
-                found[member.name] = _write(content, None if folder is None else folder / name)
+                found[member.name] = _write(content, None if folder is None else folder / PurePosixPath(member.name))
     except FileNotFoundError:
         raise BackupError(f"There is no backup {backup}.") from None
-    except (tarfile.TarError, EOFError, msgspec.DecodeError) as error:
+    except (tarfile.TarError, EOFError, msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise BackupError(f"{backup} is damaged or no backup: {error}. Nothing was changed.") from None
     if manifest is None:
         raise BackupError(f"{backup} is not complete: its manifest, which comes last, is missing. Nothing was changed.")
@@ -245,6 +244,27 @@ def _extract(backup: Path, folder: Path | None) -> Manifest:
     if wrong:
         raise BackupError(f"{backup} is damaged: {wrong[0]} does not have its checksum. Nothing was changed.")
     return manifest
+
+
+def _check_names(backup: Path, tar: tarfile.TarFile) -> None:
+    """Look at all members before the first is written: a backup of ours holds plain files with names of their own.
+
+    Raises:
+        BackupError: one is a link, a device or a folder, would lie outside the data folder, or is there twice.
+    """
+    names: set[str] = set()
+    folders: set[str] = set()
+    for member in tar:
+        name = PurePosixPath(member.name)
+        parents = {str(parent) for parent in name.parents} - {"."}
+        strange = name.is_absolute() or ".." in name.parts or str(name) != member.name or not name.name
+        # On Windows a colon begins a path on another drive, or a stream of another file.
+        strange = strange or any(sign in member.name for sign in ("\\", "\0", *(":" if os.name == "nt" else "")))
+        doubled = member.name in names or member.name in folders or not parents.isdisjoint(names)
+        if not member.isreg() or member.issparse() or strange or doubled:
+            raise BackupError(f"{backup} holds something that belongs to no data folder; nothing was changed.")
+        names.add(member.name)
+        folders |= parents
 
 
 def _write(content: object, path: Path | None) -> Listed:

@@ -65,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         # A Windows console or a pipe may not know every letter; a mark in its place is better than a failure.
         sys.stdout.reconfigure(errors="backslashreplace")
+    from appliance import parent
+
+    if not parent.follow():
+        return 1
     parsed = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
@@ -292,9 +296,10 @@ def _catalog(settings: Settings) -> Catalog:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from appliance import logs
+    from appliance import files_limit, logs
 
     logs.to_stderr()
+    files_limit.raise_limit()
     try:
         settings = _configuration(parsed).settings
         if settings.web.workers > 1:

@@ -393,6 +393,16 @@ class LimitSettings(msgspec.Struct, frozen=True):
     join_tries: Annotated[
         Count, Meta(description="Wrong join codes per address and minute; further tries are told to wait.")
     ] = 20
+    joins_per_minute: Annotated[
+        Count, Meta(description="Joins of one class within a minute; further ones are told to wait.")
+    ] = 300
+    address_joins_per_minute: Annotated[
+        Count,
+        Meta(
+            description="Joins from one address within a minute, such as that of a whole school; further ones are told "
+            "to wait."
+        ),
+    ] = 600
     login_tries: Annotated[
         Count, Meta(description="Wrong educator logins per address and minute; further tries are told to wait.")
     ] = 10
@@ -402,6 +412,38 @@ class LimitSettings(msgspec.Struct, frozen=True):
     body_bytes: Annotated[
         int, Meta(description="Size of the body of an HTTP request; a larger one is refused.", ge=1024, le=LARGEST)
     ] = 65536
+    request_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds in which a connection must have sent a whole HTTP request; then it is closed.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 20
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds for which a connection stays open after a request without another one.",
+            ge=1,
+            le=86400,
+        ),
+    ] = 75
+    waiting_connections: Annotated[
+        Count,
+        Meta(
+            description="Connections that have not sent a whole HTTP request, or are open after one; at more, the one "
+            "that has waited longest at the address with the most of them is closed."
+        ),
+    ] = 1000
+    reserved_files: Annotated[
+        int,
+        Meta(
+            description="Open files, at most a quarter of what the system allows, that are kept back for the archive "
+            "and snapshots; a connection that would need one is closed.",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 64
     send_buffer_bytes: Annotated[
         int,
         Meta(
@@ -707,6 +749,9 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any] | None:
         raise SettingsError(f"The configuration file {file} is not UTF-8 text; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {file} is not valid TOML: {error}.") from None
+    except (ValueError, RecursionError):
+        # A number of thousands of digits, or brackets within brackets.
+        raise SettingsError(f"The configuration file {file} holds a value that no option can have.") from None
 
 
 def _keys_of_file(tables: dict[str, Any], known: Mapping[str, Option], file: Path) -> Iterator[tuple[str, object]]:
@@ -791,6 +836,9 @@ def _found(value: object) -> str:
     if isinstance(value, str):
         text = redact(value)
         return toml(text if len(text) <= 60 else text[:57] + "...") if text else "an empty text"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        # Python refuses to write out a number of thousands of digits.
+        return "a number of hundreds of digits"
     if isinstance(value, int | float):
         return repr(value)[:40]
     if isinstance(value, list | tuple):
@@ -799,14 +847,44 @@ def _found(value: object) -> str:
     return "a section" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
+# Options in the query of a URL whose values are no secrets; of all others, known or not, the value is not shown.
+_SHOWN_OPTIONS = frozenset(
+    {
+        *("ca", "certificate", "connections", "host", "nodes", "prefix", "sentinel_user"),
+        *("service", "sslmode", "stanza", "timeout", "tls", "ttl", "user"),
+    }
+)
+
+
 def redact(text: str) -> str:
-    """A URL without its password, other text as it is.
+    """A URL, or a sentence with URLs in it, without passwords; other text as it is.
 
     All from ``://`` to the last ``@`` counts as user and password: an unescaped ``/`` or ``@`` in a password
-    must not make half of it readable.
+    must not make half of it readable. So does what stands in the place of a port and is no number, and the value of an
+    option that is not known to be harmless.
     """
     text = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|token|secret|key)[^=&]*)=[^&#]*", r"\1=***", text)
+    text = re.sub(r"(?i)\b((?:redis|valkey|xmpp|postgres)[a-z+]*):(?!//).*@", r"\1:***@", text, flags=re.DOTALL)
+    text = re.sub(r"(?<=://)[^/?#\s\"']+", lambda found: _without_words_for_ports(found[0]), text)
+    return re.sub(r"(://[^?\s\"']*\?)([^#\s\"']*)", lambda found: found[1] + _without_values(found[2]), text)
+
+
+def _without_words_for_ports(hosts: str) -> str:
+    """The part of a URL that names servers: ``user:***@host:6379,[::1]:6380``."""
+    user, at, places = hosts.rpartition("@")
+    shown = [re.sub(r"^([^\[\]:]*|\[[^\]]*\]):(?![0-9]{1,5}$).+", r"\1:***", place) for place in places.split(",")]
+    return f"{user}{at}{','.join(shown)}"
+
+
+def _without_values(query: str) -> str:
+    """The query of a URL with the values that may be shown."""
+    shown = []
+    for part in query.split("&"):
+        name, equals, _ = part.partition("=")
+        # What has no name is a value, perhaps with its name forgotten.
+        hidden = f"{name}=***" if equals else "***" if part else ""
+        shown.append(part if equals and name in _SHOWN_OPTIONS else hidden)
+    return "&".join(shown)
 
 
 def toml(value: str | int | bool | Sequence[str]) -> str:

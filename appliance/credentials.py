@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -24,8 +25,8 @@ class Credentials(msgspec.Struct, frozen=True):
     session_key: signs session cookies, as hexadecimal digits.
     """
 
-    educator_token: str
-    session_key: str
+    educator_token: Annotated[str, msgspec.Meta(min_length=16, pattern=r"^[!-~]+$")]
+    session_key: Annotated[str, msgspec.Meta(min_length=32, pattern=r"^([0-9a-fA-F]{2})+$")]
 
 
 def load_credentials(folder: Path) -> Credentials:
@@ -68,7 +69,7 @@ async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credent
             return own
         try:
             shared = msgspec.json.decode(row.fields.get(ROW, b""), type=Credentials)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise SettingsError("The key-value store holds something of another program; use a prefix.") from None
         if shared != own:
             _save(folder, shared)

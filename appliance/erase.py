@@ -260,7 +260,7 @@ def _erase_from(data: Path, roster: Path | None, intent: Intent) -> None:
         _rewrite_segment(path, intent)
     torn = data / "archive" / "torn"
     for path in torn.iterdir() if torn.is_dir() else ():
-        if _names(path.read_bytes(), intent):
+        if path.is_file() and _names(path.read_bytes(), intent):
             path.unlink()
     for file in _journals(data, roster):
         lines = _read(file).splitlines(keepends=True)
@@ -342,7 +342,8 @@ def _remove_leftovers(data: Path, roster: Path | None) -> None:
             elif path.is_file() and (_LEFTOVER.fullmatch(path.name) or path.suffix == ".part"):
                 path.unlink()
     for path in (data / BACKUPS).glob(".*.tar.*"):
-        path.unlink()
+        if not path.is_dir():
+            path.unlink()
 
 
 def _note(data: Path, intent: Intent) -> None:
@@ -359,13 +360,13 @@ def _segments(data: Path) -> list[tuple[int, Path]]:
     found = numbered(folder)
     chosen = {path for _, path in found}
     for path in folder.iterdir():
-        if SEGMENT_NAME.fullmatch(path.name) and path not in chosen:
+        if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
             path.unlink()
     return found
 
 
 def _backups(data: Path) -> list[Path]:
-    return sorted((data / BACKUPS).glob("*.tar"))
+    return sorted(path for path in (data / BACKUPS).glob("*.tar") if not path.is_dir())
 
 
 def _journals(data: Path, roster: Path | None) -> list[Path]:

@@ -103,6 +103,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "tasks",
             "The task {subject} stopped ({place}) and is being started again.",
         ),
+        "files.near_limit": Code(
+            "warning",
+            "program",
+            "{open} of {limit} files that the system lets this program have are open. At the limit nobody else can "
+            "connect; raise the limit of open files.",
+        ),
         "loop.blocked": Code(
             "warning",
             "program",

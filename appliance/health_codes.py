@@ -75,6 +75,12 @@ START: Mapping[str, Code] = MappingProxyType(
             "Archive file {subject}: {detail}. It was never acknowledged, so nothing is lost; students' pages send it "
             "again.",
         ),
+        "archive.folder": Code(
+            "warning",
+            "archive",
+            "{subject} in the archive is a folder, not a file. What it holds is not read; move it out of the archive.",
+            label="archive",
+        ),
         "archive.unreadable": Code(
             "error",
             "archive",

@@ -18,7 +18,7 @@ from typing import cast
 import msgspec
 from aiohttp import web
 
-from appliance import plugins
+from appliance import files_limit, plugins
 from appliance.archive import Archive, Sync
 from appliance.classes import ClassStates
 from appliance.config import Settings
@@ -42,10 +42,12 @@ from appliance.school import School
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Tasks, cancelled
 from appliance.upkeep import Upkeep
+from appliance.web import sessions
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
 from appliance.web.network import WILDCARDS, Network
+from appliance.web.strangers import LINGER_SECONDS, ServerLog
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +192,7 @@ class Node:
         )
         self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -207,6 +210,8 @@ class Node:
             await self.school.start(self.following)
             self.credentials = self.school.credentials
             self.web.security.use(self.credentials)
+            self.web.security.signed_out.share(self.school.records)
+            self._tasks.append(asyncio.create_task(sessions.watch(self.web.security.signed_out), name="sessions"))
             self.school.nodes.on_presence = self.web.feed.touch
         self.pipeline.start()
         await self.pipeline.settle()
@@ -225,9 +230,20 @@ class Node:
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
-        self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.web.application,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=1.0,
+            auto_decompress=False,
+            lingering_time=LINGER_SECONDS,
+            logger=ServerLog(self.counters),
+        )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener, backlog=1024).start()
+        assert self._runner.server is not None
+        self._listening = await asyncio.get_running_loop().create_server(
+            self.web.strangers.protocol(self._runner.server), sock=listener, backlog=1024
+        )
         self.network.on_addresses = self.announcer.again
         self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
         self._tasks.append(asyncio.create_task(self.health.watch(), name="health"))
@@ -243,9 +259,8 @@ class Node:
         self._closing = True
         await cancelled(*self._tasks)
         await self.announcer.close()
-        if self._runner:
-            for site in list(self._runner.sites):
-                await site.stop()
+        if self._listening:
+            self._listening.close()
         self.pipeline.hurry()
         try:
             with contextlib.suppress(ObserverError):
@@ -315,6 +330,7 @@ class Node:
         add(self.pubsub.findings, logs=True)
         add(self.upkeep.findings)
         add(self._findings)
+        add(files_limit.findings)
         # That it closes is logged, and no error.
         add(lambda: [finding("node.closing")] if self._closing else [], logs=True)
         if self.school:
@@ -323,9 +339,7 @@ class Node:
 
     def _findings(self) -> Iterator[Finding]:
         """What the node itself knows."""
-        sites = self._runner.sites if self._runner and not self._closing else ()
-        servers = [getattr(site, "_server", None) for site in sites]
-        if any(server is None or not server.is_serving() for server in servers):
+        if self._listening is not None and not self._closing and not self._listening.is_serving():
             yield finding("node.deaf")
         if self.rebuild and self.rebuild.progress < 1:
             for name in self.rebuild.names:

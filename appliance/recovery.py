@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import snapshot
-from appliance.archive import BEGINNING, Archive, Damage, Reader
+from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.files import write_private
@@ -59,7 +59,9 @@ class Recovery:
         self._archive = archive
         self._counters = counters
         self._saving = asyncio.Lock()
+        self._saving_classes = asyncio.Lock()
         self._saved: tuple[object, ...] | None = None
+        self._saved_classes: dict[str, dict[str, str]] = {}
 
     async def restore(self) -> None:
         """Fill the store. Gives way to the event loop now and then.
@@ -70,6 +72,8 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
+        for path in misplaced(self._archive.folder):
+            self.findings.append(finding("archive.folder", path.name))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
         self.findings += unusable
@@ -130,20 +134,28 @@ class Recovery:
             return True
 
     async def save_classes(self) -> None:
-        """Write the class states, durably.
+        """Write the class states, durably. Where that fails they are in the store as they were written last.
 
         Raises:
             ArchiveError: they cannot be written.
         """
-        rows = {
-            key: {name: value.encode().decode() for name, value in fields.items()}
-            for key, _, fields in self._kvs.rows()
-            if key.startswith(CLASS_ROWS)
-        }
-        try:
-            await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
-        except OSError as error:
-            raise ArchiveError(f"{self._classes} cannot be written: {error.strerror}.") from error
+        async with self._saving_classes:
+            rows = {
+                key: {name: value.encode().decode() for name, value in fields.items()}
+                for key, _, fields in self._kvs.rows()
+                if key.startswith(CLASS_ROWS)
+            }
+            if rows == self._saved_classes:
+                return
+            try:
+                await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
+            except OSError as error:
+                # Else the next change that can be written would write this one too, which nobody was told of.
+                changed = [key for key, fields in rows.items() if fields != self._saved_classes.get(key)]
+                self._load_classes({key: self._saved_classes.get(key, {}) for key in changed})
+                log.error("%s cannot be written: %s.", self._classes, error.strerror)
+                raise ArchiveError(f"{self._classes.name} cannot be written: {error.strerror}.") from error
+            self._saved_classes = rows
 
     def _restore_classes(self) -> None:
         """The file is newer than any snapshot, and its word counts."""
@@ -151,10 +163,14 @@ class Recovery:
             rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
         except FileNotFoundError:
             return
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is damaged"
             self.findings.append(finding("classes.unusable", self._classes.name, detail=reason or type(error).__name__))
             return
+        self._saved_classes = rows
+        self._load_classes(rows)
+
+    def _load_classes(self, rows: dict[str, dict[str, str]]) -> None:
         self._kvs.load(
             Row(key, max(1, self._kvs.row(key).version), {name: text.encode() for name, text in fields.items()})
             for key, fields in rows.items()

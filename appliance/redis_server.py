@@ -154,9 +154,10 @@ def parse_url(url: str, section: str) -> RedisUrl:
         service = segments.pop(0)
     database = 0
     if segments:
-        if len(segments) > 1 or not (segments[0].isascii() and segments[0].isdigit()):
-            raise wrong(f"{'/'.join(segments)!r} is not the number of a database; write {_example(form)}.")
-        database = int(segments[0])
+        number = _number(segments[0], 0, 999_999)
+        if len(segments) > 1 or number is None:
+            raise wrong(f"what stands after the host is not the number of a database; write {_example(form)}.")
+        database = number
     if form == "cluster" and database:
         raise wrong("a Redis Cluster has database 0 alone; leave the number out.")
     return RedisUrl(
@@ -191,14 +192,25 @@ def _host(place: str, default_port: int, wrong: Callable[[str], SettingsError]) 
         raise wrong("it must name a host, such as redis://127.0.0.1:6379/0.")
     if not port:
         return host, default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise wrong(f"{port!r} is not a port; a port is a number from 1 to 65535.")
-    return host, int(port)
+    number = _number(port, 1, 65535)
+    if number is None:
+        raise wrong("what stands after the host is not a port; a port is a number from 1 to 65535.")
+    return host, number
+
+
+def _number(text: str, least: int, most: int) -> int | None:
+    """The whole number that a text is; None where it is none, or out of bounds."""
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        return None
+    return int(text) if least <= int(text) <= most else None
 
 
 def _options(query: str, wrong: Callable[[str], SettingsError]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
+        if not value and name not in _OPTIONS:
+            # Without a value the name may be one.
+            raise wrong("each option is written NAME=VALUE, with & between two of them.")
         if name not in _OPTIONS:
             near = difflib.get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_OPTIONS)}."
@@ -208,10 +220,10 @@ def _options(query: str, wrong: Callable[[str], SettingsError]) -> dict[str, Any
         found[name] = value
     for name, largest in (("ttl", 10 * 366 * 86400), ("timeout", 300), ("connections", 1000)):
         if name in found:
-            text = found[name]
-            if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
-                raise wrong(f"{name} must be a whole number from 1 to {largest}; found {text[:40]!r}.")
-            found[name] = int(text)
+            number = _number(found[name], 1, largest)
+            if number is None:
+                raise wrong(f"{name} must be a whole number from 1 to {largest}.")
+            found[name] = number
     if "prefix" in found and not re.fullmatch(r"[A-Za-z0-9_.:-]{1,100}", found["prefix"]):
         raise wrong("prefix must be 1 to 100 letters, digits, '-', '_', '.' or ':'.")
     if ("key" in found) != ("certificate" in found):

@@ -81,7 +81,9 @@ def write(
     number = int(_NAME.fullmatch(there[-1].name)[1]) + 1 if there else 1  # type: ignore[index]
     path = folder / f"snapshot-{number:06d}.bin"
     write_private(path, b"%b %d %b\n" % (_MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()) + body)
-    for old in there[: 1 - KEPT]:
+    # A folder of such a name is not ours to remove.
+    files = [file for file in there if not file.is_dir()]
+    for old in files[: 1 - KEPT]:
         # One that a backup is reading goes another time.
         remove_if_unused(old)
     return path

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance import backup, snapshot
-from appliance.archive import BEGINNING, Damage, Position, Reader, Record, numbered, whole_bytes
+from appliance.archive import BEGINNING, Damage, Position, Reader, Record, misplaced, numbered, whole_bytes
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
@@ -52,6 +52,7 @@ _FILES: dict[str, Any] = {
     "format.json": FormatFile,
     "credentials.json": Credentials,
     "classes.json": dict[str, dict[str, str]],
+    "signed-out.json": dict[str, Any],
     "shared.jsonl": dict[str, Any],
     "erased.jsonl": dict[str, float],
 }
@@ -95,6 +96,8 @@ async def verify(
     if usable:
         found(finding("snapshot.read", rows=len(usable.rows)))
     segments = numbered(folder) if folder.is_dir() else []
+    for path in misplaced(folder) if folder.is_dir() else ():
+        found(_as_error(finding("archive.folder", path.name)))
     end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
 
     lived = _States(settings, catalog)
@@ -198,6 +201,8 @@ def _other_files(data: Path, found: Callable[[Finding], None]) -> None:
             found(finding("backup.read", path.name, files=len(backup.check(path).files)))
         except backup.BackupError as error:
             found(finding("backup.damaged", path.name, detail=str(error)))
+        except OSError as error:
+            found(finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__))
 
 
 class _States:

@@ -9,7 +9,6 @@ folder's own ``roster``. Commands that read archives find those of all workers.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from appliance.datafolder import WORKERS, DataFolder
 from appliance.errors import ObserverError, SettingsError
 from appliance.files import write_private
 from appliance.node import Ready
+from appliance.parent import end_with_parent
 from appliance.upgrade import bring_up_to_date
 from appliance.web.addresses import base_url
 from appliance.wording import counted
@@ -39,7 +39,6 @@ DEATHS = 5
 DEATHS_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-_PR_SET_PDEATHSIG = 1
 
 
 class _Worker:
@@ -152,7 +151,7 @@ class _Parent:
         """In the worker's process."""
         try:
             # Without its parent nobody would end it.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            end_with_parent()
             if os.getppid() != parent:
                 return 1
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

@@ -207,12 +207,29 @@ class TestSecrets:
                 "postgresql://host/db?user=a&password=***&sslmode=require",
             ),
             ("redis://host?prefix=a&auth_token=pw", "redis://host?prefix=a&auth_token=***"),
+            ("redis://host?passwort=pw", "redis://host?passwort=***"),
+            ("redis://host?pw", "redis://host?***"),
+            ("memory://?a=pw&ttl=5&", "memory://?a=***&ttl=5&"),
+            ("redis://host:pw", "redis://host:***"),
+            ("redis://a:pw@b:1,[::1]:2,[::1]:pw,c:pw/1", "redis://a:***@b:1,[::1]:2,[::1]:***,c:***/1"),
+            ("redis:a:pw@host", "redis:***@host"),
+            (
+                "kvs.url: redis://h?x=pw: no; write redis://h?ttl=5.",
+                "kvs.url: redis://h?x=*** no; write redis://h?ttl=5.",
+            ),
             ("memory://", "memory://"),
             ("file:/srv/a@b:c", "file:/srv/a@b:c"),
         ],
     )
     def test_a_password_in_a_url_is_not_shown(self, url: str, shown: str) -> None:
         assert config.redact(url) == shown
+
+    @pytest.mark.parametrize(
+        "value", ["9" * 5000, "0x" + "f" * 5000, "[" * 5000, "{a=" * 5000], ids=["digits", "hex", "lists", "tables"]
+    )
+    def test_a_value_that_no_option_can_have_is_a_sentence(self, file: Path, value: str) -> None:
+        file.write_text(f"[web]\nport = {value}\n")
+        assert refusal(file).startswith((f"The configuration file {file} holds a value", "web.port in "))
 
     def test_the_effective_settings_show_no_password_and_are_toml(self, file: Path) -> None:
         file.write_text("[roster]\nurl = 'postgresql://a:hush@h/d'\n")

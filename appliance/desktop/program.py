@@ -28,7 +28,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance import logs, node
+from appliance import logs, node, parent
 from appliance.config import Settings
 from appliance.datafolder import DataFolder
 from appliance.desktop import browser, instance
@@ -141,6 +141,7 @@ class Program:
             ObserverError: it cannot start; the text says why.
         """
         with _signals(self.quit):
+            parent.stop_with(self.quit)
             self._worker.start()
             self._started.wait(_TRAY_WAITS_SECONDS)
             try:

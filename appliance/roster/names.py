@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+# Letters and signs of Unicode that are drawn as nothing.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+
+
+def _can_be_seen(character: str) -> bool:
+    """Whether something is drawn for a character by itself: a letter, digit, sign or mark of punctuation."""
+    return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
+
+
 def clean_name(name: str, characters: int) -> str:
     """A name in one form: composed (Unicode NFC), with single spaces.
 
@@ -28,6 +37,8 @@ def clean_name(name: str, characters: int) -> str:
         raise ValueError("Write a name first.")
     if len(cleaned) > characters:
         raise ValueError(f"A name may have {characters} characters; this one has {len(cleaned)}.")
+    if not any(_can_be_seen(c) for c in cleaned):
+        raise ValueError("Nothing of this name can be seen. Write it with letters.")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in _TURNING for c in cleaned):
         raise ValueError("A name may hold letters, digits and ordinary signs; this one has other characters in it.")
     return cleaned

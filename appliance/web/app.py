@@ -23,13 +23,16 @@ from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub import PubSub
 from appliance.roster import Roster
+from appliance.web.admission import Admission
 from appliance.web.educators import Educators
-from appliance.web.errors import ApiError, answer, as_api_error
+from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
 from appliance.web.feed import Feed, Students
 from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
 from appliance.web.security import HEADERS, Security, is_here
+from appliance.web.sessions import SignedOut
+from appliance.web.strangers import Strangers
 from appliance.web.students import EventSockets, Joining
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,6 +57,7 @@ class WebApp:
         educators: has the classes and the status.
         machine: has the secret of this run.
         feed: what dashboards get.
+        strangers: bounds connections that wait.
     """
 
     def __init__(
@@ -82,7 +86,12 @@ class WebApp:
         self._health = health
         self._states = states
         self.security = Security(
-            credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins, proxies=settings.web.proxies
+            credentials,
+            counters,
+            SignedOut(settings.data_path),
+            hosts=settings.web.hosts,
+            origins=settings.web.origins,
+            proxies=settings.web.proxies,
         )
         self.security.announced = lambda: network.name
         self._network = network
@@ -120,7 +129,9 @@ class WebApp:
         )
         network.on_change = self.feed.classes_changed
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
-        self._routes(Joining(pipeline, roster, states, settings, counters))
+        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
+        self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
+        self._routes(Joining(pipeline, roster, states, settings, counters, self._admission))
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
@@ -130,6 +141,7 @@ class WebApp:
         """Send students and dashboards away."""
         await self._sockets.close()
         await self.feed.close()
+        self.strangers.close()
 
     def _routes(self, joining: Joining) -> None:
         route = self.application.router.add_route
@@ -156,6 +168,7 @@ class WebApp:
         route("POST", "/api/v1/class/resume", educator(people.resume))
         route("POST", "/api/v1/class/message", educator(people.message))
         route("POST", "/api/v1/class/change", educator(people.change))
+        route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
         route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
         route("GET", "/setup", self._educators_page("setup.html"))
@@ -174,6 +187,7 @@ class WebApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
+        self.strangers.begin(request)
         request = self.security.behind_proxy(request)
         try:
             self.security.guard(request)
@@ -182,6 +196,8 @@ class WebApp:
             response = error.response()
         except Exception as error:
             response = as_api_error(error).response()
+        finally:
+            self.strangers.answered(request)
         if not response.prepared:
             response.headers.update(HEADERS)
             origin = request.headers.get("Origin")
@@ -192,7 +208,8 @@ class WebApp:
     def _educator(self, handler: Handler) -> Handler:
         async def only_educators(request: web.Request) -> web.StreamResponse:
             self.security.educator(request)
-            return await handler(request)
+            with self.security.in_use(request):
+                return await handler(request)
 
         return only_educators
 

@@ -192,6 +192,8 @@ class Educators:
         address = request.remote or ""
         self._tries.check(address)
         body = await body_of(request, _LoginBody)
+        # Many tries may have begun together; from here on each is counted before the next is answered.
+        self._tries.check(address)
         if not self._security.is_educator_token(body.token.strip()):
             self._tries.wrong(address)
             raise ApiError(401, "bad_token", "That is not the educator's token of this server.")
@@ -202,7 +204,7 @@ class Educators:
     async def logout(self, request: web.Request) -> web.Response:
         """``POST /api/v1/logout``."""
         response = web.Response(status=204)
-        self._security.end_session(request, response)
+        await self._security.end_session(request, response)
         return response
 
     async def _set_state(self, request: web.Request, state: State) -> web.Response:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from appliance.errors import BackendError, place_of
+from appliance.errors import ArchiveError, BackendError, place_of
+
+if TYPE_CHECKING:
+    from appliance.web.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
 B = TypeVar("B")
+
+STRANGERS: web.AppKey[Strangers] = web.AppKey("strangers")
+"""What bounds the time in which a request's body must be here."""
 
 _SAID = {
     400: ("bad_request", "The request cannot be understood."),
@@ -42,7 +49,11 @@ class ApiError(Exception):
 
     def response(self) -> web.Response:
         """The answer: ``{"error":{"code","message"}}``."""
-        return answer({"error": {"code": self.code, "message": self.message}}, status=self.status, headers=self.headers)
+        said = answer({"error": {"code": self.code, "message": self.message}}, status=self.status, headers=self.headers)
+        if self.status == 408:
+            # What is still to come of that request would be taken for the next one.
+            said.force_close()
+        return said
 
 
 def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -65,20 +76,48 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(error.status, code, message, headers)
     if isinstance(error, BackendError):
         return ApiError(503, "backend", "The server cannot reach its storage just now. Try again in a moment.")
+    if isinstance(error, ArchiveError | OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        # A disk that is full or fails; what is wrong with the archive is told by the pipeline too.
+        log.error("A request failed because of the disk or the system: %s.", place_of(error))
+        return ApiError(503, "storage", "The server cannot save that just now; its disk may be full. Try again later.")
     log.error("A request failed in a way that is not foreseen: %s.", place_of(error))
     return ApiError(500, "internal", "Something went wrong in the server. The log says where.")
+
+
+async def content_of(request: web.Request, seconds: float | None = None) -> bytes:
+    """The body of a request. Every handler reads it by this, so that its time is bounded.
+
+    Args:
+        request: the request.
+        seconds: how long it may take; None for ``limits.request_seconds``.
+
+    Raises:
+        ApiError: 400 where it is malformed, 408 where it comes too slowly, 413 where it is too large.
+    """
+    strangers = request.app[STRANGERS]
+    seconds = strangers.request_seconds if seconds is None else seconds
+    strangers.begin(request, seconds)
+    try:
+        async with asyncio.timeout(seconds):
+            content = await request.read()
+    except TimeoutError:
+        strangers.count_late()
+        raise ApiError(408, "too_slow", "The request did not come to its end in time. Try again.") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise ApiError(413, "too_large", "The request is too large.") from None
+    except web.RequestPayloadError:
+        raise ApiError(400, "bad_body", "The request's content is not what its head says.") from None
+    strangers.whole(request)
+    return content
 
 
 async def body_of(request: web.Request, kind: type[B]) -> B:
     """The JSON body of a request.
 
     Raises:
-        ApiError: 400 with what was expected, or 413.
+        ApiError: as `content_of`; 400 with what was expected.
     """
-    try:
-        content = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, "too_large", "The request is too large.") from None
+    content = await content_of(request)
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:

@@ -10,6 +10,7 @@ Every request passes `Security.guard` before any handler. The rules:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -17,7 +18,8 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -26,6 +28,7 @@ from appliance.counters import Counters
 from appliance.credentials import Credentials
 from appliance.errors import SettingsError
 from appliance.web.errors import ApiError
+from appliance.web.sessions import SignedOut, session_hash
 from appliance.wording import counted
 
 SESSION_SECONDS = 12 * 3600
@@ -73,6 +76,9 @@ class Tries:
     def check(self, address: str) -> None:
         """Refuse an address that guessed wrongly too often.
 
+        Ask when a request comes, to refuse it early, and again right before the guess is compared and `wrong` is
+        called, with no await in between: many guesses may have been on their way together.
+
         Raises:
             ApiError: 429, with the seconds to wait in ``Retry-After``.
         """
@@ -102,12 +108,14 @@ class Security:
 
     Attributes:
         announced: gives the name by which the local network may call this computer just now; "" for none.
+        signed_out: the sessions that were ended.
     """
 
     def __init__(
         self,
         credentials: Credentials,
         counters: Counters,
+        signed_out: SignedOut,
         *,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
@@ -116,6 +124,7 @@ class Security:
         """Args:
         credentials: what educators must show.
         counters: where refusals are counted.
+        signed_out: the sessions that were ended.
         hosts: names this server answers to, beside its own.
         origins: origins of other sites whose pages may join and stream here.
         proxies: addresses and networks of reverse proxies in front of this server.
@@ -125,6 +134,10 @@ class Security:
         """
         self.use(credentials)
         self._counters = counters
+        self.signed_out = signed_out
+        signed_out.on_ended = self._close_connections
+        # By hash of their session, the connections of requests that are under way.
+        self._in_use: dict[str, set[asyncio.BaseTransport]] = {}
         self._hosts = {host.lower().rstrip(".") for host in hosts} | own_names()
         self.announced: Callable[[], str] = lambda: ""
         self._origins = {origin.lower().rstrip("/") for origin in origins}
@@ -163,11 +176,14 @@ class Security:
         return any(found in network for network in self._proxies)
 
     def guard(self, request: web.Request) -> None:
-        """Refuse a request with a foreign Host or Origin.
+        """Refuse a request with a foreign Host or Origin, or with a packed body: a few bytes can unpack to gigabytes.
 
         Raises:
-            ApiError: 403 or 421; a malformed header is a foreign one.
+            ApiError: 403, 415 or 421; a malformed header is a foreign one.
         """
+        if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            self._counters.add("requests_refused{encoding}")
+            raise ApiError(415, "packed_body", "Send the request's content as it is, without a Content-Encoding.")
         if not self._host_is_ours(request):
             self._counters.add("requests_refused{host}")
             raise ApiError(
@@ -220,8 +236,7 @@ class Security:
         bearer = bearer_token(request)
         if bearer is not None:
             return self.is_educator_token(bearer)
-        cookie = request.cookies.get(cookie_name(request))
-        return cookie is not None and self._session_valid(cookie)
+        return self._session(request) is not None
 
     def is_educator_token(self, token: str) -> bool:
         """Whether this is the educator's token."""
@@ -254,15 +269,56 @@ class Security:
             path="/",
         )
 
-    def end_session(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Take the session cookie away."""
+    async def end_session(self, request: web.Request, response: web.StreamResponse) -> None:
+        """End the session, for good and everywhere, and take its cookie away.
+
+        Raises:
+            OSError: that cannot be kept; the session has not ended.
+        """
+        session = self._session(request)
+        if session is not None:
+            await self.signed_out.add(session, _until(session))
+            self._close_connections(session_hash(session), besides=request.transport)
         response.del_cookie(cookie_name(request), path="/")
+
+    @contextmanager
+    def in_use(self, request: web.Request) -> Iterator[None]:
+        """While a request is answered, end its connection if its session ends. WebSockets are answered for hours."""
+        session, transport = self._session(request), request.transport
+        if session is None or transport is None:
+            yield
+            return
+        name = session_hash(session)
+        self._in_use.setdefault(name, set()).add(transport)
+        try:
+            yield
+        finally:
+            connections = self._in_use[name]
+            connections.discard(transport)
+            if not connections:
+                del self._in_use[name]
+
+    def _close_connections(self, session: str, besides: asyncio.BaseTransport | None = None) -> None:
+        """Close the connections of a session.
+
+        Args:
+            session: its hash.
+            besides: the connection of the request that ends it.
+        """
+        for transport in self._in_use.get(session, set()) - {besides}:
+            transport.close()
+
+    def _session(self, request: web.Request) -> str | None:
+        """The valid session that a request shows as a cookie: what the cookie holds before its signature."""
+        cookie = request.cookies.get(cookie_name(request))
+        return cookie.rpartition(".")[0] if cookie is not None and self._session_valid(cookie) else None
 
     def _session_valid(self, cookie: str) -> bool:
         value, _, signature = cookie.rpartition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(value).encode()):
             return False
-        return int(value.partition(".")[0]) > time.time()
+        until = _until(value)
+        return until > time.time() and not self.signed_out.has(value, until - SESSION_SECONDS)
 
     def _sign(self, value: str) -> str:
         return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
@@ -276,6 +332,11 @@ class Security:
         # The address the browser connected to; whoever knows it by that name has not been misled.
         own = request.transport.get_extra_info("sockname") if request.transport else None
         return own is not None and _same_address(name, own[0])
+
+
+def _until(session: str) -> int:
+    """When a session that we signed ends by itself, in seconds since the epoch."""
+    return int(session.partition(".")[0])
 
 
 def _host_name(header: str) -> str | None:

@@ -21,6 +21,7 @@ from appliance.roster import Class, JoinError, Roster, Student, plain_code
 from appliance.states import Stream
 from appliance.tasks import cancelled, in_background
 from appliance.web import protocol
+from appliance.web.admission import Admission
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
 from appliance.web.security import Tries, bearer_token, is_here
@@ -45,8 +46,15 @@ class Joining:
     """Lets students into classes by code."""
 
     def __init__(
-        self, pipeline: Pipeline, roster: Roster, states: ClassStates, settings: Settings, counters: Counters
+        self,
+        pipeline: Pipeline,
+        roster: Roster,
+        states: ClassStates,
+        settings: Settings,
+        counters: Counters,
+        admission: Admission,
     ) -> None:
+        self._admission = admission
         self._pipeline = pipeline
         self._roster = roster
         self._states = states
@@ -61,12 +69,14 @@ class Joining:
         if (body.name is None) == (body.student_id is None):
             raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
         section = await self._by_code(body.code)
+        # Many tries may have begun together; from here on each is counted before the next is answered.
+        self._tries.check(address)
         if section is None:
             self._tries.wrong(address)
             raise ApiError(403, "wrong_code", "No class has this code. Look at the code again, or ask your teacher.")
         try:
-            joined = await self._roster.join(
-                section.class_id, name=body.name, student_id=body.student_id, token=body.token
+            joined = await self._admission.join(
+                section.class_id, address, name=body.name, student_id=body.student_id, token=body.token
             )
         except JoinError as error:
             raise ApiError(_JOIN_STATUS.get(error.code, 400), error.code, str(error)) from None

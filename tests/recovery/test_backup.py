@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -93,6 +94,62 @@ def test_a_backup_cannot_write_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="belongs to no data folder"):
         backup.restore(tmp_path / "evil.tar", tmp_path / "data")
     assert not (tmp_path / "evil").exists()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        [member("roster/link", tarfile.SYMTYPE, "/etc/passwd")],
+        [member("roster/link", tarfile.SYMTYPE, "nowhere")],
+        [member("roster/link", tarfile.LNKTYPE, "format.json")],
+        [member("roster/device", tarfile.CHRTYPE)],
+        [member("roster/disk", tarfile.BLKTYPE)],
+        [member("roster/pipe", tarfile.FIFOTYPE)],
+        [member("roster", tarfile.DIRTYPE)],
+        [member("/etc/absolute")],
+        [member("../outside")],
+        [member("roster/../../outside")],
+        [member("./format.json")],
+        [member("roster//twice")],
+        [member("roster\\windows")],
+        [member("same"), member("same")],
+        [member("file"), member("file/below")],
+        [member("folder/below"), member("folder")],
+    ],
+    ids=lambda members: members[-1].name,
+)
+def test_what_belongs_to_no_data_folder_is_refused_before_anything_is_written(
+    tmp_path: Path, hostile: list[tarfile.TarInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        tar.addfile(member("format.json"))
+        for info in hostile:
+            tar.addfile(info)
+        tar.addfile(member("manifest.json"))
+
+    def written(*arguments: object) -> None:
+        raise AssertionError("something was written")
+
+    monkeypatch.setattr(backup, "_write", written)
+    with pytest.raises(BackupError, match="belongs to no data folder; nothing was changed"):
+        backup.restore(tmp_path / "b.tar", tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.tar"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"null", b'{"program":1,"written":"x","files":{}}'])
+def test_a_damaged_manifest_is_a_sentence(tmp_path: Path, text: bytes) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    with pytest.raises(BackupError, match="damaged or no backup"):
+        backup.restore(tmp_path / "b.tar", tmp_path / "data")
 
 
 async def test_a_backup_of_an_archive_that_is_being_written(tmp_path: Path) -> None:

@@ -228,3 +228,17 @@ class TestCommand:
     def test_another_kind_of_roster(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["import-roster", "x.csv", "--roster", "sqlite:r.db"]) == 2
         assert "writes to a roster of files; this one is sqlite:." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u2060\ufeff", "\u3164", "\u2800\u0301", "\u00ad\ufe0f"])
+def test_a_name_of_which_nothing_can_be_seen_is_refused(tmp_path: Path, name: str) -> None:
+    outcome = run(tmp_path, f"name,class\nBo,8b\n{name},8b\n")
+    assert outcome.problems == [
+        "pupils.csv, line 3: Nothing of this name can be seen. Write it with letters. Correct the row, or remove it."
+    ]
+    assert not (tmp_path / "roster").exists()
+
+
+@pytest.mark.parametrize("name", ["Ada", "阿达", "עדה", "🙂", "7", "A\u200dB", "ẞ", "İ", "O\u2019Brien"])
+def test_a_name_that_can_be_seen_is_taken(tmp_path: Path, name: str) -> None:
+    assert run(tmp_path, f"name,class\n{name},8b\n").problems == []

@@ -67,6 +67,11 @@ async def test_a_code_may_be_typed_as_people_type(tmp_path: Path, code: str) -> 
         (b'{"code":"CODE","name":""}', 400, "bad_name"),
         (b'{"code":"CODE","name":"  "}', 400, "bad_name"),
         (b'{"code":"CODE","name":"a\\u0000b"}', 400, "bad_name"),
+        (b'{"code":"CODE","name":"\\u200b"}', 400, "bad_name"),
+        (b'{"code":"CODE","name":"\\u2060 \\ufeff\\u00ad"}', 400, "bad_name"),
+        (b'{"code":"CODE","name":"\\u3164"}', 400, "bad_name"),
+        (b'{"code":"CODE","name":"\\u2800\\u0301"}', 400, "bad_name"),
+        (b'{"code":"CODE","name":"\\ufe0f\\u034f"}', 400, "bad_name"),
         (b'{"code":"CODE","name":"' + b"n" * 500 + b'"}', 400, "bad_name"),
         (b'{"code":"CODE","student_id":"nobody"}', 404, "unknown_student"),
         (b'{"code":"\\u0000","name":"x"}', 403, "wrong_code"),
@@ -122,7 +127,9 @@ async def test_who_types_the_listed_name_is_the_listed_student(tmp_path: Path) -
 
 
 async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(tmp_path: Path) -> None:
-    async with world(tmp_path, limits={"students_per_class": 200}) as w:
+    async with world(
+        tmp_path, limits={"students_per_class": 200, "joins_per_minute": 5000, "address_joins_per_minute": 5000}
+    ) as w:
         code = await w.code()
 
         async def join(number: int) -> int:

@@ -86,7 +86,10 @@ def parse(url: str) -> Address:
     if re.search(r"[\s\"&'/:<>@]", user) or not re.fullmatch(r"[^\s\"&'/:<>@]+", domain):
         raise _wrong("has a user or a domain with a character that no XMPP address has")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in options:
+    for name, value in options.items():
+        if not value and name not in OPTIONS:
+            # Without a value the name may be one.
+            raise _wrong("has an option without a value; each is written NAME=VALUE, with & between two of them")
         if name not in OPTIONS:
             raise _wrong(f"has the option {name}, which is none of {', '.join(OPTIONS)}")
     host = options.get("host", "")
