@@ -28,8 +28,11 @@ from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.following import Following
+from appliance.health import Health
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
+from appliance.measured import measure_archive, measure_kvs, measure_pubsub
+from appliance.metrics import Build, Disk, Metrics, Sources, Waiting
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
 from appliance.rebuild import Rebuild
@@ -37,7 +40,7 @@ from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
 from appliance.states import Fold
-from appliance.tasks import cancelled
+from appliance.tasks import Tasks, cancelled
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
@@ -97,6 +100,9 @@ class Node:
         limits = settings.limits
         self.settings = settings
         self.counters = Counters()
+        self.metrics = Metrics(self.counters)
+        self.health = Health(self.counters)
+        self.tasks = Tasks(self.health, self.counters)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
@@ -109,6 +115,9 @@ class Node:
             segment_bytes=settings.archive.segment_bytes,
             sync=cast(Sync, settings.archive.sync),
         )
+        measure_kvs(self.kvs, self.metrics)
+        measure_pubsub(self.pubsub, self.metrics)
+        measure_archive(self.archive, self.metrics)
         self.fold = Fold(
             [loaded.reducer for loaded in self.catalog.reducers],
             self.counters,
@@ -173,11 +182,40 @@ class Node:
             self.network,
             stop,
             self.school.nodes if self.school else None,
+            self.metrics,
         )
+        self.metrics.follow(self._sources(), self._build())
         self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _sources(self) -> Sources:
+        """What metrics ask for when they are read."""
+        pipeline = self.pipeline
+        for loaded in self.catalog.reducers:
+            # A rise from nothing to 1 would be none to Prometheus.
+            self.counters.add(f"reducer_failures{{{loaded.reducer.name}}}", 0)
+
+        def disk() -> Disk | None:
+            space = self.upkeep.space
+            if space is None:
+                return None
+            return Disk(space.archive_bytes, space.free_bytes, self.settings.archive.warn_free_bytes)
+
+        return Sources(
+            connections=self.web.connections,
+            students=lambda: self.web.students_online,
+            waiting=lambda: Waiting(pipeline._waiting_bytes, self.settings.archive.buffer_bytes),
+            reducer_seconds=lambda: getattr(self.fold, "seconds", {}),
+            disk=disk,
+            findings=self.health.findings,
+            tasks=self.tasks.states,
+        )
+
+    def _build(self) -> Build:
+        urls = (self.settings.kvs.url, self.settings.pubsub.url, self.settings.roster_url)
+        return Build(self.settings.node_name, *(url.partition(":")[0] for url in urls))
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.

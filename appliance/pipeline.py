@@ -224,6 +224,7 @@ class Pipeline:
                 self._streams[stream] = None
             stream.waiting.append(Waiting(stream.last + 1, received, paused, texts))
             stream.last += fresh
+            self._counters.add("events_received", fresh)
             if not self._waiting:
                 self._wake.set()
             self._waiting += fresh
@@ -443,6 +444,7 @@ class Pipeline:
             part.stream.durable_to = max(part.stream.durable_to, part.last)
             if part.rejected:
                 self.on_rejected(part.stream, part.rejected)
+            self._counters.add("events_applied", part.last + 1 - part.first)
         self._counters.add("commits")
         self.on_durable([part.stream for part in taken])
 

@@ -17,6 +17,7 @@ from appliance.counters import Counters
 from appliance.credentials import Credentials
 from appliance.errors import Notice
 from appliance.kvs import KVS
+from appliance.metrics import Metrics
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
@@ -28,6 +29,7 @@ from appliance.web.feed import Feed, Students
 from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
+from appliance.web.reading import Readings
 from appliance.web.security import HEADERS, Security, is_here
 from appliance.web.students import EventSockets, Joining
 
@@ -70,6 +72,7 @@ class WebApp:
         network: Network,
         stop: Callable[[], None],
         nodes: Nodes | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Put the rooms together; nothing listens yet.
 
@@ -89,6 +92,7 @@ class WebApp:
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
         self._sockets.on_presence = self._presence
         self._nodes = nodes
+        self._readings = Readings(self.security, metrics or Metrics(counters), settings.metrics.token, counters)
         students = Students(roster, kvs, self._online)
         self.educators = Educators(
             settings,
@@ -135,6 +139,7 @@ class WebApp:
         educator = self._educator
         people = self.educators
         route("GET", "/healthz", self._healthz)
+        route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._sockets.handle)
@@ -230,6 +235,11 @@ class WebApp:
     def students_online(self) -> int:
         """How many students have a connection to this node."""
         return self._sockets.students
+
+    def connections(self) -> dict[str, int]:
+        """Open WebSockets by kind; a stranger is one that said no hello yet."""
+        talking = len(self._sockets)
+        return {"student": talking, "stranger": max(0, self._sockets._open - talking), "dashboard": len(self.feed)}
 
     def _hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
