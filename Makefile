@@ -105,8 +105,9 @@ nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 stude
 bench: $(VENV)/.tests ## measure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-docs: $(VENV)/.tests ## write the table of options into docs/configuration.md
+docs: $(VENV)/.tests ## write the tables of docs/configuration.md and docs/monitoring.md
 	@$(BIN)/python -m tests.test_docs
+	@$(BIN)/python -m tests.test_monitoring
 
 icons: $(VENV)/.tests ## draw every icon file from the SVG sources
 	@$(BIN)/python packaging/icons/draw.py
