@@ -151,6 +151,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--force", action="store_true", help="move a folder that holds files aside")
 
+    diagnostics = _command(
+        commands,
+        "diagnostics",
+        _diagnostics,
+        "write one zip for whoever helps: how the program is, nothing of students",
+    )
+    _add_config_flag(diagnostics)
+    _add_option_flags(diagnostics)
+    diagnostics.add_argument(
+        "--out", type=Path, metavar="FILE", help="the file (default: named by date, in this folder)"
+    )
+    diagnostics.add_argument("--force", action="store_true", help="overwrite a file that is there")
+
     stop = _command(commands, "stop", _stop, "end the appliance that runs on the data folder, in good order")
     _add_data_flags(stop)
 
@@ -332,6 +345,22 @@ def _check(parsed: argparse.Namespace) -> int:
             if asyncio.run(check.check(lambda: _configuration(parsed), lambda finding: print(finding, flush=True)))
             else 1
         )
+
+
+def _diagnostics(parsed: argparse.Namespace) -> int:
+    import time
+
+    from appliance import diagnostics
+    from appliance.config import Settings
+
+    out = parsed.out or Path(f"{PROGRAM}-diagnostics-{time.strftime('%Y%m%d-%H%M%S')}.zip")
+    with _plugin_log_silenced():
+        collected = diagnostics.Diagnostics(lambda: _configuration(parsed), Settings(data_dir=parsed.data_dir or ""))
+        diagnostics.write(out, collected.collect(), force=parsed.force)
+    for note in collected.notes:
+        print(note)
+    print(f"{out} is written. It holds no work and no names of students; read it before you send it.")
+    return 0
 
 
 def _config(parsed: argparse.Namespace) -> int:

@@ -157,6 +157,11 @@ class Metrics:
         """Export from now on what these sources say."""
         self._reading.sources, self._reading.build = sources, build
 
+    @property
+    def sources(self) -> Sources:
+        """What is asked for when metrics are read."""
+        return self._reading.sources
+
     def text(self) -> bytes:
         """All of them in the text format of Prometheus."""
         return generate_latest(self.registry)

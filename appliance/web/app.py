@@ -29,6 +29,7 @@ from appliance.web.feed import Feed, Students
 from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
+from appliance.web.reading import ROUTE as DIAGNOSTICS
 from appliance.web.reading import Readings
 from appliance.web.security import HEADERS, Security, is_here
 from appliance.web.students import EventSockets, Joining
@@ -92,7 +93,7 @@ class WebApp:
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
         self._sockets.on_presence = self._presence
         self._nodes = nodes
-        self._readings = Readings(self.security, metrics or Metrics(counters), settings.metrics.token, counters)
+        self._readings = Readings(self.security, metrics or Metrics(counters), roster, settings.metrics.token, counters)
         students = Students(roster, kvs, self._online)
         self.educators = Educators(
             settings,
@@ -153,6 +154,7 @@ class WebApp:
         route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
         route("POST", "/api/v1/launch", self.machine.launch)
         route("POST", "/api/v1/quit", self.machine.quit)
+        route("POST", DIAGNOSTICS, self._diagnostics)
         route("POST", "/api/v1/address", educator(self.machine.address))
         route("POST", "/api/v1/stop", educator(self.machine.stop))
         route("GET", "/api/v1/licences", educator(self.machine.licences))
@@ -251,6 +253,11 @@ class WebApp:
         if not self.security.foreign_allowed(request.headers.get("Origin")):
             raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
         return web.Response(status=204, headers=_CORS)
+
+    async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/diagnostics``, for the program's own command."""
+        self.machine.only_program(request)
+        return await self._readings.diagnostics()
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
         """``GET /healthz``."""
