@@ -21,7 +21,7 @@ from appliance.desktop import instance
 from appliance.desktop.instance import Instance
 from appliance.redaction import HIDDEN, Redaction, secrets_of
 from appliance.web.reading import ROUTE
-from tests.program import Program, free_port, until
+from tests.program import ROOT, Program, free_port, until
 from tests.web.world import world
 
 LISTED = "Zebulon Quistgaard"
@@ -116,6 +116,8 @@ class TestRunning:
             *("about.txt", "configuration.toml", "check.txt", "files.txt", "findings.json", "tasks.json"),
             *("metrics.txt", "log/classroom-observer.log"),
         }
+        page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+        assert [name for name in found if f"| `{name.partition('/')[0]}" not in page] == []
         assert "classroom_observer_events_applied_total 1.0" in found["metrics.txt"]
         assert isinstance(json.loads(found["findings.json"]), list)
         assert isinstance(json.loads(found["tasks.json"]), list)

@@ -75,6 +75,26 @@ class TestWho:
 
 
 class TestWhat:
+    async def test_openmetrics_for_who_accepts_it_and_no_cache_keeps_either(self, tmp_path: Path) -> None:
+        async with world(tmp_path) as w:
+            for accept, kind in (("application/openmetrics-text;version=x", "openmetrics-text"), ("*/*", "text/plain")):
+                async with w.client.get(f"{w.url}/metrics", headers={"Accept": accept}) as answer:
+                    text = await answer.text()
+                    assert kind in answer.headers["Content-Type"]
+                    assert answer.headers["Cache-Control"] == "no-store"
+                    assert text.endswith("# EOF\n") == (kind == "openmetrics-text")
+
+    async def test_a_reader_of_metrics_never_sees_an_error_of_a_source(self, tmp_path: Path) -> None:
+        async with world(tmp_path) as w:
+
+            def broken() -> None:
+                raise RuntimeError("Ada L.")
+
+            w.node.metrics.sources.students = broken  # type: ignore[assignment]
+            status, text = await read(w)
+            assert (status, "Ada" in text) == (200, False)
+            assert await value(w, "metrics_failures_total") == 2
+
     async def test_a_class_at_work(self, tmp_path: Path) -> None:
         async with world(tmp_path) as w, w.student("Ada Lovelace") as ada, w.dashboard() as dashboard:
             assert (await dashboard.receive_json())["type"] == "snapshot"
