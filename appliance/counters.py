@@ -34,7 +34,7 @@ class Declared(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
 
 
-_REJECTED = ("not_an_object", "no_event_name", "too_large", "too_deep", "bad_number", "not_json")
+_REJECTED = (*("not_an_object", "no_event_name", "too_large", "too_deep", "bad_number", "not_json", "unusable"),)
 
 LIMITS = Declared("limit_hits", "How often each limit of the configuration was hit.", "limit")
 OTHER = Declared("other_events", "Counters that have no metric of their own.", "counter")
@@ -43,11 +43,12 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
     {
         # Events and frames.
         "events_received": Declared("events_received", "Events that were taken from streams; each number once."),
-        "events_applied": Declared("events_applied", "Events that were committed and may be acknowledged."),
+        "events_committed": Declared("events_applied", "Events that were committed and may be acknowledged."),
         "events_resent": Declared("events_duplicate", "Events that came again and were left out."),
         "events_rejected": Declared(
             "events_rejected", "Events that were archived as rejected, by reason.", "code", _REJECTED
         ),
+        "events_unarchived": Declared("events_unarchived", "Events that were kept back from the archive."),
         "events_missing": Declared("events_missing", "Events that a shared store lost and no archive has."),
         "unusable_events": Declared("events_unusable", "Events that a reducer could not use.", "reducer"),
         "frames_received": Declared("frames_received", "Frames of events that were taken from students' pages."),
@@ -57,7 +58,18 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "commit_errors": Declared("commit_errors", "Commits that failed in a way that is not foreseen."),
         "commit_retries": Declared("commit_retries", "Steps of a commit that failed and were tried again."),
         "commit_conflicts": Declared("commit_conflicts", "Rows that another node had changed before a commit did."),
+        "streams_quarantined": Declared("streams_quarantined", "Streams that were set apart, as their events failed."),
+        "stream_gaps": Declared("stream_gaps", "Gaps in the numbers of streams that a commit met."),
+        "students_held": Declared("students_held", "Students whose row could not be stored, and is tried again."),
+        "conversation_errors": Declared(
+            "conversation_errors", "Students' connections that ended by a mistake of ours."
+        ),
         "reducer_failures": Declared("reducer_failures", "Exceptions of a reducer.", "reducer"),
+        "reducer_states_failed": Declared(
+            "reducer_states_failed", "States of a reducer that could not be stored or read.", "reducer"
+        ),
+        "reducer_slow": Declared("reducer_slow", "Times that a reducer held everybody up.", "reducer"),
+        "rebuild_failures": Declared("rebuild_failures", "Rebuilds of a reducer's states that failed."),
         # Archive and recovery.
         "archive_torn_lines": Declared("archive_torn_lines", "Last lines that a power cut left unfinished."),
         "archive_lines_damaged": Declared("archive_damaged_lines", "Archive lines that a start could not read."),
@@ -80,6 +92,8 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "pubsub_forged_events": Declared("pubsub_forged_events", "XMPP messages that came from somebody else."),
         "pubsub_repeats": Declared("pubsub_repeats", "XMPP messages that came twice."),
         "pubsub_gaps": Declared("pubsub_gaps", "Gaps in the numbers of XMPP messages."),
+        "messages_unreadable": Declared("messages_unreadable", "Messages of the pubsub that could not be understood."),
+        "rows_unreadable": Declared("rows_unreadable", "Rows of the store that could not be understood."),
         # Several nodes.
         "nodes_silent": Declared("nodes_silent", "Nodes that stopped giving a sign of life."),
         "refills": Declared("refills", "Times that a store without memory was filled again."),
@@ -92,6 +106,9 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
             "rule",
             ("host", "origin", "educator", "metrics"),
         ),
+        "bad_requests": Declared("bad_requests", "Requests that are no HTTP."),
+        "places_reused": Declared("places_reused", "Places in a class that were given on, as nothing was written."),
+        "idle_students_removed": Declared("idle_students_removed", "Students who never wrote and were taken out."),
         "tokens_refused": Declared("tokens_refused", "Hellos with a token that is not valid."),
         "slow_students": Declared("slow_students", "Times that a student's connection took acknowledgements slowly."),
         "dashboard_frames": Declared(

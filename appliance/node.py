@@ -100,9 +100,9 @@ class Node:
         limits = settings.limits
         self.settings = settings
         self.counters = Counters()
-        self.metrics = Metrics(self.counters)
         self.health = Health(self.counters)
         self.tasks = Tasks(self.health, self.counters)
+        self.metrics = Metrics(self.counters)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
@@ -196,6 +196,7 @@ class Node:
         for loaded in self.catalog.reducers:
             # A rise from nothing to 1 would be none to Prometheus.
             self.counters.add(f"reducer_failures{{{loaded.reducer.name}}}", 0)
+            self.counters.add(f"reducer_states_failed{{{loaded.reducer.name}}}", 0)
 
         def disk() -> Disk | None:
             space = self.upkeep.space
@@ -206,7 +207,7 @@ class Node:
         return Sources(
             connections=self.web.connections,
             students=lambda: self.web.students_online,
-            waiting=lambda: Waiting(pipeline._waiting_bytes, self.settings.archive.buffer_bytes),
+            waiting=lambda: Waiting(pipeline.waiting_bytes, pipeline.buffer_bytes),
             reducer_seconds=lambda: getattr(self.fold, "seconds", {}),
             disk=disk,
             findings=self.health.findings,

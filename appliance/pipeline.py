@@ -154,6 +154,16 @@ class Pipeline:
         """Whether other nodes may change the same students."""
         return self._kvs.shared
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of events that are taken and not durable."""
+        return self._waiting_bytes
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of events that may wait; beyond it nothing more is read from students."""
+        return self._buffer_bytes
+
     def start(self) -> None:
         """Begin to commit in the background."""
         self._task = asyncio.create_task(self._run(), name="pipeline commits")
@@ -444,7 +454,7 @@ class Pipeline:
             part.stream.durable_to = max(part.stream.durable_to, part.last)
             if part.rejected:
                 self.on_rejected(part.stream, part.rejected)
-            self._counters.add("events_applied", part.last + 1 - part.first)
+            self._counters.add("events_committed", part.last + 1 - part.first)
         self._counters.add("commits")
         self.on_durable([part.stream for part in taken])
 
