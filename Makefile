@@ -105,8 +105,9 @@ nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 stude
 bench: $(VENV)/.tests ## measure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-docs: $(VENV)/.tests ## write the tables of options and of findings into docs/
+docs: $(VENV)/.tests ## write the tables of options, findings and metrics into docs/
 	@$(BIN)/python -m tests.test_docs
+	@$(BIN)/python -m tests.test_monitoring
 
 icons: $(VENV)/.tests ## draw every icon file from the SVG sources
 	@$(BIN)/python packaging/icons/draw.py

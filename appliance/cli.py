@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from appliance import __version__
 from appliance.errors import ObserverError, SettingsError
 from appliance.files import write_private
-from appliance.states import StateLimits
 from appliance.wording import counted
 
 if TYPE_CHECKING:
@@ -155,6 +154,19 @@ def _parser() -> argparse.ArgumentParser:
         help="with --deidentify: a source, event, field or item whose name may stay; may be repeated",
     )
     export.add_argument("--force", action="store_true", help="move a folder that holds files aside")
+
+    diagnostics = _command(
+        commands,
+        "diagnostics",
+        _diagnostics,
+        "write one zip for whoever helps: how the program is, nothing of students",
+    )
+    _add_config_flag(diagnostics)
+    _add_option_flags(diagnostics)
+    diagnostics.add_argument(
+        "--out", type=Path, metavar="FILE", help="the file (default: named by date, in this folder)"
+    )
+    diagnostics.add_argument("--force", action="store_true", help="overwrite a file that is there")
 
     stop = _command(commands, "stop", _stop, "end the appliance that runs on the data folder, in good order")
     _add_data_flags(stop)
@@ -340,6 +352,22 @@ def _check(parsed: argparse.Namespace) -> int:
         )
 
 
+def _diagnostics(parsed: argparse.Namespace) -> int:
+    import time
+
+    from appliance import diagnostics
+    from appliance.config import Settings
+
+    out = parsed.out or Path(f"{PROGRAM}-diagnostics-{time.strftime('%Y%m%d-%H%M%S')}.zip")
+    with _plugin_log_silenced():
+        collected = diagnostics.Diagnostics(lambda: _configuration(parsed), Settings(data_dir=parsed.data_dir or ""))
+        diagnostics.write(out, collected.collect(), force=parsed.force)
+    for note in collected.notes:
+        print(note)
+    print(f"{out} is written. It holds no work and no names of students; read it before you send it.")
+    return 0
+
+
 def _config(parsed: argparse.Namespace) -> int:
     from appliance import config
 
@@ -383,6 +411,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _replay(parsed: argparse.Namespace) -> int:
     settings = _configuration(parsed).settings
     from appliance import logs, replay
+    from appliance.states import StateLimits
 
     logs.to_stderr()
 
@@ -455,6 +484,7 @@ def _export(parsed: argparse.Namespace) -> int:
     from appliance.export.names import roster_names
     from appliance.merge import sources
     from appliance.replay import chosen_reducers
+    from appliance.states import StateLimits
 
     settings = _configuration(parsed).settings
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -111,16 +111,18 @@ class WebSettings(msgspec.Struct, frozen=True):
     ] = True
 
 
-class _WithUrl(msgspec.Struct, frozen=True):
-    """A section whose URL may hold a password, which must not get into a log by way of a repr."""
+class _Private(msgspec.Struct, frozen=True):
+    """A section with a secret, or a URL that may hold a password; neither must get into a log by way of a repr."""
 
     def __repr__(self) -> str:
+        secret = {option.name for option in options() if option.secret}
         values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values |= {name: _hidden(value) for name, value in values.items() if name in secret}
         shown = (f"{name}={redact(value) if isinstance(value, str) else value!r}" for name, value in values.items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class KvsSettings(_WithUrl, frozen=True):
+class KvsSettings(_Private, frozen=True):
     """Where students' states are kept."""
 
     url: Annotated[
@@ -159,7 +161,7 @@ class KvsSettings(_WithUrl, frozen=True):
     ] = 120
 
 
-class PubsubSettings(_WithUrl, frozen=True):
+class PubsubSettings(_Private, frozen=True):
     """How dashboards hear of changes."""
 
     url: Annotated[
@@ -186,7 +188,7 @@ class PubsubSettings(_WithUrl, frozen=True):
     ] = 1000
 
 
-class RosterSettings(_WithUrl, frozen=True):
+class RosterSettings(_Private, frozen=True):
     """Who is who."""
 
     url: Annotated[
@@ -498,6 +500,21 @@ class DesktopSettings(msgspec.Struct, frozen=True):
     ] = True
 
 
+class MetricsSettings(_Private, frozen=True):
+    """Who else may read ``/metrics``, beside this computer and educators."""
+
+    token: Annotated[
+        str,
+        Meta(
+            description="The token, never printed, with which a program on another computer, such as Prometheus, may "
+            "read /metrics and nothing else; empty lets none.",
+            max_length=200,
+            pattern=r"^([!-~]{20,})?\Z",
+            extra={"pattern": "20 to 200 letters, digits and signs without spaces, or empty", "secret": True},
+        ),
+    ] = ""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """All options, as they hold for this run. The fields are what was written; the properties what it means."""
 
@@ -531,6 +548,7 @@ class Settings(msgspec.Struct, frozen=True):
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     reducers: ReducerSettings = msgspec.field(default_factory=ReducerSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
     desktop: DesktopSettings = msgspec.field(default_factory=DesktopSettings)
 
     @property
@@ -586,6 +604,7 @@ class Option(msgspec.Struct, frozen=True):
         at_least, at_most: bounds of a number, or of a text's length.
         pattern: what a text must match, and that in words.
         flag: the flag of the command line that sets it.
+        secret: whether its value is never printed.
     """
 
     key: str
@@ -596,6 +615,7 @@ class Option(msgspec.Struct, frozen=True):
     at_most: int | None = None
     pattern: tuple[str, str] | None = None
     flag: str | None = None
+    secret: bool = False
 
     @property
     def section(self) -> str:
@@ -718,7 +738,8 @@ def _option(key: str, field: msgspec.inspect.Field) -> Option:
             return Option(key, "whole number", field.default, description, at_least, at_most, flag=flag)
         case msgspec.inspect.StrType(min_length=at_least, max_length=at_most, pattern=pattern):
             words = (pattern, extra["pattern"]) if pattern else None
-            return Option(key, "text", field.default, description, at_least, at_most, words, flag)
+            secret = bool(extra.get("secret"))
+            return Option(key, "text", field.default, description, at_least, at_most, words, flag, secret)
         case _:
             return Option(key, "list of texts", field.default, description, flag=flag)
 
@@ -819,7 +840,8 @@ def _checked(option: Option, value: object, where: str) -> object:
                 fits = re.search(option.pattern[0], str(value)) is not None
     if not fits:
         article = "" if option.kind == "true or false" else "a "
-        raise SettingsError(f"{where} must be {article}{option.expected}; found {_found(value)}.")
+        found = "something else, which is a secret and not shown" if option.secret and value else _found(value)
+        raise SettingsError(f"{where} must be {article}{option.expected}; found {found}.")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -887,6 +909,11 @@ def _without_values(query: str) -> str:
     return "&".join(shown)
 
 
+def _hidden(secret: str) -> str:
+    """What is printed of a secret: whether there is one."""
+    return "***" if secret else ""
+
+
 def toml(value: str | int | bool | Sequence[str]) -> str:
     """A value as it is written in config.toml."""
     if isinstance(value, bool):
@@ -935,6 +962,8 @@ def effective(configuration: Configuration) -> str:
             section = option.section
             lines += ["", f"[{section}]"]
         value = getattr(getattr(settings, section) if section else settings, option.name)
+        if option.secret:
+            value = _hidden(value)
         assignment = f"{option.name} = {toml(redact(value) if isinstance(value, str) else value)}"
         lines.append(f"{assignment:<40} # {configuration.origins[option.key]}")
     return "\n".join(lines) + "\n"

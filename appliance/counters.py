@@ -1,6 +1,134 @@
-"""Counters: how often each limit was hit and each thing went wrong, by name. One set per running appliance."""
+"""Counters: how often each limit was hit and each thing went wrong, by name. One set per running appliance.
+
+A counter is a whole number in a dictionary, which costs less than anything else in the paths that run often. `DECLARED`
+gives each of them the name, the label and the help under which ``/metrics`` exports it; a test fails where the program
+raises one that is not declared. Limits (``limit_NAME``) need no line of their own: all are one metric, with the name of
+the limit as its label.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+LIMIT = "limit_"
+LABELS_MOST = 200
+"""Values that one label may have in ``/metrics``; what is counted under further ones is exported as ``other``."""
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """How a counter is exported.
+
+    Attributes:
+        metric: its name, without the prefix of the program and without ``_total``.
+        help: what it counts, in a sentence.
+        label: what stands in the braces after the counter's name; "" for nothing.
+        values: values of the label that are exported as 0 before they are first raised.
+    """
+
+    metric: str
+    help: str
+    label: str = ""
+    values: tuple[str, ...] = ()
+
+
+_REJECTED = (*("not_an_object", "no_event_name", "too_large", "too_deep", "bad_number", "not_json", "unusable"),)
+
+LIMITS = Declared("limit_hits", "How often each limit of the configuration was hit.", "limit")
+OTHER = Declared("other_events", "Counters that have no metric of their own.", "counter")
+
+DECLARED: Mapping[str, Declared] = MappingProxyType(
+    {
+        # Events and frames.
+        "events_received": Declared("events_received", "Events that were taken from streams; each number once."),
+        "events_committed": Declared("events_applied", "Events that were committed and may be acknowledged."),
+        "events_resent": Declared("events_duplicate", "Events that came again and were left out."),
+        "events_rejected": Declared(
+            "events_rejected", "Events that were archived as rejected, by reason.", "code", _REJECTED
+        ),
+        "events_unarchived": Declared("events_unarchived", "Events that were kept back from the archive."),
+        "events_missing": Declared("events_missing", "Events that a shared store lost and no archive has."),
+        "unusable_events": Declared("events_unusable", "Events that a reducer could not use.", "reducer"),
+        "frames_received": Declared("frames_received", "Frames of events that were taken from students' pages."),
+        "frames_refused": Declared("frames_refused", "Frames that could not be understood, by reason.", "code"),
+        # Commits.
+        "commits": Declared("commits", "Commits that succeeded."),
+        "commit_errors": Declared("commit_errors", "Commits that failed in a way that is not foreseen."),
+        "commit_retries": Declared("commit_retries", "Steps of a commit that failed and were tried again."),
+        "commit_conflicts": Declared("commit_conflicts", "Rows that another node had changed before a commit did."),
+        "streams_quarantined": Declared("streams_quarantined", "Streams that were set apart, as their events failed."),
+        "stream_gaps": Declared("stream_gaps", "Gaps in the numbers of streams that a commit met."),
+        "students_held": Declared("students_held", "Students whose row could not be stored, and is tried again."),
+        "conversation_errors": Declared(
+            "conversation_errors", "Students' connections that ended by a mistake of ours."
+        ),
+        "reducer_failures": Declared("reducer_failures", "Exceptions of a reducer.", "reducer"),
+        "reducer_states_failed": Declared(
+            "reducer_states_failed", "States of a reducer that could not be stored or read.", "reducer"
+        ),
+        "reducer_slow": Declared("reducer_slow", "Times that a reducer held everybody up.", "reducer"),
+        "rebuild_failures": Declared("rebuild_failures", "Rebuilds of a reducer's states that failed."),
+        # Archive and recovery.
+        "archive_torn_lines": Declared("archive_torn_lines", "Last lines that a power cut left unfinished."),
+        "archive_lines_damaged": Declared("archive_damaged_lines", "Archive lines that a start could not read."),
+        "archive_write_failures": Declared("archive_write_failures", "Writes to the archive that failed."),
+        "archive_sync_failures": Declared("archive_sync_failures", "Delayed syncs of the archive that failed."),
+        "archive_compress_failures": Declared("archive_compress_failures", "Segments that could not be compressed."),
+        "snapshots": Declared("snapshots", "Snapshots that were written."),
+        "snapshot_failures": Declared("snapshot_failures", "Snapshots that could not be written."),
+        "snapshots_damaged": Declared("snapshots_damaged", "Snapshots that a start could not use."),
+        "upkeep_failures": Declared("upkeep_failures", "Rounds of upkeep that failed."),
+        # Backends.
+        "redis_errors": Declared("redis_errors", "Errors of a Redis server or of the way to it."),
+        "kvs_conflicts": Declared("kvs_conflicts", "Rows whose version was not the expected one."),
+        "kvs_without_scripts": Declared("kvs_without_scripts", "Commits to a Redis that had to do without scripts."),
+        "publish_failures": Declared("publish_failures", "Messages that could not be handed to the pubsub."),
+        "pubsub_reconnects": Declared("pubsub_reconnects", "Connections to the Redis pubsub that were made again."),
+        "pubsub_reconnections": Declared("pubsub_xmpp_reconnects", "Connections to the XMPP server made again."),
+        "pubsub_resyncs": Declared("pubsub_resyncs", "Topics of which messages were missed, so the store is read."),
+        "pubsub_refusals": Declared("pubsub_refusals", "Messages that the XMPP server refused."),
+        "pubsub_forged_events": Declared("pubsub_forged_events", "XMPP messages that came from somebody else."),
+        "pubsub_repeats": Declared("pubsub_repeats", "XMPP messages that came twice."),
+        "pubsub_gaps": Declared("pubsub_gaps", "Gaps in the numbers of XMPP messages."),
+        "messages_unreadable": Declared("messages_unreadable", "Messages of the pubsub that could not be understood."),
+        "rows_unreadable": Declared("rows_unreadable", "Rows of the store that could not be understood."),
+        # Several nodes.
+        "nodes_silent": Declared("nodes_silent", "Nodes that stopped giving a sign of life."),
+        "refills": Declared("refills", "Times that a store without memory was filled again."),
+        "refills_in_vain": Declared("refills_in_vain", "Refills that made no progress in time."),
+        "refill_failures": Declared("refill_failures", "Steps of a refill that failed and were tried again."),
+        # The web.
+        "requests_refused": Declared(
+            "requests_refused",
+            "HTTP requests that were refused, by rule.",
+            "rule",
+            ("host", "origin", "educator", "metrics"),
+        ),
+        "bad_requests": Declared("bad_requests", "Requests that are no HTTP."),
+        "places_reused": Declared("places_reused", "Places in a class that were given on, as nothing was written."),
+        "idle_students_removed": Declared("idle_students_removed", "Students who never wrote and were taken out."),
+        "tokens_refused": Declared("tokens_refused", "Hellos with a token that is not valid."),
+        "slow_students": Declared("slow_students", "Times that a student's connection took acknowledgements slowly."),
+        "dashboard_frames": Declared(
+            "dashboard_frames", "Frames that were sent to dashboards, by type.", "type", ("snapshot", "update")
+        ),
+        "feed_failures": Declared("feed_failures", "Updates of the dashboards that failed and were tried again."),
+        "roster_lines_damaged": Declared("roster_damaged_lines", "Lines of the roster's journal that are damaged."),
+        "announce_failures": Declared("announce_failures", "Announcements in the local network that failed."),
+        "announce_conflicts": Declared("announce_conflicts", "Names that another computer had announced already."),
+        "announce_refused": Declared("announce_refused", "Announcements that the system refused."),
+        "network_changes": Declared("network_changes", "Changes of this computer's addresses."),
+        "wake_ups": Declared("wake_ups", "Times that this computer woke from sleep."),
+        # The program itself.
+        "findings": Declared("findings_raised", "Findings that were raised, by code.", "code"),
+        "task_restarts": Declared("task_restarts", "Restarts of supervised tasks.", "task"),
+        "loop_blocked": Declared("loop_blocked", "Times that the event loop stood still for too long."),
+        "metrics_failures": Declared("metrics_failures", "Sources of metrics that failed when they were asked."),
+    }
+)
+"""Every counter by its name in the program, but for limits."""
 
 
 class Counters:
@@ -21,3 +149,39 @@ class Counters:
     def snapshot(self) -> dict[str, int]:
         """All counters that were ever raised, sorted by name."""
         return dict(sorted(self._counts.items()))
+
+
+def exported(counts: Mapping[str, int]) -> Iterator[tuple[Declared, dict[str, int]]]:
+    """Counters as they are exported.
+
+    Args:
+        counts: what was counted, by name with label.
+
+    Yields:
+        Every declared counter once, with its number by value of the label; a counter without a label has the one
+        value "". The number of values is bounded by `LABELS_MOST`.
+    """
+    found: dict[str, dict[str, int]] = {declared.metric: {} for declared in (*DECLARED.values(), LIMITS, OTHER)}
+    for name, count in counts.items():
+        base, _, rest = name.partition("{")
+        declared, value = _place_of(base, rest.removesuffix("}"))
+        values = found[declared.metric]
+        if value not in values and len(values) >= LABELS_MOST:
+            value = "other"
+        values[value] = values.get(value, 0) + count
+    for declared in (*DECLARED.values(), LIMITS, OTHER):
+        values = found[declared.metric]
+        for value in declared.values if declared.label else ("",):
+            values.setdefault(value, 0)
+        yield declared, values
+
+
+def _place_of(base: str, label: str) -> tuple[Declared, str]:
+    """Where a counter is exported, and under which value of the label there."""
+    if base.startswith(LIMIT):
+        return LIMITS, base.removeprefix(LIMIT)
+    declared = DECLARED.get(base)
+    # One that has a label without being declared with one, or the other way round, must not be lost.
+    if declared is None or bool(declared.label) != bool(label):
+        return OTHER, base
+    return declared, label

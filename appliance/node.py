@@ -32,7 +32,8 @@ from appliance.health import Finding, Health, finding
 from appliance.health_codes import SEVERITIES, Severity
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
-from appliance.metrics import Metrics
+from appliance.measured import measure_archive, measure_kvs, measure_pubsub
+from appliance.metrics import Build, Disk, Metrics, Sources, Waiting
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
 from appliance.rebuild import Rebuild
@@ -109,7 +110,7 @@ class Node:
         self.counters = Counters()
         self.health = Health(self.counters)
         self.tasks = Tasks(self.health, self.counters)
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.counters)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
@@ -122,6 +123,9 @@ class Node:
             segment_bytes=settings.archive.segment_bytes,
             sync=cast(Sync, settings.archive.sync),
         )
+        measure_kvs(self.kvs, self.metrics)
+        measure_pubsub(self.pubsub, self.metrics)
+        measure_archive(self.archive, self.metrics)
         self.fold = Fold(
             [loaded.reducer for loaded in self.catalog.reducers],
             self.counters,
@@ -189,7 +193,9 @@ class Node:
             self.network,
             stop,
             self.school.nodes if self.school else None,
+            self.metrics,
         )
+        self.metrics.follow(self._sources(), self._build())
         self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
@@ -197,6 +203,34 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._add_sources()
+
+    def _sources(self) -> Sources:
+        """What metrics ask for when they are read."""
+        pipeline = self.pipeline
+        for loaded in self.catalog.reducers:
+            # A rise from nothing to 1 would be none to Prometheus.
+            self.counters.add(f"reducer_failures{{{loaded.reducer.name}}}", 0)
+            self.counters.add(f"reducer_states_failed{{{loaded.reducer.name}}}", 0)
+
+        def disk() -> Disk | None:
+            space = self.upkeep.space
+            if space is None:
+                return None
+            return Disk(space.archive_bytes, space.free_bytes, self.settings.archive.warn_free_bytes)
+
+        return Sources(
+            connections=self.web.connections,
+            students=lambda: self.web.students_online,
+            waiting=lambda: Waiting(pipeline.waiting_bytes, pipeline.buffer_bytes),
+            reducer_seconds=lambda: self.fold.seconds,
+            disk=disk,
+            findings=self.health.findings,
+            tasks=self.tasks.states,
+        )
+
+    def _build(self) -> Build:
+        urls = (self.settings.kvs.url, self.settings.pubsub.url, self.settings.roster_url)
+        return Build(self.settings.node_name, *(url.partition(":")[0] for url in urls))
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.

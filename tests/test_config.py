@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -249,3 +250,19 @@ class TestSecrets:
         settings = load(None, {}, {"kvs.url": "redis://a:hush@h", "roster.url": "x://a:hush@h"})
         assert "hush" not in repr(settings)
         assert "memory://" in repr(settings)
+
+    @pytest.mark.parametrize("value", ["hush", "hush " * 6, "hush" * 60, "hush-hush-hush-hush-hush\n", ["hush"], 5])
+    def test_a_token_that_cannot_be_used_is_refused_and_not_shown(self, file: Path, value: object) -> None:
+        file.write_text(f"[metrics]\ntoken = {json.dumps(value)}\n")
+        text = refusal(file)
+        assert text.startswith(f"metrics.token in {file} must be a text of 20 to 200 letters")
+        assert "hush" not in text
+
+    def test_a_token_is_never_printed(self, file: Path) -> None:
+        file.write_text("[metrics]\ntoken = 'hush-hush-hush-hush-hush'\n")
+        read = config.read(file, {}, {})
+        assert read.settings.metrics.token == "hush-hush-hush-hush-hush"
+        for text in (config.effective(read), repr(read), str(read.settings.metrics)):
+            assert "hush" not in text
+        assert tomllib.loads(config.effective(read))["metrics"]["token"] == "***"
+        assert tomllib.loads(config.effective(config.read(None, {}, {})))["metrics"]["token"] == ""

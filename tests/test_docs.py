@@ -115,7 +115,9 @@ class TestCommands:
         assert f"| `{command}` |" in (DOCS / "commands.md").read_text(encoding="utf-8")
 
     # Those of `run` are options, which docs/configuration.md lists.
-    @pytest.mark.parametrize("command", ["replay", "export", "import-roster", "erase-student", "backup", "restore"])
+    @pytest.mark.parametrize(
+        "command", ["replay", "export", "import-roster", "erase-student", "backup", "restore", "diagnostics"]
+    )
     def test_its_flags_are_documented(self, command: str) -> None:
         flags = {flag for action in commands()[command]._actions for flag in action.option_strings}
         assert [flag for flag in flags - {"-h", "--help", "--yes"} if f"{flag}" not in self.PAGES] == []

@@ -82,7 +82,7 @@ def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
 
 def ask_for_link(instance: Instance) -> str | None:
     """Ask the one that runs for a link; None where it is not there, or is another program."""
-    content = _post(instance, "/api/v1/launch", 200)
+    content = ask(instance, "/api/v1/launch", 200)
     try:
         link = msgspec.json.decode(content, type=_Link).url if content is not None else ""
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -111,21 +111,31 @@ def stop(folder: Path, seconds: float) -> bool:
                 raise
         instance = read(folder)
         # It may be starting, and is asked when it listens.
-        if instance is not None and instance.url and instance != asked and _post(instance, "/api/v1/quit", 202):
+        if instance is not None and instance.url and instance != asked and ask(instance, "/api/v1/quit", 202):
             asked = instance
         time.sleep(_AGAIN_SECONDS)
     return asked is not None
 
 
-def _post(instance: Instance, path: str, status: int) -> bytes | None:
-    """Ask the one that runs for something, with its secret; None where it gives no such answer."""
+def ask(instance: Instance, path: str, status: int, bytes_most: int = 65536) -> bytes | None:
+    """Ask the one that runs for something, with its secret.
+
+    Args:
+        instance: who runs.
+        path: the route, which takes an empty JSON object.
+        status: of the answer that is expected.
+        bytes_most: so much of the answer is read.
+
+    Returns:
+        The answer's content; None where it gives no such answer.
+    """
     address = urlsplit(instance.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ASK_SECONDS)
     try:
         headers = {"Authorization": f"Bearer {instance.secret}", "Content-Type": "application/json"}
         connection.request("POST", path, "{}", headers)
         answer = connection.getresponse()
-        content = answer.read(65536)
+        content = answer.read(bytes_most)
         return content if answer.status == status else None
     except (OSError, http.client.HTTPException, UnicodeError):
         return None

@@ -229,6 +229,7 @@ class Pipeline:
             size = len(texts[0]) if fresh == 1 else sum(map(len, texts))
             self._commits.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
             stream.last += fresh
+            self._counters.add("events_received", fresh)
         return fresh
 
     def paused_to(self, stream: Stream) -> int:

@@ -18,6 +18,7 @@ from appliance.credentials import Credentials
 from appliance.health import Health, worst
 from appliance.health_codes import COMPONENTS
 from appliance.kvs import KVS
+from appliance.metrics import Metrics
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
@@ -30,6 +31,8 @@ from appliance.web.feed import Feed, Students
 from appliance.web.machine import FIREWALL_HINT, Machine
 from appliance.web.network import Network
 from appliance.web.pages import Pages
+from appliance.web.reading import ROUTE as DIAGNOSTICS
+from appliance.web.reading import Readings
 from appliance.web.security import HEADERS, Security, is_here
 from appliance.web.sessions import SignedOut
 from appliance.web.strangers import Strangers
@@ -75,6 +78,7 @@ class WebApp:
         network: Network,
         stop: Callable[[], None],
         nodes: Nodes | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Put the rooms together; nothing listens yet.
 
@@ -99,6 +103,7 @@ class WebApp:
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
         self._sockets.on_presence = self._presence
         self._nodes = nodes
+        self._readings = Readings(self.security, metrics or Metrics(counters), roster, settings.metrics.token, counters)
         students = Students(roster, kvs, self._online)
         self.educators = Educators(
             settings,
@@ -148,6 +153,7 @@ class WebApp:
         educator = self._educator
         people = self.educators
         route("GET", "/healthz", self._healthz)
+        route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._sockets.handle)
@@ -161,6 +167,7 @@ class WebApp:
         route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
         route("POST", "/api/v1/launch", self.machine.launch)
         route("POST", "/api/v1/quit", self.machine.quit)
+        route("POST", DIAGNOSTICS, self._diagnostics)
         route("POST", "/api/v1/address", educator(self.machine.address))
         route("POST", "/api/v1/stop", educator(self.machine.stop))
         route("GET", "/api/v1/licences", educator(self.machine.licences))
@@ -249,6 +256,11 @@ class WebApp:
         """How many students have a connection to this node."""
         return self._sockets.students
 
+    def connections(self) -> dict[str, int]:
+        """Open WebSockets by kind; a stranger is one that said no hello yet."""
+        talking = len(self._sockets)
+        return {"student": talking, "stranger": max(0, self._sockets._open - talking), "dashboard": len(self.feed)}
+
     def _hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
         if not _WINDOWS or self._sockets.from_elsewhere:
@@ -259,6 +271,11 @@ class WebApp:
         if not self.security.foreign_allowed(request.headers.get("Origin")):
             raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
         return web.Response(status=204, headers=_CORS)
+
+    async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/diagnostics``, for the program's own command."""
+        self.machine.only_program(request)
+        return await self._readings.diagnostics()
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
         """``GET /healthz``: how each part of this node is, for everyone; only codes, as sentences may name files."""

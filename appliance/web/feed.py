@@ -325,6 +325,7 @@ class Feed:
                     continue
                 if dashboard.keeps_up(self._send_buffer_bytes):
                     dashboard.send(update)
+                    self._counters.add("dashboard_frames{update}")
                 else:
                     self._counters.add("limit_send_buffer_bytes")
                     dashboard.stale = True
@@ -335,6 +336,7 @@ class Feed:
             snapshot = await self._snapshot()
             for dashboard in ready:
                 dashboard.send(snapshot)
+                self._counters.add("dashboard_frames{snapshot}")
         if any(dashboard.stale for dashboard in self._dashboards):
             self._wake.set()
 

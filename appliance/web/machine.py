@@ -56,12 +56,12 @@ class Machine:
 
     async def launch(self, request: web.Request) -> web.Response:
         """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
-        self._only_program(request)
+        self.only_program(request)
         return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
 
     async def quit(self, request: web.Request) -> web.Response:
         """``POST /api/v1/quit``: end the program, for its own command ``stop``."""
-        self._only_program(request)
+        self.only_program(request)
         self._stop()
         return answer({"stopping": True}, status=202)
 
@@ -84,8 +84,12 @@ class Machine:
         self._stop()
         return answer({"stopping": True}, status=202)
 
-    def _only_program(self, request: web.Request) -> None:
-        """Let through whoever read the secret of this run in the data folder, on this computer."""
+    def only_program(self, request: web.Request) -> None:
+        """Let through whoever read the secret of this run in the data folder, on this computer.
+
+        Raises:
+            ApiError: 403 for anybody else; 415 where the body is not JSON.
+        """
         shown = bearer_token(request) or ""
         if not is_here(request) or not hmac.compare_digest(
             shown.encode("utf-8", "surrogatepass"), self.launch_secret.encode()

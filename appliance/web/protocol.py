@@ -146,6 +146,7 @@ class Protocol:
                 f"A frame may hold {counted(self._limits.events_per_frame, 'event')}; nothing was taken.",
             )
         self._bad = 0
+        self._counters.add("frames_received")
         return Events(first, texts)
 
     def fault(self, code: str, message: str) -> Fault:

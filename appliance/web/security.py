@@ -167,6 +167,10 @@ class Security:
         proto = request.headers.get("X-Forwarded-Proto", "").strip().lower()
         return request.clone(remote=client, scheme=proto if proto in ("http", "https") else request.scheme)
 
+    def is_surely_here(self, request: web.Request) -> bool:
+        """Whether the request was made on this computer, and cannot be one that a proxy of ours handed on unsaid."""
+        return is_here(request) and not self._is_proxy(request.remote or "")
+
     def _is_proxy(self, address: str) -> bool:
         try:
             found = ipaddress.ip_address(address.partition("%")[0])

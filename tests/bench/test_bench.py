@@ -67,3 +67,14 @@ def test_a_short_run_measures_every_way_to_commit_to_redis() -> None:
     assert len(re.findall(r"(?m)^  \S.*? {2,}[\d,]+ +[\d.]+ +\d+ +\d+$", done.stdout)) == 6, done.stdout
     assert re.search(r"100 at once +[\d,]+ messages/s", done.stdout)
     assert re.search(r"p99 [\d.]+ ms", done.stdout)
+
+
+def test_a_short_run_measures_what_metrics_cost() -> None:
+    short = ["--rounds", "1", "--commits", "20"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.metrics", *short], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    shown = r"(?m)^ +[\d,]+ +[\d,]+ µs +[\d,]+ µs +\d+\.\d{3} +\d+\.\d\d ms +[\d,]+ bytes$"
+    assert len(re.findall(shown, done.stdout)) == 3, done.stdout
+    assert re.search(r"takes -?[\d.]+ µs\.$", done.stdout.strip())

@@ -398,9 +398,8 @@ async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
 async def test_a_node_that_no_longer_listens_says_so(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         assert (await w.node.status()).worst == "ok"
-        assert w.node._runner is not None
-        [site] = w.node._runner.sites
-        site._server.close()  # type: ignore[attr-defined]
+        assert w.node._listening is not None
+        w.node._listening.close()
         status = await w.node.status()
         assert (status.worst, w.node.health.findings()[0].code) == ("critical", "node.deaf")
 
