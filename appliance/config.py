@@ -383,6 +383,15 @@ class LimitSettings(msgspec.Struct, frozen=True):
             le=LARGEST,
         ),
     ] = 65536
+    window_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of all texts and answers that an educator is given of one student at once; the largest "
+            "documents are left out, and their number is said.",
+            ge=65536,
+            le=LARGEST,
+        ),
+    ] = 16777216
     student_state_bytes: Annotated[
         int,
         Meta(

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 WINDOWS_PATIENCE = 1.0
 
 
-def write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file whole or not at all, readable by its owner alone (mode 0600).
+
+    Args:
+        path: the file.
+        content: what it holds, whole or in pieces.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
@@ -20,7 +25,7 @@ def write_private(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines((content,) if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         replace(Path(name), path)

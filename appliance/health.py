@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import string
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -247,7 +249,14 @@ class Health:
         self._until: dict[tuple[str, str], float] = {}
         self._sources: list[tuple[Callable[[], Iterable[Finding]], bool]] = []
         self._first: dict[tuple[str, str], Finding] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._quiet: set[tuple[str, str]] = set()
+
+    def belong_to_this_loop(self) -> None:
+        """From now on what other threads report reaches listeners in this thread's event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
 
     def add_source(self, source: Callable[[], Iterable[Finding]], *, logs: bool = False) -> None:
         """Ask a function for findings whenever somebody asks for them; for what is cheaper to ask than to report.
@@ -276,6 +285,10 @@ class Health:
             severity: where it is not the code's own.
             params: what the sentence needs.
         """
+        if self._loop is not None and threading.get_ident() != self._thread:
+            report = partial(self.report, code, subject, seconds=seconds, severity=severity, **params)
+            self._loop.call_soon_threadsafe(report)
+            return
         key = (code, subject)
         kind = CODES[code]
         self._drop_expired()

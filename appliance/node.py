@@ -238,6 +238,7 @@ class Node:
         Raises:
             BackendError: a backend cannot be reached.
         """
+        self.health.belong_to_this_loop()
         if self.recovery:
             await self.recovery.restore()
         if self.school:

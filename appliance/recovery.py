@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,7 @@ from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.files import write_private
 from appliance.health import Finding, finding
-from appliance.kvs import Row
+from appliance.kvs import Row, Value
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
 from appliance.states import STATE, SUMMARY, VERSION, Fold
@@ -118,10 +118,15 @@ class Recovery:
             ArchiveError: it cannot be written. Nothing is lost: the older one and the archive hold all.
         """
         async with self._saving:
-            position, (changes, rows) = await self._pipeline.checkpoint(lambda: (self._kvs.commits, self._kvs.rows()))
+            position, (changes, rows) = await self._pipeline.checkpoint(self._take)
             fold = self._pipeline.fold
-            reducers = {r.name: r.version for r in fold.reducers if r.name not in fold.held}
-            state = (position, changes, reducers)
+
+            def reducers() -> dict[str, int]:
+                # One with a state that could not be encoded is rebuilt from the archive at the next start.
+                left_out = fold.held | fold.unstored
+                return {r.name: r.version for r in fold.reducers if r.name not in left_out}
+
+            state = (position, changes, reducers())
             if state == self._saved:
                 return False
             try:
@@ -132,6 +137,11 @@ class Recovery:
             self._saved = state
             self._counters.add("snapshots")
             return True
+
+    def _take(self) -> tuple[int, list[tuple[str, int, Mapping[str, Value]]]]:
+        if self._pipeline.has_unstored():
+            raise ArchiveError("No snapshot is written while what a student did is archived and not stored.")
+        return self._kvs.commits, self._kvs.rows()
 
     async def save_classes(self) -> None:
         """Write the class states, durably. Where that fails they are in the store as they were written last.

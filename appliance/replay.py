@@ -204,8 +204,8 @@ def replay(
         pass
     described = {}
     for student in sorted(run.students.values(), key=lambda student: student.id):
-        summaries, scopes = run.fold.details(student.row())
+        details = run.fold.details(student.row())
         # What a scope's value is made of may hold half a surrogate pair, which JSON in UTF-8 cannot.
-        told = {plural: {whole(value): found for value, found in values.items()} for plural, values in scopes.items()}
-        described[student.id] = {"summaries": summaries, **told}
+        told = {plural: {whole(v): found for v, found in values.items()} for plural, values in details.scopes.items()}
+        described[student.id] = {"summaries": details.summaries, **told}
     return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

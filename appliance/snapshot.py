@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -63,30 +63,49 @@ class UnreadableError(Exception):
 def write(
     folder: Path,
     position: Position,
-    reducers: Mapping[str, int],
-    rows: Iterable[tuple[str, int, Mapping[str, Value]]],
+    reducers: Mapping[str, int] | Callable[[], Mapping[str, int]],
+    rows: Sequence[tuple[str, int, Mapping[str, Value]]],
 ) -> Path:
     """Write a snapshot, durably, and remove all but the newest; returns its file.
+
+    Args:
+        folder: where snapshots are.
+        position: all lines of the archive before it are in the rows.
+        reducers: those whose states are in the rows, with their versions; a function is asked after encoding.
+        rows: key, version and fields of each row.
 
     Raises:
         OSError: it cannot be written; those that were there still are.
     """
-    head = Head(position, dict(reducers), round(time.time(), 3), __version__)
-    encoded: _Rows = [
-        (key, version, {name: value.encode() for name, value in fields.items()}) for key, version, fields in rows
-    ]
-    body = msgspec.json.encode(head) + b"\n" + msgspec.msgpack.encode(encoded)
+    # One copy of all there is, in pieces: a store may take a good part of the memory.
+    pieces = [_array_head(len(rows))]
+    for key, version, fields in rows:
+        pieces.append(msgspec.msgpack.encode((key, version, {name: value.encode() for name, value in fields.items()})))
+    known = reducers() if callable(reducers) else reducers
+    pieces.insert(0, msgspec.json.encode(Head(position, dict(known), round(time.time(), 3), __version__)) + b"\n")
+    checksum = hashlib.sha256()
+    for piece in pieces:
+        checksum.update(piece)
+    pieces.insert(0, b"%b %d %b\n" % (_MAGIC, FORMAT, checksum.hexdigest().encode()))
     folder.mkdir(exist_ok=True)
     there = snapshots(folder)
     number = int(_NAME.fullmatch(there[-1].name)[1]) + 1 if there else 1  # type: ignore[index]
     path = folder / f"snapshot-{number:06d}.bin"
-    write_private(path, b"%b %d %b\n" % (_MAGIC, FORMAT, hashlib.sha256(body).hexdigest().encode()) + body)
+    write_private(path, pieces)
     # A folder of such a name is not ours to remove.
     files = [file for file in there if not file.is_dir()]
     for old in files[: 1 - KEPT]:
         # One that a backup is reading goes another time.
         remove_if_unused(old)
     return path
+
+
+def _array_head(length: int) -> bytes:
+    """How an array of so many elements begins in msgpack.
+
+    Source: https://github.com/msgpack/msgpack/blob/master/spec.md, array 32.
+    """
+    return b"\xdd" + length.to_bytes(4, "big")
 
 
 def snapshots(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import string
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def test_what_happened_once_stays_for_its_time() -> None:
     assert health.findings()
     now[0] = 600.0
     assert not health.findings()
+
+
+async def test_what_another_thread_reports_reaches_listeners_in_the_event_loop() -> None:
+    health = Health()
+    health.belong_to_this_loop()
+    heard: list[int] = []
+    done = asyncio.Event()
+    health.changed.add(lambda: (heard.append(threading.get_ident()), done.set()))
+    await asyncio.to_thread(health.report, "task.down", "x", place="a")
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert heard == [threading.get_ident()]
 
 
 def test_findings_are_counted_by_code() -> None:

@@ -299,11 +299,11 @@ class _Writing:
                 places.setdefault(plural, {})[place.name] = place
                 tables[place.name, plural] = self._reducer_table(stack, place, overview=False)
         for student_id in self._in_order():
-            summaries, scopes = fold.details(self._replay.students[student_id].row())
+            seen = fold.details(self._replay.students[student_id].row())
             head = {"student_id": self._student(student_id)}
-            for name, raw in summaries.items():
+            for name, raw in seen.summaries.items():
                 self._add(tables[name, ""], fold.places[fold.summarized[name]], head, raw)
-            for plural, values in scopes.items():
+            for plural, values in seen.scopes.items():
                 for value, details in values.items():
                     for name, raw in details.items():
                         place = places[plural][name]

@@ -193,6 +193,10 @@ class Pipeline:
         if stream.state in TAKING:
             stream.become(StreamState.CLOSED)
 
+    def has_unstored(self) -> bool:
+        """Whether a student is held whose events are archived and not stored."""
+        return self._commits.has_unstored()
+
     def has_room(self) -> bool:
         """Whether there is room for more events; False while the disk cannot keep up and too much waits."""
         return self._commits.waiting_bytes < self._buffer_bytes

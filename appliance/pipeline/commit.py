@@ -217,6 +217,10 @@ class Commits:
                 streams.update(dict.fromkeys(batch.stream for batch in held.taken.batches))
         return [(stream, stream.last) for stream in streams]
 
+    def has_unstored(self) -> bool:
+        """Whether a student is held whose events are archived and not stored."""
+        return any(held.taken is not None for held in self._held.values())
+
     def is_held(self, students: Iterable[Student]) -> bool:
         """Whether one of these students is passed over for now."""
         return any(student in self._held for student in students)

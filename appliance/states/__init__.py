@@ -8,7 +8,7 @@ one tab; `fold` lets reducers see events. Nothing here does input or output.
 from __future__ import annotations
 
 from appliance.states.cells import Cell, Place, Route, Slot, StoredState, StoredSummary
-from appliance.states.fold import Fold, ShortageError, StateLimits
+from appliance.states.fold import Details, Fold, ShortageError, StateLimits
 from appliance.states.row import (
     BROKEN,
     STATE,
@@ -43,6 +43,7 @@ __all__ = [
     "UNUSABLE",
     "VERSION",
     "Cell",
+    "Details",
     "Fold",
     "Mark",
     "Own",

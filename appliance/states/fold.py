@@ -46,6 +46,21 @@ class ShortageError(Exception):
         self.place = place
 
 
+class Details(msgspec.Struct):
+    """What an educator sees of one student; values are JSON texts.
+
+    Attributes:
+        summaries: by reducer.
+        scopes: for each scope but the student's own, under the plural of its field names (``documents``, ``items``):
+            scope value -> reducer -> detail.
+        left_out: how many details were too large together.
+    """
+
+    summaries: dict[str, Any]
+    scopes: dict[str, dict[str, Any]]
+    left_out: int = 0
+
+
 class StateLimits(msgspec.Struct, frozen=True):
     """What is kept of one student.
 
@@ -391,29 +406,41 @@ class Fold:
             raise OverflowError("the summary is larger than one may be")
         return encoded
 
-    def details(self, row: Row) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    def details(self, row: Row, most: int | None = None) -> Details:
         """All that an educator sees of one student, from the student's row.
 
-        Returns:
-            The summaries by reducer, and for each scope but the student's own, under the plural of its
-            field names (``documents``, ``items``): scope value -> reducer -> detail. Values are JSON texts.
+        Args:
+            row: the row.
+            most: bytes of details at the most; the largest ones are left out. None for all.
         """
         summaries = {
             field.removeprefix(SUMMARY): msgspec.Raw(encoded)
             for field, encoded in row.fields.items()
             if field.startswith(SUMMARY) and field != SUMMARY
         }
-        scopes: dict[str, dict[str, Any]] = {"documents": {}}
-        for place in self.places:
-            if not place.fields:
+        details = Details(summaries, {"documents": {}})
+        stored = [
+            (place, field, encoded)
+            for place in self.places
+            if place.fields
+            for field, encoded in row.fields.items()
+            if field.startswith(place.prefix)
+        ]
+        if most is not None:
+            stored.sort(key=lambda one: len(one[2]))
+        room = most
+        for place, field, encoded in stored:
+            value = field.removeprefix(place.prefix).replace("\x1f", "/")
+            found = details.scopes.setdefault("+".join(place.fields) + "s", {}).setdefault(value, {})
+            if room is not None and len(encoded) > room:
+                details.left_out += 1
                 continue
-            plural = "+".join(place.fields) + "s"
-            for field, encoded in row.fields.items():
-                if field.startswith(place.prefix):
-                    value = field.removeprefix(place.prefix).replace("\x1f", "/")
-                    found = scopes.setdefault(plural, {}).setdefault(value, {})
-                    found[place.name] = self._detail(place, encoded)
-        return summaries, scopes
+            found[place.name] = detail = self._detail(place, encoded)
+            if room is not None:
+                room -= max(len(encoded), len(bytes(detail)))
+        if details.left_out:
+            self.counters.add("limit_window_bytes")
+        return details
 
     def _detail(self, place: Place, encoded: bytes) -> msgspec.Raw:
         state = self.decode(place, encoded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -93,9 +94,10 @@ class Educators:
             raise ApiError(404, "unknown_student", "There is no such student in your classes.")
         [entry] = await self._students.entries([student])
         [row] = await self._kvs.read([student_key(student.student_id)])
-        _, scopes = self._pipeline.fold.details(row)
+        # Hundreds of documents take their time; states are immutable, so another thread may decode them.
+        details = await asyncio.to_thread(self._pipeline.fold.details, row, self._settings.limits.window_bytes)
         content: dict[str, Any] = msgspec.structs.asdict(entry)
-        return answer({**content, **scopes})
+        return answer({**content, **details.scopes, "left_out": details.left_out})
 
     async def remove_student(self, request: web.Request) -> web.Response:
         """``POST /api/v1/students/{id}/remove``."""

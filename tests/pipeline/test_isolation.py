@@ -10,15 +10,17 @@ from typing import Any, ClassVar
 
 import pytest
 
+from appliance import snapshot
 from appliance.archive import Archive, Record, StreamLines, read
 from appliance.counters import Counters
-from appliance.errors import BackendError
+from appliance.errors import ArchiveError, BackendError
 from appliance.events import Clock
 from appliance.health import worst
 from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import StreamClosedError, batch
 from appliance.pubsub.memory import MemoryPubSub
+from appliance.recovery import Recovery
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
 from appliance.replay import replay_records
 from appliance.states import Fold, StateLimits, StreamState, StreamStateError, Student, student_key
@@ -682,3 +684,49 @@ async def test_an_opening_waits_for_the_commit_of_its_own_student_alone(tmp_path
         await w.pipeline.settle()
         assert busy.durable_to == 1
         assert (await w.stream("busy", STREAM)).student is busy.student
+
+
+async def test_a_window_is_bounded_and_says_how_much_was_left_out(tmp_path: Path) -> None:
+    async with world(tmp_path, Tally()) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, *({"event": "e" * n, "document": f"d{n}"} for n in range(1, 50)))
+        await w.pipeline.settle()
+        [row] = await w.kvs.read([student_key("s-1")])
+        whole = w.fold.details(row)
+        assert (len(whole.scopes["documents"]), whole.left_out) == (49, 0)
+        some = w.fold.details(row, 1000)
+        assert 0 < some.left_out < 49
+        shown = [detail for found in some.scopes["documents"].values() for detail in found.values()]
+        assert sum(len(bytes(detail)) for detail in shown) <= 1000
+        assert set(some.scopes["documents"]) == set(whole.scopes["documents"])
+        assert w.counters["limit_window_bytes"] == 1
+
+
+async def test_no_snapshot_is_written_while_a_student_is_held(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    trouble = Trouble(once=False)
+    kvs = MemoryKVS()
+    async with world(tmp_path, Tally(), kvs=kvs, commit_seconds=0.001) as w:
+        recovery = Recovery(tmp_path, kvs, w.pipeline, w.archive, w.counters)
+        bad = await w.stream("bad", "stream-of-bad")
+        inject("store", trouble, patch)
+        trouble.active = True
+        w.accept(bad, 1, event(1))
+        await until(w.pipeline.has_unstored, "it is held")
+        with pytest.raises(ArchiveError):
+            await recovery.save()
+        trouble.active = False
+        await w.pipeline.settle()
+        assert await recovery.save()
+
+
+async def test_a_reducer_with_a_state_that_cannot_be_stored_is_rebuilt_at_the_next_start(tmp_path: Path) -> None:
+    _Huge.mended = False
+    kvs = MemoryKVS()
+    async with world(tmp_path, Tally(), _Huge(), kvs=kvs) as w:
+        w.accept(await w.stream(), 1, event(1), event(2))
+        recovery = Recovery(tmp_path, kvs, w.pipeline, w.archive, w.counters)
+        assert await recovery.save()
+    found, unusable = snapshot.newest(snapshot.snapshots(tmp_path / "snapshots"))
+    assert found is not None
+    assert not unusable
+    assert found.head.reducers == {"tally": 1}

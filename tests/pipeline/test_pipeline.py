@@ -277,9 +277,10 @@ async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
         w.accept(await w.stream(), 1, *events)
         await w.pipeline.settle()
         [row] = await w.kvs.read(["student/s-1"])
-        summaries, scopes = w.fold.details(row)
-        assert json.loads(bytes(summaries["tally"]))["seen"] == 5
-        assert {d: json.loads(bytes(r["tally"]))["seen"] for d, r in scopes["documents"].items()} == {"d1": 2, "d2": 1}
+        details = w.fold.details(row)
+        assert json.loads(bytes(details.summaries["tally"]))["seen"] == 5
+        documents = details.scopes["documents"]
+        assert {d: json.loads(bytes(r["tally"]))["seen"] for d, r in documents.items()} == {"d1": 2, "d2": 1}
 
 
 async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp
         w.accept(stream, 6, {"event": "a", "document": "d" * 101})
         await w.pipeline.settle()
         [row] = await w.kvs.read(["student/s-1"])
-        assert len(w.fold.details(row)[1]["documents"]) == 3
+        assert len(w.fold.details(row).scopes["documents"]) == 3
         assert w.counters["limit_scope_values"] == 2
         assert w.counters["limit_scope_characters"] == 1
         assert (await w.summary("tally"))["seen"] == 6

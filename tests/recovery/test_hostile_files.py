@@ -130,7 +130,7 @@ async def test_a_folder_with_a_segments_name_is_named_and_its_number_left_alone(
     async with world(tmp_path) as w, w.student() as student:
         await student.send({"event": "e", "t": 1})
         await student.acked(1)
-        problems = [problem["reason"] for problem in (await w.get("/api/v1/status"))["problems"]]
-        assert [one for one in problems if "events-20250101-0003.jsonl.gz" in one and "folder" in one]
+        found = [one["text"] for one in (await w.get("/api/v1/status"))["findings"]]
+        assert [one for one in found if "events-20250101-0003.jsonl.gz" in one and "folder" in one]
     assert [number for number, _ in numbered(archive)] == [4]
     assert [path.name for path in misplaced(archive)] == ["events-20250101-0003.jsonl.gz"]
