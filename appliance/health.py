@@ -117,8 +117,18 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "loop.blocked": Code(
             "warning",
             "program",
-            "The program stood still {count:time|times} in the last ten minutes, at most for {seconds} s, last in "
+            "The program stood still {count:time|times} in the last ten minutes, at most for {worst} s, last in "
             "{place}.",
+        ),
+        "pubsub.away": Code(
+            "warning",
+            "pubsub",
+            "{detail} What changes elsewhere is seen later than usual; nothing is lost.",
+        ),
+        "store.unread": Code(
+            "error",
+            "kvs",
+            "What changed could not be read from the store ({detail}). It is read again until that works.",
         ),
     }
 )

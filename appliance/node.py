@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -24,21 +24,24 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, load_credentials
-from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError
+from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError, SettingsError, place_of
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.following import Following
+from appliance.health import Health
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
+from appliance.pubsub.hints import Hints
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
 from appliance.states import Fold
-from appliance.tasks import cancelled
+from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 from appliance.upkeep import Upkeep
+from appliance.watchdog import Watchdog
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
@@ -97,12 +100,20 @@ class Node:
         limits = settings.limits
         self.settings = settings
         self.counters = Counters()
+        self.health = Health(self.counters)
+        self.tasks = Tasks(self.health, self.counters)
+        self.watchdog = Watchdog(self.health, self.counters, blocked_ms=limits.loop_blocked_ms)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
         self.pubsub = open_pubsub(
-            settings.pubsub.url, self.counters, queue=settings.pubsub.queue, outgoing=settings.pubsub.outgoing
+            settings.pubsub.url,
+            self.counters,
+            queue=settings.pubsub.queue,
+            outgoing=settings.pubsub.outgoing,
+            tasks=self.tasks,
         )
+        self.hints = Hints(self.pubsub, self.tasks, self.health, self.counters)
         self.archive = Archive(
             settings.data_path / "archive",
             self.counters,
@@ -133,7 +144,16 @@ class Node:
             else None
         )
         self.school = (
-            School(settings, self.kvs, self.pubsub, self.pipeline, self.archive, self.credentials, self.counters)
+            School(
+                settings,
+                self.kvs,
+                self.hints,
+                self.tasks,
+                self.pipeline,
+                self.archive,
+                self.credentials,
+                self.counters,
+            )
             if self.kvs.shared
             else None
         )
@@ -145,11 +165,11 @@ class Node:
         self.upkeep = Upkeep(settings, self.archive, self.recovery, self.counters)
         self.rebuild: Rebuild | None = None
         self.states = ClassStates(
-            self.kvs, self.pubsub, self.pipeline.paused, self.school.records if self.school else None
+            self.kvs, self.hints, self.pipeline.paused, self.school.records if self.school else None
         )
         self.following = Following(self.roster, self.states)
         if self.recovery:
-            self.states.on_stored = self.recovery.save_classes
+            self.states.on_stored.add(self.recovery.save_classes)
         self.network = Network(
             settings.data_path,
             self.counters,
@@ -165,7 +185,8 @@ class Node:
             self.catalog,
             self.pipeline,
             self.kvs,
-            self.pubsub,
+            self.hints,
+            self.tasks,
             self.roster,
             self.states,
             self.counters,
@@ -177,7 +198,8 @@ class Node:
         self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
         self.port = settings.web.port
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[Supervised] = []
+        self._rebuilding: asyncio.Task[None] | None = None
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.
@@ -191,32 +213,29 @@ class Node:
             await self.school.start(self.following)
             self.credentials = self.school.credentials
             self.web.security.use(self.credentials)
-            self.school.nodes.on_presence = self.web.feed.touch
+            self.school.nodes.on_presence.add(self.web.feed.touch)
         self.pipeline.start()
         await self.pipeline.settle()
         if self.pipeline.fold.held:
-            self.rebuild = Rebuild(
-                self.pipeline,
-                self.archive,
-                self.pipeline.fold.held,
-                values=self.settings.limits.scope_values,
-                characters=self.settings.limits.scope_characters,
-            )
-            self._tasks.append(asyncio.create_task(self._rebuild(self.rebuild), name="rebuild"))
-        self._tasks.append(asyncio.create_task(self.upkeep.run(), name="upkeep"))
+            self._rebuilding = in_background(self._rebuild(), "rebuild")
+        self._running += self.upkeep.start(self.tasks)
         await self.following.look()
-        self.following.on_change = self.web.feed.look_again
-        self._tasks.append(asyncio.create_task(self.following.run(), name="following"))
+        self.following.on_change.add(self.web.feed.look_again)
+        self._run("following", self.following.run, says_so=True)
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=1024).start()
-        self.network.on_addresses = self.announcer.again
-        self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
+        self.network.on_addresses.add(self.announcer.again)
+        self._run("network", lambda task: self.network.watch())
         if self.settings.web.announce and not is_loopback(self.settings.web.host):
-            self._tasks.append(asyncio.create_task(self.announcer.run(self.port), name="announce"))
+            self._run("announce", lambda task: self.announcer.run(self.port))
+        self.watchdog.start()
+
+    def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
+        self._running.append(self.tasks.run(name, work, owner="node", says_so=says_so))
 
     async def stop(self) -> None:
         """Stop accepting, commit, sync, close everything.
@@ -224,7 +243,10 @@ class Node:
         Raises:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
-        await cancelled(*self._tasks)
+        self.watchdog.stop()
+        if self._rebuilding:
+            await cancelled(self._rebuilding)
+        await asyncio.gather(*(self.tasks.end(task) for task in self._running))
         await self.announcer.close()
         if self._runner:
             for site in list(self._runner.sites):
@@ -250,6 +272,7 @@ class Node:
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
+            await self.tasks.close()
 
     async def ready(self) -> Ready:
         """What others need to use this appliance; it holds secrets, and a link that signs in once."""
@@ -302,11 +325,25 @@ class Node:
             ]
         return found
 
-    async def _rebuild(self, rebuild: Rebuild) -> None:
-        try:
-            await rebuild.run()
-        except ObserverError as error:
-            log.error("The states of %s could not be rebuilt: %s", ", ".join(rebuild.names), error)
+    async def _rebuild(self) -> None:
+        """Rebuild the states of the reducers that are held, again with back-off where that fails."""
+        back_off = BackOff(first=1.0, most=60.0)
+        while self.pipeline.fold.held:
+            rebuild = self.rebuild = Rebuild(
+                self.pipeline,
+                self.archive,
+                self.pipeline.fold.held,
+                values=self.settings.limits.scope_values,
+                characters=self.settings.limits.scope_characters,
+            )
+            try:
+                await rebuild.run()
+            except Exception as error:
+                reason = str(error).rstrip(".") if isinstance(error, ObserverError) else place_of(error)
+                self.counters.add("rebuild_failures")
+                self.health.report("task.down", "rebuild", place=reason)
+                await asyncio.sleep(back_off.next())
+        self.health.clear("task.down", "rebuild")
 
 
 async def serve(
@@ -329,8 +366,8 @@ async def serve(
         ObserverError: it cannot start; the text says why.
     """
     node = Node(settings, stop.set)
-    starting = asyncio.create_task(node.start(listener), name="start")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
+    starting = in_background(node.start(listener), "start", awaited=True)
+    stopping = in_background(stop.wait(), "stop", awaited=True)
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Nothing was served yet, and what was read of the archive is there still.

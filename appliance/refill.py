@@ -21,22 +21,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from appliance.archive import BEGINNING, Archive, Damage, Position, Reader, Record
 from appliance.counters import Counters
-from appliance.errors import BackendError, Notice, ObserverError, SettingsError, place_of
+from appliance.errors import ArchiveError, BackendError, Notice, ObserverError, SettingsError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.files import write_private
 from appliance.kvs import KVS, Change, Encoded, Row, Value
+from appliance.listeners import AsyncListeners
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
 from appliance.shared import SharedRecords, erased_mark
 from appliance.states import STREAM, Fold, Student, standing_of, student_key
+from appliance.tasks import Supervised
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ _SLICE_BYTES = 16 * 1024 * 1024
 _GIVE_WAY_SECONDS = 0.02
 _WAIT_SECONDS = 0.3
 _ESCALATE_SECONDS = 30.0
+_STEP_SECONDS = 120.0
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
 
 
@@ -287,7 +290,7 @@ class Refill:
         wait_seconds: how long another node is waited for without any progress.
         mark_seconds: how often the place is noted from which the archive is read after a short loss.
         """
-        self.on_lost: Callable[[], Awaitable[None]] = _nothing
+        self.on_lost: AsyncListeners[[]] = AsyncListeners()
         self._file = folder / "store.json"
         self._kvs = kvs
         self._pubsub = pubsub
@@ -311,7 +314,6 @@ class Refill:
         self._waits_for: list[str] = []
         self._missing = 0
         self._outdated: list[str] = []
-        self._failure: str | None = None
         self._first = True
         self.done = asyncio.Event()
         pipeline.on_lost.add(self._lost.set)
@@ -337,31 +339,31 @@ class Refill:
             )
         self._pipeline.refilling = True
 
-    async def run(self) -> None:
-        """Refill where it is needed, until cancelled."""
+    async def run(self, task: Supervised) -> None:
+        """The work of its task: refill where it is needed."""
         marked = time.monotonic()
         while True:
             try:
+                # How long a refill takes is the archive's length; each question to the store has its own limit.
                 await self._look()
-                if time.monotonic() - marked >= self._mark_seconds:
-                    marked = time.monotonic()
-                    await self._note()
-                if self._ttl and time.monotonic() - self._refreshed >= self._ttl / 3:
-                    self._refreshed = time.monotonic()
-                    await self._records.refresh()
-                if self._failure is not None:
-                    self._failure = None
-                    log.info("The store can be read again.")
-            except ObserverError as error:
-                if self._failure is None:
-                    log.error("%s", error)
-                self._failure = str(error)
+                async with task.step(_STEP_SECONDS):
+                    if time.monotonic() - marked >= self._mark_seconds:
+                        marked = time.monotonic()
+                        await self._note()
+                    if self._ttl and time.monotonic() - self._refreshed >= self._ttl / 3:
+                        self._refreshed = time.monotonic()
+                        await self._records.refresh()
             except OSError as error:
-                log.error("%s cannot be written: %s.", self._file, error.strerror)
-            except Exception as error:
-                # Without this loop no student could ever come again.
-                log.error("The store could not be compared with the archive: %s.", place_of(error))
+                if isinstance(error, TimeoutError):
+                    raise
+                raise ArchiveError(f"{self._file} cannot be written: {error.strerror}.") from error
+            except ObserverError:
+                raise
+            except Exception:
+                # Without this task no student could ever come again.
                 self._counters.add("refill_failures")
+                raise
+            task.works()
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._lost.wait()
@@ -547,7 +549,3 @@ class Refill:
                 fields |= {_CLEARING: None, _GENERATION: next_generation}
             if not await self._kvs.commit([Change(REDUCERS, row.version, fields)]) and _GENERATION in fields:
                 return
-
-
-async def _nothing() -> None:
-    pass

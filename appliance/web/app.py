@@ -20,8 +20,9 @@ from appliance.kvs import KVS
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
-from appliance.pubsub import PubSub
+from appliance.pubsub.hints import Hints
 from appliance.roster import Roster
+from appliance.tasks import Tasks
 from appliance.web.educators import Educators
 from appliance.web.errors import ApiError, answer, as_api_error
 from appliance.web.feed import Feed, Students
@@ -62,7 +63,8 @@ class WebApp:
         catalog: Catalog,
         pipeline: Pipeline,
         kvs: KVS,
-        pubsub: PubSub,
+        hints: Hints,
+        tasks: Tasks,
         roster: Roster,
         states: ClassStates,
         counters: Counters,
@@ -81,15 +83,19 @@ class WebApp:
         self._pipeline = pipeline
         self._states = states
         self.security = Security(
-            credentials, counters, hosts=settings.web.hosts, origins=settings.web.origins, proxies=settings.web.proxies
+            credentials,
+            counters,
+            hosts=settings.web.hosts,
+            origins=settings.web.origins,
+            proxies=settings.web.proxies,
+            announced=lambda: network.name,
         )
-        self.security.announced = lambda: network.name
         self._network = network
         self._pages = Pages(WEBUI)
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
-        self._sockets.on_presence = self._presence
+        self._sockets.on_presence.add(self._presence)
         self._nodes = nodes
-        students = Students(roster, kvs, self._online)
+        students = Students(roster, kvs, self._online, counters)
         self.educators = Educators(
             settings,
             catalog,
@@ -104,26 +110,31 @@ class WebApp:
             notices,
             network,
             self._hint,
+            tasks.states,
         )
         self.machine = Machine(self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views)
         self.feed = Feed(
             students,
             roster,
-            pubsub,
+            hints,
+            tasks,
             counters,
             classes=self.educators.class_views,
             updates_per_second=limits.dashboard_updates_per_second,
             dashboards=limits.dashboards,
             send_buffer_bytes=limits.send_buffer_bytes,
             message_bytes=limits.body_bytes,
+            stuck_seconds=float(limits.stuck_dashboard_seconds),
         )
-        network.on_change = self.feed.classes_changed
+        network.on_change.add(self.feed.classes_changed)
+        states.on_unsent.add(self.feed.unsent)
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self._routes(Joining(pipeline, roster, states, settings, counters))
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
         self._sockets.start()
+        self.feed.start()
 
     async def close(self) -> None:
         """Send students and dashboards away."""
@@ -141,6 +152,7 @@ class WebApp:
         route("POST", "/api/v1/login", people.login)
         route("POST", "/api/v1/logout", educator(people.logout))
         route("GET", "/api/v1/status", educator(people.status))
+        route("GET", "/api/v1/tasks", educator(people.tasks))
         route("GET", "/api/v1/students", educator(people.list_students))
         route("GET", "/api/v1/students/{id}", educator(people.one_student))
         route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))

@@ -150,7 +150,7 @@ async def test_an_error_that_is_not_foreseen_stops_no_dashboard(
         feed.classes_changed()
         await shown(dashboard, {"class-1": []})
         assert w.node.counters["feed_failures"] == 1
-        assert "cannot be brought up to date" in caplog.text
+        assert "The task feed.push stopped (KeyError in broken()" in caplog.text
         assert "Ada" not in caplog.text
 
 
