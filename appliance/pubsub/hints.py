@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 SEND_SECONDS = 1.0
 """What a hint may take at most; who sends it has others to serve."""
+SEND_AGAIN_SECONDS = 0.2
+"""The same, where one could not be sent just now."""
 SUBSCRIBE_SECONDS = 30.0
 HANDLE_SECONDS = 30.0
 """What the handling of one message, or one reading of the store, may take."""
@@ -206,7 +208,7 @@ class Hints:
     async def send(self, topic: str, message: bytes) -> bool:
         """Send a hint; False where that is not sure. It never raises and never waits long."""
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(SEND_AGAIN_SECONDS if self._failed_lately() else SEND_SECONDS):
                 await self.pubsub.publish(topic, message)
         except BackendError as error:
             self._not_sent(str(error))
@@ -285,7 +287,10 @@ class Hints:
             return self.pubsub.trouble
         if self._down:
             return next(iter(self._down.values()))
-        return self._reason if time.monotonic() - self._failed < _RECENT_SECONDS else ""
+        return self._reason if self._failed_lately() else ""
+
+    def _failed_lately(self) -> bool:
+        return time.monotonic() - self._failed < _RECENT_SECONDS
 
     def _findings(self) -> Iterable[Finding]:
         if reason := self._why():
