@@ -61,8 +61,8 @@ class ClassStates:
         on_control: called with a class's id and each control message, from whichever node.
         on_missed: called with a class's id where messages may have been missed.
         on_stored: awaited when a class's state has changed in the store, before anybody is told.
-        on_unsent: called with a class's id and ids as `changed` takes them where the hint could not be sent, so that
-            this node's dashboards at least show it.
+        on_changed: called with a class's id and ids as `changed` takes them, so that this node's dashboards show it
+            whatever becomes of the hint.
     """
 
     def __init__(self, kvs: KVS, hints: Hints, paused: set[str], records: SharedRecords | None = None) -> None:
@@ -76,7 +76,7 @@ class ClassStates:
         self.on_control: Listeners[[str, Control]] = Listeners("control messages")
         self.on_missed: Listeners[[str]] = Listeners("missed control messages")
         self.on_stored: AsyncListeners[[]] = AsyncListeners()
-        self.on_unsent: Listeners[[str, tuple[str, ...]]] = Listeners("hints that could not be sent")
+        self.on_changed: Listeners[[str, tuple[str, ...]]] = Listeners("changes of a class")
         self._records = records
         self._kvs = kvs
         self._hints = hints
@@ -159,8 +159,8 @@ class ClassStates:
         The empty id among the others says that the roster changed, and must be read again.
         """
         ids = ("", *student_ids) if student_ids else ()
-        if not await self._hints.send(class_topic(class_id), msgspec.json.encode(ids)):
-            self.on_unsent(class_id, ids)
+        self.on_changed(class_id, ids)
+        await self._hints.send(class_topic(class_id), msgspec.json.encode(ids))
 
     async def _store(self, key: str, state: State) -> None:
         if self._records is not None:

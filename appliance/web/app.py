@@ -127,7 +127,7 @@ class WebApp:
             stuck_seconds=float(limits.stuck_dashboard_seconds),
         )
         network.on_change.add(self.feed.classes_changed)
-        states.on_unsent.add(self.feed.unsent)
+        states.on_changed.add(self.feed.changed_here)
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self._routes(Joining(pipeline, roster, states, settings, counters))
 

@@ -333,8 +333,8 @@ class Feed:
             self._all_changed = True
             self._wake.set()
 
-    def unsent(self, class_id: str, ids: Sequence[str]) -> None:
-        """Show here at least what could not be published, as `ClassStates.changed` names it."""
+    def changed_here(self, class_id: str, ids: Sequence[str]) -> None:
+        """Show at once what was changed at this node, as `ClassStates.changed` names it."""
         self._note(class_id, ids)
 
     async def close(self) -> None:

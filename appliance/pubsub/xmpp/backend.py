@@ -138,7 +138,8 @@ class XmppPubSub(PubSub):
                 try:
                     await self._reconcile(topic)
                 except AwayError:
-                    pass  # The next session sees to it, and tells by `RESYNC` that some may have been missed.
+                    # A new session would see to it; one that is taken up again does not.
+                    self._in_background(self._insist, topic)
                 except TroubleError as trouble:
                     if trouble.final:
                         raise
@@ -333,9 +334,12 @@ class XmppPubSub(PubSub):
         """Try to subscribe again until it works, nobody listens any more, or a new session sees to it."""
         back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
         while topic in self._subscribers and topic not in self._subscribed:
+            await self._connection.ready()
             try:
                 await self._reconcile(topic)
                 self._subscribers.resync(topic)
+            except AwayError:
+                await asyncio.sleep(AWAY_SECONDS)
             except TroubleError as trouble:
                 self._refuse(trouble)
                 await asyncio.sleep(back_off.next())
