@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from appliance import watchdog
 from appliance.counters import Counters
 from appliance.health import Health
 from appliance.watchdog import Watchdog
+from tests.web.world import world
 
 
 class _World:
@@ -126,3 +128,35 @@ async def test_work_that_gives_way_is_no_standstill() -> None:
     finally:
         w.watchdog.stop()
     assert w.counters["loop_blocked"] == 0
+
+
+SLOW = """
+import time
+from appliance.reducer import Event, Reducer, State
+
+class Sleeps(Reducer[State]):
+    name = "sleeps"
+    State = State
+
+    def reduce(self, state: State, event: Event) -> State:
+        time.sleep(0.8)
+        return state
+
+    def summarize(self, state: State) -> dict[str, object]:
+        return {}
+"""
+
+
+async def test_a_reducer_that_sleeps_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "no-plugins"
+    folder.mkdir()
+    (folder / "sleepy.py").write_text(SLOW)
+    async with world(tmp_path) as w, w.student("Ada") as ada:
+        await ada.send({"event": "edit", "document": "essay", "offset": 0, "insert": "what Ada wrote"})
+        await ada.acked(1)
+        async with asyncio.timeout(10):
+            while "stood still" not in caplog.text:
+                await asyncio.sleep(0.01)
+        assert w.node.counters["loop_blocked"] >= 1
+    assert "no-plugins/sleepy.py:10 reduce" in caplog.text
+    assert "what Ada wrote" not in caplog.text

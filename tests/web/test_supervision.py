@@ -79,12 +79,12 @@ async def test_the_list_of_tasks_is_for_educators(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def failing(
-    w: World, monkeypatch: pytest.MonkeyPatch, task: str, kind: str, owner: Any, function: str
+    w: World, monkeypatch: pytest.MonkeyPatch, task: str, kind: str, owner: Any, function: str, times: int = 2
 ) -> AsyncIterator[Fault]:
-    """Let a function that a task calls fail twice; afterwards the task works again, and was a finding meanwhile."""
+    """Let a function that a task calls fail. Started again twice, the task works again, and was a finding meanwhile."""
     seen: list[str] = []
     w.node.health.changed.add(lambda: seen.extend(f.text for f in w.node.health.findings() if f.code == "task.down"))
-    fault = Fault(kind, 2, getattr(owner, function))
+    fault = Fault(kind, times, getattr(owner, function))
     monkeypatch.setattr(owner, function, fault)
     yield fault
 

@@ -335,6 +335,9 @@ class XmppPubSub(PubSub):
         back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
         while topic in self._subscribers and topic not in self._subscribed:
             await self._connection.ready()
+            if topic in self._subscribed:
+                # A new session saw to it.
+                return
             try:
                 await self._reconcile(topic)
                 self._subscribers.resync(topic)
