@@ -143,6 +143,8 @@ class Watchdog:
         for _ in range(_SLICES):
             began, used = self._clock(), self._used()
             answers = answered.wait(part)
+            if self._stopping.is_set():
+                return True
             took = self._clock() - began
             late = took > part * _LATE
             if late and self._used() - used < took * _OWN_SHARE:
@@ -150,7 +152,7 @@ class Watchdog:
                 return True
             if answers or took > self._blocked_seconds:
                 return answers and not (late and took > self._blocked_seconds)
-        return answered.is_set() or self._stopping.is_set()
+        return answered.is_set()
 
     def _stack(self) -> list[str]:
         """Where the loop's thread is, the outermost first, as ``FILE:LINE FUNCTION``."""
