@@ -464,6 +464,19 @@ class LimitSettings(msgspec.Struct, frozen=True):
             le=LARGEST,
         ),
     ] = 1048576
+    stuck_dashboard_seconds: Annotated[
+        Count,
+        Meta(description="Seconds after which a dashboard that takes nothing of what waits for it is closed."),
+    ] = 60
+    loop_blocked_ms: Annotated[
+        int,
+        Meta(
+            description="Milliseconds for which the program may stand still before the log says where; three times in "
+            "ten minutes are a problem that the dashboard shows.",
+            ge=50,
+            le=60000,
+        ),
+    ] = 250
 
 
 class ReducerSettings(msgspec.Struct, frozen=True):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
 
 from appliance.classes import ClassStates
-from appliance.errors import BackendError
+from appliance.listeners import Listeners
 from appliance.roster import Roster
-
-log = logging.getLogger(__name__)
+from appliance.tasks import Supervised
 
 LOOK_SECONDS = 1.0
+_STEP_SECONDS = 60.0
 
 
 class Following:
@@ -28,23 +26,24 @@ class Following:
         roster: tells which classes there are, and looks at educators' lists whenever it is asked.
         states: follows the state of each class.
         """
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_own_change: Callable[[], object] = lambda: None
+        self.on_change: Listeners[[]] = Listeners("changes of the roster")
+        self.on_own_change: Listeners[[]] = Listeners("changes of this node's lists")
         self._roster = roster
         self._states = states
         self._told = asyncio.Event()
-        roster.on_change = self._changed
+        roster.on_change.add(self._changed)
 
     async def look(self) -> None:
         """Follow every class that there is now.
 
         Raises:
-            BackendError: the roster, the store or the pubsub cannot be reached.
+            BackendError: the roster or the store cannot be reached.
         """
-        for section in await self._roster.classes():
-            if not self._states.follows(section.class_id):
-                await self._states.follow(section.class_id)
-                self._told.set()
+        classes = [section.class_id for section in await self._roster.classes()]
+        new = [class_id for class_id in classes if not self._states.follows(class_id)]
+        if new:
+            self._told.set()
+            await asyncio.gather(*(self._states.follow(class_id) for class_id in new))
 
     async def look_anew(self) -> None:
         """The same where the roster may have changed without this node's knowing.
@@ -60,24 +59,17 @@ class Following:
         self._roster.forget()
         self._told.set()
 
-    async def run(self) -> None:
-        """Go on until cancelled."""
-        failing = False
+    async def run(self, task: Supervised) -> None:
+        """The work of its task."""
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._told.wait()
             except TimeoutError:
                 pass
-            try:
+            async with task.step(_STEP_SECONDS):
                 await self.look()
-            except BackendError as error:
-                if not failing:
-                    log.error("Which classes there are cannot be read: %s", error)
-                failing = True
-                await asyncio.sleep(LOOK_SECONDS)
-                continue
-            failing = False
+            task.works()
             if self._told.is_set():
                 self._told.clear()
                 self.on_change()

@@ -114,8 +114,13 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "loop.blocked": Code(
             "warning",
             "program",
-            "The program stood still {count:time|times} in the last ten minutes, at most for {took} s, last in "
+            "The program stood still {count:time|times} in the last ten minutes, at most for {worst} s, last in "
             "{place}. Everybody waited meanwhile; close other programs on this computer.",
+        ),
+        "store.unread": Code(
+            "error",
+            "kvs",
+            "What changed could not be read from the store ({detail}). It is read again until that works.",
         ),
         **OTHERS,
     }

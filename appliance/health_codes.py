@@ -105,12 +105,6 @@ START: Mapping[str, Code] = MappingProxyType(
             "The disk of the data folder gets full: {free} are free, and the archive takes {used}. Once it is full, "
             "nothing can be saved. Make room, or move older archive files elsewhere after a backup.",
         ),
-        "upkeep.failing": Code(
-            "warning",
-            "archive",
-            "{detail} Nothing is lost, but the next start takes longer and the archive needs more room. Check the "
-            "disk.",
-        ),
         "reducer.rebuild_failed": Code(
             "error",
             "reducers",

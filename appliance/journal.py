@@ -18,6 +18,7 @@ import msgspec
 from appliance.errors import BackendError, SettingsError
 from appliance.files import sync_folder, write_all, write_private
 from appliance.health import Finding, finding
+from appliance.tasks import in_background
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Journal(Generic[T]):
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((list(entries), done))
         if self._writer is None:
-            self._writer = asyncio.create_task(self._write_waiting(), name=f"journal {self.path.name}")
+            self._writer = in_background(self._write_waiting(), f"journal {self.path.name}")
         # Who asked may go away; what was asked for is done all the same.
         await asyncio.shield(done)
 
@@ -124,26 +125,24 @@ class Journal(Generic[T]):
             )
 
     async def _write_waiting(self) -> None:
+        batch: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 entries = [entry for some, _ in batch for entry in some]
                 error = self.failure = await asyncio.to_thread(self._append, b"".join(map(_line, entries)))
-                if not error:
-                    self.lines += len(entries)
-                    for entry in entries:
-                        self._apply(entry)
-                for _, done in batch:
-                    if done.done():
-                        continue
-                    if error:
-                        done.set_exception(BackendError(f"{self.path.name} cannot be written: {error.strerror}."))
-                        # Where who asked has gone away nobody looks at the error.
-                        done.exception()
-                    else:
-                        done.set_result(None)
+                if error:
+                    _answer(batch, BackendError(f"{self.path.name} cannot be written: {error.strerror}."))
+                    continue
+                self.lines += len(entries)
+                for entry in entries:
+                    self._apply(entry)
+                _answer(batch, None)
         finally:
             self._writer = None
+            # Whatever ended this, nobody waits for ever.
+            waiting, self._waiting = self._waiting, []
+            _answer([*batch, *waiting], BackendError(f"{self.path.name} could not be written."))
 
     def _append(self, text: bytes) -> OSError | None:
         """Add text to the file and sync it; on failure it is as before."""
@@ -189,3 +188,16 @@ class Journal(Generic[T]):
 
 def _line(entry: object) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
+
+
+def _answer(asked: Iterable[tuple[object, asyncio.Future[None]]], error: BackendError | None) -> None:
+    """Answer all who wait and have none yet."""
+    for _, done in asked:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+            # Where who asked has gone away nobody looks at the error.
+            done.exception()

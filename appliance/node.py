@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +24,7 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials, load_credentials
-from appliance.errors import ArchiveError, ObserverError, PortInUseError, SettingsError
+from appliance.errors import ArchiveError, ObserverError, PortInUseError, SettingsError, place_of
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.following import Following
@@ -36,14 +36,15 @@ from appliance.measured import measure_archive, measure_kvs, measure_pubsub
 from appliance.metrics import Build, Disk, Metrics, Sources, Waiting
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
+from appliance.pubsub.hints import Hints
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
 from appliance.states import Fold, StateLimits
-from appliance.tasks import Tasks, cancelled
+from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 from appliance.upkeep import Upkeep
-from appliance.web import sessions
+from appliance.watchdog import Watchdog
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
@@ -111,12 +112,18 @@ class Node:
         self.health = Health(self.counters)
         self.tasks = Tasks(self.health, self.counters)
         self.metrics = Metrics(self.counters)
+        self.watchdog = Watchdog(self.health, self.counters, blocked_ms=limits.loop_blocked_ms)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
         self.pubsub = open_pubsub(
-            settings.pubsub.url, self.counters, queue=settings.pubsub.queue, outgoing=settings.pubsub.outgoing
+            settings.pubsub.url,
+            self.counters,
+            queue=settings.pubsub.queue,
+            outgoing=settings.pubsub.outgoing,
+            tasks=self.tasks,
         )
+        self.hints = Hints(self.pubsub, self.tasks, self.health, self.counters)
         self.archive = Archive(
             settings.data_path / "archive",
             self.counters,
@@ -153,7 +160,16 @@ class Node:
             else None
         )
         self.school = (
-            School(settings, self.kvs, self.pubsub, self.pipeline, self.archive, self.credentials, self.counters)
+            School(
+                settings,
+                self.kvs,
+                self.hints,
+                self.tasks,
+                self.pipeline,
+                self.archive,
+                self.credentials,
+                self.counters,
+            )
             if self.kvs.shared
             else None
         )
@@ -165,11 +181,11 @@ class Node:
         self.upkeep = Upkeep(settings, self.archive, self.recovery, self.counters)
         self.rebuild: Rebuild | None = None
         self.states = ClassStates(
-            self.kvs, self.pubsub, self.pipeline.paused, self.school.records if self.school else None
+            self.kvs, self.hints, self.pipeline.paused, self.school.records if self.school else None
         )
         self.following = Following(self.roster, self.states)
         if self.recovery:
-            self.states.on_stored = self.recovery.save_classes
+            self.states.on_stored.add(self.recovery.save_classes)
         self.network = Network(
             settings.data_path,
             self.counters,
@@ -185,7 +201,8 @@ class Node:
             self.catalog,
             self.pipeline,
             self.kvs,
-            self.pubsub,
+            self.hints,
+            self.tasks,
             self.roster,
             self.states,
             self.counters,
@@ -200,7 +217,8 @@ class Node:
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self.port = settings.web.port
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[Supervised] = []
+        self._rebuilding: asyncio.Task[None] | None = None
         self._closing = False
         self._add_sources()
 
@@ -246,22 +264,16 @@ class Node:
             self.credentials = self.school.credentials
             self.web.security.use(self.credentials)
             self.web.security.signed_out.share(self.school.records)
-            self._tasks.append(asyncio.create_task(sessions.watch(self.web.security.signed_out), name="sessions"))
-            self.school.nodes.on_presence = self.web.feed.touch
+            self._run("sessions", lambda task: self.web.security.signed_out.run())
+            self.school.nodes.on_presence.add(self.web.feed.touch)
         self.pipeline.start()
         await self.pipeline.settle()
         if self.pipeline.fold.held:
-            self.rebuild = Rebuild(
-                self.pipeline,
-                self.archive,
-                self.pipeline.fold.held,
-                limits=StateLimits.of(self.settings.limits),
-            )
-            self._tasks.append(asyncio.create_task(self._rebuild(self.rebuild), name="rebuild"))
-        self._tasks.append(asyncio.create_task(self.upkeep.run(), name="upkeep"))
+            self._rebuilding = in_background(self._rebuild(), "rebuild")
+        self._running += self.upkeep.start(self.tasks)
         await self.following.look()
-        self.following.on_change = self.web.feed.look_again
-        self._tasks.append(asyncio.create_task(self.following.run(), name="following"))
+        self.following.on_change.add(self.web.feed.look_again)
+        self._run("following", self.following.run, says_so=True)
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
@@ -279,11 +291,15 @@ class Node:
         self._listening = await asyncio.get_running_loop().create_server(
             self.web.strangers.protocol(self._runner.server), sock=listener, backlog=1024
         )
-        self.network.on_addresses = self.announcer.again
-        self._tasks.append(asyncio.create_task(self.network.watch(), name="network"))
-        self._tasks.append(asyncio.create_task(self.health.watch(), name="health"))
+        self.network.on_addresses.add(self.announcer.again)
+        self._run("network", lambda task: self.network.watch())
+        self._run("health", lambda task: self.health.watch())
         if self.settings.web.announce and not is_loopback(self.settings.web.host):
-            self._tasks.append(asyncio.create_task(self.announcer.run(self.port), name="announce"))
+            self._run("announce", lambda task: self.announcer.run(self.port))
+        self.watchdog.start()
+
+    def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
+        self._running.append(self.tasks.run(name, work, owner="node", says_so=says_so))
 
     async def stop(self) -> None:
         """Stop accepting, commit, sync, close everything.
@@ -292,7 +308,10 @@ class Node:
             ObserverError: what was taken last could not be made durable; it was never acknowledged.
         """
         self._closing = True
-        await cancelled(*self._tasks)
+        self.watchdog.stop()
+        if self._rebuilding:
+            await cancelled(self._rebuilding)
+        await asyncio.gather(*(self.tasks.end(task) for task in self._running))
         await self.announcer.close()
         if self._listening:
             self._listening.close()
@@ -317,6 +336,7 @@ class Node:
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
+            await self.tasks.close()
 
     async def ready(self) -> Ready:
         """What others need to use this appliance; it holds secrets, and a link that signs in once."""
@@ -362,7 +382,6 @@ class Node:
         add(lambda: self.catalog.findings, logs=True)
         add(lambda: self.recovery.findings if self.recovery else ())
         add(self.roster.findings)
-        add(self.pubsub.findings, logs=True)
         add(self.upkeep.findings)
         add(self._findings)
         add(files_limit.findings)
@@ -380,12 +399,25 @@ class Node:
             for name in self.rebuild.names:
                 yield finding("reducer.rebuild", name, percent=int(100 * self.rebuild.progress))
 
-    async def _rebuild(self, rebuild: Rebuild) -> None:
-        try:
-            await rebuild.run()
-        except ObserverError as error:
-            for name in rebuild.names:
-                self.health.report("reducer.rebuild_failed", name, detail=str(error))
+    async def _rebuild(self) -> None:
+        """Rebuild the states of the reducers that are held, again with back-off where that fails."""
+        back_off = BackOff(first=1.0, most=60.0)
+        failed: set[str] = set()
+        while self.pipeline.fold.held:
+            rebuild = self.rebuild = Rebuild(
+                self.pipeline, self.archive, self.pipeline.fold.held, limits=StateLimits.of(self.settings.limits)
+            )
+            try:
+                await rebuild.run()
+            except Exception as error:
+                reason = str(error) if isinstance(error, ObserverError) else f"{place_of(error)}."
+                self.counters.add("rebuild_failures")
+                failed.update(rebuild.names)
+                for name in rebuild.names:
+                    self.health.report("reducer.rebuild_failed", name, detail=reason)
+                await asyncio.sleep(back_off.next())
+        for name in failed:
+            self.health.clear("reducer.rebuild_failed", name)
 
 
 async def serve(
@@ -408,8 +440,8 @@ async def serve(
         ObserverError: it cannot start; the text says why.
     """
     node = Node(settings, stop.set)
-    starting = asyncio.create_task(node.start(listener), name="start")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
+    starting = in_background(node.start(listener), "start", awaited=True)
+    stopping = in_background(stop.wait(), "stop", awaited=True)
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Nothing was served yet, and what was read of the archive is there still.

@@ -12,16 +12,17 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import msgspec
 
 from appliance.counters import Counters
-from appliance.errors import BackendError
+from appliance.errors import BackendError, place_of
 from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Encoded, Row, Value
-from appliance.pubsub import RESYNC, PubSub
-from appliance.tasks import cancelled
+from appliance.listeners import Listeners
+from appliance.pubsub.hints import Hints, Listening, decoded
+from appliance.tasks import Supervised, Tasks, cancelled, in_background
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ _FORGET = 40
 """After so many times of that time, what a gone node left in the store is removed."""
 _IDS_PER_MESSAGE = 1000
 _SAME_NAME = 3
+_STEP_SECONDS = 30.0
+_FIRST_SECONDS = 1.0
 
 
 class _Told(msgspec.Struct, omit_defaults=True):
@@ -91,21 +94,25 @@ class Nodes:
         on_roster: called when another node changed the roster, or may have.
     """
 
-    def __init__(self, name: str, kvs: KVS, pubsub: PubSub, counters: Counters, *, silent_seconds: float) -> None:
+    def __init__(
+        self, name: str, kvs: KVS, hints: Hints, tasks: Tasks, counters: Counters, *, silent_seconds: float
+    ) -> None:
         """Args:
         name: this node's; no other may have it.
         kvs: the shared store.
-        pubsub: carries what nodes tell each other.
-        counters: counts nodes that went silent.
+        hints: carries what nodes tell each other.
+        tasks: runs the beats.
+        counters: counts nodes that went silent, and as ``rows_unreadable`` rows of nodes that cannot be read.
         silent_seconds: after which a node whose beat stands still is gone.
         """
         self.name = name
         self.whole = ""
         self._same_name = False
-        self.on_presence: Callable[[Collection[str]], None] = lambda ids: None
-        self.on_roster: Callable[[], None] = lambda: None
+        self.on_presence: Listeners[[Collection[str]]] = Listeners("presence at other nodes")
+        self.on_roster: Listeners[[]] = Listeners("changes of the roster at other nodes")
         self._kvs = kvs
-        self._pubsub = pubsub
+        self._hints = hints
+        self._tasks = tasks
         self._counters = counters
         self._silent = silent_seconds
         self._run = str(uuid.uuid4())
@@ -122,25 +129,20 @@ class Nodes:
         self._writing = asyncio.Lock()
         self._flush_due: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
-        self._away = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._listening: Listening | None = None
+        self._beating: Supervised | None = None
 
     async def start(self) -> None:
-        """Be known to the others, and know them.
+        """Be known to the others, and know them. Where the pubsub is away, they hear of each other by their beats.
 
         Raises:
-            BackendError: the store or the pubsub cannot be reached.
+            BackendError: the store cannot be reached.
         """
         await self._write()
         await self._look()
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._hear(ready), name="nodes")]
-        try:
-            await ready
-        except BaseException:
-            await self._end()
-            raise
-        self._tasks.append(asyncio.create_task(self._beats(), name="beats"))
+        self._listening = self._hints.listen("nodes", TOPIC, owner="nodes", hear=self._take, reread=self._reread)
+        await self._listening.first(_FIRST_SECONDS)
+        self._beating = self._tasks.run("beats", self._beats, owner="nodes", says_so=True)
 
     async def close(self) -> None:
         """Tell the others that this node stops. It is not used after that."""
@@ -192,13 +194,18 @@ class Nodes:
     async def _end(self) -> None:
         if self._flush_due:
             self._flush_due.cancel()
-        tasks = [*self._tasks, *([self._flushing] if self._flushing else [])]
-        await cancelled(*tasks)
-        self._tasks = []
+        if self._flushing:
+            await cancelled(self._flushing)
+        if self._listening:
+            await self._listening.close()
+            self._listening = None
+        if self._beating:
+            await self._tasks.end(self._beating)
+            self._beating = None
 
     def _flush_soon(self) -> None:
         self._flush_due = None
-        self._flushing = asyncio.create_task(self._flush(), name="presence")
+        self._flushing = in_background(self._flush(), "presence")
 
     async def _flush(self) -> None:
         """Write who is online, then tell who came and went."""
@@ -224,27 +231,21 @@ class Nodes:
             self._flushing = None
 
     async def _tell(self, told: _Told) -> None:
-        try:
-            await self._pubsub.publish(TOPIC, msgspec.json.encode(told))
-        except BackendError:
-            # A hint; the others read the rows at their next beat.
-            self._counters.add("publish_failures")
+        # Who does not hear it reads the rows at the next beat.
+        await self._hints.send(TOPIC, msgspec.json.encode(told))
 
-    async def _beats(self) -> None:
+    async def _beats(self, task: Supervised) -> None:
         while True:
             await asyncio.sleep(self._silent / _BEATS)
             try:
-                await self.beat()
-                if self._away:
-                    self._away = False
-                    log.info("The store of the nodes answers again.")
-            except BackendError as error:
-                if not self._away:
-                    self._away = True
-                    log.error("This node cannot tell the others that it is there: %s", error)
+                async with task.step(_STEP_SECONDS):
+                    await self.beat()
+            except (BackendError, TimeoutError):
                 # Nobody can beat where the store is away; that is no sign of anybody's end.
                 for peer in self._peers.values():
                     peer.seen = time.monotonic()
+                raise
+            task.works()
             self._expire()
 
     async def _write(self) -> None:
@@ -289,7 +290,12 @@ class Nodes:
         ordered = sorted(names)
         for name, row in zip(ordered, await self._kvs.read([node_key(name) for name in ordered]), strict=True):
             if row.version and "beat" in row.fields:
-                self._take_in(name, row)
+                try:
+                    self._take_in(name, row)
+                except (ValueError, msgspec.DecodeError) as error:
+                    # One node's damaged row; the others are there all the same, and its next beat writes it anew.
+                    if self._counters.add("rows_unreadable") == 1:
+                        log.error("The row of the node %s cannot be read: %s.", name, place_of(error))
         await self._clear_away()
 
     async def _names(self) -> set[str]:
@@ -359,32 +365,13 @@ class Nodes:
             await self._kvs.commit([Change(NAMES, row.version, {name: None})])
         await self._kvs.remove([node_key(name)])
 
-    async def _hear(self, ready: asyncio.Future[None]) -> None:
-        try:
-            async with self._pubsub.subscribe(TOPIC) as subscription:
-                ready.set_result(None)
-                async for message in subscription:
-                    try:
-                        if message is RESYNC:
-                            self.on_roster()
-                            await self._look()
-                        else:
-                            await self._take(message)
-                    except BackendError:
-                        # The next beat looks again.
-                        pass
-        except BackendError as error:
-            if not ready.done():
-                ready.set_exception(error)
-            else:
-                log.error("What other nodes tell no longer arrives: %s", error)
+    async def _reread(self, missed: bool) -> None:
+        if missed:
+            self.on_roster()
+        await self._look()
 
     async def _take(self, message: bytes) -> None:
-        try:
-            told = msgspec.json.decode(message, type=_Told)
-        except msgspec.DecodeError:
-            log.warning("A message of another node that this version does not understand was left aside.")
-            return
+        told = decoded(message, _Told)
         if told.node == self.name:
             return
         if told.bye:

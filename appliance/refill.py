@@ -21,23 +21,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from appliance.archive import BEGINNING, Archive, Damage, Position, Reader, Record
 from appliance.counters import Counters
-from appliance.errors import BackendError, ObserverError, SettingsError, place_of
+from appliance.errors import ArchiveError, BackendError, ObserverError, SettingsError, place_of
 from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.files import write_private
 from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Encoded, Row, Value
+from appliance.listeners import AsyncListeners
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
 from appliance.shared import SharedRecords, erased_mark
 from appliance.states import STREAM, Fold, Student, standing_of, student_key
+from appliance.tasks import Supervised
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ _SLICE_BYTES = 16 * 1024 * 1024
 _GIVE_WAY_SECONDS = 0.02
 _WAIT_SECONDS = 0.3
 _ESCALATE_SECONDS = 30.0
+_STEP_SECONDS = 120.0
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
 
 
@@ -288,7 +291,7 @@ class Refill:
         wait_seconds: how long another node is waited for without any progress.
         mark_seconds: how often the place is noted from which the archive is read after a short loss.
         """
-        self.on_lost: Callable[[], Awaitable[None]] = _nothing
+        self.on_lost: AsyncListeners[[]] = AsyncListeners()
         self._file = folder / "store.json"
         self._kvs = kvs
         self._pubsub = pubsub
@@ -338,34 +341,37 @@ class Refill:
             )
         self._pipeline.refilling = True
 
-    async def run(self) -> None:
-        """Refill where it is needed, until cancelled."""
+    async def run(self, task: Supervised) -> None:
+        """The work of its task: refill where it is needed."""
         marked = time.monotonic()
         while True:
             try:
+                # How long a refill takes is the archive's length; each question to the store has its own limit.
                 await self._look()
-                if time.monotonic() - marked >= self._mark_seconds:
-                    marked = time.monotonic()
-                    await self._note()
-                if self._ttl and time.monotonic() - self._refreshed >= self._ttl / 3:
-                    self._refreshed = time.monotonic()
-                    await self._records.refresh()
-                if self._failure is not None:
-                    self._failure = None
-                    log.info("The store can be read again.")
-            except ObserverError as error:
-                if self._failure is None:
-                    log.error("%s", error)
-                self._failure = finding("kvs.away", detail=str(error))
+                async with task.step(_STEP_SECONDS):
+                    if time.monotonic() - marked >= self._mark_seconds:
+                        marked = time.monotonic()
+                        await self._note()
+                    if self._ttl and time.monotonic() - self._refreshed >= self._ttl / 3:
+                        self._refreshed = time.monotonic()
+                        await self._records.refresh()
+                self._failure = None
             except OSError as error:
-                self._failure = finding("refill.failing", detail=f"{self._file} cannot be written: {error.strerror}.")
-                log.error("%s", self._failure.text)
+                if isinstance(error, TimeoutError):
+                    raise
+                detail = f"{self._file} cannot be written: {error.strerror}."
+                self._failure = finding("refill.failing", detail=detail)
+                raise ArchiveError(detail) from error
+            except ObserverError as error:
+                self._failure = finding("kvs.away", detail=str(error))
+                raise
             except Exception as error:
-                # Without this loop no student could ever come again.
+                # Without this task no student could ever come again.
                 failed = f"The store could not be compared with the archive: {place_of(error)}."
                 self._failure = finding("refill.failing", detail=failed)
-                log.error("%s", failed)
                 self._counters.add("refill_failures")
+                raise
+            task.works()
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._lost.wait()
@@ -543,7 +549,3 @@ class Refill:
                 fields |= {_CLEARING: None, _GENERATION: next_generation}
             if not await self._kvs.commit([Change(REDUCERS, row.version, fields)]) and _GENERATION in fields:
                 return
-
-
-async def _nothing() -> None:
-    pass

@@ -17,17 +17,17 @@ from appliance.health import Finding
 from appliance.kvs import KVS
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
-from appliance.pubsub import PubSub
+from appliance.pubsub.hints import Hints
 from appliance.refill import Refill
 from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
 from appliance.shared import SharedRecords
 from appliance.states import Fold, StateLimits
-from appliance.tasks import cancelled, in_background
+from appliance.tasks import BackOff, Supervised, Tasks, in_background
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 0.5
+_RETRY_SECONDS = 1.0
 
 
 class School:
@@ -43,7 +43,8 @@ class School:
         self,
         settings: Settings,
         kvs: KVS,
-        pubsub: PubSub,
+        hints: Hints,
+        tasks: Tasks,
         pipeline: Pipeline,
         archive: Archive,
         credentials: Credentials,
@@ -52,7 +53,8 @@ class School:
         """Args:
         settings: names this node, its folder and its patience.
         kvs: the shared store.
-        pubsub: carries what nodes tell each other.
+        hints: carries what nodes tell each other.
+        tasks: runs what goes on for ever.
         pipeline: commits this node's events.
         archive: this node's.
         credentials: this node's own, which count where it is the first.
@@ -66,9 +68,12 @@ class School:
         self._settings = settings
         self._kvs = kvs
         self._counters = counters
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks
+        self._task: Supervised | None = None
         self.records = SharedRecords(kvs, settings.data_path / "shared.jsonl")
-        self.nodes = Nodes(settings.node_name, kvs, pubsub, counters, silent_seconds=float(limits.node_silent_seconds))
+        self.nodes = Nodes(
+            settings.node_name, kvs, hints, tasks, counters, silent_seconds=float(limits.node_silent_seconds)
+        )
 
         def fold() -> Fold:
             return Fold(pipeline.fold.reducers, Counters(), StateLimits.of(limits))
@@ -76,7 +81,7 @@ class School:
         self._refill = Refill(
             settings.data_path,
             kvs,
-            pubsub,
+            hints.pubsub,
             pipeline,
             archive,
             self.records,
@@ -105,14 +110,14 @@ class School:
             following: told of what other nodes change.
 
         Raises:
-            BackendError: the store or the pubsub did not answer in time.
+            BackendError: the store did not answer in time.
             SettingsError: other nodes run newer reducers.
         """
-        self._refill.on_lost = lambda: self._after_loss(following)
+        self._refill.on_lost.add(lambda: self._after_loss(following))
         await patiently(lambda: self._join(following), self._settings.kvs.start_seconds)
-        self.nodes.on_roster = following.tell
-        following.on_own_change = lambda: in_background(self.nodes.tell_of_roster())
-        self._task = asyncio.create_task(self._refill.run(), name="refill")
+        self.nodes.on_roster.add(following.tell)
+        following.on_own_change.add(lambda: in_background(self.nodes.tell_of_roster()))
+        self._task = self._tasks.run("refill", self._refill.run, owner="school", says_so=True)
         # Mostly there is nothing to bring, and who connects is served at once; else students are told to come later.
         try:
             async with asyncio.timeout(self._settings.kvs.start_seconds):
@@ -123,7 +128,7 @@ class School:
     async def close(self) -> None:
         """Leave the others."""
         if self._task:
-            await cancelled(self._task)
+            await self._tasks.end(self._task)
             await self.nodes.close()
         await self.records.close()
 
@@ -150,6 +155,7 @@ async def patiently(step: Callable[[], Awaitable[None]], seconds: float) -> None
         BackendError: it did not within these seconds.
     """
     end = time.monotonic() + seconds
+    back_off = BackOff(most=_RETRY_SECONDS)
     told = False
     while True:
         try:
@@ -160,6 +166,6 @@ async def patiently(step: Callable[[], Awaitable[None]], seconds: float) -> None
             if not told:
                 told = True
                 log.warning("%s It is tried again for %d s.", error, seconds)
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(back_off.next())
         else:
             return

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from appliance.errors import ObserverError, place_of
 from appliance.health import Health
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CANCEL_SECONDS = 0.2
 SETTLED_SECONDS = 1.0
@@ -83,14 +85,23 @@ class Supervised:
     """An endless task. Its work gets this object, to say when it works and to bound its steps."""
 
     def __init__(
-        self, name: str, owner: str, work: Callable[[Supervised], Awaitable[None]], health: Health, counters: Counters
+        self,
+        name: str,
+        owner: str,
+        work: Callable[[Supervised], Awaitable[None]],
+        health: Health,
+        counters: Counters,
+        *,
+        back_off: BackOff,
+        says_so: bool,
     ) -> None:
         self.name = name
         self.owner = owner
         self._work = work
         self._health = health
         self._counters = counters
-        self._back_off = BackOff()
+        self._back_off = back_off
+        self._says_so = says_so
         self._waiting = False
         self._restarts = 0
         self._failure = ""
@@ -133,7 +144,7 @@ class Supervised:
             self._since = time.time()
             # A task of its own: a cancellation that a library lets out of a read must not end its supervision.
             self._inner = asyncio.get_running_loop().create_task(self._run(), name=self.name)
-            if self._restarts:
+            if self._restarts and not self._says_so:
                 self._settled = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self.works)
             await asyncio.wait((self._inner,))
             self._forget_timer()
@@ -166,17 +177,29 @@ class Tasks:
         self._counters = counters
         self._tasks: dict[str, Supervised] = {}
 
-    def run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, owner: str) -> Supervised:
+    def run(
+        self,
+        name: str,
+        work: Callable[[Supervised], Awaitable[None]],
+        *,
+        owner: str,
+        back_off: BackOff | None = None,
+        says_so: bool = False,
+    ) -> Supervised:
         """Run an endless task, and start it again with back-off whenever it ends.
 
         Args:
             name: which; no other that runs has it.
             work: called with the task at each start.
             owner: the part of the program that it belongs to.
+            back_off: how long to wait before it is started again; None for the usual.
+            says_so: whether the work calls `Supervised.works` itself. Else it works once it has run for a while.
         """
         if name in self._tasks and not self._tasks[name].task.done():
             raise ValueError(f"A task named {name} runs already.")
-        supervised = self._tasks[name] = Supervised(name, owner, work, self._health, self._counters)
+        supervised = self._tasks[name] = Supervised(
+            name, owner, work, self._health, self._counters, back_off=back_off or BackOff(), says_so=says_so
+        )
         return supervised
 
     async def end(self, task: Supervised) -> None:
@@ -200,12 +223,18 @@ class Tasks:
         await asyncio.gather(*(task.close() for task in tasks))
 
 
-def in_background(work: Coroutine[Any, Any, object], name: str = "background") -> asyncio.Task[Any]:
-    """Start work that ends by itself; an error in it is logged, one that is not foreseen by kind and place."""
+def in_background(work: Coroutine[Any, Any, T], name: str = "background", *, awaited: bool = False) -> asyncio.Task[T]:
+    """Start work that ends by itself; an error in it is logged, one that is not foreseen by kind and place.
+
+    Args:
+        work: what is done.
+        name: for the log.
+        awaited: whether somebody waits for it and deals with its errors; then nothing is logged here.
+    """
     task = asyncio.get_running_loop().create_task(work, name=name)
     # The loop itself holds tasks weakly; without this a task may vanish in the middle.
     _running.add(task)
-    task.add_done_callback(_done)
+    task.add_done_callback(_retrieve if awaited else _done)
     return task
 
 
@@ -233,7 +262,19 @@ def _failure_of(task: asyncio.Task[None]) -> str:
     error = task.exception()
     if error is None:
         return "it returned"
-    return str(error).rstrip(".") if isinstance(error, ObserverError) else place_of(error)
+    if isinstance(error, ObserverError):
+        return str(error).rstrip(".")
+    if isinstance(error, TimeoutError) and isinstance(error.__context__, asyncio.CancelledError):
+        # Where it hung, and not where that was noticed.
+        return place_of(error.__context__).replace("CancelledError", "TimeoutError")
+    return place_of(error)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        # Retrieved, so that it is not reported as never retrieved where who waited has gone away.
+        task.exception()
 
 
 def _done(task: asyncio.Task[Any]) -> None:

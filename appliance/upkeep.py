@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from appliance.archive import Archive
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.errors import ObserverError
 from appliance.health import Finding, finding
 from appliance.recovery import Recovery
+from appliance.tasks import Supervised, Tasks
 from appliance.wording import counted
 
 LOOK_SECONDS = 10.0
+SPACE_SECONDS = 30.0
+SAVE_SECONDS = 60.0
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -43,32 +45,57 @@ class Upkeep:
         """
         self.space: Space | None = None
         self._short = False
-        self._failure = ""
         self._compress = settings.archive.compress
         self._warn = settings.archive.warn_free_bytes
         self._snapshot_seconds = settings.kvs.snapshot_seconds
+        self._pause = min(LOOK_SECONDS, float(self._snapshot_seconds))
         self._folder = settings.data_path
         self._archive = archive
         self._recovery = recovery
         self._counters = counters
 
-    async def run(self) -> None:
-        """Go on until cancelled; what fails is a finding, and done again the next time."""
-        saved = time.monotonic()
-        while True:
+    def start(self, tasks: Tasks) -> list[Supervised]:
+        """Begin; each part has a task of its own, so that none waits for another, nor all for a stuck commit."""
+        work = [("upkeep.space", self._watch_space)]
+        if self._compress:
+            work.append(("upkeep.compress", self._keep_compressing))
+        if self._recovery:
+            work.append(("upkeep.snapshot", self._keep_saving))
+        return [tasks.run(name, self._counted(one), owner="upkeep", says_so=True) for name, one in work]
+
+    def _counted(self, work: Callable[[Supervised], Awaitable[None]]) -> Callable[[Supervised], Awaitable[None]]:
+        async def counted_work(task: Supervised) -> None:
             try:
-                self.look()
-                if self._compress:
-                    await self._archive.compress()
-                if self._recovery and time.monotonic() - saved >= self._snapshot_seconds:
-                    saved = time.monotonic()
-                    await self._recovery.save()
-            except (ObserverError, OSError) as error:
+                await work(task)
+            except Exception:
                 self._counters.add("upkeep_failures")
-                self._failure = str(error) if isinstance(error, ObserverError) else f"The disk fails: {error.strerror}."
-            else:
-                self._failure = ""
-            await asyncio.sleep(min(LOOK_SECONDS, self._snapshot_seconds))
+                raise
+
+        return counted_work
+
+    async def _watch_space(self, task: Supervised) -> None:
+        while True:
+            async with task.step(SPACE_SECONDS):
+                # Off the event loop: the disk of a server that is away may take its time.
+                self._found(await asyncio.to_thread(self._measure))
+            task.works()
+            await asyncio.sleep(self._pause)
+
+    async def _keep_compressing(self, task: Supervised) -> None:
+        while True:
+            # No limit of time: its thread cannot be ended, and a second one must not work on the same file.
+            await self._archive.compress()
+            task.works()
+            await asyncio.sleep(self._pause)
+
+    async def _keep_saving(self, task: Supervised) -> None:
+        assert self._recovery is not None
+        while True:
+            await asyncio.sleep(self._snapshot_seconds)
+            # It waits for the commit that is under way, which a full disk may hold up.
+            async with task.step(SAVE_SECONDS):
+                await self._recovery.save()
+            task.works()
 
     def look(self) -> None:
         """See how much room there is.
@@ -76,7 +103,13 @@ class Upkeep:
         Raises:
             OSError: the disk does not tell.
         """
-        space = self.space = Space(self._archive.used_bytes(), shutil.disk_usage(self._folder).free)
+        self._found(self._measure())
+
+    def _measure(self) -> Space:
+        return Space(self._archive.used_bytes(), shutil.disk_usage(self._folder).free)
+
+    def _found(self, space: Space) -> None:
+        self.space = space
         short = space.free_bytes < self._warn
         if short and not self._short:
             self._counters.add("limit_warn_free_bytes")
@@ -88,8 +121,6 @@ class Upkeep:
         if self._short and self.space:
             free, used = size(self.space.free_bytes), size(self.space.archive_bytes)
             found.append(finding("archive.space", free=free, used=used))
-        if self._failure:
-            found.append(finding("upkeep.failing", detail=self._failure))
         return found
 
 

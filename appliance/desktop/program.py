@@ -34,7 +34,9 @@ from appliance.datafolder import DataFolder
 from appliance.desktop import browser, instance
 from appliance.desktop.instance import Instance
 from appliance.errors import DataFolderInUseError, ObserverError
+from appliance.listeners import Listeners
 from appliance.node import Node, Ready, Status
+from appliance.tasks import in_background
 from appliance.upgrade import bring_up_to_date
 
 log = logging.getLogger("classroom_observer.desktop")
@@ -44,6 +46,7 @@ SECOND_START_SECONDS = 15.0
 # So long the tray waits for the appliance, so as not to take the processor from it while it starts.
 _TRAY_WAITS_SECONDS = 3.0
 _STATUS_SECONDS = 1.0
+_STATUS_PATIENCE_SECONDS = 10.0
 
 
 def run(settings: Settings, ready_file: Path | None, config_file: Path | None = None) -> int:
@@ -119,8 +122,8 @@ class Program:
         self.settings = settings
         self.config_file = config_file
         self.status: Status | None = None
-        self.on_status: Callable[[Status], None] = lambda status: None
-        self.on_quit: Callable[[], None] = lambda: None
+        self.on_status: Listeners[[Status]] = Listeners("the status")
+        self.on_quit: Listeners[[]] = Listeners("the end")
         self.ended = threading.Event()
         self._listener = listener
         self._ready_file = ready_file
@@ -207,7 +210,7 @@ class Program:
         with self._lock:
             loop = self._loop
             if loop is not None and not self.ended.is_set():
-                loop.call_soon_threadsafe(lambda: loop.create_task(coroutine()))
+                loop.call_soon_threadsafe(lambda: in_background(coroutine(), "desktop"))
 
     def _show(self) -> None:
         """The desktop's side, until the appliance has ended or there is nothing to show."""
@@ -242,7 +245,6 @@ class Program:
             self._stop = stop
         if self._quitting.is_set():
             stop.set()
-        telling: list[asyncio.Task[None]] = []
 
         def on_ready(running: Node, ready: Ready) -> None:
             self._node = running
@@ -260,19 +262,17 @@ class Program:
                     running.url,
                     self.settings.data_path / "credentials.json",
                 )
-            telling.append(asyncio.create_task(self._keep_telling(running), name="status"))
+            if self.settings.desktop.tray and browser.has_desktop():
+                running.tasks.run("status", lambda task: self._keep_telling(running), owner="desktop")
 
-        try:
-            await node.serve(self.settings, self._listener, stop, self._ready_file, on_ready)
-        finally:
-            for task in telling:
-                task.cancel()
+        await node.serve(self.settings, self._listener, stop, self._ready_file, on_ready)
 
     async def _keep_telling(self, running: Node) -> None:
         """Tell the tray whenever something is different from what it shows."""
-        while self.settings.desktop.tray and browser.has_desktop():
+        while True:
             with contextlib.suppress(ObserverError):
-                await self._tell_status(running)
+                async with asyncio.timeout(_STATUS_PATIENCE_SECONDS):
+                    await self._tell_status(running)
             await asyncio.sleep(_STATUS_SECONDS)
 
     async def _tell_status(self, running: Node) -> None:

@@ -52,8 +52,8 @@ class Tray:
 
     def show(self) -> None:
         """Show the icon, from the main thread, until the program ends. Where there is no place for it, wait for one."""
-        self._program.on_status = lambda status: self._main_thread(self._refresh)
-        self._program.on_quit = self._stop
+        self._program.on_status.add(lambda status: self._main_thread(self._refresh))
+        self._program.on_quit.add(self._stop)
         began = time.monotonic()
         told = False
         failures = 0

@@ -15,7 +15,8 @@ from typing import Literal
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
-from appliance.health import Finding, nothing
+from appliance.health import Finding, Health, nothing
+from appliance.tasks import Tasks
 
 
 class Resync(Enum):
@@ -81,7 +82,9 @@ class PubSub(ABC):
         """End all subscriptions and let go of connections."""
 
 
-def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING) -> PubSub:
+def open_pubsub(
+    url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING, tasks: Tasks | None = None
+) -> PubSub:
     """The pubsub that a URL names: ``memory://``, ``redis://`` and its relatives, ``xmpp://``.
 
     The scheme picks the backend, imported only then.
@@ -92,11 +95,13 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
         queue: how many messages may wait for one slow subscriber before it gets `RESYNC` in their place.
         outgoing: how many messages may wait until a server has confirmed those before them; at more they become
             `RESYNC` for who listens, counted as ``limit_pubsub_outgoing``.
+        tasks: runs what listens and publishes; None for tasks of its own.
 
     Raises:
         SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.
     """
     scheme = url.partition(":")[0]
+    tasks = tasks or Tasks(Health(counters), counters)
     if scheme == "memory":
         from appliance.pubsub.memory import MemoryPubSub
 
@@ -108,7 +113,7 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
             raise SettingsError(
                 f"pubsub: xmpp:// needs the package {error.name}; install classroom-observer[xmpp]."
             ) from None
-        return XmppPubSub(url, counters, queue, outgoing)
+        return XmppPubSub(url, counters, queue, outgoing, tasks=tasks)
     if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
         try:
             from appliance.pubsub.redis import RedisPubSub
@@ -119,5 +124,5 @@ def open_pubsub(url: str, counters: Counters, *, queue: int, outgoing: int = OUT
                 "pubsub: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]', "
                 "or pip install '.[redis]' in a folder with the source."
             ) from None
-        return RedisPubSub(url, counters, queue, outgoing)
+        return RedisPubSub(url, counters, queue, outgoing, tasks)
     raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://, redis:// or xmpp://.")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,16 +26,16 @@ from redis.asyncio import Connection
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.health import Finding, finding
+from appliance.health import Finding, Health, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.redis_server import Command, Connections, RedisUrl, examine_server, parse_url
-from appliance.tasks import cancelled
+from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
 log = logging.getLogger(__name__)
 
-DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before each further try to reach a server that is away; the last one from then on."""
+FIRST_SECONDS, MOST_SECONDS = 0.1, 5.0
+"""Before the second try to reach a server that is away, and between tries at the most."""
 PING_SECONDS = 5.0
 """Seconds of silence after which a ping asks whether the link is still there."""
 _BATCH = 1000
@@ -64,7 +63,7 @@ class _Channels:
 class RedisPubSub(PubSub):
     """Publishes by way of Redis."""
 
-    def __init__(self, url: str, counters: Counters, queue: int, outgoing: int) -> None:
+    def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, tasks: Tasks | None = None) -> None:
         """Args:
         url: where; see `appliance.redis_server.parse_url`.
         counters: ``pubsub_reconnects`` counts how often the link for listening was lost, ``pubsub_resyncs`` the
@@ -72,6 +71,7 @@ class RedisPubSub(PubSub):
         queue: messages that may wait for one subscriber.
         outgoing: messages that may wait to be published; at more their consumers are told to read the store, counted
             as ``limit_pubsub_outgoing``.
+        tasks: runs what listens and publishes; None for tasks of its own.
 
         Raises:
             SettingsError: the URL cannot be used.
@@ -81,8 +81,9 @@ class RedisPubSub(PubSub):
         self._connections = Connections(msgspec.structs.replace(self.url, connections=_CONNECTIONS), counters)
         self._subscribers = Subscribers(counters, queue)
         channels = _Channels(self.url.prefix)
-        self._listener = _Listener(self._connections, channels, self._subscribers, counters)
-        self._publisher = _Publisher(self._connections, channels, counters, outgoing)
+        tasks = tasks or Tasks(Health(counters), counters)
+        self._listener = _Listener(self._connections, channels, self._subscribers, counters, tasks)
+        self._publisher = _Publisher(self._connections, channels, counters, outgoing, tasks)
         self._closed = False
 
     async def publish(self, topic: str, message: bytes) -> None:
@@ -129,13 +130,20 @@ class _Listener:
     """
 
     def __init__(
-        self, connections: Connections, channels: _Channels, subscribers: Subscribers, counters: Counters
+        self,
+        connections: Connections,
+        channels: _Channels,
+        subscribers: Subscribers,
+        counters: Counters,
+        tasks: Tasks,
     ) -> None:
         self._connections = connections
         self._channels = channels
         self._subscribers = subscribers
         self._counters = counters
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks
+        self._task: Supervised | None = None
+        self._back_off = BackOff(FIRST_SECONDS, MOST_SECONDS)
         self._wanted: dict[bytes, str] = {}
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
         # Of the connection that there is now: whether it is to listen to a channel, how many of its SUBSCRIBEs are not
@@ -147,7 +155,6 @@ class _Listener:
         self._outgoing: deque[Command] = deque()
         self._wake = asyncio.Event()
         self._lost = False
-        self._tries = 0
         self.away: BackendError | None = None
 
     async def listen(self, topic: str) -> None:
@@ -163,7 +170,7 @@ class _Listener:
         future = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(channel, []).append(future)
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="pubsub listener")
+            self._task = self._tasks.run("pubsub.listen", self._run, owner="pubsub", says_so=True)
         elif self._connected and channel not in self._asked:
             self._ask([channel])
         await future
@@ -181,7 +188,7 @@ class _Listener:
     async def close(self) -> None:
         """Let go of the connection."""
         if self._task is not None:
-            await cancelled(self._task)
+            await self._tasks.end(self._task)
         self._fail(BackendError("The pubsub is closed."))
 
     def _ask(self, channels: list[bytes]) -> None:
@@ -191,29 +198,29 @@ class _Listener:
         self._outgoing.append((b"SUBSCRIBE", *channels))
         self._wake.set()
 
-    async def _run(self) -> None:
+    async def _run(self, task: Supervised) -> None:
         while True:
             try:
                 async with self._connections.held(self._channels.resync) as connection:
-                    await self._serve(connection)
+                    await self._serve(connection, task)
             except BackendError as error:
                 self.away = error
                 if not self._lost:
                     log.warning("%s Dashboards read the store again as soon as it is back.", error)
-                    self._lost = True
-                self._fail(error)
-            except Exception as error:
+                self._lose(error)
+            except BaseException as error:
                 # Nobody would notice that dashboards have gone quiet; a new connection may mend it.
-                log.exception("Listening to the pubsub failed in a way that is not foreseen; it begins anew.")
-                self._lost = True
-                self.away = BackendError(f"The pubsub fails ({type(error).__name__}).")
-                self._fail(self.away)
+                self._lose(BackendError(f"The pubsub fails ({type(error).__name__})."))
+                raise
             finally:
                 self._connected = False
                 self._heard.clear()
-            delay = DELAYS[min(self._tries, len(DELAYS) - 1)]
-            self._tries += 1
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._back_off.next())
+
+    def _lose(self, error: BackendError) -> None:
+        self._lost = True
+        self.away = error
+        self._fail(error)
 
     def _fail(self, error: BackendError) -> None:
         """Tell those who wait to be subscribed that it cannot be."""
@@ -223,7 +230,7 @@ class _Listener:
                 if not future.done():
                     future.set_exception(error)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection, task: Supervised) -> None:
         """Listen over one connection until it is lost.
 
         Raises:
@@ -234,11 +241,12 @@ class _Listener:
         self._outgoing.clear()
         self._connected = True
         self._ask([self._channels.resync, *self._wanted])
-        tasks = [asyncio.create_task(self._send(connection)), asyncio.create_task(self._receive(connection))]
+        parts = (self._send(connection), self._receive(connection, task))
+        tasks = [in_background(part, "pubsub link", awaited=True) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            for ended in done:
+                ended.result()
         finally:
             await cancelled(*tasks)
 
@@ -251,7 +259,7 @@ class _Listener:
             if commands:
                 await connection.send_packed_command(connection.pack_commands(commands))
 
-    async def _receive(self, connection: Connection) -> None:
+    async def _receive(self, connection: Connection, task: Supervised) -> None:
         asked = False
         first = True
         while True:
@@ -271,6 +279,7 @@ class _Listener:
                 if first and not any(self._unconfirmed.values()):
                     first = False
                     self._listens()
+                    task.works()
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
         if channel == self._channels.resync:
@@ -293,7 +302,7 @@ class _Listener:
 
     def _listens(self) -> None:
         """All that was wanted when the connection was made is listened to."""
-        self._tries = 0
+        self._back_off.reset()
         self.away = None
         if self._lost:
             self._lost = False
@@ -309,7 +318,9 @@ class _Publisher:
         away: why nothing can be published now.
     """
 
-    def __init__(self, connections: Connections, channels: _Channels, counters: Counters, outgoing: int) -> None:
+    def __init__(
+        self, connections: Connections, channels: _Channels, counters: Counters, outgoing: int, tasks: Tasks
+    ) -> None:
         self._connections = connections
         self._channels = channels
         self._counters = counters
@@ -319,7 +330,8 @@ class _Publisher:
         self._missed_all = False
         self.away: BackendError | None = None
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks
+        self._task: Supervised | None = None
 
     async def publish(self, topic: str, message: bytes) -> None:
         """Send a message.
@@ -338,32 +350,30 @@ class _Publisher:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((topic, message, future))
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="pubsub publisher")
+            self._task = self._tasks.run("pubsub.publish", self._run, owner="pubsub")
         self._wake.set()
         await future
 
     async def close(self) -> None:
         """Stop; what still waits is not sent."""
         if self._task is not None:
-            await cancelled(self._task)
+            await self._tasks.end(self._task)
         self._give_up(BackendError("The pubsub is closed."), list(self._waiting))
 
-    async def _run(self) -> None:
+    async def _run(self, task: Supervised) -> None:
+        back_off = BackOff(FIRST_SECONDS, MOST_SECONDS)
         while True:
-            await self._wake.wait()
+            if not (self._waiting or self._missed or self._missed_all or self.away is not None):
+                await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                try:
-                    await self._publish()
-                except Exception:
-                    log.exception("Publishing failed in a way that is not foreseen.")
-            tries = 0
-            if self._missed and self.away is None:
+                await self._publish()
+            if (self._missed or self._missed_all) and self.away is None:
                 await self._make_up()
             while self.away is not None:
-                await asyncio.sleep(DELAYS[min(tries, len(DELAYS) - 1)] * random.uniform(0.8, 1.2))
-                tries += 1
+                await asyncio.sleep(back_off.next())
                 await self._make_up()
+            back_off.reset()
 
     async def _publish(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, nothing
+from appliance.listeners import Listeners
 
 if TYPE_CHECKING:
     from appliance.config import LimitSettings
@@ -114,7 +115,7 @@ class Roster(ABC):
 
     def __init__(self) -> None:
         self._list_findings: list[Finding] = []
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Listeners[[]] = Listeners("changes of the roster")
 
     @abstractmethod
     async def classes(self) -> list[Class]:

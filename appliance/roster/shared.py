@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.counters import Counters
+from appliance.errors import BackendError
 from appliance.health import Finding, finding
 from appliance.roster import (
     FIRST_CLASS,
@@ -39,6 +40,7 @@ from appliance.roster import (
 from appliance.roster.door import Door
 from appliance.roster.lists import ListFolder, Lists, read_lists
 from appliance.shared import MEMBERS, SharedRecords
+from appliance.tasks import in_background
 
 FRESH_SECONDS = 2.0
 CLASSES = "roster/classes"
@@ -239,8 +241,7 @@ class SharedRoster(Door):
             # All who ask at once wait for one read; it may have begun too early for this one.
             reading = self._reading.get(class_id)
             if reading is None:
-                reading = self._reading[class_id] = asyncio.create_task(self._read_members(class_id), name="class")
-                reading.add_done_callback(_looked_at)
+                reading = self._reading[class_id] = in_background(self._read_members(class_id), "class", awaited=True)
             await asyncio.shield(reading)
 
     async def _read_members(self, class_id: str) -> None:
@@ -325,11 +326,12 @@ class SharedRoster(Door):
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._entering.setdefault(class_id, []).append((member, done))
         if class_id not in self._enterers:
-            self._enterers[class_id] = asyncio.create_task(self._enter_waiting(class_id), name="joining")
+            self._enterers[class_id] = in_background(self._enter_waiting(class_id), "joining")
         return await asyncio.shield(done)
 
     async def _enter_waiting(self, class_id: str) -> None:
         entered: dict[str, _Member] = {}
+        batch: list[tuple[_Member, asyncio.Future[bool]]] = []
 
         def enter(rows: Mapping[str, msgspec.Raw]) -> Mapping[str, object]:
             room = max(0, self.limits.students - len(rows))
@@ -342,10 +344,7 @@ class SharedRoster(Door):
                 try:
                     await self._records.update(class_key(class_id), enter)
                 except Exception as error:
-                    for _, done in batch:
-                        if not done.done():
-                            done.set_exception(error)
-                            done.exception()
+                    _refuse(batch, error)
                     continue
                 if len(entered) < len(batch):
                     self.forget(class_id)
@@ -358,6 +357,8 @@ class SharedRoster(Door):
                         done.set_result(member.student.student_id in entered)
         finally:
             del self._enterers[class_id]
+            # Whatever ended this, nobody waits for ever.
+            _refuse([*batch, *self._entering.pop(class_id, [])], BackendError("Joining was interrupted."))
 
     async def _look(self) -> None:
         """Share this node's lists where they changed."""
@@ -447,10 +448,12 @@ class SharedRoster(Door):
         return bool(new)
 
 
-def _looked_at(reading: asyncio.Task[None]) -> None:
-    """Look at the error of a read whose askers have all gone away."""
-    if not reading.cancelled():
-        reading.exception()
+def _refuse(asked: Iterable[tuple[_Member, asyncio.Future[bool]]], error: Exception) -> None:
+    """Answer all who wait to enter and have no answer yet."""
+    for _, done in asked:
+        if not done.done():
+            done.set_exception(error)
+            done.exception()
 
 
 def _differs(there: _Member | None, member: _Member) -> bool:

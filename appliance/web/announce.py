@@ -29,6 +29,7 @@ SERVICE = "_http._tcp.local."
 _ASK_MS = 1000
 _NAMES = 5
 _CLOSE_SECONDS = 1.5
+_ANNOUNCE_SECONDS = 60.0
 
 
 class Announcer:
@@ -58,7 +59,8 @@ class Announcer:
         while True:
             self._again.clear()
             try:
-                await self._announce()
+                async with asyncio.timeout(_ANNOUNCE_SECONDS):
+                    await self._announce()
             except Exception as error:
                 # A network without multicast, a port 5353 that another program keeps for itself, a driver that fails.
                 self._counters.add("announce_failures")

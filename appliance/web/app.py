@@ -22,8 +22,9 @@ from appliance.metrics import Metrics
 from appliance.nodes import Nodes
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
-from appliance.pubsub import PubSub
+from appliance.pubsub.hints import Hints
 from appliance.roster import Roster
+from appliance.tasks import Tasks
 from appliance.web.admission import Admission
 from appliance.web.educators import Educators
 from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
@@ -70,7 +71,8 @@ class WebApp:
         catalog: Catalog,
         pipeline: Pipeline,
         kvs: KVS,
-        pubsub: PubSub,
+        hints: Hints,
+        tasks: Tasks,
         roster: Roster,
         states: ClassStates,
         counters: Counters,
@@ -96,15 +98,15 @@ class WebApp:
             hosts=settings.web.hosts,
             origins=settings.web.origins,
             proxies=settings.web.proxies,
+            announced=lambda: network.name,
         )
-        self.security.announced = lambda: network.name
         self._network = network
         self._pages = Pages(WEBUI)
         self._sockets = EventSockets(pipeline, roster, states, settings, counters)
-        self._sockets.on_presence = self._presence
+        self._sockets.on_presence.add(self._presence)
         self._nodes = nodes
         self._readings = Readings(self.security, metrics or Metrics(counters), roster, settings.metrics.token, counters)
-        students = Students(roster, kvs, self._online)
+        students = Students(roster, kvs, self._online, counters)
         self.educators = Educators(
             settings,
             catalog,
@@ -119,20 +121,24 @@ class WebApp:
             health,
             network,
             self._hint,
+            tasks.states,
         )
         self.machine = Machine(self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views)
         self.feed = Feed(
             students,
             roster,
-            pubsub,
+            hints,
+            tasks,
             counters,
             classes=self.educators.class_views,
             updates_per_second=limits.dashboard_updates_per_second,
             dashboards=limits.dashboards,
             send_buffer_bytes=limits.send_buffer_bytes,
             message_bytes=limits.body_bytes,
+            stuck_seconds=float(limits.stuck_dashboard_seconds),
         )
-        network.on_change = self.feed.classes_changed
+        network.on_change.add(self.feed.classes_changed)
+        states.on_changed.add(self.feed.changed_here)
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
         self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
@@ -141,6 +147,7 @@ class WebApp:
     def start(self) -> None:
         """Begin to serve WebSockets."""
         self._sockets.start()
+        self.feed.start()
 
     async def close(self) -> None:
         """Send students and dashboards away."""
@@ -160,6 +167,7 @@ class WebApp:
         route("POST", "/api/v1/login", people.login)
         route("POST", "/api/v1/logout", educator(people.logout))
         route("GET", "/api/v1/status", educator(people.status))
+        route("GET", "/api/v1/tasks", educator(people.tasks))
         route("GET", "/api/v1/students", educator(people.list_students))
         route("GET", "/api/v1/students/{id}", educator(people.one_student))
         route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,12 +12,14 @@ from aiohttp import web
 from appliance.classes import ClassStates, State
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.errors import BackendError
 from appliance.health import Finding, Health
 from appliance.kvs import KVS
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.roster import Class, JoinError, Roster, new_code
 from appliance.states import student_key
+from appliance.tasks import TaskState
 from appliance.upkeep import Space
 from appliance.web import addresses
 from appliance.web.errors import ApiError, answer, body_of
@@ -66,6 +68,7 @@ class Educators:
         health: Health,
         network: Network,
         hint: Callable[[], str],
+        task_states: Callable[[], Sequence[TaskState]],
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -82,6 +85,7 @@ class Educators:
         self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
         self._network = network
         self._hint = hint
+        self._task_states = task_states
 
     async def list_students(self, request: web.Request) -> web.Response:
         """``GET /api/v1/students``."""
@@ -150,9 +154,18 @@ class Educators:
                 f"A message may have {counted(self._settings.limits.message_characters, 'character')}.",
             )
         sent = 0
-        for section in await self._chosen(body.class_id):
-            await self._states.message(section.class_id, text)
-            sent += sum(self._online(s.student_id) for s in await self._roster.students(section.class_id))
+        failed = False
+        sections = await self._chosen(body.class_id)
+        for section in sections:
+            students = await self._roster.students(section.class_id)
+            try:
+                await self._states.message(section.class_id, text)
+            except BackendError:
+                failed = True
+            else:
+                sent += sum(self._online(s.student_id) for s in students)
+        if failed and not sent:
+            raise ApiError(503, "not_sent", "The message could not be sent just now. Try again in a moment.")
         return answer({"sent": sent})
 
     async def change(self, request: web.Request) -> web.Response:
@@ -186,6 +199,10 @@ class Educators:
                 "counters": self._counters.snapshot(),
             }
         )
+
+    async def tasks(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/tasks``: what runs all the time, and whether it does; see `appliance.tasks.TaskState`."""
+        return answer({"tasks": self._task_states()})
 
     async def login(self, request: web.Request) -> web.Response:
         """``POST /api/v1/login``."""

@@ -21,6 +21,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.files import write_private
+from appliance.listeners import Listeners
 from appliance.web.addresses import Address, join_url, lan_addresses
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ class Network:
         seconds: between two looks at the adapters.
         look: finds this computer's addresses.
         """
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_addresses: Callable[[], None] = lambda: None
+        self.on_change: Listeners[[]] = Listeners("changes of the join address")
+        self.on_addresses: Listeners[[]] = Listeners("changes of the network")
         self.name = ""
         self._file = folder / "network.json"
         self._counters = counters

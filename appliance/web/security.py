@@ -107,7 +107,6 @@ class Security:
     """The rules of one appliance.
 
     Attributes:
-        announced: gives the name by which the local network may call this computer just now; "" for none.
         signed_out: the sessions that were ended.
     """
 
@@ -120,6 +119,7 @@ class Security:
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
+        announced: Callable[[], str] = lambda: "",
     ) -> None:
         """Args:
         credentials: what educators must show.
@@ -128,6 +128,7 @@ class Security:
         hosts: names this server answers to, beside its own.
         origins: origins of other sites whose pages may join and stream here.
         proxies: addresses and networks of reverse proxies in front of this server.
+        announced: gives the name by which the local network may call this computer just now; "" for none.
 
         Raises:
             SettingsError: one of the proxies is neither address nor network.
@@ -139,7 +140,7 @@ class Security:
         # By hash of their session, the connections of requests that are under way.
         self._in_use: dict[str, set[asyncio.BaseTransport]] = {}
         self._hosts = {host.lower().rstrip(".") for host in hosts} | own_names()
-        self.announced: Callable[[], str] = lambda: ""
+        self._announced = announced
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._launch: OrderedDict[str, None] = OrderedDict()
         try:
@@ -331,7 +332,7 @@ class Security:
         name = _host_name(request.headers.get("Host", ""))
         if name is None:
             return False
-        if name in self._hosts or name == self.announced():
+        if name in self._hosts or name == self._announced():
             return True
         # The address the browser connected to; whoever knows it by that name has not been misled.
         own = request.transport.get_extra_info("sockname") if request.transport else None

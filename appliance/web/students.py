@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import ClientError, WSMsgType, web
@@ -16,6 +16,7 @@ from appliance.classes import ClassStates, Control, Opened
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import BackendError
+from appliance.listeners import Listeners
 from appliance.pipeline import GapError, Pipeline, TooManyStreamsError
 from appliance.roster import Class, JoinError, Roster, Student, plain_code
 from appliance.states import Stream
@@ -214,7 +215,7 @@ class EventSockets:
         counters: Counters,
     ) -> None:
         limits = settings.limits
-        self.on_presence: Callable[[str, str], None] = lambda class_id, student_id: None
+        self.on_presence: Listeners[[str, str]] = Listeners("presence")
         self.from_elsewhere = False
         self._pipeline = pipeline
         self._roster = roster
@@ -237,8 +238,8 @@ class EventSockets:
         """Begin to acknowledge and to look for silent connections."""
         self._pipeline.on_durable.add(self._durable)
         self._pipeline.on_rejected.add(self._rejected)
-        self._states.on_control = self._control
-        self._states.on_missed = self._missed
+        self._states.on_control.add(self._control)
+        self._states.on_missed.add(self._missed)
         self._tasks = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._watch())]
 
     async def close(self) -> None:

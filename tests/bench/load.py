@@ -261,7 +261,7 @@ async def _paced(plan: Plan, students: list[Student]) -> Result:
                 ready.set()
                 async for message in socket:
                     now = time.perf_counter()
-                    for entry in json.loads(message.data)["students"]:
+                    for entry in json.loads(message.data).get("students", ()):
                         seen = entry["summaries"].get("activity", {}).get("events", 0)
                         student_id = entry["student_id"]
                         sent = identities[student_id].times

@@ -182,7 +182,7 @@ class RosterContract:
         for _ in range(2):
             await roster.classes()
         told: list[bool] = []
-        roster.on_change = lambda: told.append(True)
+        roster.on_change.add(lambda: told.append(True))
 
         async def found() -> dict[str, list[str]]:
             sections = [section.class_id for section in await roster.classes()]

@@ -20,6 +20,8 @@ class Proxy:
         cut: how likely a piece of data ends its connection in place of getting through.
         twice: how likely a connection is made twice: all that the client says comes a second time on another
             connection, whose answers reach nobody.
+        refuse: whether new connections are ended at once.
+        nonsense: what new connections get in place of a server's words; nothing is passed on then.
         loop: where it runs; other threads call `drop_all` through it.
         cuts: how many connections were ended.
         doubles: how many were made twice.
@@ -32,6 +34,8 @@ class Proxy:
         self.delay = 0.0
         self.cut = 0.0
         self.twice = 0.0
+        self.refuse = False
+        self.nonsense = b""
         self.cuts = 0
         self.doubles = 0
         self.loop = asyncio.get_running_loop()
@@ -69,6 +73,12 @@ class Proxy:
         writers = [writer]
         try:
             await self.up.wait()
+            if self.refuse or self.nonsense:
+                writer.write(self.nonsense)
+                await writer.drain()
+                # As much as the client says; then it is ended.
+                await reader.read(PIECE)
+                return
             servers = 2 if self._chance.random() < self.twice else 1
             self.doubles += servers - 1
             opened = [await asyncio.open_connection("127.0.0.1", self._server_port) for _ in range(servers)]

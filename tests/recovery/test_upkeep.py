@@ -12,6 +12,8 @@ import pytest
 from appliance.config import ArchiveSettings, KvsSettings, Settings
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
+from appliance.health import Health
+from appliance.tasks import Tasks
 from appliance.upkeep import Upkeep
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import Core
@@ -43,32 +45,37 @@ async def test_room_that_gets_short_is_a_finding_until_there_is_room(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ArchiveError("The snapshot cannot be written: No space left on device."), "No space left on device."),
-        (OSError(5, "Input/output error"), "The disk fails: Input/output error."),
+        (ArchiveError("The snapshot cannot be written: No space left on device."), "No space left on device"),
+        (OSError(5, "Input/output error"), "OSError"),
     ],
 )
 async def test_a_snapshot_that_cannot_be_written_is_a_finding_until_one_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     core = Core(tmp_path, *bundled())
-    upkeep, _ = of(core, tmp_path)
-    looks = 0
+    upkeep, counters = of(core, tmp_path)
+    health = Health(counters)
+    tasks = Tasks(health, counters)
+    saves = 0
 
-    def look() -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 1:
+    async def save() -> bool:
+        nonlocal saves
+        saves += 1
+        if saves == 1:
             raise error
+        return True
 
-    monkeypatch.setattr(upkeep, "look", look)
-    running = asyncio.create_task(upkeep.run())
+    assert core.recovery is not None
+    monkeypatch.setattr(core.recovery, "save", save)
+    upkeep.start(tasks)
     async with asyncio.timeout(20):
-        while not upkeep.findings():
+        while not health.findings():
             await asyncio.sleep(0.001)
-        [found] = upkeep.findings()
-        assert (found.code, found.severity) == ("upkeep.failing", "warning")
+        [found] = health.findings()
+        assert (found.code, found.subject) == ("task.down", "upkeep.snapshot")
         assert words in found.text
-        while upkeep.findings():
+        while health.findings():
             await asyncio.sleep(0.01)
-    running.cancel()
+    assert counters["upkeep_failures"] == 1
+    await tasks.close()
     await core.crash()

@@ -10,13 +10,16 @@ from appliance.archive import Archive, Reader
 from appliance.classes import ClassStates
 from appliance.counters import Counters
 from appliance.events import EventLimits
+from appliance.health import Health
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
+from appliance.pubsub.hints import Hints
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.reducer import Reducer
 from appliance.states import STATE, Fold, StateLimits, Stream, student_key
+from appliance.tasks import Tasks
 
 CLASS = "class-1"
 VALUES, CHARACTERS = 50, 100
@@ -33,8 +36,11 @@ class Core:
         self.fold = Fold(reducers, self.counters, StateLimits(VALUES, CHARACTERS))
         self.pipeline = Pipeline(self.fold, self.kvs, self.pubsub, self.archive, self.counters, EventLimits())
         self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters)
-        self.classes = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
-        self.classes.on_stored = self.recovery.save_classes
+        health = Health(self.counters)
+        self.tasks = Tasks(health, self.counters)
+        hints = Hints(self.pubsub, self.tasks, health, self.counters)
+        self.classes = ClassStates(self.kvs, hints, self.pipeline.paused)
+        self.classes.on_stored.add(self.recovery.save_classes)
 
     async def start(self) -> None:
         await self.recovery.restore()

@@ -79,6 +79,8 @@ class Dashboard:
             await asyncio.sleep(0.1)
 
     def _show(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "alive":
+            return
         if frame["type"] == "snapshot":
             self.entries = {}
         for entry in frame["students"]:

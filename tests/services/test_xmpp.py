@@ -18,12 +18,14 @@ import pytest
 from appliance.config import Configuration, PubsubSettings, Settings
 from appliance.counters import Counters
 from appliance.errors import BackendError
+from appliance.health import Health
 from appliance.pubsub import RESYNC
 from appliance.pubsub.xmpp import stanzas
 from appliance.pubsub.xmpp.address import node_of, parse
 from appliance.pubsub.xmpp.backend import XmppPubSub
 from appliance.pubsub.xmpp.connection import Connection, Pace
 from appliance.pubsub.xmpp.reasons import RefusedError
+from appliance.tasks import Tasks
 from tests.contract.pubsub import take
 from tests.services.ejabberd import Ejabberd
 from tests.services.prosody import Prosody
@@ -104,8 +106,9 @@ async def account(server: Server, user: str) -> AsyncIterator[Connection]:
     async def nothing() -> None: ...
 
     address = parse(url(server.port, server.ca, user, ""))
+    tasks = Tasks(Health(), Counters())
     connection = Connection(
-        address, "by-hand", nothing, lambda: None, lambda sender, event: None, lambda trouble: None, Pace()
+        address, "by-hand", nothing, lambda: None, lambda sender, event: None, lambda trouble: None, Pace(), tasks
     )
     connection.start()
     try:

@@ -22,8 +22,11 @@ A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
 
 
 async def frame(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
-    received: dict[str, Any] = await socket.receive_json(timeout=PATIENCE)
-    return received
+    while True:
+        received: dict[str, Any] = await socket.receive_json(timeout=PATIENCE)
+        # On a slow machine a frame may be long in coming.
+        if received["type"] != "alive":
+            return received
 
 
 async def test_a_dashboard_gets_a_snapshot_and_then_what_changed(tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ async def test_an_error_that_is_not_foreseen_stops_no_dashboard(
         feed.classes_changed()
         await shown(dashboard, {"class-1": []})
         assert w.node.counters["feed_failures"] == 1
-        assert "cannot be brought up to date" in caplog.text
+        assert "The task feed.push stopped (KeyError in broken()" in caplog.text
         assert "Ada" not in caplog.text
 
 

@@ -162,8 +162,8 @@ async def test_the_status_at_a_glance(tmp_path: Path) -> None:
         await w.node.set_paused(True)
         assert (await w.node.status()).paused
         assert (await w.get("/api/v1/classes"))[0]["state"] == "paused"
-        w.node.pipeline.fold.failures["broken"] = "ValueError"
-        w.node.health.report("loop.blocked", count=1, seconds=2, place="x")
+        w.node.health.report("reducer.failing", "broken", count=1, place="ValueError")
+        w.node.health.report("loop.blocked", count=1, worst=2, place="x")
         status = await w.node.status()
         assert (status.findings, status.worst) == (2, "error")
         assert status.sentence.startswith("The reducer broken failed")

@@ -108,8 +108,8 @@ async def test_a_new_network_is_noticed_and_told(tmp_path: Path) -> None:
     adapters = Adapters(WIFI)
     found = network(tmp_path, adapters)
     told: list[str] = []
-    found.on_change = lambda: told.append(found.urls()[0])
-    found.on_addresses = lambda: told.append("addresses")
+    found.on_change.add(lambda: told.append(found.urls()[0]))
+    found.on_addresses.add(lambda: told.append("addresses"))
     watching = asyncio.create_task(found.watch())
     await asyncio.sleep(0.05)
     assert told == []
@@ -125,7 +125,7 @@ async def test_waking_up_is_noticed_although_the_address_is_the_same(
     caplog.set_level("INFO")
     found = network(tmp_path, Adapters(WIFI))
     woke = asyncio.Event()
-    found.on_addresses = woke.set
+    found.on_addresses.add(woke.set)
     wall = [1000.0]
     watching = asyncio.create_task(found.watch(clock=lambda: wall[0]))
     await asyncio.sleep(0.05)

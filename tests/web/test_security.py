@@ -22,6 +22,7 @@ from tests.web.world import PATIENCE, World, until, world
 
 EDUCATOR_ROUTES = [
     ("GET", "/api/v1/status"),
+    ("GET", "/api/v1/tasks"),
     ("GET", "/api/v1/students"),
     ("GET", "/api/v1/students/s-ada"),
     ("POST", "/api/v1/students/s-ada/remove"),

@@ -13,8 +13,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from appliance.counters import Counters
-from appliance.errors import BackendError
-from appliance.health import Finding, finding
+from appliance.errors import BackendError, place_of
+from appliance.health import Finding, Health, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
 from appliance.pubsub.xmpp import reasons, stanzas
@@ -25,6 +25,7 @@ from appliance.pubsub.xmpp.inbox import Heard, Inbox
 from appliance.pubsub.xmpp.outbox import Outbox
 from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
 from appliance.pubsub.xmpp.stanzas import Hints
+from appliance.tasks import BackOff, Tasks, in_background
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,22 @@ class XmppPubSub(PubSub):
     is back. Subscribers get `RESYNC` in each new session.
     """
 
-    def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        counters: Counters,
+        queue: int,
+        outgoing: int,
+        pace: Pace | None = None,
+        tasks: Tasks | None = None,
+    ) -> None:
         """Args:
         url: where and who, see `address.parse`.
         counters: where reconnections, what was too much and what was refused are counted.
         queue: messages that may wait for one subscriber.
         outgoing: messages that may wait until the server has confirmed those before them.
         pace: how long to wait for what.
+        tasks: runs what goes on for ever; None for tasks of its own.
 
         Raises:
             SettingsError: the URL cannot be used.
@@ -66,7 +76,14 @@ class XmppPubSub(PubSub):
         self._name = uuid.uuid4().hex[:12]
         self._pace = pace or Pace()
         self._connection = Connection(
-            self._address, RESOURCE + self._name, self._begin, self._lose, self._hear, self._tell, self._pace
+            self._address,
+            RESOURCE + self._name,
+            self._begin,
+            self._lose,
+            self._hear,
+            self._tell,
+            self._pace,
+            tasks or Tasks(Health(counters), counters),
         )
         self._window = asyncio.Semaphore(WINDOW)
         self._nodes: dict[str, str] = {}
@@ -120,7 +137,8 @@ class XmppPubSub(PubSub):
                 try:
                     await self._reconcile(topic)
                 except AwayError:
-                    pass  # The next session sees to it, and tells by `RESYNC` that some may have been missed.
+                    # A new session would see to it; one that is taken up again does not.
+                    self._in_background(self._insist, topic)
                 except TroubleError as trouble:
                     if trouble.final:
                         raise
@@ -138,7 +156,7 @@ class XmppPubSub(PubSub):
         if self._connection.is_ready:
             await self._finish(self._senders.values())
             leaving = [self._ask_to_leave(topic) for topic in self._subscribed]
-            await self._finish([asyncio.ensure_future(leave) for leave in leaving])
+            await self._finish([in_background(leave, "xmpp", awaited=True) for leave in leaving])
         await self._finish([*self._senders.values(), *self._tasks], seconds=0)
         await self._connection.close()
 
@@ -215,27 +233,39 @@ class XmppPubSub(PubSub):
 
     def _send(self, topic: str) -> None:
         if topic not in self._senders:
-            self._senders[topic] = asyncio.create_task(self._sender(topic), name="xmpp sender")
+            self._senders[topic] = in_background(self._sender(topic), "xmpp sender")
 
     async def _sender(self, topic: str) -> None:
         """Send what waits for a topic, one batch after the other, so that the order is kept whatever happens."""
+        back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
         try:
             while topic in self._outbox:
-                await self._connection.ready()
-                batch = self._outbox.take(topic)
-                if batch is not None:
-                    number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
-                    if batch.heard:
-                        self._heard_here[topic] = (number, batch.heard)
-                    hints = self._flying[topic] = Hints(self._node(topic), self._name, number, batch.messages)
-                    await self._deliver(topic, hints)
+                try:
+                    await self._send_batch(topic)
+                    back_off.reset()
+                except Exception as error:
+                    # What was in hand may be lost: who listens reads the store instead.
+                    self._counters.add("pubsub_refusals")
+                    self._warn(f"Sending to the XMPP server failed ({place_of(error)}); it is tried again.")
+                    self._outbox.resync(topic)
+                    await asyncio.sleep(back_off.next())
         finally:
             del self._senders[topic]
             self._flying.pop(topic, None)
 
+    async def _send_batch(self, topic: str) -> None:
+        await self._connection.ready()
+        batch = self._outbox.take(topic)
+        if batch is not None:
+            number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
+            if batch.heard:
+                self._heard_here[topic] = (number, batch.heard)
+            hints = self._flying[topic] = Hints(self._node(topic), self._name, number, batch.messages)
+            await self._deliver(topic, hints)
+
     async def _deliver(self, topic: str, hints: Hints) -> None:
         """Publish, again and again until it is confirmed."""
-        pause = self._pace.first_pause
+        back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
         while True:
             await self._connection.ready()
             seen = self._connection.too_large
@@ -257,8 +287,7 @@ class XmppPubSub(PubSub):
                     hints = self._put_off(hints, reasons.of_node(refused.condition, self._address))
             except TroubleError as trouble:
                 hints = self._put_off(hints, trouble)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, self._pace.longest_pause)
+            await asyncio.sleep(back_off.next())
 
     def _put_off(self, hints: Hints, trouble: TroubleError) -> Hints:
         """What to try again later; where somebody must change something first, that may be long, and only the word."""
@@ -302,15 +331,20 @@ class XmppPubSub(PubSub):
 
     async def _insist(self, topic: str) -> None:
         """Try to subscribe again until it works, nobody listens any more, or a new session sees to it."""
-        pause = self._pace.first_pause
+        back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
         while topic in self._subscribers and topic not in self._subscribed:
+            await self._connection.ready()
+            if topic in self._subscribed:
+                # A new session saw to it.
+                return
             try:
                 await self._reconcile(topic)
                 self._subscribers.resync(topic)
+            except AwayError:
+                await asyncio.sleep(AWAY_SECONDS)
             except TroubleError as trouble:
                 self._refuse(trouble)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, self._pace.longest_pause)
+                await asyncio.sleep(back_off.next())
 
     def _removed(self, topic: str) -> None:
         """Somebody removed a node on the server, and our subscription with it."""
@@ -497,7 +531,7 @@ class XmppPubSub(PubSub):
             except BackendError as error:
                 self._warn(str(error))
 
-        task = asyncio.create_task(run(), name="xmpp")
+        task = in_background(run(), "xmpp")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

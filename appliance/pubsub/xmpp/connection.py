@@ -30,6 +30,7 @@ from appliance.errors import SettingsError
 from appliance.pubsub.xmpp import reasons, stanzas
 from appliance.pubsub.xmpp.address import DIRECT_TLS_PORT, Address
 from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
+from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
 # Its texts quote stanzas, and what it reports as an error is said by us in a sentence.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
@@ -99,6 +100,7 @@ class Connection:
         on_event: Callable[[str, Element], None],
         on_trouble: Callable[[TroubleError | None], None],
         pace: Pace,
+        tasks: Tasks,
     ) -> None:
         """Args:
         address: where and who.
@@ -108,6 +110,7 @@ class Connection:
         on_event: gets each message with a pubsub event, and who sent it.
         on_trouble: gets each change of `away`.
         pace: how long to wait for what.
+        tasks: runs what keeps it up.
 
         Raises:
             SettingsError: the file of the authorities cannot be used.
@@ -122,9 +125,10 @@ class Connection:
         self._on_event = on_event
         self._on_trouble = on_trouble
         self._pace = pace
+        self._tasks = tasks
         self._context = _context(address)
         self._client: Any = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
         self._ready = asyncio.Event()
         # Set once it is known how things stand: a session that is ready, or trouble.
         self._known = asyncio.Event()
@@ -139,7 +143,7 @@ class Connection:
             self._lost: asyncio.Future[None] = loop.create_future()
             self._over: asyncio.Future[None] = loop.create_future()
             self._client = self._make_client()
-            self._task = asyncio.create_task(self._run(), name="xmpp")
+            self._task = self._tasks.run("pubsub.connection", self._run, owner="pubsub", says_so=True)
 
     @property
     def is_ready(self) -> bool:
@@ -221,8 +225,7 @@ class Connection:
         """Say good-bye and disconnect."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.end(self._task)
         client = self._client
         client.cancel_connection_attempt()
         if client.is_connected():
@@ -233,18 +236,22 @@ class Connection:
         if client._run_out_filters is not None:
             client._run_out_filters.cancel()
 
-    async def _run(self) -> None:
-        pause = self._pace.first_pause
+    async def _run(self, task: Supervised) -> None:
+        back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
+        # Of a start before this one, which ended by an error.
+        await self._drop()
         while True:
             try:
-                await self._live()
-                pause = self._pace.first_pause
+                await self._live(task)
+                back_off.reset()
             except TroubleError as trouble:
                 self._tell(trouble)
-                pause = self._pace.final_pause if trouble.final else min(pause * 2, self._pace.longest_pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                if trouble.final:
+                    await asyncio.sleep(self._pace.final_pause * random.uniform(0.5, 1.0))
+                    continue
+            await asyncio.sleep(back_off.next())
 
-    async def _live(self) -> None:
+    async def _live(self, task: Supervised) -> None:
         """One connection, from the attempt to its loss.
 
         Raises:
@@ -263,16 +270,21 @@ class Connection:
         except TroubleError:
             await self._drop()
             raise
-        pings = asyncio.create_task(self._ping(), name="xmpp pings")
+        pings = in_background(self._ping(), "xmpp pings", awaited=True)
         try:
             if not resumed:
                 await self._begin()
             self._ready.set()
             self._tell(None)
-            await asyncio.wait((self._lost,))
+            task.works()
+            await asyncio.wait((self._lost, pings), return_when=asyncio.FIRST_COMPLETED)
+            if not self._lost.done():
+                # Nobody asks any more whether the link is there; or nobody answered, and it was given up.
+                pings.result()
+                await self._drop()
         finally:
             self._not_ready()
-            pings.cancel()
+            await cancelled(pings)
         if self._reason is not None:
             raise self._reason
 
@@ -287,7 +299,7 @@ class Connection:
 
     async def _begin(self) -> None:
         """Let the owner prepare a new session, for as long as the connection lasts."""
-        begun = asyncio.ensure_future(self._on_session())
+        begun = in_background(_awaited(self._on_session), "xmpp session", awaited=True)
         try:
             await asyncio.wait((begun, self._lost), return_when=asyncio.FIRST_COMPLETED)
             if not begun.done():
@@ -445,6 +457,10 @@ class Connection:
     def _hear(self, message: Any) -> None:
         if message["type"] != "error":
             self._on_event(str(message["from"]), message.xml)
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
 
 
 def _context(address: Address) -> ssl.SSLContext:
