@@ -22,7 +22,7 @@ import msgspec
 from appliance.archive import Record, StreamLines
 from appliance.counters import Counters
 from appliance.errors import place_of
-from appliance.events import Clock, Event
+from appliance.events import Clock, Event, clean_name
 from appliance.kvs import Change, Encoded, Row, Value
 from appliance.reducer import Reducer, Scope, State, UnusableError
 
@@ -144,7 +144,7 @@ class Place:
         values = [body.get(field) for field in self.fields]
         if not all(type(value) is str and value for value in values):
             return None
-        return "\x1f".join(values)  # type: ignore[arg-type]
+        return clean_name("\x1f".join(values))  # type: ignore[arg-type]
 
 
 class Route:
