@@ -30,6 +30,12 @@ ENVIRONMENT_PREFIX = "CLASSROOM_OBSERVER_"
 # Large enough for any use, small enough for every library that takes the number on.
 LARGEST = 2**31 - 1
 
+# No pattern reads a character twice, so that a text of any length is redacted in time linear in it.
+_USER = re.compile("://[^:@/?#]*+:")
+_PARAMETER = re.compile("[?&][^=&]*+(=?)")
+_SECRET = re.compile("(?i)pass|pwd|token|secret|key")
+_VALUE = re.compile("[^&#]*+")
+
 Text = Annotated[str, Meta(max_length=2000)]
 FilledText = Annotated[str, Meta(min_length=1, max_length=2000)]
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
@@ -680,6 +686,10 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any] | None:
         raise SettingsError(f"The configuration file {file} is not UTF-8 text; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {file} is not valid TOML: {error}.") from None
+    except ValueError:
+        raise SettingsError(f"The configuration file {file} holds a number with too many digits.") from None
+    except RecursionError:
+        raise SettingsError(f"The configuration file {file} nests lists or tables too deep.") from None
 
 
 def _keys_of_file(tables: dict[str, Any], known: Mapping[str, Option], file: Path) -> Iterator[tuple[str, object]]:
@@ -764,6 +774,9 @@ def _found(value: object) -> str:
     if isinstance(value, str):
         text = redact(value)
         return toml(text if len(text) <= 60 else text[:57] + "...") if text else "an empty text"
+    if isinstance(value, int) and value.bit_length() > 128:
+        # Python does not write one of thousands of digits.
+        return "a number with far more digits"
     if isinstance(value, int | float):
         return repr(value)[:40]
     if isinstance(value, list | tuple):
@@ -778,8 +791,18 @@ def redact(text: str) -> str:
     All from ``://`` to the last ``@`` counts as user and password: an unescaped ``/`` or ``@`` in a password
     must not make half of it readable.
     """
-    text = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|token|secret|key)[^=&]*)=[^&#]*", r"\1=***", text)
+    end = text.rfind("@")
+    if end >= 0 and (user := _USER.search(text, 0, end)):
+        text = f"{text[: user.end()]}***{text[end:]}"
+    parts = []
+    at = 0
+    while name := _PARAMETER.search(text, at):
+        parts.append(text[at : name.end()])
+        at = name.end()
+        if name[1] and _SECRET.search(name[0]) and (value := _VALUE.match(text, at)):
+            parts.append("***")
+            at = value.end()
+    return "".join([*parts, text[at:]])
 
 
 def toml(value: str | int | bool | Sequence[str]) -> str:

@@ -78,6 +78,15 @@ def unmasked(text: bytes) -> bytes:
     return text.replace(_MASK, b"\\u")
 
 
+def without_halves(text: bytes) -> bytes:
+    """A JSON text with U+FFFD in the place of each half of a surrogate pair.
+
+    Raises:
+        ValueError, OverflowError, RecursionError: as `loads`.
+    """
+    return HALVES.sub("\ufffd", json.dumps(loads(text), ensure_ascii=False)).encode()
+
+
 class CutError(Exception):
     """A text cannot be cut: its brackets or strings do not close, or it is too intricate."""
 

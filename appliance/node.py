@@ -42,6 +42,7 @@ from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
 from appliance.web.app import WebApp
+from appliance.web.errors import server_log
 from appliance.web.network import WILDCARDS, Network
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,13 @@ class Node:
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
-        self._runner = web.AppRunner(self.web.application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.web.application,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=1.0,
+            logger=server_log(self.counters),
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=1024).start()
         self.network.on_addresses = self.announcer.again

@@ -51,6 +51,8 @@ SENTINEL_PORT = 26379
 CLOCK_SECONDS = 2.0
 """A difference between two clocks that is worth telling."""
 _REDIRECTIONS = 5
+# More digits than Python takes would raise; no number here has so many.
+_DIGITS = re.compile("[0-9]{1,18}")
 _OPTIONS = (
     "ttl",
     "prefix",
@@ -154,8 +156,8 @@ def parse_url(url: str, section: str) -> RedisUrl:
         service = segments.pop(0)
     database = 0
     if segments:
-        if len(segments) > 1 or not (segments[0].isascii() and segments[0].isdigit()):
-            raise wrong(f"{'/'.join(segments)!r} is not the number of a database; write {_example(form)}.")
+        if len(segments) > 1 or not _DIGITS.fullmatch(segments[0]):
+            raise wrong(f"{'/'.join(segments)[:40]!r} is not the number of a database; write {_example(form)}.")
         database = int(segments[0])
     if form == "cluster" and database:
         raise wrong("a Redis Cluster has database 0 alone; leave the number out.")
@@ -191,8 +193,8 @@ def _host(place: str, default_port: int, wrong: Callable[[str], SettingsError]) 
         raise wrong("it must name a host, such as redis://127.0.0.1:6379/0.")
     if not port:
         return host, default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise wrong(f"{port!r} is not a port; a port is a number from 1 to 65535.")
+    if not (_DIGITS.fullmatch(port) and 0 < int(port) < 65536):
+        raise wrong(f"{port[:40]!r} is not a port; a port is a number from 1 to 65535.")
     return host, int(port)
 
 
@@ -209,7 +211,7 @@ def _options(query: str, wrong: Callable[[str], SettingsError]) -> dict[str, Any
     for name, largest in (("ttl", 10 * 366 * 86400), ("timeout", 300), ("connections", 1000)):
         if name in found:
             text = found[name]
-            if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
+            if not (_DIGITS.fullmatch(text) and 1 <= int(text) <= largest):
                 raise wrong(f"{name} must be a whole number from 1 to {largest}; found {text[:40]!r}.")
             found[name] = int(text)
     if "prefix" in found and not re.fullmatch(r"[A-Za-z0-9_.:-]{1,100}", found["prefix"]):

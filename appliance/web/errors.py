@@ -8,8 +8,11 @@ from typing import TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
+from appliance.jsontext import may_hold_halves, without_halves
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +66,28 @@ def as_api_error(error: Exception) -> ApiError:
         code, message = _SAID.get(error.status, ("refused", "The request was refused."))
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return ApiError(error.status, code, message, headers)
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        return ApiError(400, "bad_request", "The request cannot be understood.")
     if isinstance(error, BackendError):
         return ApiError(503, "backend", "The server cannot reach its storage just now. Try again in a moment.")
     log.error("A request failed in a way that is not foreseen: %s.", place_of(error))
     return ApiError(500, "internal", "Something went wrong in the server. The log says where.")
+
+
+def server_log(counters: Counters) -> logging.Logger:
+    """The log of the HTTP server below our handlers: anybody can send a malformed request, so they are only counted."""
+
+    def worth_logging(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        counters.add("requests_refused{malformed}")
+        return False
+
+    own = logging.Logger("aiohttp.server")
+    own.parent = logging.getLogger()
+    own.addFilter(worth_logging)
+    return own
 
 
 async def body_of(request: web.Request, kind: type[B]) -> B:
@@ -80,9 +101,10 @@ async def body_of(request: web.Request, kind: type[B]) -> B:
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "too_large", "The request is too large.") from None
     try:
-        return msgspec.json.decode(content, type=kind)
+        # What becomes a name or a title may be cut within an emoji.
+        return msgspec.json.decode(without_halves(content) if may_hold_halves(content) else content, type=kind)
     except msgspec.ValidationError as error:
         # Names the field and the kinds of value, never the value.
         raise ApiError(400, "bad_body", f"The request's content is not as expected: {error}.") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         raise ApiError(400, "not_json", "The request's content must be a JSON object in valid Unicode text.") from None
