@@ -196,12 +196,13 @@ def _understood(frame: bytes, most: int) -> _Understood | Fault:
         frame: as it came.
         most: how many events it may have; of more not all are cut out.
     """
-    try:
-        message = _decode(frame)
-    except _UNDECODABLE:
-        pass
-    else:
-        return message, message.events or ()
+    if not may_hold_halves(frame):
+        try:
+            message = _decode(frame)
+        except _UNDECODABLE:
+            pass
+        else:
+            return message, message.events or ()
     try:
         return _read_slowly(frame, most)
     except RecursionError:
@@ -237,7 +238,10 @@ def _read_slowly(frame: bytes, most: int) -> _Understood | Fault:
     try:
         events = bytes(members.pop("events", msgspec.Raw(b"[]")))
         texts = map(bytes, _decode_list(b"[]" if events == b"null" else events)[: most + 1])
-        fields = {name: loads(unmasked(bytes(members[name]))) for name in members.keys() & _FIELDS}
+        written = {name: unmasked(bytes(members[name])) for name in members.keys() & _FIELDS}
+        if any(value.startswith((b"[", b"{")) for value in written.values()):
+            return _BAD_FIELD
+        fields = {name: loads(value) for name, value in written.items()}
         cleaned = {name: clean_name(value) if type(value) is str else value for name, value in fields.items()}
         return msgspec.convert(cleaned, _Frame), list(map(unmasked, texts)) if halves else list(texts)
     except UnicodeDecodeError:
