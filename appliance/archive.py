@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
-import json
 import logging
 import os
 import re
@@ -35,6 +34,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.files import last_line_end, remove_if_unused, replace, sync_folder, write_all, write_private
+from appliance.jsontext import loads, masked, may_hold_halves, unmasked
 from appliance.wording import counted
 
 log = logging.getLogger(__name__)
@@ -568,8 +568,8 @@ def parsed(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
             line.decode()
         record = _decode_record(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if b"\\u" in line and (record_or_none := _with_half_pairs(line)):
-            return record_or_none
+        if may_hold_halves(line) and (found := _with_halves(line)):
+            return found
         if not line.endswith(b"\n"):
             return Damage(path.name, number, byte, "the line is cut off")
         # A validation error names the field; the text of a syntax error holds nothing of the line either.
@@ -579,11 +579,13 @@ def parsed(path: Path, line: bytes, number: int, byte: int) -> Record | Damage:
     return record
 
 
-def _with_half_pairs(line: bytes) -> Record | None:
+def _with_halves(line: bytes) -> Record | None:
     """A line whose event holds half of a surrogate pair, which the fast decoder refuses; None where it is damaged."""
     try:
-        fields = json.loads(line)
-        event = json.dumps(fields.pop("event"), allow_nan=False).encode()
-        return msgspec.convert({**fields, "event": msgspec.Raw(event)}, Record)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        record = _decode_record(masked(line))
+        event = unmasked(bytes(record.event))
+        # The fast decoder has not seen what was masked.
+        loads(event)
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         return None
+    return msgspec.structs.replace(record, event=msgspec.Raw(event))

@@ -30,6 +30,14 @@ ENVIRONMENT_PREFIX = "CLASSROOM_OBSERVER_"
 # Large enough for any use, small enough for every library that takes the number on.
 LARGEST = 2**31 - 1
 
+# No pattern reads a character twice, so that a text of any length is redacted in time linear in it.
+_USER = re.compile("://[^:@/?#]*+:")
+# A URL whose slashes were forgotten.
+_SCHEME = re.compile(r"(?i)\b(?:redis|valkey|xmpp|postgres)[a-z+]{0,20}:(?!//)")
+_PARAMETER = re.compile("[?&][^=&]*+(=?)")
+_SECRET = re.compile("(?i)pass|pwd|token|secret|key")
+_VALUE = re.compile("[^&#]*+")
+
 Text = Annotated[str, Meta(max_length=2000)]
 FilledText = Annotated[str, Meta(min_length=1, max_length=2000)]
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
@@ -792,9 +800,10 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any] | None:
         raise SettingsError(f"The configuration file {file} is not UTF-8 text; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {file} is not valid TOML: {error}.") from None
-    except (ValueError, RecursionError):
-        # A number of thousands of digits, or brackets within brackets.
-        raise SettingsError(f"The configuration file {file} holds a value that no option can have.") from None
+    except ValueError:
+        raise SettingsError(f"The configuration file {file} holds a number with too many digits.") from None
+    except RecursionError:
+        raise SettingsError(f"The configuration file {file} nests lists or tables too deep.") from None
 
 
 def _keys_of_file(tables: dict[str, Any], known: Mapping[str, Option], file: Path) -> Iterator[tuple[str, object]]:
@@ -880,9 +889,9 @@ def _found(value: object) -> str:
     if isinstance(value, str):
         text = redact(value)
         return toml(text if len(text) <= 60 else text[:57] + "...") if text else "an empty text"
-    if isinstance(value, int) and value.bit_length() > 1000:
-        # Python refuses to write out a number of thousands of digits.
-        return "a number of hundreds of digits"
+    if isinstance(value, int) and value.bit_length() > 128:
+        # Python does not write one of thousands of digits.
+        return "a number with far more digits"
     if isinstance(value, int | float):
         return repr(value)[:40]
     if isinstance(value, list | tuple):
@@ -907,10 +916,25 @@ def redact(text: str) -> str:
     must not make half of it readable. So does what stands in the place of a port and is no number, and the value of an
     option that is not known to be harmless.
     """
-    text = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    text = re.sub(r"(?i)\b((?:redis|valkey|xmpp|postgres)[a-z+]*):(?!//).*@", r"\1:***@", text, flags=re.DOTALL)
+    end = text.rfind("@")
+    if end >= 0 and (user := _USER.search(text, 0, end)):
+        text = f"{text[: user.end()]}***{text[end:]}"
+    elif end >= 0 and (scheme := _SCHEME.search(text, 0, end)):
+        text = f"{text[: scheme.end()]}***{text[end:]}"
+    parts = []
+    at = 0
+    while name := _PARAMETER.search(text, at):
+        parts.append(text[at : name.end()])
+        at = name.end()
+        if name[1] and _SECRET.search(name[0]) and (value := _VALUE.match(text, at)):
+            parts.append("***")
+            at = value.end()
+    text = "".join([*parts, text[at:]])
     text = re.sub(r"(?<=://)[^/?#\s\"']+", lambda found: _without_words_for_ports(found[0]), text)
-    return re.sub(r"(://[^?\s\"']*\?)([^#\s\"']*)", lambda found: found[1] + _without_values(found[2]), text)
+    begin = text.find("://")
+    if begin < 0:
+        return text
+    return text[:begin] + re.sub(r"\?([^#\s\"']*)", lambda found: "?" + _without_values(found[1]), text[begin:])
 
 
 def _without_words_for_ports(hosts: str) -> str:

@@ -11,24 +11,26 @@ by the offset seen at hello, never later than receipt and never earlier than the
 
 from __future__ import annotations
 
-import codecs
+import gc
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import msgspec
 
-# What `json.loads` takes bytes for by their first few. A codec is imported when it is first needed, and where no file
-# can be opened just then it is missing for good.
-for _codec in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
-    codecs.lookup(_codec)
+from appliance.jsontext import HALVES, finite, loads, may_hold_halves
 
-_decode = msgspec.json.Decoder().decode
-_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode = msgspec.json.Decoder(float_hook=finite).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode
+_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
+_BAD_NUMBER = "A number in the event is too large."
 # Decoded in one go, so that a bad event among many costs but few a second decoding.
 _TOGETHER = 24
-_GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d+/)?d/[^/]+/\w")
+_TOGETHER_BYTES = 64 * 1024
+_GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d++/)?d/[^/]++/\w")
+# An event with more brackets is decoded without the garbage collector, which would look through all of them.
+_MANY_BRACKETS = 10_000
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -90,11 +92,17 @@ class RejectedError(Exception):
         self.message = message
 
 
+def clean_name(text: str) -> str:
+    """A text that becomes a name, a key or a scope: U+FFFD replaces half of a surrogate pair, which is not UTF-8."""
+    return text if text.isascii() else HALVES.sub("\ufffd", text)
+
+
 def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
     """Turn the JSON text of one event into its fields.
 
     Of a key given twice the last one counts, as in every browser. Half of a surrogate pair
-    (``"\\ud83d"``) is kept: an editor that counts in UTF-16 units may cut a pair in two.
+    (``"\\ud83d"``) is kept: an editor that counts in UTF-16 units may cut a pair in two. In ``event``
+    and a ``document`` that is filled in, U+FFFD takes its place.
 
     Args:
         text: UTF-8 JSON.
@@ -107,10 +115,11 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
         RejectedError: with code ``too_large``, ``too_deep``, ``not_an_object``, ``no_event_name``,
             ``bad_number`` or ``not_json``.
     """
-    try:
-        body = _decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        body = _decode_slowly(text)
+    if len(text) > limits.bytes:
+        raise RejectedError("too_large", f"An event may have {limits.bytes:,} bytes; this one has {len(text):,}.")
+    # Each level takes two brackets, and counting them is far cheaper than walking.
+    brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * limits.depth else 0
+    body = _decoded(text) if brackets < _MANY_BRACKETS else _without_collector(text)
     if type(body) is not dict:
         raise RejectedError("not_an_object", 'An event must be a JSON object such as {"event": "edit"}.')
     name = body.get("event")
@@ -118,14 +127,7 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
         raise RejectedError("no_event_name", 'An event needs a field "event" with a name in it.')
     if len(name) > limits.name_characters:
         raise RejectedError("no_event_name", f"An event's name may have {limits.name_characters} characters.")
-    if len(text) > limits.bytes:
-        raise RejectedError("too_large", f"An event may have {limits.bytes:,} bytes; this one has {len(text):,}.")
-    # Each level takes two brackets, and counting them is far cheaper than walking.
-    if (
-        len(text) > 2 * limits.depth
-        and text.count(b"{") + text.count(b"[") > limits.depth
-        and _depth_exceeds(body, limits.depth)
-    ):
+    if brackets > limits.depth and _depth_exceeds(body, limits.depth):
         raise RejectedError("too_deep", f"An event may nest {limits.depth} deep.")
     if "document" not in body:
         _name_document(body)
@@ -136,18 +138,23 @@ def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str,
     """`decode_event` for many texts at once, at half the cost; an error stands in the place of what was refused.
 
     Args:
-        texts: UTF-8 JSON of one event each, as cut out of a frame.
+        texts: UTF-8 JSON of one event each, as cut out of a frame: each closes the brackets and strings it opens.
         limits: what an event may be.
     """
     if len(texts) > _TOGETHER:
         parts = (texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER))
         return [event for part in parts for event in decode_events(part, limits)]
     together = b"[%b]" % b",".join(texts)
+    size = len(together)
     # Each of the others has a bracket of its own, so no event has more of them, and nests deeper, than this.
-    if together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth and len(together) <= limits.bytes:
+    if (
+        size <= _TOGETHER_BYTES
+        and together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth
+        and size <= limits.bytes
+    ):
         try:
             bodies = _decode_objects(together)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except _UNDECODABLE:
             bodies = []
         if len(bodies) == len(texts) and _are_named(bodies, limits):
             return bodies  # type: ignore[return-value]
@@ -176,24 +183,37 @@ def _decoded_or_refused(text: bytes, limits: EventLimits) -> dict[str, Any] | Re
         return error
 
 
-def _decode_slowly(text: bytes) -> Any:
-    """Decode what the fast decoder refuses: lone surrogates are fine, all else gets a reason."""
+def _decoded(text: bytes) -> Any:
+    """The value of a JSON text, in one decoding, whatever it is.
+
+    Raises:
+        RejectedError: it is not JSON, nests too deep or holds a number that is too large.
+    """
+    halves = may_hold_halves(text)
     try:
-        body = json.loads(text, parse_constant=_not_json)
-        json.dumps(body, allow_nan=False)
+        body = loads(text) if halves else _decode(text)
     except RecursionError:
         raise RejectedError("too_deep", "An event nests too deep to be read.") from None
-    except RejectedError:
-        raise
-    except ValueError as error:
-        if "out of range" in str(error).lower() or "digits" in str(error).lower():
-            raise RejectedError("bad_number", "A number in the event is too large.") from None
+    except (msgspec.ValidationError, OverflowError):
+        raise RejectedError("bad_number", _BAD_NUMBER) from None
+    except (msgspec.DecodeError, json.JSONDecodeError, UnicodeDecodeError):
         raise RejectedError("not_json", "The event is not valid JSON.") from None
+    except ValueError:
+        # Python takes no whole number of so many digits.
+        raise RejectedError("bad_number", _BAD_NUMBER) from None
+    if halves and type(body) is dict and type(name := body.get("event")) is str:
+        body["event"] = clean_name(name)
     return body
 
 
-def _not_json(constant: str) -> NoReturn:
-    raise RejectedError("not_json", f"{constant} is not a JSON number.")
+def _without_collector(text: bytes) -> Any:
+    if not gc.isenabled():
+        return _decoded(text)
+    gc.disable()
+    try:
+        return _decoded(text)
+    finally:
+        gc.enable()
 
 
 def _depth_exceeds(body: dict[str, Any], depth: int) -> bool:
@@ -222,7 +242,7 @@ def _name_document(body: dict[str, Any]) -> None:
             return
         document = thing.get("id")
     if type(document) is str and document:
-        body["document"] = document
+        body["document"] = clean_name(document)
 
 
 LARGEST_TIME = 2**53

@@ -51,6 +51,8 @@ SENTINEL_PORT = 26379
 CLOCK_SECONDS = 2.0
 """A difference between two clocks that is worth telling."""
 _REDIRECTIONS = 5
+# More digits than Python takes would raise; no number here has so many.
+_DIGITS = re.compile("[0-9]{1,18}")
 _OPTIONS = (
     "ttl",
     "prefix",

@@ -230,7 +230,7 @@ class TestSecrets:
     )
     def test_a_value_that_no_option_can_have_is_a_sentence(self, file: Path, value: str) -> None:
         file.write_text(f"[web]\nport = {value}\n")
-        assert refusal(file).startswith((f"The configuration file {file} holds a value", "web.port in "))
+        assert refusal(file).startswith((f"The configuration file {file} ", "web.port in "))
 
     def test_the_effective_settings_show_no_password_and_are_toml(self, file: Path) -> None:
         file.write_text("[roster]\nurl = 'postgresql://a:hush@h/d'\n")
@@ -266,3 +266,65 @@ class TestSecrets:
             assert "hush" not in text
         assert tomllib.loads(config.effective(read))["metrics"]["token"] == "***"
         assert tomllib.loads(config.effective(config.read(None, {}, {})))["metrics"]["token"] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[web]\nport = " + "9" * 5000, "holds a number with too many digits"),
+        (
+            "[web]\nport = 0x" + "f" * 5000,
+            "web.port in .* found a number with far more digits",
+        ),
+        ("[web]\nhosts = " + "[" * 3000, "nests lists or tables too deep"),
+        ("[web]\nport = 1e400", "found inf"),
+    ],
+)
+def test_numbers_and_lists_beyond_all_measure_are_refused_in_a_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(config.SettingsError, match=sentence):
+        config.load(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:" + "9" * 5000,
+        "redis://localhost/" + "9" * 5000,
+        "redis://localhost/0?ttl=" + "9" * 5000,
+        "redis+sentinel://localhost:" + "9" * 5000 + "/mymaster/0",
+        "redis+cluster://a:1,b:" + "9" * 5000,
+    ],
+)
+def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_sentence(url: str) -> None:
+    from appliance.redis_server import parse_url
+
+    with pytest.raises(config.SettingsError) as refused:
+        parse_url(url, "kvs")
+    assert len(str(refused.value)) < 200
+
+
+def test_a_port_of_thousands_of_digits_for_xmpp_is_refused_in_a_short_sentence() -> None:
+    from appliance.pubsub.xmpp.address import parse
+
+    with pytest.raises(config.SettingsError) as refused:
+        parse("xmpp://a:b@example.org:" + "9" * 5000)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://x/?a=1#?token=s3", "http://x/?a=***#?token=***"),
+        ("http://x/?token=a?b#?key=z&c=d", "http://x/?token=***#?key=***&c=***"),
+        ("x&Password=1=2&b", "x&Password=***&b"),
+        ("?key", "?key"),
+        ("a://b:c@d://e:f@g", "a://b:***@g"),
+        ("a://b/c:d@e", "a://b/c:d@e"),
+    ],
+)
+def test_secrets_are_redacted_wherever_they_stand(text: str, shown: str) -> None:
+    assert config.redact(text) == shown

@@ -212,6 +212,7 @@ def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
         raise ValueError(str(error)) from None
     lines = list(io.StringIO(text, newline=""))
     ends = [line for line, _ in csv_rows(lines, _separator(content))]
+    begins = dict(zip(ends, [0, *ends], strict=False))
     gone: set[int] = set()
     for end, row in listed:
         class_id = row.get("class_id") or FIRST_CLASS
@@ -221,8 +222,7 @@ def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
         except ValueError:
             found = row.get("student_id") or ""
         if found == student_id:
-            at = ends.index(end)
-            gone.update(range(ends[at - 1] if at else 0, end))
+            gone.update(range(begins[end], end))
     if not gone:
         return None
     left = "".join(line for number, line in enumerate(lines) if number not in gone)

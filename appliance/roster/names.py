@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 # Characters that turn the text around them, so that a name could read as another or upset a page.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+# Into how many characters the longest of them falls apart (Unicode, normal form D).
+_DECOMPOSED = 4
+
 
 # Letters and signs of Unicode that are drawn as nothing.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
@@ -32,9 +35,13 @@ def clean_name(name: str, characters: int) -> str:
     Raises:
         ValueError: with a sentence that says what is wrong; it does not repeat the name.
     """
-    cleaned = " ".join(unicodedata.normalize("NFC", name).split())
-    if not cleaned:
+    spaced = " ".join(name.split())
+    if not spaced:
         raise ValueError("Write a name first.")
+    if len(spaced) > _DECOMPOSED * characters:
+        # The time that composing takes grows with the square of a run of accents.
+        raise ValueError(f"A name may have {characters} characters; this one has {len(spaced)}.")
+    cleaned = " ".join(unicodedata.normalize("NFC", spaced).split())
     if len(cleaned) > characters:
         raise ValueError(f"A name may have {characters} characters; this one has {len(cleaned)}.")
     if not any(_can_be_seen(c) for c in cleaned):

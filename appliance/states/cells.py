@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from appliance.events import clean_name
 from appliance.kvs import Encoded
 from appliance.reducer import Reducer, Scope, State
 from appliance.states.row import BROKEN, STATE, SUMMARY, VERSION
@@ -62,7 +63,7 @@ class Place:
         values = [body.get(field) for field in self.fields]
         if not all(type(value) is str and value for value in values):
             return None
-        return "\x1f".join(values)  # type: ignore[arg-type]
+        return clean_name("\x1f".join(values))  # type: ignore[arg-type]
 
 
 class Route:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from appliance.errors import ArchiveError, BackendError, place_of
+from appliance.jsontext import may_hold_halves, without_halves
 
 if TYPE_CHECKING:
     from appliance.web.strangers import Strangers
@@ -74,6 +76,8 @@ def as_api_error(error: Exception) -> ApiError:
         code, message = _SAID.get(error.status, ("refused", "The request was refused."))
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return ApiError(error.status, code, message, headers)
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        return ApiError(400, "bad_request", "The request cannot be understood.")
     if isinstance(error, BackendError):
         return ApiError(503, "backend", "The server cannot reach its storage just now. Try again in a moment.")
     if isinstance(error, ArchiveError | OSError) and not isinstance(error, ConnectionError | TimeoutError):
@@ -119,9 +123,10 @@ async def body_of(request: web.Request, kind: type[B]) -> B:
     """
     content = await content_of(request)
     try:
-        return msgspec.json.decode(content, type=kind)
+        # What becomes a name or a title may be cut within an emoji.
+        return msgspec.json.decode(without_halves(content) if may_hold_halves(content) else content, type=kind)
     except msgspec.ValidationError as error:
         # Names the field and the kinds of value, never the value.
         raise ApiError(400, "bad_body", f"The request's content is not as expected: {error}.") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         raise ApiError(400, "not_json", "The request's content must be a JSON object in valid Unicode text.") from None

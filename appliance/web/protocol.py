@@ -6,8 +6,8 @@ frame may hold is given in docs/protocol.md.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Literal
 
@@ -15,6 +15,8 @@ import msgspec
 
 from appliance.archive import Rejection
 from appliance.counters import Counters
+from appliance.events import clean_name
+from appliance.jsontext import CutError, cut_elements, loads, masked, may_hold_halves, unmasked
 from appliance.wording import counted
 
 PROTOCOL = 1
@@ -70,6 +72,11 @@ class FrameLimits(msgspec.Struct, frozen=True):
     events_per_frame: int = 2000
     unacked: int = 1000
 
+    @property
+    def max_msg_size(self) -> int:
+        """What a WebSocket of aiohttp needs for it: that refuses a message of this size, and takes a shorter one."""
+        return self.frame_bytes + 1
+
 
 class _Frame(msgspec.Struct):
     type: str
@@ -91,19 +98,24 @@ class _EventsFrame(msgspec.Struct, tag_field="type", tag="events"):
 
 _decode = msgspec.json.Decoder(_Frame).decode
 _decode_events = msgspec.json.Decoder(_EventsFrame).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_FIELDS = frozenset(_Frame.__struct_fields__)
 _UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_NOT_JSON = Fault("not_json", "A frame must be a JSON object.")
+_NOT_UTF8 = Fault("not_json", "A frame must be text in UTF-8.")
+_NO_TYPE = Fault("unknown_type", 'A frame must have a string "type".')
+_BAD_FIELD = Fault("bad_field", "A field of the frame has the wrong kind of value; see docs/protocol.md.")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _SOURCE_CHARACTERS = 200
-# A frame that the fast decoder refuses is cut up in Python; this bounds how long that can hold up others.
-_SLOW_TOKENS = 100_000
 
 
 class Protocol:
     """One connection's side of the protocol: what may come next, and how many bad frames came in a row."""
 
     def __init__(self, limits: FrameLimits, counters: Counters, *, bad_frames: int = 20) -> None:
-        self._limits = limits
+        self._frame_bytes = limits.frame_bytes
+        self._most = limits.events_per_frame
         self._counters = counters
         self._bad_frames = bad_frames
         self._bad = 0
@@ -111,22 +123,21 @@ class Protocol:
 
     def read(self, frame: bytes) -> Hello | Events | Fault:
         """Understand one text frame, given as the bytes that came."""
+        if len(frame) > self._frame_bytes:
+            self._counters.add("limit_frame_bytes")
+            fault = self.fault("too_large", "A frame was too large; see limits.frame_bytes.")
+            return Fault(fault.code, fault.message, Close.FRAME_TOO_LARGE)
         if self._greeted:
             try:
                 events = _decode_events(frame)
             except _UNDECODABLE:
                 pass
             else:
-                return self._events(events.first, list(map(bytes, events.events)))
-        try:
-            message = _decode(frame)
-        except _UNDECODABLE as error:
-            found = _read_slowly(frame, error)
-            if isinstance(found, Fault):
-                return self.fault(found.code, found.message)
-            message, texts = found
-        else:
-            texts = [bytes(event) for event in message.events or ()]
+                return self._events(events.first, events.events)
+        found = _understood(frame, self._most)
+        if isinstance(found, Fault):
+            return self.fault(found.code, found.message)
+        message, texts = found
         if message.type == "events" and self._greeted:
             return self._events(message.first, texts)
         if message.type == "hello" and not self._greeted:
@@ -136,18 +147,18 @@ class Protocol:
             return self.fault("out_of_order", f'A frame of type "{message.type}" came, but {expected}.')
         return self.fault("unknown_type", 'A frame must have the type "hello" (once, first) or "events".')
 
-    def _events(self, first: int, texts: list[bytes]) -> Events | Fault:
+    def _events(self, first: int, texts: Sequence[bytes | msgspec.Raw]) -> Events | Fault:
         if first < 1:
             return self.fault("bad_first", '"first" must be the number of the first event, counted from 1.')
-        if len(texts) > self._limits.events_per_frame:
+        if len(texts) > self._most:
             self._counters.add("limit_events_per_frame")
             return self.fault(
                 "too_many_events",
-                f"A frame may hold {counted(self._limits.events_per_frame, 'event')}; nothing was taken.",
+                f"A frame may hold {counted(self._most, 'event')}; nothing was taken.",
             )
         self._bad = 0
         self._counters.add("frames_received")
-        return Events(first, texts)
+        return Events(first, list(map(bytes, texts)))
 
     def fault(self, code: str, message: str) -> Fault:
         """Count a frame that cannot be used."""
@@ -174,80 +185,70 @@ class Protocol:
         return Hello(message.token, message.stream, source, message.now)
 
 
-def _read_slowly(raw: bytes, error: Exception) -> tuple[_Frame, list[bytes]] | Fault:
-    """Read a frame that the fast decoder refuses: an event in it may be too deep, or hold half a surrogate pair."""
-    bad_json = Fault("not_json", "A frame must be a JSON object.")
-    try:
-        frame = raw.decode()
-    except UnicodeDecodeError:
-        return Fault("not_json", "A frame must be text in UTF-8.")
-    if not isinstance(error, RecursionError):
-        try:
-            parsed = json.loads(frame, parse_constant=_refuse)
-        except RecursionError:
-            pass
-        except ValueError:
-            return bad_json
-        else:
-            if type(parsed) is not dict:
-                return bad_json
-            if type(parsed.get("type")) is not str:
-                return Fault("unknown_type", 'A frame must have a string "type".')
-    cut = _cut_events(frame)
-    if cut is None:
-        return bad_json
-    rest, texts = cut
-    try:
-        return _decode(rest.encode("utf-8", "replace")), texts
-    except _UNDECODABLE:
-        return Fault("bad_field", "A field of the frame has the wrong kind of value; see docs/protocol.md.")
+_Understood = tuple[_Frame, Sequence[bytes | msgspec.Raw]]
 
 
-def _refuse(constant: str) -> object:
-    raise ValueError(constant)
+def _understood(frame: bytes, most: int) -> _Understood | Fault:
+    """What a frame says, and the text of each of its events; or why it cannot be used.
 
+    An event in it may be what no decoder takes, as one that nests too deep; that is no matter to the others.
 
-def _cut_events(frame: str) -> tuple[str, list[bytes]] | None:
-    """Cut the elements of a frame's "events" out of it, without recursion.
-
-    Returns:
-        The frame with an empty list in their place, and the elements' texts; None where brackets do not match
-        or the frame is too intricate.
+    Args:
+        frame: as it came.
+        most: how many events it may have; of more not all are cut out.
     """
-    depth = 0
-    key = ""
-    start = begin = 0
-    inside = False
-    texts: list[bytes] = []
-    rest = ""
-    end = 0
-    for count, token in enumerate(_TOKEN.finditer(frame)):
-        if count > _SLOW_TOKENS:
-            return None
-        text = token[0]
-        if text in "]}":
-            depth -= 1
-            if inside and depth == 1:
-                if frame[begin : token.start()].strip():
-                    texts.append(frame[begin : token.start()].strip().encode("utf-8", "replace"))
-                rest = frame[:start] + "[]"
-                end = token.end()
-                inside = False
-        elif text in "[{":
-            depth += 1
-            if depth == 2 and text == "[" and key == '"events"':
-                texts, inside, start, begin = [], True, token.start(), token.end()
-        elif inside:
-            if text == "," and depth == 2:
-                texts.append(frame[begin : token.start()].strip().encode("utf-8", "replace"))
-                begin = token.end()
-        elif depth == 1 and text[0] == '"':
-            key = text
-        if depth < 0:
-            return None
-    if depth or inside:
-        return None
-    return rest + frame[end:], texts
+    if not may_hold_halves(frame):
+        try:
+            message = _decode(frame)
+        except _UNDECODABLE:
+            pass
+        else:
+            return message, message.events or ()
+    try:
+        return _read_slowly(frame, most)
+    except RecursionError:
+        pass
+    try:
+        rest, texts = cut_elements(frame, "events", most + 1)
+        found = _read_slowly(rest, most)
+    except CutError:
+        return _NOT_JSON
+    except RecursionError:
+        return _BAD_FIELD
+    return found if isinstance(found, Fault) else (found[0], texts)
+
+
+def _read_slowly(frame: bytes, most: int) -> _Understood | Fault:
+    """Read a frame that the fast decoder refuses, since it may hold half of a surrogate pair.
+
+    Raises:
+        RecursionError: something in it nests too deep.
+    """
+    halves = may_hold_halves(frame)
+    try:
+        members = _decode_members(masked(frame) if halves else frame)
+    except msgspec.DecodeError:
+        return _NOT_JSON
+    except UnicodeDecodeError:
+        # A key; a masked one is not one of ours.
+        return _BAD_FIELD if halves and b"\xff" not in frame else _NOT_UTF8
+    except ValueError:
+        return _NOT_UTF8
+    if not bytes(members.get("type", msgspec.Raw())).startswith(b'"'):
+        return _NO_TYPE
+    try:
+        events = bytes(members.pop("events", msgspec.Raw(b"[]")))
+        texts = map(bytes, _decode_list(b"[]" if events == b"null" else events)[: most + 1])
+        written = {name: unmasked(bytes(members[name])) for name in members.keys() & _FIELDS}
+        if any(value.startswith((b"[", b"{")) for value in written.values()):
+            return _BAD_FIELD
+        fields = {name: loads(value) for name, value in written.items()}
+        cleaned = {name: clean_name(value) if type(value) is str else value for name, value in fields.items()}
+        return msgspec.convert(cleaned, _Frame), list(map(unmasked, texts)) if halves else list(texts)
+    except UnicodeDecodeError:
+        return _NOT_UTF8
+    except (msgspec.DecodeError, ValueError, OverflowError):
+        return _BAD_FIELD
 
 
 def welcome(

@@ -184,7 +184,7 @@ class Security:
         """Refuse a request with a foreign Host or Origin, or with a packed body: a few bytes can unpack to gigabytes.
 
         Raises:
-            ApiError: 403, 415 or 421; a malformed header is a foreign one.
+            ApiError: 403, 415 or 421; a malformed header is a foreign one. 400 for a WebSocket's key that is no text.
         """
         if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             self._counters.add("requests_refused{encoding}")
@@ -197,6 +197,9 @@ class Security:
                 "This server does not answer to that host name. An administrator can "
                 "add it to web.hosts in the configuration.",
             )
+        if not request.headers.get("Sec-WebSocket-Key", "").isascii():
+            self._counters.add("requests_refused{malformed}")
+            raise ApiError(400, "bad_request", "The request cannot be understood.")
         origin = request.headers.get("Origin")
         if origin is not None and not self.origin_allowed(request, origin):
             self._counters.add("requests_refused{origin}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.growth import growth
 from tests.bench.load import ACK_EVERY, Plan
 from tests.bench.nodes import nodes
 from tests.bench.pubsubs import pubsubs
@@ -188,7 +189,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
     parser.add_argument(
         "--only",
-        choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes", "packaged"),
+        choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes", "growth", "packaged"),
         help="one part",
     )
     parsed = parser.parse_args()
@@ -212,6 +213,8 @@ def main() -> None:
         pubsubs(*((500, 50, 1) if parsed.quick else (10_000, 100, 10)))
     if parsed.only in (None, "nodes"):
         nodes(parsed.quick, parsed.rounds)
+    if parsed.only in (None, "growth"):
+        growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only == "packaged":
         # It is built first, which takes a minute; so only on request.
         from tests.packaged import measure

@@ -19,11 +19,20 @@ SHOWN = {
     "durability": r"(?m)^(strict|relaxed|none) +[\d,]+ +[\d.]+ µs +[\d.]+ +p50 \d+ ms, p99 \d+ ms$",
     "latency": r"(?m)^sent to (dashboard|acknowledged) +[\d,]+ events +p50 +[\d.]+ ms ",
     "pubsub": r"(?m)^(memory|Redis) +[\d,]+ +\d+ µs +[\d.]+ ms, ",
+    "growth": r"(?m)^(frame|event|archive line|students.csv|headers|config.toml): .* +[\d.]+ +[\d.]+ +[\d.]+$",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
 """How the figures of each part look."""
 REDIS = shutil.which("redis-server") is not None
-LINES = {"throughput": 2, "documents": 1, "durability": 3, "latency": 2, "pubsub": 1 + REDIS, "nodes": 3 * REDIS}
+LINES = {
+    "throughput": 2,
+    "documents": 1,
+    "durability": 3,
+    "latency": 2,
+    "pubsub": 1 + REDIS,
+    "growth": 18,
+    "nodes": 3 * REDIS,
+}
 """How many lines each part has of them."""
 
 

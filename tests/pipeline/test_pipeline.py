@@ -192,6 +192,21 @@ async def test_what_is_odd_but_json_is_taken_and_replays_alike(tmp_path: Path, t
         assert await w.summary("tally") == lived
 
 
+async def test_half_a_surrogate_pair_in_a_documents_name_becomes_a_replacement_character(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        stream = await w.stream()
+        half = [{"event": f"edit{end}", "document": f"Story {end}"} for end in ("\ud83d", "\ude00", "\ufffd", "\ud83d")]
+        w.accept(stream, 1, *half)
+        w.accept(stream, 5, {"event": "edit", "doc_id": "Story \ud83d"})
+        await w.pipeline.settle()
+        [row] = await w.kvs.read([student_key("s-1")])
+        found = [field for field in row.fields if field.startswith("state/tally/document/")]
+        assert found == ["state/tally/document/Story \ufffd"]
+        assert (await w.summary("tally"))["seen"] == 5
+        assert all(field.encode() for field in row.fields)
+        assert [json.loads(bytes(line.event)) for line in w.lines()][:4] == half
+
+
 async def test_a_failing_reducer_keeps_its_state_and_the_others_go_on(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.accept(await w.stream(), 1, A, {"event": "boom"}, {"event": "odd"}, {"event": "wrong"}, A)

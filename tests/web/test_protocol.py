@@ -119,15 +119,88 @@ def test_half_a_surrogate_pair_is_taken_as_it_came(greeted: Protocol) -> None:
     assert read(greeted, frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
 
 
-def test_half_a_surrogate_pair_outside_the_events_is_a_bad_field(greeted: Protocol) -> None:
-    fault = read(greeted, r'{"type":"events","first":1,"events":[],"source":"\ud83d"}')
-    assert isinstance(fault, Fault)
-    assert fault.code == "bad_field"
+def test_half_a_surrogate_pair_outside_the_events_is_no_matter_to_them(greeted: Protocol) -> None:
+    frame = r'{"type":"events","first":1,"events":[{"event":"a"}],"source":"\ud83d"}'
+    assert read(greeted, frame) == Events(1, [b'{"event":"a"}'])
 
 
-def test_a_frame_too_intricate_to_cut_up_is_refused_quickly(greeted: Protocol) -> None:
-    fault = read(greeted, '{"type":"events","first":1,"events":[' + "[" * 1_000_000 + "]" * 1_000_000 + "]}")
+def test_half_a_surrogate_pair_in_a_source_becomes_a_replacement_character(conversation: Protocol) -> None:
+    hello = read(conversation, HELLO.replace('"a.b"', r'"a\ud83d.\ude00\ud83d\ude00"'))
+    assert isinstance(hello, Hello)
+    assert hello.source == "a\ufffd.\ufffd\U0001f600"
+
+
+@pytest.mark.parametrize("field", ["token", "stream"])
+def test_half_a_surrogate_pair_in_a_token_or_stream_can_be_encoded_or_is_refused(
+    conversation: Protocol, field: str
+) -> None:
+    answer = read(conversation, json.dumps({**json.loads(HELLO), field: "\ud83d" * 10}))
+    assert isinstance(answer, Fault) or answer == Hello("\ufffd" * 10, json.loads(HELLO)["stream"], "a.b", 5)
+
+
+def test_letters_after_two_backslashes_are_no_surrogate(greeted: Protocol) -> None:
+    texts = [rb'{"event":"a","x":"\\ud83d \\\ud83d \\\\ud83d"}', rb'{"event":"b","\uD83D":"\uDE00\uD83D\ude00"}']
+    frame = b'{"type":"events","first":1,"events":[%b]}' % b" ,".join(texts)
+    assert read(greeted, frame) == Events(1, texts)
+
+
+def test_a_key_written_with_escapes_is_the_same_key(greeted: Protocol) -> None:
+    for event in (DEEP.encode(), rb'{"event":"\ud800"}'):
+        frame = rb'{"type":"events","first":1,"\u0065vents":[%b,{"event":"b"}]}' % event
+        assert read(greeted, frame) == Events(1, [event, b'{"event":"b"}'])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["[" * 100_000 + "]" * 100_000, '[["' * 2000 + '"]]' * 2000 + '"\\"]["', "[[]," * 3000 + "]" * 3000],
+)
+def test_whatever_nests_too_deep_is_cut_out_as_one_event(greeted: Protocol, bad: str) -> None:
+    texts = [b'{"event":"a","s":"]\\\\"}', b'{"event":"x","a":%b,"s":"]"}' % bad.encode(), b"7", b'{"event":"b"}']
+    if bad.count('"') % 2:
+        assert isinstance(read(greeted, b'{"type":"events","first":1,"events":[%b]}' % b",".join(texts)), Fault)
+    else:
+        assert read(greeted, b'{"type":"events","first":1,"events":[%b]}' % b"\n,".join(texts)) == Events(1, texts)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"type":"events","first":1,"events":[%s}}' % DEEP,
+        '{"type":"events","first":1,"events":[%s]]' % DEEP,
+        '{"type":"events","first":1,"events":[%s]} x' % DEEP,
+        '["type","events",%s]' % DEEP,
+        '{"type":"events","first":1,"events":[%s,"' % DEEP,
+        '{"type":"events","first":1,"a":%s,"events":[]}' % DEEP,
+        '{"type":"events","first":1,"events":%s}' % DEEP,
+        '{"a":' + "[" * 3000 + ',"' + '\\"' * 1000,
+        '{"type":"events","first":1,"events":[' + "[" * 3000 + "{},[]," * 300_000 + "]" * 3000 + "]}",
+    ],
+)
+def test_what_nests_too_deep_where_no_event_is_or_is_cut_off_is_refused(greeted: Protocol, frame: str) -> None:
+    fault = read(greeted, frame)
     assert isinstance(fault, Fault)
+    assert fault.code in ("not_json", "bad_field")
+
+
+def test_more_events_than_a_frame_may_hold_are_refused_beside_one_too_deep_or_half_a_pair(greeted: Protocol) -> None:
+    for event in (DEEP, r'{"event":"\ud800"}'):
+        fault = read(greeted, '{"type":"events","first":1,"events":[%s%s]}' % (event, ',{"event":"a"}' * 5))
+        assert isinstance(fault, Fault)
+        assert fault.code == "too_many_events"
+
+
+def test_a_frame_of_the_longest_length_is_taken_and_a_longer_one_closes(conversation: Protocol) -> None:
+    counters = Counters()
+    frame = b'{"type":"events","first":1,"events":[{"event":"a"}]}'
+    exactly = Protocol(FrameLimits(frame_bytes=len(HELLO)), counters)
+    assert isinstance(read(exactly, HELLO), Hello)
+    assert isinstance(read(exactly, frame + b" " * (len(HELLO) - len(frame))), Events)
+    assert counters["limit_frame_bytes"] == 0
+    fault = read(exactly, frame + b" " * (len(HELLO) - len(frame) + 1))
+    assert isinstance(fault, Fault)
+    assert fault.close is Close.FRAME_TOO_LARGE
+    assert counters["limit_frame_bytes"] == 1
+    assert FrameLimits(frame_bytes=7).max_msg_size == 8
 
 
 def test_a_frame_that_is_not_utf8(greeted: Protocol) -> None:

@@ -76,7 +76,8 @@ async def test_a_code_may_be_typed_as_people_type(tmp_path: Path, code: str) -> 
         (b'{"code":"CODE","student_id":"nobody"}', 404, "unknown_student"),
         (b'{"code":"\\u0000","name":"x"}', 403, "wrong_code"),
         (b"[" * 5000, 400, "bad_body"),
-        (b'{"code":"CODE","name":"\\ud83d"}', 400, "not_json"),
+        (b'{"code":"CODE","name":"\xed\xa0\x80"}', 400, "not_json"),
+        (b'{"code":"CODE","name":"\\ud83d\\u0000"}', 400, "bad_name"),
     ],
 )
 async def test_a_join_that_cannot_be_used_is_refused_in_words(
