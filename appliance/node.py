@@ -28,6 +28,7 @@ from appliance.errors import ArchiveError, Notice, ObserverError, PortInUseError
 from appliance.events import EventLimits
 from appliance.files import write_private
 from appliance.following import Following
+from appliance.health import Health
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import Pipeline
@@ -37,7 +38,7 @@ from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
 from appliance.states import Fold
-from appliance.tasks import cancelled
+from appliance.tasks import Tasks, cancelled
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
 from appliance.web.announce import Announcer
@@ -97,6 +98,8 @@ class Node:
         limits = settings.limits
         self.settings = settings
         self.counters = Counters()
+        self.health = Health(self.counters)
+        self.tasks = Tasks(self.health, self.counters)
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
@@ -169,6 +172,8 @@ class Node:
             self.roster,
             self.states,
             self.counters,
+            self.health,
+            self.tasks,
             self.problems,
             self.network,
             stop,
