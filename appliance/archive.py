@@ -232,12 +232,21 @@ class Archive:
             loop = asyncio.get_running_loop()
             try:
                 await loop.run_in_executor(None, self._write, b"".join(pieces))
-            except OSError as error:
+            except BaseException as error:
                 self._pieces = pieces + self._pieces
                 self._counters.add("archive_write_failures")
-                raise ArchiveError(f"The archive cannot be written: {error.strerror}.") from error
+                if isinstance(error, OSError):
+                    raise ArchiveError(f"The archive cannot be written: {error.strerror}.") from error
+                raise
             if self._sync == "relaxed" and self._syncing is None:
                 self._syncing = loop.call_later(RELAXED_SECONDS, self._sync_later)
+
+    def discard(self) -> None:
+        """Forget the lines that were taken and are not durable; whoever appended them appends them again, or others.
+
+        Not while `sync` is under way.
+        """
+        self._pieces = []
 
     async def compress(self) -> None:
         """Compress closed segments, off the event loop; one that cannot be compressed now stays as it is."""
@@ -300,7 +309,7 @@ class Archive:
             write_all(file.fileno(), text)
             if self._sync == "strict":
                 os.fsync(file.fileno())
-        except OSError:
+        except BaseException:
             # What was half written, or written and not surely on disk, must not stand there twice.
             self._abandon(file)
             raise

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from appliance import __version__
 from appliance.errors import ObserverError, SettingsError
 from appliance.files import write_private
+from appliance.states import StateLimits
 from appliance.wording import counted
 
 if TYPE_CHECKING:
@@ -385,8 +386,7 @@ def _replay(parsed: argparse.Namespace) -> int:
         replayed = replay.replay(
             parsed.archives,
             _catalog(settings),
-            values=limits.scope_values,
-            characters=limits.scope_characters,
+            limits=StateLimits.of(limits),
             reducers=parsed.reducer,
             choice=_choice(parsed),
             progress=progress,
@@ -472,8 +472,7 @@ def _export(parsed: argparse.Namespace) -> int:
             plan,
             out,
             name_of,
-            values=limits.scope_values,
-            characters=limits.scope_characters,
+            limits=StateLimits.of(limits),
             force=parsed.force,
             progress=progress,
         )

@@ -451,6 +451,33 @@ class LimitSettings(msgspec.Struct, frozen=True):
         Count,
         Meta(description="Length of a document's or item's name; events with a longer one are archived, not reduced."),
     ] = 300
+    state_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of one state of a reducer as it is stored; of a larger one the last that was small "
+            "enough is kept, and the reducer is reported.",
+            ge=1024,
+            le=LARGEST,
+        ),
+    ] = 33554432
+    summary_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of what one reducer gives dashboards of one student; in place of a larger one the last "
+            "that was small enough is shown, and the reducer is reported.",
+            ge=256,
+            le=LARGEST,
+        ),
+    ] = 65536
+    student_state_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of all texts, documents and answers that are kept of one student; what goes beyond is "
+            "archived and not shown, and the student's tile says so.",
+            ge=65536,
+            le=LARGEST,
+        ),
+    ] = 67108864
     join_tries: Annotated[
         Count, Meta(description="Wrong join codes per address and minute; further tries are told to wait.")
     ] = 20

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import msgspec
 
@@ -219,6 +219,10 @@ def _name_document(body: dict[str, Any]) -> None:
         body["document"] = document
 
 
+LARGEST_TIME = 2**53
+"""The largest number that a browser counts exactly. As milliseconds it is in the year 287,396."""
+
+
 class Clock:
     """Gives each event of one stream its time, in whole milliseconds since the epoch.
 
@@ -233,20 +237,28 @@ class Clock:
         self.offset = 0
         self.last = last
 
+    def synchronize(self, now: int, client_now: float | None) -> None:
+        """Note how far the client's clock is off.
+
+        Args:
+            now: the server's clock, in milliseconds since the epoch.
+            client_now: the client's at the same moment; None, or what no clock shows, for one that is right.
+        """
+        known = client_now is not None and -LARGEST_TIME <= client_now <= LARGEST_TIME
+        self.offset = round(now - client_now) if known and client_now is not None else 0
+
     def at(self, client_time: object, received: int) -> int:
         """The corrected time of an event.
 
         Args:
-            client_time: the event's ``t``, milliseconds by the client's clock; anything else counts as now.
+            client_time: the event's ``t``, milliseconds by the client's clock; anything else, and what no clock shows,
+                counts as now.
             received: the server's clock at receipt, in milliseconds.
         """
+        at = received
         kind = type(client_time)
-        if kind is int or kind is float:
-            # A float near the edge of its range, or of an integer beyond it, compares without converting.
-            corrected = client_time + self.offset  # type: ignore[operator]
-            at = received if corrected >= received else int(corrected)
-        else:
-            at = received
+        if (kind is int or kind is float) and abs(cast(float, client_time)) <= LARGEST_TIME:
+            at = min(received, int(cast(float, client_time)) + self.offset)
         # Where the server's own clock was set back both rules cannot hold; order within a stream is kept.
         if at < self.last:
             return self.last
@@ -265,7 +277,7 @@ class Clock:
         times = []
         for body, now in zip(bodies, received, strict=True):
             client = body.get("t")
-            if type(client) is int:
+            if type(client) is int and -LARGEST_TIME <= client <= LARGEST_TIME:
                 at = client + offset
                 if at > now:
                     at = now

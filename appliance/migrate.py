@@ -34,7 +34,7 @@ from appliance.plugins import Catalog
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.rebuild import Rebuild
 from appliance.recovery import CLASS_ROWS, Recovery
-from appliance.states import VERSION, Fold
+from appliance.states import VERSION, Fold, StateLimits
 from appliance.upgrade import bring_up_to_date
 from appliance.wording import counted
 
@@ -195,8 +195,7 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
     fold = Fold(
         [loaded.reducer for loaded in catalog.reducers],
         counters,
-        values=limits.scope_values,
-        characters=limits.scope_characters,
+        limits=StateLimits.of(limits),
     )
     events = EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters)
     pipeline = Pipeline(fold, memory, pubsub, archive, counters, events)
@@ -208,7 +207,10 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
             await pipeline.settle()
             if fold.held:
                 await Rebuild(
-                    pipeline, archive, fold.held, values=limits.scope_values, characters=limits.scope_characters
+                    pipeline,
+                    archive,
+                    fold.held,
+                    limits=StateLimits.of(limits),
                 ).run()
         finally:
             await pipeline.close()

@@ -31,13 +31,14 @@ from appliance.following import Following
 from appliance.health import Health
 from appliance.kvs import open_kvs
 from appliance.kvs.memory import MemoryKVS
+from appliance.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.pubsub import open_pubsub
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.roster import RosterLimits, open_roster
 from appliance.school import School
-from appliance.states import Fold
+from appliance.states import Fold, StateLimits
 from appliance.tasks import Tasks, cancelled
 from appliance.upkeep import Upkeep
 from appliance.web.addresses import base_url
@@ -100,6 +101,7 @@ class Node:
         self.counters = Counters()
         self.health = Health(self.counters)
         self.tasks = Tasks(self.health, self.counters)
+        self.metrics = Metrics()
         self.credentials: Credentials = load_credentials(settings.data_path)
         self.catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
         self.kvs = open_kvs(settings.kvs.url, self.counters)
@@ -115,8 +117,8 @@ class Node:
         self.fold = Fold(
             [loaded.reducer for loaded in self.catalog.reducers],
             self.counters,
-            values=limits.scope_values,
-            characters=limits.scope_characters,
+            StateLimits.of(limits),
+            health=self.health,
         )
         self.pipeline = Pipeline(
             self.fold,
@@ -125,6 +127,9 @@ class Node:
             self.archive,
             self.counters,
             EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters),
+            health=self.health,
+            tasks=self.tasks,
+            metrics=self.metrics,
             commit_seconds=settings.pipeline.commit_ms / 1000,
             commit_events=settings.pipeline.commit_events,
             streams_per_student=limits.streams_per_student,
@@ -204,8 +209,7 @@ class Node:
                 self.pipeline,
                 self.archive,
                 self.pipeline.fold.held,
-                values=self.settings.limits.scope_values,
-                characters=self.settings.limits.scope_characters,
+                limits=StateLimits.of(self.settings.limits),
             )
             self._tasks.append(asyncio.create_task(self._rebuild(self.rebuild), name="rebuild"))
         self._tasks.append(asyncio.create_task(self.upkeep.run(), name="upkeep"))

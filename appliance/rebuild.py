@@ -15,7 +15,7 @@ from appliance.archive import Archive, Damage, Position, Reader, Record
 from appliance.counters import Counters
 from appliance.pipeline import Pipeline
 from appliance.replay import replay_records
-from appliance.states import Fold, Stream, Student
+from appliance.states import Fold, StateLimits, Stream, Student
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,12 @@ class Rebuild:
         progress: from 0 to 1; 1 when their states are in use.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, archive: Archive, names: Iterable[str], *, values: int, characters: int
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, archive: Archive, names: Iterable[str], *, limits: StateLimits) -> None:
         """Args:
         pipeline: whose fold holds the reducers.
         archive: what is read.
         names: the reducers.
-        values: see `Fold`.
-        characters: see `Fold`.
+        limits: see `Fold`.
         """
         self.names = sorted(names)
         self.progress = 0.0
@@ -50,7 +47,7 @@ class Rebuild:
         self._archive = archive
         reducers = [reducer for reducer in pipeline.fold.reducers if reducer.name in self.names]
         # Counters of its own: that an event was unusable was counted when it came.
-        self._fold = Fold(reducers, Counters(), values=values, characters=characters)
+        self._fold = Fold(reducers, Counters(), limits)
         self._students: dict[str, Student] = {}
 
     async def run(self) -> None:

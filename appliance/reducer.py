@@ -138,6 +138,14 @@ class Reducer(Generic[S]):
         """
         return {"/".join(self.scopes[0]): latest, **self.summarize(states[latest])}
 
+    def size(self, state: S) -> int:
+        """About how many bytes of memory a state takes; 0, the default, for one that does not grow.
+
+        What is kept of one student is bounded by it, over all of the student's states. It is asked after every run of
+        events, so its cost must not grow with the state.
+        """
+        return 0
+
     def encode(self, state: S) -> bytes:
         """The state as bytes for a key-value store. Override it with `decode` for what msgpack cannot hold."""
         return msgspec.msgpack.encode(state)

@@ -315,7 +315,7 @@ class Refill:
         self._first = True
         self.done = asyncio.Event()
         pipeline.on_lost.add(self._lost.set)
-        pipeline.confirm = self._confirm
+        pipeline.confirm_with(self._confirm)
 
     async def prepare(self) -> None:
         """At the start: agree with the other nodes on reducers, and find out whether the store is whole.

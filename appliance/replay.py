@@ -16,7 +16,7 @@ from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.merge import Gap, Merged, Source, sources
 from appliance.plugins import Catalog
 from appliance.reducer import Reducer
-from appliance.states import LATE_SECONDS, Fold, Stream, Student
+from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, Student
 
 # What was taken once is taken again, whatever today's limits are.
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
@@ -110,18 +110,16 @@ class Replay:
         reducers: Iterable[Reducer[Any]],
         choice: Choice,
         *,
-        values: int,
-        characters: int,
+        limits: StateLimits,
     ) -> None:
         """Args:
         sources: the archives, see `appliance.merge.sources`.
         reducers: what is wanted of them.
         choice: which events are reduced. Numbers that are missing are looked for among all of the chosen students.
-        values: states one reducer may keep for one student in one scope; with the limits under which the events
-            were taken the states are those that were lived through.
-        characters: length of a scope's value.
+        limits: what is kept of one student; with the limits under which the events were taken the states are those
+            that were lived through.
         """
-        self.fold = Fold(reducers, Counters(), values=values, characters=characters)
+        self.fold = Fold(reducers, Counters(), limits)
         self.students: dict[str, Student] = {}
         self.events = 0
         self.damaged: list[Damage] = []
@@ -182,8 +180,7 @@ def replay(
     paths: Sequence[Path],
     catalog: Catalog,
     *,
-    values: int,
-    characters: int,
+    limits: StateLimits,
     reducers: Sequence[str] = (),
     choice: Choice = EVERYTHING,
     progress: Callable[[float], None] = lambda share: None,
@@ -193,8 +190,7 @@ def replay(
     Args:
         paths: archive files and folders, of one node or several, in any order; see `appliance.merge`.
         catalog: the reducers.
-        values: see `Replay`.
-        characters: see `Replay`.
+        limits: see `Replay`.
         reducers: names of those that are wanted; none for all.
         choice: which events are reduced.
         progress: told now and then how much was read, from 0 to 1.
@@ -203,7 +199,7 @@ def replay(
         ArchiveError: a file cannot be opened.
         SettingsError: there is no such reducer.
     """
-    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, values=values, characters=characters)
+    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, limits=limits)
     for _ in run.run(progress):
         pass
     described = {}

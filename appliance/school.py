@@ -21,7 +21,7 @@ from appliance.refill import Refill
 from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
 from appliance.shared import SharedRecords
-from appliance.states import Fold
+from appliance.states import Fold, StateLimits
 from appliance.tasks import cancelled, in_background
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ class School:
         self.nodes = Nodes(settings.node_name, kvs, pubsub, counters, silent_seconds=float(limits.node_silent_seconds))
 
         def fold() -> Fold:
-            return Fold(
-                pipeline.fold.reducers, Counters(), values=limits.scope_values, characters=limits.scope_characters
-            )
+            return Fold(pipeline.fold.reducers, Counters(), StateLimits.of(limits))
 
         self._refill = Refill(
             settings.data_path,

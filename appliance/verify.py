@@ -30,7 +30,18 @@ from appliance.recovery import stale_reducers, without
 from appliance.replay import replay_records
 from appliance.roster import RosterLimits, open_roster
 from appliance.roster.flatfile import FlatFileRoster
-from appliance.states import STATE, STREAM, SUMMARY, VERSION, Fold, Stream, Student, standing_of, student_key
+from appliance.states import (
+    STATE,
+    STREAM,
+    SUMMARY,
+    VERSION,
+    Fold,
+    StateLimits,
+    Stream,
+    Student,
+    standing_of,
+    student_key,
+)
 from appliance.wording import counted
 
 _Field = tuple[str, str, bytes]
@@ -191,8 +202,7 @@ class _States:
         self.fold = Fold(
             [loaded.reducer for loaded in catalog.reducers],
             Counters(),
-            values=limits.scope_values,
-            characters=limits.scope_characters,
+            limits=StateLimits.of(limits),
         )
         self.rows: dict[str, Row] = {}
         self.events = 0

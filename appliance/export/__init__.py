@@ -38,7 +38,7 @@ from appliance.files import sync_folder
 from appliance.merge import Source
 from appliance.reducer import Column, Reducer
 from appliance.replay import Replay
-from appliance.states import Place, to_json
+from appliance.states import Place, StateLimits, to_json
 from appliance.wording import counted
 
 _ANY = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
@@ -125,8 +125,7 @@ def export(
     out: Path,
     name_of: Callable[[str], str | None],
     *,
-    values: int,
-    characters: int,
+    limits: StateLimits,
     force: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Exported:
@@ -138,8 +137,7 @@ def export(
         plan: what shall be in it.
         out: the folder.
         name_of: a student's name by id.
-        values: see `Replay`.
-        characters: see `Replay`.
+        limits: see `Replay`.
         force: whether a folder that holds files may be replaced; it is moved aside then.
         progress: told now and then how much of the archives was read, from 0 to 1.
 
@@ -158,7 +156,7 @@ def export(
         raise ExportError(f"The folder {out} holds files. Choose another, or move them aside with --force.")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
-    replay = Replay(sources, reducers, plan.choice, values=values, characters=characters)
+    replay = Replay(sources, reducers, plan.choice, limits=limits)
     try:
         sheets = _Writing(folder, plan, replay, name_of).write(progress)
         write_codebook(folder, sheets, [*plan.remarks, *_remarks(replay, plan)])

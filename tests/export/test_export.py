@@ -16,6 +16,7 @@ from appliance.export import Exported, ExportError, Plan, export
 from appliance.merge import sources
 from appliance.reducer import STUDENT
 from appliance.replay import replay
+from appliance.states import StateLimits
 from tests.export.world import CATALOG, archive, exported, read_csv, rows
 from tests.recovery.world import Core
 
@@ -47,7 +48,7 @@ def test_a_file_per_reducer_one_per_scope_and_a_codebook(tmp_path: Path) -> None
 @pytest.mark.parametrize("format", FORMATS)
 def test_tables_hold_what_replay_gives(tmp_path: Path, format: str) -> None:
     exported(FIXTURE, tmp_path / "out", format=format)
-    replayed = json.loads(replay([FIXTURE], CATALOG, values=100, characters=100).to_json())
+    replayed = json.loads(replay([FIXTURE], CATALOG, limits=StateLimits(100, 100)).to_json())
     for student, found in replayed["students"].items():
         for reducer, summary in found["summaries"].items():
             [row] = [r for r in rows(tmp_path / "out" / f"{reducer}.{format}") if r["student_id"] == student]
@@ -70,8 +71,8 @@ def assert_same(row: dict[str, Any], summary: dict[str, Any]) -> None:
 
 def test_exported_events_can_be_replayed(tmp_path: Path) -> None:
     exported(FIXTURE, tmp_path / "out", events=True)
-    one = replay([FIXTURE], CATALOG, values=100, characters=100)
-    two = replay([tmp_path / "out" / "events.jsonl"], CATALOG, values=100, characters=100)
+    one = replay([FIXTURE], CATALOG, limits=StateLimits(100, 100))
+    two = replay([tmp_path / "out" / "events.jsonl"], CATALOG, limits=StateLimits(100, 100))
     assert two.to_json() == one.to_json()
 
 
@@ -94,7 +95,7 @@ def test_half_a_surrogate_pair_anywhere_is_no_trouble(tmp_path: Path, format: st
     exported(kept, tmp_path / "out", format=format, events=True)
     [row] = rows(tmp_path / "out" / f"writing-documents.{format}")
     assert (row["document"], row["text"]) == ("d\ufffd", "\ufffd")
-    replayed = json.loads(replay([kept], CATALOG, values=100, characters=100).to_json())
+    replayed = json.loads(replay([kept], CATALOG, limits=StateLimits(100, 100)).to_json())
     assert list(replayed["students"]["s-1"]["documents"]) == ["d\ufffd"]
 
 
@@ -212,4 +213,4 @@ def running_export(data: Path, out: Path) -> Exported:
     plan = Plan("csv", True, EVERYTHING, [], None)
     found = sources([data / "archive"], growing=True) if segments(data / "archive") else []
     reducers = [loaded.reducer for loaded in CATALOG.reducers]
-    return export(found, reducers, plan, out, lambda student_id: None, values=100, characters=100)
+    return export(found, reducers, plan, out, lambda student_id: None, limits=StateLimits(100, 100))

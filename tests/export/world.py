@@ -12,6 +12,7 @@ from appliance.choice import EVERYTHING, Choice
 from appliance.export import Exported, Plan, export
 from appliance.export.deidentify import Deidentifier
 from appliance.merge import sources
+from appliance.states import StateLimits
 
 CATALOG = plugins.load(Path("/nonexistent"), ())
 KEY = bytes(range(32))
@@ -43,7 +44,7 @@ def exported(
     chosen = [loaded.reducer for loaded in CATALOG.reducers] if reducers is None else reducers
     plan = Plan(format, events, choice, [], who)
     found = sources([archive])
-    return export(found, chosen, plan, out, (names or {}).get, values=100, characters=100, force=force)
+    return export(found, chosen, plan, out, (names or {}).get, limits=StateLimits(100, 100), force=force)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,15 @@ from typing import Any
 from appliance.archive import Archive, read
 from appliance.counters import Counters
 from appliance.events import EventLimits
+from appliance.health import Health
 from appliance.kvs import KVS
 from appliance.kvs.memory import MemoryKVS
+from appliance.metrics import Metrics
 from appliance.pipeline import Pipeline
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State, UnusableError, replace
-from appliance.states import Fold, Stream, student_key
+from appliance.states import Fold, StateLimits, Stream, student_key
+from appliance.tasks import Tasks
 
 CLASS = "class-1"
 STREAM = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -70,9 +73,27 @@ class World:
         self.pubsub = pubsub
         self.folder = folder / "archive"
         self.archive = Archive(self.folder, self.counters, segment_bytes=options.pop("segment_bytes", 1 << 20))
-        self.fold = Fold(reducers, self.counters, values=options.pop("values", 50), characters=100)
+        self.health = Health(self.counters)
+        self.tasks = Tasks(self.health, self.counters)
+        self.metrics = Metrics()
+        self.fold = Fold(reducers, self.counters, StateLimits(options.pop("values", 50), 100), health=self.health)
         limits = options.pop("limits", EventLimits())
-        self.pipeline = Pipeline(self.fold, kvs, pubsub, self.archive, self.counters, limits, **options)
+        self.pipeline = Pipeline(
+            self.fold,
+            kvs,
+            pubsub,
+            self.archive,
+            self.counters,
+            limits,
+            health=self.health,
+            tasks=self.tasks,
+            metrics=self.metrics,
+            **options,
+        )
+
+    def codes(self) -> list[str]:
+        """The codes of what is wrong now."""
+        return [found.code for found in self.health.findings()]
 
     async def stream(self, student: str = "s-1", stream: str = STREAM) -> Stream:
         return await self.pipeline.stream(student, CLASS, stream, "org.example.test")

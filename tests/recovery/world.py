@@ -16,7 +16,7 @@ from appliance.pubsub.memory import MemoryPubSub
 from appliance.rebuild import Rebuild
 from appliance.recovery import Recovery
 from appliance.reducer import Reducer
-from appliance.states import STATE, Fold, Stream, student_key
+from appliance.states import STATE, Fold, StateLimits, Stream, student_key
 
 CLASS = "class-1"
 VALUES, CHARACTERS = 50, 100
@@ -30,7 +30,7 @@ class Core:
         self.kvs = MemoryKVS()
         self.pubsub = MemoryPubSub(Counters(), 100)
         self.archive = Archive(folder / "archive", self.counters, segment_bytes=segment_bytes, sync="none")
-        self.fold = Fold(reducers, self.counters, values=VALUES, characters=CHARACTERS)
+        self.fold = Fold(reducers, self.counters, StateLimits(VALUES, CHARACTERS))
         self.pipeline = Pipeline(self.fold, self.kvs, self.pubsub, self.archive, self.counters, EventLimits())
         self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters)
         self.classes = ClassStates(self.kvs, self.pubsub, self.pipeline.paused)
@@ -42,7 +42,7 @@ class Core:
         await self.classes.follow(CLASS)
 
     async def rebuild(self) -> Rebuild:
-        rebuild = Rebuild(self.pipeline, self.archive, self.fold.held, values=VALUES, characters=CHARACTERS)
+        rebuild = Rebuild(self.pipeline, self.archive, self.fold.held, limits=StateLimits(VALUES, CHARACTERS))
         await rebuild.run()
         await self.pipeline.settle()
         return rebuild
@@ -86,7 +86,7 @@ async def replayed(folder: Path, *reducers: Reducer[Any]) -> dict[str, dict[str,
     counters = Counters()
     kvs = MemoryKVS()
     archive = Archive(folder.parent / "unused", counters)
-    fold = Fold(reducers, counters, values=VALUES, characters=CHARACTERS)
+    fold = Fold(reducers, counters, StateLimits(VALUES, CHARACTERS))
     pipeline = Pipeline(fold, kvs, MemoryPubSub(counters, 10), archive, counters, EventLimits())
     pipeline.restore(Reader(folder / "archive").records(), kvs.row)
     await pipeline.settle()

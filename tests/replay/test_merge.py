@@ -17,6 +17,7 @@ from appliance.archive import Damage, Record
 from appliance.errors import ArchiveError
 from appliance.merge import Gap, Merged, Source, sources
 from appliance.replay import Replayed, replay
+from appliance.states import StateLimits
 
 CATALOG = plugins.load(Path("/nonexistent"), ())
 
@@ -45,7 +46,7 @@ def written(folder: Path, *events: Sent, number: int = 1) -> Path:
 
 
 def states(*paths: Path) -> Replayed:
-    return replay(paths, CATALOG, values=100, characters=100)
+    return replay(paths, CATALOG, limits=StateLimits(100, 100))
 
 
 def text(replayed: Replayed, student: str = "a") -> str:

@@ -327,12 +327,13 @@ async def test_health_is_told_to_everyone_and_holds_no_students(tmp_path: Path) 
 
 async def test_trouble_with_storage_shows_in_health_and_status(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        w.node.pipeline.trouble = "The disk is full."
+        w.node.health.report("commit.failing", detail="The disk is full.")
+        w.node.pipeline._commits.trouble = "The disk is full."
         async with w.client.get(f"{w.url}/healthz") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "trouble")
         [problem] = (await w.get("/api/v1/status"))["problems"]
         assert problem["reason"].startswith("The disk is full. What students do waits")
-        w.node.pipeline.trouble = None
+        w.node.pipeline._commits.trouble = None
 
 
 async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> None:

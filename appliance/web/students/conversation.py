@@ -146,7 +146,7 @@ class Conversations:
     async def _welcome(self, connection: Connection, hello: Hello) -> None:
         student, stream = connection.student, connection.stream
         now = _now()
-        stream.clock.offset = round(now - hello.now) if hello.now is not None else 0
+        stream.clock.synchronize(now, hello.now)
         self._talks[stream] = _Talk(connection)
         welcome = protocol.welcome(
             student.student_id,

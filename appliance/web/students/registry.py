@@ -25,9 +25,9 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.health import Health
 from appliance.listeners import Listeners
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
-from appliance.states import Stream
+from appliance.states import TAKING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
 from appliance.web import protocol
 from appliance.web.protocol import Close
@@ -270,6 +270,7 @@ class Registry:
     def start(self) -> None:
         """Begin to look for silent connections."""
         self.pipeline.on_durable.add(self._durable)
+        self.pipeline.on_quarantined.add(self._quarantined)
         self._states.on_control = self._control
         self._states.on_missed = self._missed
         self._sweeping = self._tasks.run("students' connections", self._sweep, owner="students")
@@ -313,8 +314,8 @@ class Registry:
 
         Args:
             request: asks for the WebSocket.
-            talk: the protocol. A `RefusedError` that it raises closes with that code and reason, any other error with
-                1013 or 1011.
+            talk: the protocol. A `RefusedError` that it raises closes with that code and reason, a `StreamClosedError`
+                with 4422, any other error with 1001 or 1011.
         """
         address = address_of(request)
         account = self._addresses.of(address)
@@ -331,6 +332,8 @@ class Registry:
             await guest.end(refused.code, refused.reason)
         except GoneError:
             pass
+        except StreamClosedError as closed:
+            await guest.end(Close.UNUSABLE, str(closed))
         except BackendError:
             if not guest.socket.prepared:
                 raise
@@ -384,15 +387,21 @@ class Registry:
         Args:
             guest: who enters.
             student: whose it is.
-            stream: where its events will go.
+            stream: where its events will go; the pipeline has just opened it.
+
+        Raises:
+            RefusedError: its last connection left while it was being opened, and so closed it again.
         """
+        if stream.state not in TAKING:
+            raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; come back.")
         older = self._streams.get(stream)
-        if older is not None:
-            older.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
         account = self.budgets.of(student.student_id)
         account.users += 1
         connection = Connection(self, guest, student, stream, account)
         self._streams[stream] = connection
+        if older is not None:
+            # It has the stream no more, and so does not close it.
+            older.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
         self.from_elsewhere = self.from_elsewhere or not is_here(guest.request)
         connections = self._students.setdefault(student.student_id, set())
         connections.add(connection)
@@ -415,6 +424,7 @@ class Registry:
         connection.wake()
         if self._streams.get(connection.stream) is connection:
             del self._streams[connection.stream]
+            self.pipeline.leave(connection.stream)
         student = connection.student
         connections = self._students.get(student.student_id)
         if connections and connection in connections:
@@ -447,6 +457,13 @@ class Registry:
         self.budgets.durable(streams)
         for connection in self.held:
             connection.wake()
+
+    def _quarantined(self, stream: Stream, reason: str) -> None:
+        """The events of a stream cannot be used: its page must open it again."""
+        self.budgets.forget(stream)
+        connection = self._streams.get(stream)
+        if connection is not None:
+            connection.close(Close.UNUSABLE, reason)
 
     async def _sweep(self, task: Supervised) -> None:
         """Say to quiet connections that the server is there, ask whether they are, and close those that stay silent."""

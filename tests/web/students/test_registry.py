@@ -346,16 +346,6 @@ async def test_a_control_that_names_nobody_here_does_nothing(tmp_path: Path) -> 
         await student.acked(1)
 
 
-async def durable(pipeline: Any, stream: Any, number: int) -> None:
-    """Until `Stream.durable` is there."""
-    done = asyncio.Event()
-    remove = pipeline.on_durable.add(lambda _: done.set())
-    while stream.durable_to < number:
-        await done.wait()
-        done.clear()
-    remove()
-
-
 class Tiny:
     """Another protocol: the token, then one JSON event a frame; each is answered once it is durable."""
 
@@ -383,7 +373,7 @@ class Tiny:
                     connection.worked(size, began)
                     room = connection.took(size)
                     number = stream.last
-                    await durable(self._node.pipeline, stream, number)
+                    await stream.durable(number)
                     await connection.send(b"%d" % number)
                     if not room:
                         await connection.room()
