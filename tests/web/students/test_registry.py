@@ -17,6 +17,8 @@ from aiohttp import WSMsgType, web
 
 from appliance.classes import Control
 from appliance.errors import BackendError
+from appliance.pipeline.batch import Batch, Builder
+from appliance.states import Stream, StreamState, Waiting
 from appliance.web import protocol
 from appliance.web.protocol import Close
 from appliance.web.students.registry import Connection, Registry
@@ -344,6 +346,101 @@ async def test_a_control_that_names_nobody_here_does_nothing(tmp_path: Path) -> 
         w.node.web._sockets._control("class-2", Control(state="paused"))
         await student.send(A)
         await student.acked(1)
+
+
+def cannot_build(monkeypatch: pytest.MonkeyPatch, note: str) -> None:
+    """No batch with an event of this note can be built."""
+    build = Builder._build
+
+    def fail(self: Builder, stream: Stream, frames: list[Waiting]) -> Batch:
+        if any(note.encode() in text for frame in frames for text in frame.texts):
+            raise ValueError("what a student wrote")
+        return build(self, stream, frames)
+
+    monkeypatch.setattr(Builder, "_build", fail)
+
+
+async def test_the_page_of_a_quarantined_stream_is_closed_and_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        joined = await w.join("Ada")
+        cannot_build(monkeypatch, "bad")
+        async with w.connect() as ada, w.student("Ben") as ben:
+            await ada.hello(joined["token"])
+            await ada.send(A)
+            await ada.acked(1)
+            await ada.send({**A, "note": "bad"})
+            received = await ada.socket.receive(PATIENCE)
+            while received.type is WSMsgType.TEXT:
+                received = await ada.socket.receive(PATIENCE)
+            assert (received.type, received.data) == (WSMsgType.CLOSE, Close.UNUSABLE)
+            assert received.extra == "The server could not use the last changes of this page."
+            assert w.node.web._sockets.budgets.of(joined["student_id"]).waiting == 0
+            async with w.connect() as again:
+                welcome = await again.hello(joined["token"], stream=ada.stream)
+                assert (welcome["ack"], welcome["paused_to"]) == (2, 2)
+                await again.send(A, first=3)
+                await again.acked(3)
+            await ben.send(A)
+            await ben.acked(1)
+
+
+async def test_another_protocol_hears_that_its_events_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        joined = await w.join("Ada")
+        cannot_build(monkeypatch, "bad")
+        async with tiny(w, joined["token"]) as ada:
+            await ada.send_str(json.dumps({**A, "note": "bad"}))
+            received = await ada.receive(PATIENCE)
+            assert (received.type, received.data) == (WSMsgType.CLOSE, Close.UNUSABLE)
+
+
+async def test_what_a_closed_stream_is_sent_closes_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w, w.student() as student:
+        stream = only(w.node.web._sockets).stream
+        stream.become(StreamState.CLOSED)
+        await student.send(A)
+        assert await student.close_code() == Close.UNUSABLE
+
+
+async def test_a_stream_is_closed_when_its_last_connection_leaves_and_not_before(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        token = (await w.join())["token"]
+        async with w.connect() as old, w.connect() as new:
+            await old.hello(token)
+            await new.hello(token, stream=old.stream)
+            assert await old.close_code() == Close.OPEN_ELSEWHERE
+            connection = only(w.node.web._sockets)
+            assert connection.stream.state is StreamState.OPEN
+            await new.send(A)
+            await new.acked(1)
+        await until(lambda: connection.stream.state is StreamState.CLOSED)
+
+
+async def test_a_stream_that_was_closed_while_it_was_opened_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        token = (await w.join())["token"]
+        opened = w.node.pipeline.stream
+
+        async def closed(*args: str) -> Stream:
+            stream = await opened(*args)
+            stream.become(StreamState.CLOSED)
+            return stream
+
+        monkeypatch.setattr(w.node.pipeline, "stream", closed)
+        async with w.connect() as student:
+            await student.say_hello(token)
+            assert await student.close_code() == Close.TRY_AGAIN
+            monkeypatch.undo()
+        async with w.connect() as student:
+            assert (await student.hello(token))["type"] == "welcome"
 
 
 class Tiny:
