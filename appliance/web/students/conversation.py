@@ -171,7 +171,6 @@ class Conversations:
                 elif received.type is WSMsgType.PING:
                     await connection.pong(received.data)
                 elif received.type is WSMsgType.BINARY:
-                    connection.account.pay(len(received.data))
                     fault = reader.fault("binary", "Frames must be JSON text; binary ones are not understood.")
                     await self._answer_fault(connection, fault)
                 elif received.type is not WSMsgType.PONG:

@@ -44,6 +44,9 @@ _ROOM_SECONDS = 1.0
 # After work of so long on one frame others have their turn first.
 _TURN_SECONDS = 0.005
 _SWEEP_SECONDS = 1.0
+_UNTEXTUAL = (WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
+# What a frame costs beside its content.
+_FRAME_BYTES = 64
 # After silence of so long a browser is asked whether it is there; it answers by itself.
 _ASK_SECONDS = 5.0
 
@@ -60,7 +63,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_heard",
+        "_ear",
         "_heard_at",
         "_long",
         "_registry",
@@ -79,6 +82,7 @@ class Connection:
     )
 
     def __init__(self, registry: Registry, guest: Guest, student: Student, stream: Stream, account: Account) -> None:
+        self._ear = guest.welcome()
         self.request = guest.request
         self.socket: StudentSocket = guest.socket
         self.student = student
@@ -93,7 +97,7 @@ class Connection:
         self._registry = registry
         self._room = asyncio.Event()
         self._long = False
-        self._heard = self._sent = True
+        self._sent = True
         self._heard_at = self._sent_at = registry._clock()
 
     def waiting_bytes(self) -> int:
@@ -113,7 +117,9 @@ class Connection:
             self._long = False
             await asyncio.sleep(0)
         received = await self.socket.receive()
-        self._heard = True
+        if received.type in _UNTEXTUAL:
+            # What a text frame costs is known to its protocol, see `worked`.
+            self.account.pay(len(received.data) + _FRAME_BYTES)
         return received
 
     async def send(self, frame: bytes) -> None:
@@ -177,7 +183,6 @@ class Connection:
         finally:
             self._registry.held.pop(self, None)
             self.held = False
-            self._heard = True
 
     def wake(self) -> None:
         """Go on, if there is room now."""
@@ -189,8 +194,8 @@ class Connection:
 
         One that is not read is not silent by its own fault.
         """
-        if self._heard or self.held:
-            self._heard = False
+        if self._ear.heard or self.held:
+            self._ear.heard = False
             self._heard_at = now
         if self._sent:
             self._sent = False
@@ -206,12 +211,11 @@ class Connection:
         self.held = True
         try:
             wait = self.account.wait()
-            while self.open and wait > 0:
+            while self.open and wait > 0 and self.request.transport is not None:
                 await asyncio.sleep(min(wait, _ROOM_SECONDS))
                 wait = self.account.wait()
         finally:
             self.held = False
-            self._heard = True
 
 
 class Registry:
@@ -337,6 +341,7 @@ class Registry:
         except BackendError:
             if not guest.socket.prepared:
                 raise
+            self._counters.add("openings_unserved")
             await guest.end(Close.GOING_AWAY, "The server cannot reach its storage just now; come back later.")
         except Exception as error:
             if not guest.socket.prepared:
@@ -391,13 +396,14 @@ class Registry:
 
         Raises:
             RefusedError: its last connection left while it was being opened, and so closed it again.
+            GoneError: the client has gone meanwhile.
         """
         if stream.state not in TAKING:
             raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; come back.")
         older = self._streams.get(stream)
         account = self.budgets.of(student.student_id)
-        account.users += 1
         connection = Connection(self, guest, student, stream, account)
+        account.users += 1
         self._streams[stream] = connection
         if older is not None:
             # It has the stream no more, and so does not close it.
@@ -409,7 +415,6 @@ class Registry:
             self.on_presence(student.class_id, student.student_id)
         if self.pipeline.shared:
             in_background(self._publish_opening(connection))
-        guest.welcome()
         try:
             yield connection
         finally:

@@ -20,7 +20,7 @@ from appliance.tasks import in_background
 from appliance.web.errors import ApiError
 from appliance.web.protocol import Close
 from appliance.web.students.budget import Account
-from appliance.web.students.sockets import Gate, Message, StudentSocket, came_early, close
+from appliance.web.students.sockets import Ear, Gate, Message, StudentSocket, came_early, close
 
 _SILENT = "Too many connections say nothing, this one for longest. Come back later."
 # Nobody is waited for much longer who said nothing so far.
@@ -161,10 +161,15 @@ class Guest:
         if self._strangers:
             self._strangers.remove(self)
 
-    def welcome(self) -> None:
-        """Let through all that the client sends from now on."""
-        if self._gate:
-            self._gate.open()
+    def welcome(self) -> Ear:
+        """Let through all that the client sends from now on.
+
+        Raises:
+            GoneError: it has gone meanwhile.
+        """
+        if self._gate is None or self.socket.closed or self.request.transport is None:
+            raise GoneError
+        return self._gate.open()
 
     async def end(self, code: Close, reason: str) -> None:
         """Close, also while more is being sent than was read."""

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
+from msgspec import structs
 
 from appliance.classes import Control
 from appliance.errors import BackendError
@@ -23,6 +24,7 @@ from appliance.web import protocol
 from appliance.web.protocol import Close
 from appliance.web.students.registry import Connection, Registry
 from appliance.web.students.strangers import Guest, RefusedError
+from tests.web.students.raw import frame, hello, raw
 from tests.web.world import PATIENCE, World, until, world
 
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "a"}
@@ -110,9 +112,9 @@ async def test_who_is_lost_is_asked_and_then_offline(tmp_path: Path, monkeypatch
             assert registry.online(joined["student_id"])
             await clock.after(1)
             assert not registry.online(joined["student_id"]), "offline at once, whether the close gets through or not"
-            while (frame := await student.socket.receive(PATIENCE)).type is not WSMsgType.CLOSE:
+            while (received := await student.socket.receive(PATIENCE)).type is not WSMsgType.CLOSE:
                 pass
-            assert frame.data == Close.SILENT
+            assert received.data == Close.SILENT
         assert w.node.counters["limit_silent_seconds"] == 1
         who = (joined["class_id"], joined["student_id"])
         assert presence == [(*who, True), (*who, False)]
@@ -128,9 +130,63 @@ async def test_who_answers_pings_stays(tmp_path: Path, monkeypatch: pytest.Monke
         for _ in range(10):
             await clock.after(0)
             await clock.after(6)
-            await until(lambda: connection._heard)
+            await until(lambda: connection._ear.heard)
         await w.post("/api/v1/class/message", {"text": "Still there?"})
         await reading
+
+
+async def test_part_of_a_large_message_is_a_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path) as w, raw(w.node.port) as slow:
+        assert await slow.answered() == 101
+        slow.send(frame(hello((await w.join())["token"])))
+        await slow.message("welcome")
+        registry = w.node.web._sockets
+        clock = Clock(monkeypatch, registry)
+        connection = only(registry)
+        message = frame(json.dumps({"type": "events", "first": 1, "events": [A]}) + " " * 1000)
+        for start in range(0, len(message), 100):
+            await clock.after(0)
+            await clock.after(15)
+            slow.send(message[start : start + 100])
+            await until(lambda: connection._ear.heard)
+        await slow.message("ack")
+
+
+async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student() as student:
+        account = only(w.node.web._sockets).account
+        account.bytes = 0.0
+        account._rates = structs.replace(account._rates, bytes_per_second=1)
+        await student.socket.ping(b"x" * 100)
+        await until(lambda: w.node.counters["limit_student_bytes_per_second"] == 1)
+
+
+async def test_who_goes_while_the_page_is_opened_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        token = (await w.join())["token"]
+        registry = w.node.web._sockets
+        presence: list[str] = []
+        registry.on_presence.add(lambda of_class, of: presence.append(of))
+        go, asked = asyncio.Event(), asyncio.Event()
+        opened = w.node.pipeline.stream
+
+        async def slow(*args: str) -> Stream:
+            asked.set()
+            await go.wait()
+            return await opened(*args)
+
+        monkeypatch.setattr(w.node.pipeline, "stream", slow)
+        async with raw(w.node.port) as page:
+            assert await page.answered() == 101
+            page.send(frame(hello(token)))
+            await asked.wait()
+            page.writer.transport.abort()
+            await until(lambda: registry._taken == 1)
+        go.set()
+        await until(lambda: registry._taken == 0)
+        assert presence == []
 
 
 async def test_a_connection_that_is_not_read_is_not_called_silent(
@@ -295,9 +351,9 @@ async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             assert deaf.socket._response.connection is not None
             deaf.socket._response.connection.transport.pause_reading()
-            frame = protocol.message("x" * 20_000).encode()
+            words = protocol.message("x" * 20_000).encode()
             while not connection.request.protocol.writing_paused:
-                registry.post((connection,), frame)
+                registry.post((connection,), words)
                 await asyncio.sleep(0)
             # So little that it counted as read fast enough, while aiohttp waits for less before it sends on.
             monkeypatch.setattr(Connection, "waiting_bytes", lambda self: 1)
