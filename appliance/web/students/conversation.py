@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from aiohttp import WSMsgType, web
 
@@ -167,7 +167,9 @@ class Conversations:
                 if received.type is WSMsgType.TEXT:
                     if not connection.open:
                         return
-                    await self._frame(talk, reader, received.data)
+                    answer = self._take(talk, reader, received.data)
+                    if answer is not None:
+                        await answer
                 elif received.type is WSMsgType.PING:
                     await connection.pong(received.data)
                 elif received.type is WSMsgType.BINARY:
@@ -180,8 +182,8 @@ class Conversations:
             if self._talks.get(connection.stream) is talk:
                 del self._talks[connection.stream]
 
-    async def _frame(self, talk: _Talk, reader: Protocol, data: bytes) -> None:
-        """Take what one text frame brings."""
+    def _take(self, talk: _Talk, reader: Protocol, data: bytes) -> Awaitable[None] | None:
+        """Take what one text frame brings; returns what is to be awaited then, mostly nothing."""
         connection = talk.connection
         size = len(data)
         began = connection.account.begin(size)
@@ -189,19 +191,18 @@ class Conversations:
         if type(message) is not Events:
             connection.worked(size, began)
             assert isinstance(message, Fault)
-            await self._answer_fault(connection, message)
-            return
+            return self._answer_fault(connection, message)
         try:
             fresh = self._pipeline.accept(connection.stream, message.first, message.texts, _now())
         except GapError as gap:
             connection.worked(size, began)
-            await connection.send(protocol.gap(gap.expected).encode())
-            return
+            return connection.send(protocol.gap(gap.expected).encode())
         connection.worked(size, began)
         if not fresh:
             self._acknowledge_again(talk, message.first)
         elif not connection.took(size):
-            await connection.room()
+            return connection.room()
+        return None
 
     async def _answer_fault(self, connection: Connection, fault: Fault) -> None:
         await connection.send(protocol.error(fault).encode())

@@ -117,7 +117,7 @@ class Connection:
             self._long = False
             await asyncio.sleep(0)
         received = await self.socket.receive()
-        if received.type in _UNTEXTUAL:
+        if received.type is not WSMsgType.TEXT and received.type in _UNTEXTUAL:
             # What a text frame costs is known to its protocol, see `worked`.
             self.account.pay(len(received.data) + _FRAME_BYTES)
         return received
@@ -174,12 +174,7 @@ class Connection:
         self._registry.held[self] = None
         try:
             while self.open and not self.has_room() and self.request.transport is not None:
-                self._room.clear()
-                try:
-                    async with asyncio.timeout(_ROOM_SECONDS):
-                        await self._room.wait()
-                except TimeoutError:
-                    pass
+                await self._woken(_ROOM_SECONDS)
         finally:
             self._registry.held.pop(self, None)
             self.held = False
@@ -212,10 +207,19 @@ class Connection:
         try:
             wait = self.account.wait()
             while self.open and wait > 0 and self.request.transport is not None:
-                await asyncio.sleep(min(wait, _ROOM_SECONDS))
+                await self._woken(min(wait, _ROOM_SECONDS))
                 wait = self.account.wait()
         finally:
             self.held = False
+
+    async def _woken(self, seconds: float) -> None:
+        """Wait for `wake`, and no longer than so."""
+        self._room.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
+        except TimeoutError:
+            pass
 
 
 class Registry:
@@ -284,7 +288,11 @@ class Registry:
         self._closing = True
         if self._sweeping:
             await self._tasks.end(self._sweeping)
-        connections = [close(one.socket, Close.GOING_AWAY, _GOING_AWAY) for one in self._streams.values()]
+        open_ones = list(self._streams.values())
+        for connection in open_ones:
+            # Those that are held wait for room and credit no longer.
+            self.leave(connection)
+        connections = [close(one.socket, Close.GOING_AWAY, _GOING_AWAY) for one in open_ones]
         guests = [one.end(Close.GOING_AWAY, _GOING_AWAY) for one in self.strangers.guests() if one.socket.prepared]
         await asyncio.gather(*connections, *guests)
 

@@ -159,6 +159,20 @@ async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
         account._rates = structs.replace(account._rates, bytes_per_second=1)
         await student.socket.ping(b"x" * 100)
         await until(lambda: w.node.counters["limit_student_bytes_per_second"] == 1)
+        account.bytes = 1000.0
+
+
+async def test_an_end_of_the_program_does_not_wait_for_a_loud_students_credit(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student() as student:
+        connection = only(w.node.web._sockets)
+        connection.account.bytes = -1e9
+        connection.account.owing = True
+        await student.send(A)
+        await until(lambda: connection.held)
+        ending = asyncio.create_task(w.node.web.close())
+        assert await student.close_code() == Close.GOING_AWAY
+        await ending
+        await until(lambda: not connection.held)
 
 
 async def test_who_goes_while_the_page_is_opened_was_never_there(
