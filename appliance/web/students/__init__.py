@@ -1,8 +1,8 @@
 """The students' side: joining a class, and the WebSockets on which events stream in.
 
 `joining` gives a token for a code and a name. `registry` has the sockets of all students, whatever protocol they speak;
-`strangers` and `sockets` are what it is made of, `budget` what each student may take. `conversation` is the native
-protocol.
+`connection`, `strangers` and `sockets` are what it is made of, `budget` what each student may take. `conversation` is
+the native protocol.
 """
 
 from appliance.web.students.conversation import Conversations

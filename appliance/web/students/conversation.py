@@ -18,7 +18,8 @@ from appliance.states import Stream
 from appliance.tasks import Supervised, Tasks
 from appliance.web import protocol
 from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
-from appliance.web.students.registry import Connection, Registry
+from appliance.web.students.connection import Connection
+from appliance.web.students.registry import Registry
 from appliance.web.students.strangers import Guest, RefusedError
 
 _TOO_MANY_FAULTS = "Too many frames in a row could not be used."

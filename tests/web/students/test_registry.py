@@ -22,7 +22,8 @@ from appliance.pipeline.batch import Batch, Builder
 from appliance.states import Stream, StreamState, Waiting
 from appliance.web import protocol
 from appliance.web.protocol import Close
-from appliance.web.students.registry import Connection, Registry
+from appliance.web.students.connection import Connection
+from appliance.web.students.registry import Registry
 from appliance.web.students.strangers import Guest, RefusedError
 from tests.web.students.raw import frame, hello, raw
 from tests.web.world import PATIENCE, World, until, world
