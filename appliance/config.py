@@ -318,14 +318,102 @@ class LimitSettings(msgspec.Struct, frozen=True):
         Count, Meta(description="Messages in a row that cannot be understood, after which the connection is closed.")
     ] = 20
     hello_seconds: Annotated[
-        Count, Meta(description="Seconds a new connection has to say hello before it is closed.")
+        Count,
+        Meta(
+            description="Seconds a new connection has to say hello before it is closed; what the appliance then does "
+            "with the hello does not count."
+        ),
     ] = 10
+    hello_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of what a browser may send before it is known whose it is; with more the connection is "
+            "closed.",
+            ge=1024,
+            le=65536,
+        ),
+    ] = 4096
+    opening_seconds: Annotated[
+        Count,
+        Meta(
+            description="Seconds the appliance may take to answer a hello, while its store or roster is slow; then the "
+            "browser is asked to come back later."
+        ),
+    ] = 15
+    alive_seconds: Annotated[
+        Count,
+        Meta(description="Seconds without another message after which a student's browser gets one that says alive."),
+    ] = 5
     silent_seconds: Annotated[
-        Count, Meta(description="Seconds without a sign of life after which a connection is closed.")
-    ] = 60
+        Count,
+        Meta(
+            description="Seconds without a sign of life after which a connection is closed, and its student offline; "
+            "browsers are asked for one in time."
+        ),
+    ] = 20
     connections: Annotated[
-        Count, Meta(description="Student connections this node holds; further ones are refused.")
+        Count,
+        Meta(
+            description="Student connections this node holds, those that have not said hello aside; further ones are "
+            "refused."
+        ),
     ] = 4000
+    strangers: Annotated[
+        Count,
+        Meta(
+            description="Connections that have not said hello yet; a further one takes the place of the one that has "
+            "been silent for longest."
+        ),
+    ] = 3000
+    strangers_per_address: Annotated[
+        Count,
+        Meta(
+            description="Connections from one address that have not said hello yet, where a whole school may come from "
+            "one address; a further one takes the place of the one that has been silent for longest."
+        ),
+    ] = 1500
+    stranger_bytes_per_second: Annotated[
+        Count,
+        Meta(
+            description="Bytes a second that all connections from one address may send before it is known whose they "
+            "are; at more they wait."
+        ),
+    ] = 262144
+    stranger_burst_bytes: Annotated[
+        Count, Meta(description="Bytes that connections from one address may send at once before that.")
+    ] = 4194304
+    student_bytes_per_second: Annotated[
+        Count,
+        Meta(
+            description="Bytes a second that one student may send over all connections; at more they are not read "
+            "until it is less."
+        ),
+    ] = 262144
+    student_burst_bytes: Annotated[
+        Count,
+        Meta(description="Bytes that one student may send at once before that, such as what was written offline."),
+    ] = 16777216
+    student_work: Annotated[
+        int,
+        Meta(
+            description="Share of the program's time, in percent, that reading one student's messages may take; at "
+            "more that student's connections are not read until it is less.",
+            ge=1,
+            le=100,
+        ),
+    ] = 10
+    student_work_burst_ms: Annotated[
+        Count, Meta(description="Milliseconds of the program's time that one student's messages may take before that.")
+    ] = 500
+    student_buffer_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes of one student, over all streams, that may wait to be saved; at more that student's "
+            "connections are not read until some are.",
+            ge=4096,
+            le=LARGEST,
+        ),
+    ] = 8388608
     connections_per_student: Annotated[
         Count, Meta(description="Connections of one student, such as open tabs; further ones are refused.")
     ] = 10

@@ -53,6 +53,7 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "unusable_events": Declared("events_unusable", "Events that a reducer could not use.", "reducer"),
         "frames_received": Declared("frames_received", "Frames of events that were taken from students' pages."),
         "frames_refused": Declared("frames_refused", "Frames that could not be understood, by reason.", "code"),
+        "openings_unserved": Declared("openings_unserved", "Hellos that were not served: a backend was away."),
         # Commits.
         "commits": Declared("commits", "Commits that succeeded."),
         "commit_errors": Declared("commit_errors", "Commits that failed in a way that is not foreseen."),

@@ -94,6 +94,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "shown.",
             of_student=True,
         ),
+        "student.loud": Code(
+            "warning",
+            "students",
+            "One student's browser sends far more than anybody writes. It is read more slowly, and nobody else waits.",
+            of_student=True,
+        ),
         "stream.gap": Code(
             "error",
             "pipeline",

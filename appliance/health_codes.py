@@ -43,7 +43,7 @@ class Code(msgspec.Struct, frozen=True):
     label: str = ""
 
 
-COMPONENTS = ("program", "pipeline", "archive", "kvs", "pubsub", "roster", "reducers", "nodes", "tasks")
+COMPONENTS = ("program", "pipeline", "archive", "kvs", "pubsub", "roster", "reducers", "students", "nodes", "tasks")
 """The parts of a running appliance that ``/healthz`` always names; each is the source of some codes."""
 
 _PLUGIN = "plug-in {subject}, {origin}"

@@ -227,7 +227,7 @@ class Typist:
                     self.broken.append(f"{frame['expected']} is expected, but {self.acked} were acknowledged.")
                 self._sent = min(self._sent, frame["expected"] - 1)
                 self._more.set()
-            case "state" | "message":
+            case "state" | "message" | "alive":
                 pass
             case _:
                 self.broken.append(f"The server said {frame}.")

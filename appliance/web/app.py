@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import ClientError, WSCloseCode, web
 
 import appliance
 from appliance import __version__
@@ -15,6 +16,7 @@ from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.credentials import Credentials
+from appliance.errors import BackendError, place_of
 from appliance.health import Health, worst
 from appliance.health_codes import COMPONENTS
 from appliance.kvs import KVS
@@ -37,12 +39,16 @@ from appliance.web.reading import Readings
 from appliance.web.security import HEADERS, Security, is_here
 from appliance.web.sessions import SignedOut
 from appliance.web.strangers import Strangers
-from appliance.web.students import EventSockets, Joining
+from appliance.web.students import Conversations, Joining, Registry
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _WINDOWS = os.name == "nt"
 WEBUI = Path(appliance.__file__).parent.parent / "webui"
+_RESPONSE = web.RequestKey("response", web.StreamResponse)
+"""Where a request keeps the answer that has begun."""
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "authorization, content-type",
@@ -102,8 +108,9 @@ class WebApp:
         )
         self._network = network
         self._pages = Pages(WEBUI)
-        self._sockets = EventSockets(pipeline, roster, states, settings, counters)
+        self._sockets = Registry(pipeline, states, limits, counters, health, tasks)
         self._sockets.on_presence.add(self._presence)
+        self._conversations = Conversations(self._sockets, pipeline, roster, states, settings, counters, tasks)
         self._nodes = nodes
         self._readings = Readings(self.security, metrics or Metrics(counters), roster, settings.metrics.token, counters)
         students = Students(roster, kvs, self._online, counters)
@@ -139,7 +146,9 @@ class WebApp:
         )
         network.on_change.add(self.feed.classes_changed)
         states.on_changed.add(self.feed.changed_here)
+        self._counters = counters
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
+        self.application.on_response_prepare.append(_note_response)
         self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
         self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
         self._routes(Joining(pipeline, roster, states, settings, counters, self._admission))
@@ -147,10 +156,12 @@ class WebApp:
     def start(self) -> None:
         """Begin to serve WebSockets."""
         self._sockets.start()
+        self._conversations.start()
         self.feed.start()
 
     async def close(self) -> None:
         """Send students and dashboards away."""
+        await self._conversations.close()
         await self._sockets.close()
         await self.feed.close()
         self.strangers.close()
@@ -163,7 +174,7 @@ class WebApp:
         route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
-        route("GET", "/ws/events", self._sockets.handle)
+        route("GET", "/ws/events", self._conversations.handle)
         route("POST", "/api/v1/login", people.login)
         route("POST", "/api/v1/logout", educator(people.logout))
         route("GET", "/api/v1/status", educator(people.status))
@@ -207,10 +218,9 @@ class WebApp:
         try:
             self.security.guard(request)
             response = await handler(request)
-        except ApiError as error:
-            response = error.response()
         except Exception as error:
-            response = as_api_error(error).response()
+            begun = request.get(_RESPONSE)
+            response = as_api_error(error).response() if begun is None else await self._cut_short(request, begun, error)
         finally:
             self.strangers.answered(request)
         if not response.prepared:
@@ -219,6 +229,26 @@ class WebApp:
             if request.path in _FOREIGN and self.security.foreign_allowed(origin):
                 response.headers.update({"Access-Control-Allow-Origin": origin or "", "Vary": "Origin"})
         return response
+
+    async def _cut_short(self, request: web.Request, begun: web.StreamResponse, error: Exception) -> web.StreamResponse:
+        """End an answer that has begun when its handler fails: a second one must not be written into it."""
+        expected = isinstance(error, BackendError)
+        if not expected:
+            self._counters.add("conversation_errors")
+            log.error("An answer failed after it had begun: %s.", place_of(error))
+        if isinstance(begun, web.WebSocketResponse):
+            try:
+                if expected:
+                    message = b"The server cannot reach its storage just now; come back later."
+                    await begun.close(code=WSCloseCode.TRY_AGAIN_LATER, message=message)
+                else:
+                    await begun.close(code=WSCloseCode.INTERNAL_ERROR, message=b"Something went wrong in the server.")
+            except (ConnectionError, ClientError):
+                pass
+        elif request.transport is not None:
+            # Half an answer must not look like a whole one.
+            request.transport.abort()
+        return begun
 
     def _educator(self, handler: Handler) -> Handler:
         async def only_educators(request: web.Request) -> web.StreamResponse:
@@ -266,8 +296,8 @@ class WebApp:
 
     def connections(self) -> dict[str, int]:
         """Open WebSockets by kind; a stranger is one that said no hello yet."""
-        talking = len(self._sockets)
-        return {"student": talking, "stranger": max(0, self._sockets._open - talking), "dashboard": len(self.feed)}
+        strangers = len(self._sockets.strangers)
+        return {"student": len(self._sockets), "stranger": strangers, "dashboard": len(self.feed)}
 
     def _hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
@@ -318,3 +348,7 @@ class WebApp:
         self.feed.touch((student_id,))
         if self._nodes is not None:
             self._nodes.present(student_id, self._sockets.online(student_id))
+
+
+async def _note_response(request: web.Request, response: web.StreamResponse) -> None:
+    request[_RESPONSE] = response

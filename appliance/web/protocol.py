@@ -26,12 +26,15 @@ class Close(IntEnum):
     """Why the server closes a student's WebSocket."""
 
     GOING_AWAY = 1001
+    INTERNAL = 1011
+    TRY_AGAIN = 1013
     BAD_HELLO = 4400
     BAD_TOKEN = 4401
     REMOVED = 4403
     SILENT = 4408
     OPEN_ELSEWHERE = 4409
     FRAME_TOO_LARGE = 4413
+    UNUSABLE = 4422
     TOO_MANY_CONNECTIONS = 4429
 
 
@@ -305,6 +308,11 @@ def state(state: Literal["open", "paused"]) -> str:
 def message(text: str) -> str:
     """Words from the educator."""
     return _text({"type": "message", "text": text})
+
+
+def alive(now: int) -> str:
+    """The server is there; `now` is its clock in milliseconds."""
+    return f'{{"type":"alive","now":{now}}}'
 
 
 def _text(frame: object) -> str:

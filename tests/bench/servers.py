@@ -77,6 +77,16 @@ def bare() -> Iterator[Server]:
             yield server
 
 
+# The load generator sends as fast as it can, which no student does: budgets would be all that is measured.
+_NO_BUDGETS = {
+    "CLASSROOM_OBSERVER_LIMITS__STUDENT_BYTES_PER_SECOND": "2000000000",
+    "CLASSROOM_OBSERVER_LIMITS__STUDENT_BURST_BYTES": "2000000000",
+    "CLASSROOM_OBSERVER_LIMITS__STUDENT_WORK": "100",
+    "CLASSROOM_OBSERVER_LIMITS__STUDENT_WORK_BURST_MS": "1000000",
+    "CLASSROOM_OBSERVER_LIMITS__STUDENT_BUFFER_BYTES": "2000000000",
+}
+
+
 @contextmanager
 def ours(options: dict[str, str] | None = None, profile: Path | None = None) -> Iterator[Server]:
     """This program as a user starts it, with all its reducers and the archive, on an empty data folder.
@@ -90,7 +100,7 @@ def ours(options: dict[str, str] | None = None, profile: Path | None = None) -> 
         profiled = ["-m", "cProfile", "-o", str(profile)] if profile else []
         command = [sys.executable, *profiled, "run.py", "--no-tray", "--no-browser", "--host", "127.0.0.1"]
         command += ["--port", "0", "--data-dir", str(Path(folder) / "data"), "--ready-file", str(ready)]
-        with _process(command, ready, options) as server:
+        with _process(command, ready, {**_NO_BUDGETS, **(options or {})}) as server:
             yield server
 
 

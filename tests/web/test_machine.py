@@ -133,7 +133,7 @@ async def test_windows_is_told_of_its_firewall_until_a_student_gets_through(
             hint = (await w.get("/api/v1/classes"))[0]["hint"]
             assert "firewall" in hint
             assert str(w.node.port) in hint
-        monkeypatch.setattr("appliance.web.students.is_here", lambda request: False)
+        monkeypatch.setattr("appliance.web.students.registry.is_here", lambda request: False)
         async with w.student("Ben"):
             await until(lambda: w.node.web._sockets.from_elsewhere)
             assert (await w.get("/api/v1/classes"))[0]["hint"] == ""

@@ -264,8 +264,12 @@ async def test_a_student_may_open_some_pages_and_not_any_number(tmp_path: Path) 
 
 
 async def test_connections_beyond_the_servers_limit_are_told_so(tmp_path: Path) -> None:
-    async with world(tmp_path, limits={"connections": 1}) as w, w.connect(), w.connect() as second:
-        assert await second.close_code() == Close.TOO_MANY_CONNECTIONS
+    async with world(tmp_path, limits={"connections": 1}) as w, w.student("Ada"):
+        ben = await w.join("Ben")
+        async with w.connect() as second:
+            await second.say_hello(ben["token"])
+            assert await second.close_code() == Close.TOO_MANY_CONNECTIONS
+        assert w.node.counters["limit_connections"] == 1
 
 
 async def test_a_paused_class_goes_on_being_archived_and_is_told(tmp_path: Path) -> None:

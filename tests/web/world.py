@@ -45,11 +45,14 @@ class Student:
 
     async def hello(self, token: str, *, stream: str | None = None, **fields: object) -> dict[str, Any]:
         """Say hello; returns the answer."""
-        self.stream = stream or self.stream
-        now = 0
-        frame = {"type": "hello", "protocol": 1, "token": token, "stream": self.stream, "source": "org.example.test"}
-        await self.socket.send_json({**frame, "now": now, **fields} if "now" in fields else {**frame, **fields})
+        await self.say_hello(token, stream=stream, **fields)
         return await self.receive()
+
+    async def say_hello(self, token: str, *, stream: str | None = None, **fields: object) -> None:
+        """Say hello, and leave the answer to be received."""
+        self.stream = stream or self.stream
+        frame = {"type": "hello", "protocol": 1, "token": token, "stream": self.stream, "source": "org.example.test"}
+        await self.socket.send_json({**frame, **fields})
 
     async def receive(self) -> dict[str, Any]:
         """The next frame from the server."""

@@ -1,0 +1,90 @@
+"""Joining a class: a code and a name give a token."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from appliance.classes import ClassStates
+from appliance.config import Settings
+from appliance.counters import Counters
+from appliance.pipeline import Pipeline
+from appliance.roster import Class, JoinError, Roster, plain_code
+from appliance.web.admission import Admission
+from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.security import Tries, bearer_token
+
+_JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
+
+
+class _JoinBody(msgspec.Struct):
+    code: str
+    name: str | None = None
+    student_id: str | None = None
+    token: str | None = None
+
+
+class Joining:
+    """Lets students into classes by code."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        roster: Roster,
+        states: ClassStates,
+        settings: Settings,
+        counters: Counters,
+        admission: Admission,
+    ) -> None:
+        self._pipeline = pipeline
+        self._roster = roster
+        self._states = states
+        self._admission = admission
+        self._tries = Tries(settings.limits.join_tries, counters, "limit_join_tries")
+
+    async def join(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/join``."""
+        address = request.remote or ""
+        self._tries.check(address)
+        body = await body_of(request, _JoinBody)
+        await self._pipeline.check_whole()
+        if (body.name is None) == (body.student_id is None):
+            raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
+        section = await self._by_code(body.code)
+        # Many tries may have begun together; from here on each is counted before the next is answered.
+        self._tries.check(address)
+        if section is None:
+            self._tries.wrong(address)
+            raise ApiError(403, "wrong_code", "No class has this code. Look at the code again, or ask your teacher.")
+        try:
+            joined = await self._admission.join(
+                section.class_id, address, name=body.name, student_id=body.student_id, token=body.token
+            )
+        except JoinError as error:
+            raise ApiError(_JOIN_STATUS.get(error.code, 400), error.code, str(error)) from None
+        student = joined.student
+        await self._states.follow(student.class_id)
+        await self._states.changed(student.class_id, student.student_id)
+        return answer(
+            {
+                "token": joined.token,
+                "student_id": student.student_id,
+                "name": student.name,
+                "class_id": student.class_id,
+            }
+        )
+
+    async def me(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/me``: whose token this is."""
+        student = await self._roster.student_by_token(bearer_token(request) or "")
+        if student is None:
+            await self._pipeline.check_whole()
+            raise ApiError(401, "bad_token", "This browser has not joined a class, or was taken out of it.")
+        title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
+        return answer(
+            {"student_id": student.student_id, "name": student.name, "class_id": student.class_id, "class_title": title}
+        )
+
+    async def _by_code(self, code: str) -> Class | None:
+        wanted = plain_code(code)
+        return next((c for c in await self._roster.classes() if wanted and plain_code(c.code) == wanted), None)

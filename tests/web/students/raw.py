@@ -1,0 +1,92 @@
+"""A client below any library: it sends what bytes it likes, when it likes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import struct
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.bench.load import frame
+from tests.web.world import PATIENCE
+
+__all__ = ("Raw", "frame", "hello", "raw")
+
+
+def hello(token: str, stream: str | None = None, **fields: object) -> str:
+    """The text of a hello."""
+    stream = stream or str(uuid.uuid4())
+    return json.dumps({"type": "hello", "protocol": 1, "token": token, "stream": stream, "source": "test", **fields})
+
+
+class Raw:
+    """A connection that has asked for a WebSocket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.writer.write(data)
+
+    async def answered(self) -> int:
+        """Wait for the answer to the request; returns its status."""
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        return int(head.split()[1])
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The next frame from the server: its opcode and its content."""
+        async with asyncio.timeout(PATIENCE):
+            first, size = await self.reader.readexactly(2)
+            if size == 126:
+                [size] = struct.unpack("!H", await self.reader.readexactly(2))
+            elif size == 127:
+                [size] = struct.unpack("!Q", await self.reader.readexactly(8))
+            return first & 0x0F, await self.reader.readexactly(size)
+
+    async def message(self, kind: str) -> dict[str, Any]:
+        """The next message of a type; what comes before it is left aside."""
+        while True:
+            opcode, content = await self.frame()
+            assert opcode != 8, content
+            if opcode == 1 and (message := json.loads(content))["type"] == kind:
+                assert isinstance(message, dict)
+                return message
+
+    async def close_code(self) -> int:
+        """Wait until the server closes; returns its code."""
+        while True:
+            opcode, content = await self.frame()
+            if opcode == 8:
+                return int(struct.unpack("!H", content[:2])[0])
+
+    async def ended(self) -> None:
+        """Wait until the connection is gone."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                while await self.reader.read(65536):
+                    pass
+            except ConnectionError:
+                pass
+
+
+@asynccontextmanager
+async def raw(port: int, *, behind: bytes = b"", path: str = "/ws/events") -> AsyncIterator[Raw]:
+    """Ask for a WebSocket; `behind` is sent right behind the request, before any answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        key = base64.b64encode(bytes(16)).decode()
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            + behind
+        )
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
