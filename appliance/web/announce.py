@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from zeroconf import ServiceInfo
     from zeroconf.asyncio import AsyncZeroconf
 
+    from appliance.web.naming import Claim
+
 log = logging.getLogger(__name__)
 
 SERVICE = "_http._tcp.local."
-_ASK_MS = 1000
+# So many names are given up to other computers before one is kept in spite of them, until the network changes.
 _NAMES = 5
 _CLOSE_SECONDS = 1.5
 _ANNOUNCE_SECONDS = 60.0
@@ -48,9 +50,12 @@ class Announcer:
         self._zeroconf: AsyncZeroconf | None = None
         self._service: ServiceInfo | None = None
         self._again = asyncio.Event()
+        self._lost = False
+        self._names_left = _NAMES
 
     def again(self) -> None:
         """Announce anew: the addresses changed, or the computer woke up."""
+        self._names_left = _NAMES
         self._again.set()
 
     async def run(self, port: int) -> None:
@@ -99,7 +104,7 @@ class Announcer:
         await zeroconf.zeroconf.async_wait_for_start()
         for reader in zeroconf.zeroconf.engine.readers:
             reader.transport.set_protocol(_OnLink(reader.transport.get_protocol(), addresses, self._counters))
-        name = await self._free_name(zeroconf, addresses)
+        claim, name = await self._free_name(zeroconf, addresses)
         from zeroconf import ServiceInfo
 
         self._service = ServiceInfo(
@@ -114,22 +119,37 @@ class Announcer:
         await (await zeroconf.async_register_service(self._service, allow_name_change=True))
         self._network.announced(f"{name}.local")
         log.info("Students also find the appliance as %s.local.", name)
+        if self._names_left:
+            # Two networks may be joined later, and computers with copies of one disk start at the same moment.
+            claim.watch(self._lose)
 
-    async def _free_name(self, zeroconf: AsyncZeroconf, addresses: Sequence[Address]) -> str:
+    async def _free_name(self, zeroconf: AsyncZeroconf, addresses: Sequence[Address]) -> tuple[Claim, str]:
         """The name that is ours, or another where a computer with other addresses has that."""
-        module: Any = importlib.import_module("zeroconf")
-        own = {address.ip for address in addresses}
+        from appliance.web.naming import Claim
+
+        own = [address.ip for address in addresses]
         name = self._network.wanted_name()
-        for _ in range(_NAMES):
-            asked = module.AddressResolverIPv4(f"{name}.local.")
-            if not await asked.async_request(zeroconf.zeroconf, _ASK_MS):
-                break
-            if set(asked.parsed_addresses()) <= own:
-                break
-            self._counters.add("announce_conflicts")
-            log.info("Another computer in this network is called %s.local; a new name is chosen.", name)
-            name = self._network.another_name()
-        return name
+        if self._lost:
+            # Asking for it again is of no use: the other computer may be giving it up in this moment too.
+            name = self._another_name(name)
+            self._lost = False
+        while True:
+            claim = Claim(zeroconf.zeroconf, f"{name}.local", own)
+            if not self._names_left or not await claim.taken():
+                return claim, name
+            claim.release()
+            name = self._another_name(name)
+
+    def _another_name(self, name: str) -> str:
+        self._names_left -= 1
+        self._counters.add("announce_conflicts")
+        log.info("Another computer in this network is called %s.local; a new name is chosen.", name)
+        return self._network.another_name()
+
+    def _lose(self) -> None:
+        """Another computer announced our name."""
+        self._lost = True
+        self._again.set()
 
 
 class _OnLink(asyncio.DatagramProtocol):

@@ -194,29 +194,57 @@ class TestAnnouncing:
         assert found.name == ""
         assert network(tmp_path, Adapters()).wanted_name() == name.removesuffix(".local")
 
-    async def test_a_name_that_another_computer_has_is_given_up(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @asynccontextmanager
+    async def another(self, name: str) -> AsyncIterator[None]:
+        """Another computer, which announces this name."""
         from zeroconf import ServiceInfo
         from zeroconf.asyncio import AsyncZeroconf
 
-        wanted = network(tmp_path, Adapters()).wanted_name()
         other = AsyncZeroconf(interfaces=["127.0.0.1"])
         service = ServiceInfo(
             announce.SERVICE,
             f"Another.{announce.SERVICE}",
             port=80,
-            server=f"{wanted}.local.",
+            server=f"{name}.local.",
             addresses=[socket.inet_aton("127.0.0.9")],
         )
-        await (await other.async_register_service(service))
         try:
-            async with self.announcing(tmp_path) as (found, _, counters):
-                assert found.name != f"{wanted}.local"
-                assert counters["announce_conflicts"] == 1
-                assert await self.resolved(found.name) == ["127.0.0.1"]
+            await (await other.async_register_service(service))
+            yield
         finally:
             await other.async_close()
+
+    async def test_a_name_that_another_computer_has_is_given_up(self, tmp_path: Path) -> None:
+        wanted = network(tmp_path, Adapters()).wanted_name()
+        async with self.another(wanted), self.announcing(tmp_path) as (found, _, counters):
+            assert found.name != f"{wanted}.local"
+            assert counters["announce_conflicts"] == 1
+            assert await self.resolved(found.name) == ["127.0.0.1"]
+
+    async def test_a_name_that_another_computer_takes_later_is_given_up(self, tmp_path: Path) -> None:
+        async with self.announcing(tmp_path) as (found, _, counters):
+            first = found.name
+            async with self.another(first.removesuffix(".local")):
+                await until(lambda: found.name not in ("", first))
+                assert counters["announce_conflicts"] == 1
+                assert await self.resolved(found.name) == ["127.0.0.1"]
+                assert await self.resolved(first) == ["127.0.0.9"]
+
+    async def test_so_many_names_are_given_up_and_then_one_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from appliance.web.naming import Claim
+
+        async def taken(claim: Claim) -> bool:
+            return True
+
+        monkeypatch.setattr(Claim, "taken", taken)
+        async with self.announcing(tmp_path) as (found, announcer, counters):
+            assert counters["announce_conflicts"] == 5
+            kept = found.name
+            async with self.another(kept.removesuffix(".local")):
+                assert found.name == kept
+                assert not announcer._again.is_set()
 
     async def test_questions_from_other_networks_are_not_answered(self, tmp_path: Path) -> None:
         async with self.announcing(tmp_path) as (_, announcer, counters):
