@@ -90,7 +90,7 @@ function busy(yes) {
   }
 }
 
-/** After too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
+/** Where the server says how long to wait, as after too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
 function wait(seconds) {
   const until = Date.now() + seconds * 1000;
   clearInterval(waiting);
@@ -109,7 +109,8 @@ function wait(seconds) {
 
 function refused(failure) {
   if (failure.retryAfter) {
-    complain("Too many tries with wrong codes. Look at the code again while you wait.");
+    const codes = failure.code === "too_many_tries";
+    complain(codes ? "Too many tries with wrong codes. Check the code while you wait." : failure.message);
     wait(failure.retryAfter);
   } else {
     complain(failure.message, ABOUT[failure.code]);
