@@ -1051,10 +1051,10 @@ class ClassroomStream extends EventTarget {
     }
     const signal = this.#listening.signal;
     const listen = (target, name, act) => target?.addEventListener?.(name, act, { signal });
+    // Where the school's network comes back, every page hears of it at the same moment.
     const check = () => {
       this.#line?.check();
       this.#hurry();
-      this.#strive();
     };
     listen(globalThis, "online", check);
     listen(globalThis, "pageshow", check);
@@ -1062,8 +1062,9 @@ class ClassroomStream extends EventTarget {
     // A page that the browser had frozen goes on.
     listen(globalThis.document, "resume", () => this.#line?.wake());
     listen(globalThis.document, "visibilitychange", () => {
-      if (document.visibilityState === "hidden") this.#save();
-      else check();
+      if (document.visibilityState === "hidden") return this.#save();
+      check();
+      this.#strive();
     });
     this.#connect();
   }

@@ -359,7 +359,8 @@ function drawStudent() {
       shown.stale = false;
       shown.loadedAt = Date.now();
       const id = shown.student;
-      if (!id) return;
+      // Once the page is live again it is read again.
+      if (!id || !connected) return;
       try {
         const whole = await call("GET", `/api/v1/students/${encodeURIComponent(id)}`);
         if (id === shown.student) showStudent(whole);

@@ -393,3 +393,18 @@ def test_what_is_said_of_trouble_can_be_read(browser: Browser, fake: Fake, schem
     found["another tab"] = pale(two)
     texts = [f"{name}: {text}" for name, texts in found.items() for text in texts]
     assert not texts, "\n".join(texts)
+
+
+def test_the_classic_script_streams_as_the_module_does(browser: Browser, fake: Fake) -> None:
+    page = person(browser).new_page()
+    page.goto(f"{fake.url}/login")
+    page.add_script_tag(url="/client.classic.js")
+    page.evaluate(
+        """async () => {
+            await ClassroomStream.join({ code: "ABC-234", name: "Ada" });
+            const stream = await ClassroomStream.open({ source: "test" });
+            stream.log({ event: "document", document: "essay", text: "classic" });
+            await stream.flush();
+        }"""
+    )
+    assert fake.text() == "classic"
