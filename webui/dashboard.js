@@ -26,7 +26,7 @@ const roster = new Roster();
 const tiles = new Map();
 // Those whose excerpt may be longer than its box.
 const unfitted = new Set();
-const shown = { classId: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
+const shown = { classId: null, student: null, joinChosen: false, loadedAt: Number.NEGATIVE_INFINITY, stale: false };
 let drawn = false;
 let stopped = false;
 let connected = false;
@@ -337,7 +337,7 @@ function toggleJoin(open) {
 
 async function openStudent(id) {
   shown.student = id;
-  shown.loadedAt = 0;
+  shown.loadedAt = Number.NEGATIVE_INFINITY;
   $("student-content").replaceChildren();
   $("student-failed").textContent = "";
   $("student").showModal();
@@ -357,7 +357,7 @@ function drawStudent() {
   setTimeout(
     async () => {
       shown.stale = false;
-      shown.loadedAt = Date.now();
+      shown.loadedAt = performance.now();
       const id = shown.student;
       // Once the page is live again it is read again.
       if (!id || !connected) return;
@@ -370,7 +370,7 @@ function drawStudent() {
         if (id === shown.student && connected) $("student-failed").textContent = error.message;
       }
     },
-    Math.max(0, 1000 - (Date.now() - shown.loadedAt)),
+    Math.max(0, 1000 - (performance.now() - shown.loadedAt)),
   );
 }
 

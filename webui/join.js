@@ -92,10 +92,10 @@ function busy(yes) {
 
 /** Where the server says how long to wait, as after too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
 function wait(seconds) {
-  const until = Date.now() + seconds * 1000;
+  const until = performance.now() + seconds * 1000;
   clearInterval(waiting);
   const show = () => {
-    const left = Math.ceil((until - Date.now()) / 1000);
+    const left = Math.ceil((until - performance.now()) / 1000);
     button.disabled = left > 0;
     button.textContent = left > 0 ? `Wait ${left} s` : "Join";
     if (left > 0) return;

@@ -49,7 +49,7 @@ function begin(kept) {
   let behind = false;
   let paused = false;
   let alarmed = false;
-  let resynced = 0;
+  let resynced = Number.NEGATIVE_INFINITY;
   let messages = [];
   // Whether this tab leads the tabs of this student, and what the others know of its text.
   let leading = false;
@@ -417,8 +417,8 @@ function begin(kept) {
     stream.addEventListener("message", ({ detail }) => showMessage(detail.text));
     stream.addEventListener("reject", () => {
       // What could not be used leaves a hole; the whole text closes it. Not in a circle, should that be the trouble.
-      if (Date.now() - resynced < RESYNC_MS) return;
-      resynced = Date.now();
+      if (performance.now() - resynced < RESYNC_MS) return;
+      resynced = performance.now();
       logWhole();
     });
     stream.addEventListener("resync", logAnew);

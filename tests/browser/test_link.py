@@ -408,3 +408,37 @@ def test_the_classic_script_streams_as_the_module_does(browser: Browser, fake: F
         }"""
     )
     assert fake.text() == "classic"
+
+
+KEPT_EVENTS = """() => new Promise((resolve) => {
+  const opening = indexedDB.open("classroom-observer");
+  opening.onsuccess = () => {
+    const counting = opening.result.transaction("events").objectStore("events").count();
+    counting.onsuccess = () => { opening.result.close(); resolve(counting.result); };
+  };
+})"""
+
+
+def test_what_a_closed_tab_left_behind_does_not_mix_with_newer_text(browser: Browser, fake: Fake) -> None:
+    one = student(person(browser), fake)
+    write(one, "one ")
+    saved(one)
+    two = another_tab(one, fake)
+    # What the first tab writes from here on stays in the browser.
+    one.evaluate("WebSocket.prototype.send = () => {}")
+    write(one, "(left behind) ")
+    until(lambda: one.evaluate(KEPT_EVENTS) >= len("(left behind) "), "they are written down")
+    one.close()
+    two.wait_for_selector("#elsewhere", state="hidden")
+    write(two, "two ")
+    two.evaluate("document.getElementById('text').setSelectionRange(0, 0)")
+    two.keyboard.type("In front: ")
+    saved(two)
+    expected = "In front: one (left behind) two "
+    assert two.input_value("#text") == expected
+    assert fake.text() == expected
+    edits = len([event for event in fake.events if event["event"] == "edit"])
+    fake.drop(1001, "")
+    more = lambda: [event for event in fake.events if event["event"] == "edit"][edits:]  # noqa: E731
+    until(lambda: "".join(event["insert"] for event in more()) == "(left behind) ", "what was left behind has come")
+    until(lambda: fake.text() == expected, f"the text is the leader's again, not {fake.text()!r}")
