@@ -17,19 +17,26 @@ const KEPT = "classroom-observer";
 const GATHER_MS = 100;
 const DROP_MS = 250;
 const ANSWER_MS = 10_000;
-const SILENT_MS = 20_000;
+// The server says something every 5 s, if only that it is alive. A connection that is silent for so long is dead.
+const SILENT_MS = 12_000;
 const STEADY_MS = 10_000;
-const WATCH_MS = 2_000;
+const WATCH_MS = 1_000;
+// A page that checks so late was held up itself: what came meanwhile may not be read yet.
+const HELD_UP_MS = 4_000;
 // Spread over so long, 1,000 clients that were all cut off at once are some 250 a second when they come back.
 const BACKOFF_MS = 4_000;
 const BACKOFF_MOST_MS = 30_000;
 const HURRY_MS = 3_000;
+// Between two tries of a page whose student is at work; the more of it is random, the less do 1,000 come at once.
+const EAGER_MS = 1_000;
+const EAGER_SPREAD_MS = 2_000;
 const STALLED_MS = 3_000;
 // Longer than between two looks of a page in the background, which browsers let look once a minute.
 const ASLEEP_MS = 90_000;
 const SET_BACK_MS = 1_000;
 const CROWDED_MS = 5_000;
 const MISTAKEN_MS = 30_000;
+const UNUSABLE_MS = 4_000;
 const OWNERS_MS = 80;
 const DRAIN_MS = 15_000;
 const AGAIN_MS = 30_000;
@@ -45,13 +52,17 @@ const SOCKET_BYTES = 1024 * 1024;
 const TROUBLES = 3;
 
 const CLOSE = {
+  later: 1013,
   mistaken: 4400,
   token: 4401,
   removed: 4403,
   elsewhere: 4409,
   frameTooLarge: 4413,
+  unusable: 4422,
   crowded: 4429,
+  backendAway: 4503,
 };
+const BUSY = [CLOSE.later, CLOSE.crowded, CLOSE.backendAway];
 
 const COLLISION = Symbol("another tab numbers this stream");
 
@@ -91,6 +102,17 @@ function backoff(attempt, random = Math.random) {
 /** For how long to wait where there is reason to think that the server can be reached now; for the same reason. */
 function hurry(random = Math.random) {
   return random() * HURRY_MS;
+}
+
+/** The least time between two tries of a page whose student is at work, in ms; for the same reason. */
+function eager(random = Math.random) {
+  return EAGER_MS + random() * EAGER_SPREAD_MS;
+}
+
+/** For how long to wait, `[least, random]` in ms, where the server could not use what we sent for the n-th time. */
+function setAside(times, random = Math.random) {
+  const most = Math.min(BACKOFF_MOST_MS, UNUSABLE_MS * 2 ** (times - 1));
+  return [most / 2, random() * most];
 }
 
 /**
@@ -194,7 +216,7 @@ async function ask(server, path, init) {
       ...init,
     });
   } catch {
-    throw new ClassroomError("offline", "The class computer cannot be reached. Is this device on the class network?");
+    throw new ClassroomError("offline", "No connection. Is this device on the class network?");
   }
   let answer = null;
   try {
@@ -653,6 +675,8 @@ class Line {
   #heard = performance.now();
   #sent = performance.now();
   #looked = Date.now();
+  #checked = performance.now();
+  #doubted = false;
   #stalled = false;
   #watch;
   #later = null;
@@ -728,6 +752,7 @@ class Line {
 
   #hear(data) {
     this.#heard = performance.now();
+    this.#doubted = false;
     let frame;
     try {
       frame = JSON.parse(data);
@@ -766,16 +791,26 @@ class Line {
     if (this.#greeted) this.end("asleep");
   }
 
+  /** There is reason to check at once whether the connection is dead: the page is seen again, or has a network again. */
+  check() {
+    if (this.#greeted && performance.now() - this.#heard > SILENT_MS) this.end("asleep");
+  }
+
   /** A connection over a lost network says nothing and does not end by itself for minutes. */
   #look() {
     const slept = Date.now() - this.#looked;
     this.#looked = Date.now();
     if (slept > ASLEEP_MS) return this.wake();
     const now = performance.now();
+    const heldUp = now - this.#checked > HELD_UP_MS;
+    this.#checked = now;
     const waits = this.#outbox.waiting ? now - this.#sent : 0;
-    if (!this.#greeted && now - this.#began > ANSWER_MS) this.end("lost");
-    else if (this.#greeted && waits > SILENT_MS && now - this.#heard > SILENT_MS) this.end("lost");
-    else if (this.#greeted && waits > STALLED_MS && !this.#stalled) {
+    if (!this.#greeted) {
+      if (now - this.#began > ANSWER_MS) this.end("lost");
+    } else if (now - this.#heard > SILENT_MS) {
+      if (heldUp && !this.#doubted) this.#doubted = true;
+      else this.end("lost");
+    } else if (waits > STALLED_MS && !this.#stalled) {
       this.#stalled = true;
       this.#report.stalled();
     }
@@ -789,13 +824,16 @@ class Line {
  * educator), "reject" (`detail.seq`, `detail.code`, `detail.message`: the server cannot use an event), "refused"
  * (`detail.reason`, "token": join again, or "removed": the student was taken out of the class), "resync" (events that
  * the server had acknowledged do not count there, since it was set back and has lost them, or since the class was paused
- * when they came and this page could not hear of it: a page that knows the whole state should log it again. Where it
- * could hear of the pause, it should do so when `paused` is no longer set, and no "resync" comes).
+ * when they came and this page could not hear of it, or since it could not use them, see `resending`: a page that knows
+ * the whole state should log it again. Where it could hear of the pause, it should do so when `paused` is no longer set,
+ * and no "resync" comes).
  */
 class ClassroomStream extends EventTarget {
   static Outbox = Outbox;
   static backoff = backoff;
   static hurry = hurry;
+  static eager = eager;
+  static setAside = setAside;
 
   #server;
   #source;
@@ -821,6 +859,11 @@ class ClassroomStream extends EventTarget {
   #stalled = false;
   #notBefore = 0;
   #hurrying = false;
+  #tried = 0;
+  #patience = 0;
+  #mistakes = 0;
+  #unusable = 0;
+  #resending = false;
   #owed = 0;
   #draining = new Set();
   #again = null;
@@ -929,6 +972,11 @@ class ClassroomStream extends EventTarget {
     return this.#stalled;
   }
 
+  /** Whether the server could not use some of what was sent, and what it needs instead is not acknowledged yet. */
+  get resending() {
+    return this.#resending;
+  }
+
   /** Whether what is not acknowledged outlives this page: false where the browser has no storage for it. */
   get durable() {
     return this.#store !== null;
@@ -959,6 +1007,7 @@ class ClassroomStream extends EventTarget {
     if (this.#closed) throw new ClassroomError("closed", "This stream was closed.");
     this.#outbox.add(event);
     this.#gather ??= setTimeout(() => this.#save(), GATHER_MS);
+    this.#strive();
     this.#changed();
   }
 
@@ -1002,14 +1051,20 @@ class ClassroomStream extends EventTarget {
     }
     const signal = this.#listening.signal;
     const listen = (target, name, act) => target?.addEventListener?.(name, act, { signal });
-    listen(globalThis, "online", () => this.#hurry());
-    listen(globalThis, "pageshow", () => this.#hurry());
+    // Where the school's network comes back, every page hears of it at the same moment.
+    const check = () => {
+      this.#line?.check();
+      this.#hurry();
+    };
+    listen(globalThis, "online", check);
+    listen(globalThis, "pageshow", check);
     listen(globalThis, "pagehide", () => this.#save());
     // A page that the browser had frozen goes on.
     listen(globalThis.document, "resume", () => this.#line?.wake());
     listen(globalThis.document, "visibilitychange", () => {
-      if (document.visibilityState === "hidden") this.#save();
-      else this.#hurry();
+      if (document.visibilityState === "hidden") return this.#save();
+      check();
+      this.#strive();
     });
     this.#connect();
   }
@@ -1135,6 +1190,7 @@ class ClassroomStream extends EventTarget {
     this.#retry = null;
     this.#hurrying = false;
     if (this.#line || this.#closed || this.#refused) return;
+    this.#triedNow();
     const line = new Line(this.#server, { token: this.#token, source: this.#source }, this.#outbox, {
       welcome: (frame) => this.#welcomed(frame),
       acked: (seq) => this.#acked(seq),
@@ -1149,20 +1205,24 @@ class ClassroomStream extends EventTarget {
 
   #welcomed(frame) {
     this.#member = { ...this.#member, student_id: frame.student_id, name: frame.name };
-    this.#hearState(frame.state, frame.paused_to ?? 0);
+    this.#hearState(frame.state, frame.paused_to ?? 0, this.#resending || frame.resync === true);
     this.#show("online");
     this.#acked(frame.ack);
     if (this.#line.held) this.#drain(this.#line);
   }
 
-  /** @param {number} pausedTo the last event that the server took while the class was paused, where it tells that */
-  #hearState(state, pausedTo = 0) {
+  /**
+   * @param {string} state of the class
+   * @param {number} pausedTo the last event that the server took while the class was paused, where it tells that
+   * @param {boolean} anew whether the server could not use events of this stream
+   */
+  #hearState(state, pausedTo = 0, anew = false) {
     const before = this.#paused;
     this.#paused = state === "paused";
     if (this.#paused) return;
     // Whoever knew of the pause sees now that it is over.
     if (before) this.#wholeAfter = Math.max(pausedTo, this.#outbox.next - 1);
-    else if (pausedTo > this.#wholeAfter) this.#resync(pausedTo);
+    else if (anew || pausedTo > this.#wholeAfter) this.#resync(pausedTo);
   }
 
   #resync(upTo = 0) {
@@ -1177,6 +1237,7 @@ class ClassroomStream extends EventTarget {
 
   #acked(seq) {
     if (seq > this.#ackedTo || !this.#outbox.pending) this.#stalled = false;
+    if (!this.#outbox.pending) this.#resending = false;
     this.#ackedTo = Math.max(this.#ackedTo, seq);
     if (this.#store) {
       this.#dropTo = Math.max(this.#dropTo, seq);
@@ -1204,19 +1265,29 @@ class ClassroomStream extends EventTarget {
   #lost(line, why) {
     if (this.#line !== line) return;
     this.#line = null;
-    if (line.steady) this.#attempts = 0;
+    if (line.steady) this.#attempts = this.#mistakes = this.#unusable = 0;
     if (why === "closed" || this.#closed) return;
-    let least = 0;
+    this.#triedNow();
     if (why === CLOSE.token && !this.#renewed()) return this.#refuse("token");
     if (why === CLOSE.removed) return this.#refuse("removed");
     if (why === "renumber") this.#serially(() => this.#fork("all"));
     if (why === CLOSE.elsewhere) this.#serially(() => this.#fork("unwritten"));
     if (why === CLOSE.frameTooLarge) this.#outbox.shrink();
-    if (why === CLOSE.crowded) least = CROWDED_MS;
-    if (why === CLOSE.mistaken) least = MISTAKEN_MS;
-    const after = why === "asleep" ? hurry() : backoff(++this.#attempts);
+    if (why === CLOSE.unusable) this.#resending = true;
+    const [least, after] = this.#waitAfter(why);
     // Forking gives the next connection another outbox, so it must be through before.
     this.#chain.then(() => this.#later(least, after));
+  }
+
+  /** How long to wait after a connection that ended: `[least, random]` in ms. */
+  #waitAfter(why) {
+    if (why === CLOSE.unusable) return setAside(++this.#unusable);
+    if (why === "asleep") return [0, hurry()];
+    const after = backoff(++this.#attempts);
+    if (BUSY.includes(why)) return [CROWDED_MS, after];
+    // Once, it may have been the server that was slow.
+    if (why === CLOSE.mistaken && ++this.#mistakes > 1) return [MISTAKEN_MS, after];
+    return [0, after];
   }
 
   /** Connect again after a while: `least` is not shortened by whatever happens meanwhile, `after` is. */
@@ -1234,6 +1305,17 @@ class ClassroomStream extends EventTarget {
     // Whoever tells us once more must not put it off.
     this.#hurrying = true;
     this.#retry = setTimeout(() => this.#connect(), hurry());
+  }
+
+  /** The student is at work, or comes back to this page: try again at once, though not more often than `eager` allows. */
+  #strive() {
+    if (this.#retry === null || performance.now() < this.#notBefore) return;
+    if (performance.now() - this.#tried >= this.#patience) this.#connect();
+  }
+
+  #triedNow() {
+    this.#tried = performance.now();
+    this.#patience = eager();
   }
 
   /** Whether this student has joined again in another tab, and so has another token. */
@@ -1286,11 +1368,14 @@ class ClassroomStream extends EventTarget {
     };
     clearTimeout(this.#again);
     const impatient = setTimeout(release, DRAIN_MS);
+    let outOfOrder = false;
     try {
       let complete = true;
       for (const record of await this.#leftovers()) {
         if (!this.#isOurs(record)) release();
         if (this.#line !== line) return;
+        // The server has newer events of this stream already, and those of the closed tab do not fit after them.
+        if (this.#isOurs(record) && record.count && (this.#ackedTo || !line.held)) outOfOrder = true;
         complete = (await this.#deliver(record)) && complete;
       }
       if (!complete) this.#again = setTimeout(() => this.#line === line && this.#drain(line), AGAIN_MS);
@@ -1299,6 +1384,7 @@ class ClassroomStream extends EventTarget {
     } finally {
       clearTimeout(impatient);
       release();
+      if (outOfOrder && !this.#paused) this.#resync();
       await this.#count();
     }
   }

@@ -1,10 +1,13 @@
 // The class, live: a tile per student, the join panel, and what a teacher can do to a class.
 
 import { excerptOf, fit, withCaret } from "/static/dashboard/excerpt.js";
+import { inWords, isSaving, keyOf, noteOf, worstFirst } from "/static/dashboard/findings.js";
+import { Link } from "/static/dashboard/link.js";
 import {
-  figure,
   handUp,
   lateOf,
+  missingOf,
+  moment,
   neverCame,
   Roster,
   STATES,
@@ -15,6 +18,7 @@ import {
   timeOf,
   wordsOf,
 } from "/static/dashboard/model.js";
+import { partsOf } from "/static/dashboard/student.js";
 import { counted } from "/static/wording.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,16 +26,22 @@ const roster = new Roster();
 const tiles = new Map();
 // Those whose excerpt may be longer than its box.
 const unfitted = new Set();
-const shown = { classId: null, student: null, joinChosen: false, loadedAt: 0, stale: false };
+const shown = { classId: null, student: null, joinChosen: false, loadedAt: Number.NEGATIVE_INFINITY, stale: false };
 let drawn = false;
-let socket = null;
-let tries = 0;
 let stopped = false;
 let connected = false;
 let saving = true;
+let findings = [];
+// What is said of the findings, and which of them were put away.
+let said = "";
+const dismissed = new Set();
+
+const NO_CONNECTION = "No connection right now. Try again in a moment.";
+const CALL_MS = 15_000;
 
 async function call(method, path, body) {
-  const options = { method, headers: {} };
+  // Over a network that is gone an answer would be waited for for minutes.
+  const options = { method, headers: {}, signal: AbortSignal.timeout(CALL_MS) };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
@@ -40,11 +50,13 @@ async function call(method, path, body) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The class computer cannot be reached just now.");
+    throw new Error(NO_CONNECTION);
   }
   if (answer.status === 401) signedOut();
-  const content = answer.status === 204 ? {} : await answer.json();
-  if (!answer.ok) throw new Error(content.error.message);
+  // What stands between may answer in the server's place, with a page of its own.
+  const content = answer.status === 204 ? {} : await answer.json().catch(() => null);
+  if (content === null) throw new Error(NO_CONNECTION);
+  if (!answer.ok) throw new Error(content.error?.message ?? NO_CONNECTION);
   return content;
 }
 
@@ -70,17 +82,25 @@ function showLive() {
   if (connected && !stopped) connection(saving ? "live" : "unsaved", saving ? "Live" : "Live, not saving");
 }
 
-function showLost() {
-  if (!roster.classes.length) {
-    connection("reconnecting", "Reconnecting…");
-    return;
-  }
-  const time = new Date(roster.lostAt * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  connection(
-    "reconnecting",
-    `Reconnecting… shown as of ${time}`,
-    `This page does not reach the class computer just now. It shows what was known at ${time}.`,
-  );
+function showLost(reason) {
+  const known = roster.lostAt !== null;
+  const said = known ? `Connection lost. Showing ${moment(roster.lostAt)}.` : "No connection yet.";
+  connection("reconnecting", said, "This page tries again by itself.");
+  $("why").textContent = `${reason} This page tries again by itself.`;
+  $("why").hidden = !reason;
+  for (const place of [$("tiles"), $("student-content")]) place.classList.toggle("stale", known);
+  $("student-lost").textContent = said;
+  $("student-lost").hidden = false;
+}
+
+function showFound() {
+  connected = true;
+  showLive();
+  // Names of students may be known only now.
+  showFindings();
+  $("why").hidden = true;
+  for (const place of [$("tiles"), $("student-content")]) place.classList.remove("stale");
+  $("student-lost").hidden = true;
 }
 
 function signedOut() {
@@ -89,31 +109,27 @@ function signedOut() {
   location.assign("/login");
 }
 
-function connect() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  socket = new WebSocket(`${scheme}://${location.host}/ws/dashboard`);
-  socket.addEventListener("message", (event) => {
+const scheme = location.protocol === "https:" ? "wss" : "ws";
+const link = new Link(`${scheme}://${location.host}/ws/dashboard`, {
+  heard(frame) {
     if (stopped) return;
-    tries = 0;
-    $("tiles").classList.remove("stale");
-    connected = true;
-    showLive();
-    if (!roster.take(JSON.parse(event.data))) socket.send('{"type":"snapshot"}');
+    const enough = roster.take(frame);
+    // Before the first snapshot nothing that is shown is live.
+    if (roster.version !== null && !connected) showFound();
+    if (!enough) link.send('{"type":"snapshot"}');
     else draw();
-  });
-  socket.addEventListener("close", async () => {
+  },
+  lost(reason) {
     if (stopped) return;
     connected = false;
     // Only this page's own link is gone: what the tiles say is what was known last.
     roster.lost();
-    showLost();
-    $("tiles").classList.add("stale");
+    showLost(reason);
+    draw();
     // Whether the session ended cannot be seen from the socket.
-    await call("GET", "/api/v1/status").catch(() => {});
-    const wait = Math.random() * Math.min(10000, 500 * 2 ** tries++);
-    setTimeout(connect, 200 + wait);
-  });
-}
+    call("GET", "/api/v1/status").catch(() => {});
+  },
+});
 
 function draw() {
   if (drawn) return;
@@ -248,6 +264,7 @@ function makeTile(id) {
     .attr("role", "img");
   tile.excerpt = node.append("span").attr("class", "excerpt").node();
   tile.late = node.append("span").attr("class", "late").node();
+  tile.missing = node.append("span").attr("class", "missing").node();
   tile.node.addEventListener("click", () => openStudent(id));
   return tile;
 }
@@ -277,6 +294,10 @@ function fill(tile, student, now) {
     tile.late.hidden = !late;
     tile.late.textContent = late && `⇣ ${late}`;
     tile.late.title = "They were done without a connection, and count at the time at which they were done.";
+  });
+  put("missing", missingOf(student, now), (missing) => {
+    tile.missing.hidden = !missing.length;
+    tile.missing.textContent = missing.length ? `⚠ ${missing.join(" ")}` : "";
   });
   put("words", wordsOf(student), (words) => {
     tile.words.textContent = words;
@@ -316,8 +337,9 @@ function toggleJoin(open) {
 
 async function openStudent(id) {
   shown.student = id;
-  shown.loadedAt = 0;
+  shown.loadedAt = Number.NEGATIVE_INFINITY;
   $("student-content").replaceChildren();
+  $("student-failed").textContent = "";
   $("student").showModal();
   drawStudent();
 }
@@ -330,126 +352,78 @@ function drawStudent() {
     return;
   }
   $("student-name").textContent = student.name;
-  if (shown.stale) return;
+  if (shown.stale || !connected) return;
   shown.stale = true;
   setTimeout(
     async () => {
       shown.stale = false;
-      shown.loadedAt = Date.now();
+      shown.loadedAt = performance.now();
       const id = shown.student;
-      if (!id) return;
+      // Once the page is live again it is read again.
+      if (!id || !connected) return;
       try {
         const whole = await call("GET", `/api/v1/students/${encodeURIComponent(id)}`);
         if (id === shown.student) showStudent(whole);
+        $("student-failed").textContent = "";
       } catch (error) {
-        $("student-content").textContent = error.message;
+        // What was read last stays in view.
+        if (id === shown.student && connected) $("student-failed").textContent = error.message;
       }
     },
-    Math.max(0, 1000 - (Date.now() - shown.loadedAt)),
+    Math.max(0, 1000 - (performance.now() - shown.loadedAt)),
   );
 }
 
-function facts(summary, leftOut, time) {
-  const list = document.createElement("div");
-  list.className = "facts";
-  for (const [key, value] of Object.entries(summary)) {
-    if (leftOut.includes(key) || (typeof value === "object" && value !== null)) continue;
-    const line = list.appendChild(document.createElement("div"));
-    line.appendChild(document.createElement("span")).textContent = key === "seconds" ? time : key.replaceAll("_", " ");
-    line.appendChild(document.createElement("strong")).textContent = figure(key, value);
-  }
-  return list;
-}
-
 function showStudent(student) {
-  const parts = [];
-  const heading = (text) => {
-    const node = document.createElement("h3");
-    node.className = "title is-6 mb-1";
-    node.textContent = text;
-    parts.push(node);
-  };
-  const groups = (reducers, leftOut, time) => {
-    for (const [name, summary] of Object.entries(reducers)) {
-      const node = document.createElement("h4");
-      node.className = "group";
-      node.textContent = name.replaceAll("_", " ");
-      parts.push(node, facts(summary, leftOut, time));
-    }
-  };
-  for (const [name, reducers] of Object.entries(student.documents ?? {})) {
-    const writing = reducers.writing;
-    heading(writing?.title || name);
-    if (writing) {
-      const text = document.createElement("div");
-      text.className = "text";
-      text.tabIndex = 0;
-      const caret = writing.position !== null && writing.position !== undefined;
-      const at = caret ? writing.position : writing.text.length;
-      withCaret(text, { before: writing.text.slice(0, at), after: writing.text.slice(at), caret });
-      parts.push(text);
-    }
-    groups(reducers, ["text", "title", "excerpt", "excerpt_cursor", "position", "units"], "time on this document");
-  }
-  for (const [name, reducers] of Object.entries(student.items ?? {})) {
-    heading(name);
-    groups(reducers, [], "time on this item");
-  }
-  for (const [name, summary] of Object.entries(student.summaries)) {
-    if (name === "writing" || name === "responses") continue;
-    heading(name.replaceAll("_", " "));
-    parts.push(facts(summary, [], "time on task in all"));
-  }
   const scroll = $("student-content").querySelector(".text")?.scrollTop ?? 0;
-  $("student-content").replaceChildren(...parts);
+  $("student-content").replaceChildren(...partsOf(student, roster.now()));
   const text = $("student-content").querySelector(".text");
   if (text) text.scrollTop = scroll;
 }
 
-// Problems that an educator should know of
+// Findings that an educator should know of
 
-const PROBLEMS_MS = 5000;
-const dismissed = new Set();
+const STATUS_MS = 5000;
+let asking = false;
 
-function sentenceOf({ what, name, reason }) {
-  if (what === "rebuild") return `${name} ${reason}.`;
-  return name || !/^[A-Z]/.test(reason) ? `${what}${name ? ` ${name}` : ""}: ${reason}` : reason;
-}
-
-async function problems() {
-  if (stopped) return;
+async function askStatus() {
+  if (stopped || asking) return;
+  asking = true;
   try {
-    const status = await call("GET", "/api/v1/status");
-    saving = !status.problems.some(({ what }) => what === "storage");
-    showLive();
-    $("version").textContent = status.version;
-    $("stop").hidden = !status.here;
-    const { archive_bytes: taken, free_bytes: free } = status.space ?? {};
-    if (status.space) $("space").textContent = `The archive takes ${size(taken)}; ${size(free)} of the disk are free.`;
-    const keys = new Set(status.problems.map(({ what, name }) => `${what}/${name}`));
-    // What went away and comes again is told again.
-    for (const key of dismissed) if (!keys.has(key)) dismissed.delete(key);
-    $("problems").replaceChildren(
-      ...status.problems
-        .filter(({ what, name }) => !dismissed.has(`${what}/${name}`))
-        .map((problem) => {
-          const note = document.createElement("div");
-          note.className = `notification is-light ${problem.what === "rebuild" ? "is-info" : "is-danger"}`;
-          const close = note.appendChild(document.createElement("button"));
-          close.className = "delete";
-          close.type = "button";
-          close.setAttribute("aria-label", "Close");
-          close.addEventListener("click", () => {
-            note.remove();
-            dismissed.add(`${problem.what}/${problem.name}`);
-          });
-          note.append(sentenceOf(problem));
-          return note;
-        }),
-    );
+    showStatus(await call("GET", "/api/v1/status"));
   } catch {
     // The connection line says that the server is away.
+  } finally {
+    asking = false;
   }
+}
+
+function showStatus(status) {
+  findings = worstFirst(status.findings ?? []);
+  saving = isSaving(findings);
+  showLive();
+  showFindings();
+  $("version").textContent = status.version;
+  $("stop").hidden = !status.here;
+  const { archive_bytes: taken, free_bytes: free } = status.space ?? {};
+  if (status.space) $("space").textContent = `Stored so far: ${size(taken)}. Free space: ${size(free)}.`;
+}
+
+function showFindings() {
+  const keys = new Set(findings.map(keyOf));
+  // What went away and comes again is shown again.
+  for (const key of dismissed) if (!keys.has(key)) dismissed.delete(key);
+  const notes = findings
+    .filter((finding) => !dismissed.has(keyOf(finding)))
+    .map((finding) => ({ key: keyOf(finding), ...inWords(finding, nameOf, roster.now()) }));
+  // What is there anew is read aloud; so only what differs is put there.
+  if (said === JSON.stringify(notes)) return;
+  said = JSON.stringify(notes);
+  $("findings").replaceChildren(...notes.map((note) => noteOf(note, () => dismissed.add(note.key))));
+}
+
+function nameOf(id) {
+  return roster.students.get(id)?.name;
 }
 
 // Buttons
@@ -515,7 +489,7 @@ function openAbout() {
 $("about-open").addEventListener("click", openAbout);
 $("licences-show").addEventListener("click", async () => {
   const answer = await fetch("/api/v1/licences").catch(() => null);
-  $("licences").value = answer?.ok ? await answer.text() : "The class computer cannot be reached just now.";
+  $("licences").value = answer?.ok ? await answer.text() : NO_CONNECTION;
   $("licences").hidden = false;
 });
 $("stop").addEventListener("click", async () => {
@@ -529,6 +503,7 @@ $("stop").addEventListener("click", async () => {
   stopped = true;
   try {
     await call("POST", "/api/v1/stop", {});
+    link.stop();
     $("about").close();
     connection("stopped", "Stopped");
     document.querySelector("main").replaceChildren();
@@ -560,9 +535,12 @@ $("student").addEventListener("close", () => {
 });
 
 toPlace();
-connect();
-problems();
-setInterval(problems, PROBLEMS_MS);
+link.start();
+addEventListener("online", () => link.hurry());
+addEventListener("pageshow", () => link.hurry());
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && link.hurry());
+askStatus();
+setInterval(askStatus, STATUS_MS);
 addEventListener("resize", () => {
   for (const tile of tiles.values()) {
     withCaret(tile.excerpt, excerptOf(tile.student));

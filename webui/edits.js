@@ -50,3 +50,25 @@ function cutsPair(text, offset) {
 export function countWords(text) {
   return text.match(/\S+/g)?.length ?? 0;
 }
+
+/**
+ * A text that was changed at two places at the same time, put together: nothing that was typed at either is lost.
+ *
+ * @param {string} base the text before
+ * @param {string} mine what became of it at one place
+ * @param {string} theirs what became of it at the other
+ */
+export function merge(base, mine, theirs) {
+  const one = difference(base, mine);
+  const two = difference(base, theirs);
+  if (!two || mine === theirs) return mine;
+  if (!one) return theirs;
+  let { offset, remove } = two;
+  if (offset >= one.offset + one.remove) offset += one.insert.length - one.remove;
+  else if (offset + remove > one.offset) {
+    // Both changed the same words: both stay.
+    offset = one.offset + one.insert.length;
+    remove = 0;
+  }
+  return mine.slice(0, offset) + two.insert + mine.slice(offset + remove);
+}

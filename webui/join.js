@@ -90,12 +90,12 @@ function busy(yes) {
   }
 }
 
-/** After too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
+/** Where the server says how long to wait, as after too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
 function wait(seconds) {
-  const until = Date.now() + seconds * 1000;
+  const until = performance.now() + seconds * 1000;
   clearInterval(waiting);
   const show = () => {
-    const left = Math.ceil((until - Date.now()) / 1000);
+    const left = Math.ceil((until - performance.now()) / 1000);
     button.disabled = left > 0;
     button.textContent = left > 0 ? `Wait ${left} s` : "Join";
     if (left > 0) return;
@@ -109,7 +109,8 @@ function wait(seconds) {
 
 function refused(failure) {
   if (failure.retryAfter) {
-    complain("Too many tries with wrong codes. Look at the code again while you wait.");
+    const codes = failure.code === "too_many_tries";
+    complain(codes ? "Too many tries with wrong codes. Check the code while you wait." : failure.message);
     wait(failure.retryAfter);
   } else {
     complain(failure.message, ABOUT[failure.code]);

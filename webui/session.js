@@ -77,11 +77,6 @@ export function keepTextAtOnce(studentId, text) {
   }
 }
 
-/** What another tab has just kept of a student's text, from a storage event; null where it is about something else. */
-export function textOfEvent(studentId, event) {
-  return event.key === place(studentId) && event.newValue ? recallAtOnce(studentId) : null;
-}
-
 /** A student who is known by a new id, since the class computer forgot the old one, goes on with the same text. */
 export async function inheritText(fromId, toId) {
   if ((await recallText(toId)).text) return;

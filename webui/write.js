@@ -4,8 +4,9 @@
  */
 
 import { ClassroomStream } from "/client.js";
-import { countWords, difference } from "/static/edits.js";
-import { keepText, keepTextAtOnce, recallText, textOfEvent } from "/static/session.js";
+import { countWords, difference, merge } from "/static/edits.js";
+import { keepText, keepTextAtOnce, recallText } from "/static/session.js";
+import { Tabs } from "/static/tabs.js";
 import { counted } from "/static/wording.js";
 
 const SOURCE = "classroom-observer.write";
@@ -33,7 +34,6 @@ function soon(ms, act) {
     timer ??= setTimeout(run, ms);
   };
   call.now = () => timer !== null && run();
-  call.isDue = () => timer !== null;
   return call;
 }
 
@@ -49,8 +49,23 @@ function begin(kept) {
   let behind = false;
   let paused = false;
   let alarmed = false;
-  let resynced = 0;
+  let resynced = Number.NEGATIVE_INFINITY;
   let messages = [];
+  // Whether this tab leads the tabs of this student, and what the others know of its text.
+  let leading = false;
+  let told = { title: "", text: "" };
+  // Whether this tab led, and has not delivered everything that it logged then.
+  let owes = false;
+  let shownAt = 0;
+  const tabs = new Tabs(`classroom-observer tabs ${member.student_id} ${DOCUMENT}`, {
+    read: () => ({ ...all(), at: Date.now(), base: told.text }),
+    lead,
+    follow,
+    show: showLeaders,
+    merge: mergeIn,
+    settled: () => logWhole(),
+    hand: (up) => raise(up),
+  });
 
   // ---- The text in the browser ----
 
@@ -58,7 +73,7 @@ function begin(kept) {
     title.value = from.title ?? "";
     text.value = from.text ?? "";
     raised = from.raised === true;
-    known = { title: title.value, text: text.value };
+    known = told = { title: title.value, text: text.value };
     showTitle();
     showWords();
     showHand();
@@ -66,9 +81,19 @@ function begin(kept) {
 
   const all = () => ({ title: title.value, text: text.value, raised });
   const keepSoon = soon(KEEP_MS, () => keepText(member.student_id, all(), { strict: stream?.connection !== "online" }));
-  const keepToo = soon(KEEP_TOO_MS, () => keepTextAtOnce(member.student_id, all()));
+  const keepToo = soon(KEEP_TOO_MS, () => {
+    keepTextAtOnce(member.student_id, all());
+    tell();
+  });
 
+  function tell() {
+    tabs.tell();
+    told = { title: title.value, text: text.value };
+  }
+
+  // Only the tab that leads has the newest text.
   function keep() {
+    if (!leading) return;
     keepSoon();
     keepToo();
   }
@@ -78,13 +103,83 @@ function begin(kept) {
     keepToo.now();
   };
 
+  // ---- Other tabs of this student ----
+
+  function showTabs() {
+    title.readOnly = text.readOnly = tabs.follows;
+    find("elsewhere").hidden = !tabs.follows;
+    document.body.classList.toggle("is-elsewhere", tabs.follows);
+    showState();
+  }
+
+  /** What was typed before it was known which tab leads; null where nothing was. */
+  function early() {
+    const typed = { title: title.value, text: text.value };
+    return typed.title === known.title && typed.text === known.text ? null : typed;
+  }
+
+  async function lead(given) {
+    // A tab that is gone left its text in the browser.
+    const kept = given ?? (await recallText(member.student_id));
+    if (!tabs.leads) return;
+    const [typed, before, cursor] = [early(), known, text.selectionStart];
+    if (kept.text !== undefined && (given || (kept.at ?? 0) >= shownAt)) fill(kept);
+    if (typed) {
+      text.value = merge(before.text, typed.text, known.text);
+      if (typed.title !== before.title) title.value = typed.title;
+      text.setSelectionRange(cursor, cursor);
+      showTitle();
+      showWords();
+    }
+    leading = true;
+    owes = false;
+    logWhole();
+    if (raised || given) log({ event: "help", raised });
+    if (given || typed) keep();
+    showTabs();
+  }
+
+  /** Another tab leads; it has asked for what is here after the last change. */
+  function follow() {
+    keep.now();
+    owes ||= leading && stream !== null && stream.pending > 0;
+    leading = false;
+    showTabs();
+  }
+
+  function showLeaders(state) {
+    shownAt = state.at;
+    fill(state);
+  }
+
+  /** Another tab led at the same time, and what was typed there is not to be lost. */
+  function mergeIn(state) {
+    if (!leading) return;
+    const merged = merge(state.base ?? told.text, text.value, state.text);
+    if (merged === text.value) return;
+    const cursor = text.selectionStart;
+    text.value = merged;
+    if (title.value === told.title) title.value = state.title;
+    text.setSelectionRange(cursor, cursor);
+    logWhole();
+    keep();
+    tell();
+    showTitle();
+    showWords();
+  }
+
+  find("write-here").addEventListener("click", async () => {
+    await tabs.take();
+    text.focus();
+  });
+
   // ---- What is logged ----
 
   /** Log an event; where it cannot be, the whole text follows as soon as it can. */
   function log(event) {
-    if (!stream) return;
+    if (!stream || (event.document && !leading)) return;
     try {
-      if (behind) {
+      if (behind && leading) {
         behind = false;
         stream.log({ event: "document", document: DOCUMENT, title: title.value, text: text.value });
         if (event.event === "edit" || event.event === "document") return;
@@ -101,6 +196,7 @@ function begin(kept) {
   }
 
   function logEdit() {
+    if (!leading) return;
     const edit = difference(known.text, text.value, text.selectionStart);
     if (!edit) return;
     known.text = text.value;
@@ -117,7 +213,7 @@ function begin(kept) {
   });
 
   const logTitle = soon(TITLE_MS, () => {
-    if (title.value === known.title) return;
+    if (title.value === known.title || !leading) return;
     known.title = title.value;
     log({ event: "document", document: DOCUMENT, title: title.value });
   });
@@ -138,7 +234,7 @@ function begin(kept) {
   function logAnew() {
     logEdit();
     logWhole();
-    log({ event: "help", raised });
+    if (leading) log({ event: "help", raised });
     logVisibility(true);
     logFocus(true);
   }
@@ -171,23 +267,25 @@ function begin(kept) {
   /** Where the text is, in words that are true: `[state, sentence]`. */
   function whereItIs() {
     if (!stream) return ["saving", "Saving…"];
-    const { pending } = stream;
-    const changes = counted(pending, "change");
-    if (stream.connection === "refused") {
-      if (stream.refused === "removed") return ["refused", "You were taken out of the class."];
-      return ["refused", pending ? `${changes} not sent yet.` : "You are not in the class any more."];
+    const { pending, connection } = stream;
+    if (connection === "refused") {
+      if (stream.refused === "removed") return ["refused", "Your teacher removed you. What you write now is not sent."];
+      return [
+        "refused",
+        pending ? `${counted(pending, "change")} not sent yet.` : "You are not in the class any more.",
+      ];
     }
-    if (stream.connection === "waiting") {
-      if (!pending) return ["waiting", "Saved. The class computer is out of reach just now; keep writing."];
-      if (stream.durable)
-        return ["waiting", `${changes} on this device, waiting for the class computer. Keep writing.`];
-      return ["waiting", `${changes} waiting for the class computer. Keep this page open until it says “Saved”.`];
-    }
-    if (stream.connection === "online" && !pending) return ["saved", "Saved"];
-    if (stream.stalled && pending) {
-      if (stream.durable) return ["waiting", `${changes} on this device, waiting to be saved. Keep writing.`];
-      return ["waiting", `${changes} waiting to be saved. Keep this page open until it says “Saved”.`];
-    }
+    if (!leading && !tabs.follows) return ["saving", "Saving…"];
+    if (stream.resending)
+      return ["waiting", "Something of your last changes could not be used. Your text is sent again."];
+    const safe = stream.durable
+      ? "Your work is safe on this device and is sent later. Keep writing; do not close this page."
+      : "Your work is only in this page, and is sent later. Keep writing; do not close this page.";
+    if (connection === "waiting")
+      return ["waiting", pending ? `No connection. ${safe}` : "Saved. No connection right now. Keep writing."];
+    if (connection === "online" && !pending)
+      return tabs.follows ? ["elsewhere", "Shown from another tab"] : ["saved", "Saved"];
+    if (stream.stalled && pending) return ["waiting", `Saving takes longer than usual. ${safe}`];
     return ["saving", "Saving…"];
   }
 
@@ -226,6 +324,7 @@ function begin(kept) {
   // ---- What happens ----
 
   text.addEventListener("input", () => {
+    tabs.insist();
     logEdit();
     keep();
     showWords();
@@ -236,6 +335,7 @@ function begin(kept) {
     keep();
   });
   title.addEventListener("input", () => {
+    tabs.insist();
     logTitle();
     keep();
     showTitle();
@@ -249,11 +349,18 @@ function begin(kept) {
   document.addEventListener("selectionchange", logCursor);
   text.addEventListener("selectionchange", logCursor);
 
-  hand.addEventListener("click", () => {
-    raised = !raised;
+  function raise(up) {
+    raised = up;
     showHand();
     log({ event: "help", raised });
     keep();
+  }
+
+  hand.addEventListener("click", () => {
+    if (leading) return raise(!raised);
+    raised = !raised;
+    showHand();
+    tabs.hand(raised);
   });
 
   find("dismiss").addEventListener("click", () => {
@@ -263,6 +370,7 @@ function begin(kept) {
   });
 
   function leave() {
+    if (!leading && !tabs.follows && early()) keepTextAtOnce(member.student_id, all());
     logEdit();
     logTitle.now();
     keep.now();
@@ -271,9 +379,15 @@ function begin(kept) {
   // These come before the stream's own listeners, which write down what was logged.
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "hidden") leave();
+    else tabs.check();
     logVisibility();
   });
-  window.addEventListener("pagehide", leave);
+  document.addEventListener("resume", () => tabs.check());
+  window.addEventListener("pagehide", () => {
+    leave();
+    tabs.leave();
+    follow();
+  });
   window.addEventListener("focus", logFocus);
   window.addEventListener("blur", () => {
     keep.now();
@@ -284,31 +398,32 @@ function begin(kept) {
   });
 
   window.addEventListener("storage", async (event) => {
-    const elsewhere = textOfEvent(member.student_id, event);
-    // The student writes in another tab, which logs it; here it is only shown.
-    if (elsewhere && !keepToo.isDue()) fill(elsewhere);
     if (event.key !== "classroom-observer") return;
     if ((await ClassroomStream.member())?.student_id === member.student_id) return;
     leave();
     location.reload();
   });
+  window.addEventListener("pageshow", ({ persisted }) => persisted && tabs.begin());
 
   async function open() {
     stream = await ClassroomStream.open({ source: SOURCE });
     stream.addEventListener("status", () => {
       logAfterPause();
       showState();
+      if (!owes || stream.pending) return;
+      owes = false;
+      tabs.settled();
     });
     stream.addEventListener("message", ({ detail }) => showMessage(detail.text));
     stream.addEventListener("reject", () => {
       // What could not be used leaves a hole; the whole text closes it. Not in a circle, should that be the trouble.
-      if (Date.now() - resynced < RESYNC_MS) return;
-      resynced = Date.now();
+      if (performance.now() - resynced < RESYNC_MS) return;
+      resynced = performance.now();
       logWhole();
     });
     stream.addEventListener("resync", logAnew);
     logWhole();
-    if (raised) log({ event: "help", raised });
+    if (raised && leading) log({ event: "help", raised });
     logVisibility();
     logFocus();
     paused = stream.paused;
@@ -320,5 +435,6 @@ function begin(kept) {
   find("who").textContent = member.name ?? "";
   if (matchMedia("(hover: hover)").matches) text.focus();
   text.setSelectionRange(text.value.length, text.value.length);
+  tabs.begin();
   open();
 }

@@ -120,7 +120,7 @@ def test_without_a_link_the_page_says_of_when_it_is(tmp_path: Path) -> None:
         teacher.wait_for_selector("#tiles.stale")
         until(
             lambda: re.fullmatch(
-                r"Reconnecting… shown as of \d\d:\d\d.*", teacher.inner_text("#connection").strip("● ")
+                r"Connection lost\. Showing \d\d:\d\d.*", teacher.inner_text("#connection").strip("● ")
             ),
             "the time is said",
         )

@@ -150,15 +150,22 @@ def saved(page: Page) -> None:
 
 
 @contextmanager
-def browsers(appliance: Appliance) -> Iterator[Classroom]:
-    """Start a browser for an appliance that runs, and end it."""
+def chromium() -> Iterator[Browser]:
+    """A browser, for contexts without anything in common."""
     with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         try:
-            yield Classroom(appliance, browser)
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def browsers(appliance: Appliance) -> Iterator[Classroom]:
+    """Start a browser for an appliance that runs, and end it."""
+    with chromium() as browser:
+        yield Classroom(appliance, browser)
 
 
 @contextmanager

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { ClassroomStream } from "../../webui/client.js";
+import { FakeSocket } from "./fake.mjs";
 
 const { Outbox } = ClassroomStream;
 const SERVER = "http://class.test:8080";
@@ -271,43 +272,6 @@ describe("coming back", () => {
     assert.ok(Math.max(...back) <= 3000);
   });
 });
-
-/** A server for one test: every socket that is opened is in `sockets`, and `frames` tells what came. */
-class FakeSocket {
-  static sockets = [];
-  static answer = () => {};
-  readyState = 0;
-  bufferedAmount = 0;
-  frames = [];
-
-  constructor(url) {
-    this.url = url;
-    FakeSocket.sockets.push(this);
-    queueMicrotask(() => {
-      this.readyState = 1;
-      this.onopen?.();
-    });
-  }
-
-  send(text) {
-    const frame = JSON.parse(text);
-    this.frames.push(frame);
-    queueMicrotask(() => FakeSocket.answer(this, frame));
-  }
-
-  say(frame) {
-    this.onmessage?.({ data: JSON.stringify(frame) });
-  }
-
-  drop(code) {
-    this.readyState = 3;
-    this.onclose?.({ code });
-  }
-
-  close() {
-    this.readyState = 3;
-  }
-}
 
 const limits = { frame_bytes: 65536, events_per_frame: 100, unacked: 1000 };
 const welcome = { type: "welcome", student_id: "s1", name: "Ada", state: "open", now: 0, limits };

@@ -3,9 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { excerptOf } from "../../webui/dashboard/excerpt.js";
+import { inWords, isSaving, keyOf, worstFirst } from "../../webui/dashboard/findings.js";
 import {
   figure,
   lateOf,
+  missingOf,
+  moment,
   neverCame,
   Roster,
   size,
@@ -207,12 +210,12 @@ test("the class that is shown is the chosen one as long as there is such", () =>
   assert.equal(shown(), "5b");
 });
 
-test("while the link is gone it stays the time at which that was", () => {
+test("while the link is gone it stays the time of what was heard last", () => {
   const roster = new Roster();
   roster.take({ type: "snapshot", version: 1, now: 5000, students: [], classes: [] }, 2000);
-  roster.lost(4000);
-  roster.lost(9000);
-  assert.deepEqual([roster.lostAt, roster.now(60000), roster.version], [7, 7, null]);
+  roster.lost();
+  roster.lost();
+  assert.deepEqual([roster.lostAt, roster.now(60000), roster.version], [5, 5, null]);
   roster.take({ type: "snapshot", version: 1, now: 65000, students: [], classes: [] }, 62000);
   assert.equal(roster.now(62000), 65);
 });
@@ -237,4 +240,59 @@ test("what arrived late is said for ten minutes", () => {
   assert.equal(lateOf({ late: 1, late_at: 1000 }, 1000), "1 event arrived late");
   assert.equal(lateOf({ late: 12, late_at: 1000 }, 1601), "");
   assert.equal(lateOf({ late: 0, late_at: null }, 1000), "");
+});
+
+test("the time is the server's, goes on while it says that it is alive, and stops at what was heard last", () => {
+  const roster = new Roster();
+  roster.lost();
+  assert.equal(roster.lostAt, null, "nothing was heard yet, so nothing is shown as of then");
+  roster.take({ type: "snapshot", version: 1, now: 9_000_000, classes: [], students: [student()] }, 1000);
+  assert.equal(roster.now(3000), 9002);
+  // The server's clock was set on.
+  assert.equal(roster.take({ type: "alive", now: 9_500_000 }, 6000), true);
+  assert.equal(roster.now(7000), 9501);
+  assert.equal(roster.version, 1);
+  roster.lost();
+  assert.equal(roster.now(60_000), 9500);
+  roster.lost();
+  // Only what the students do now makes the clock go again.
+  roster.take({ type: "alive", now: 9_900_000 }, 60_000);
+  assert.equal(roster.now(61_000), 9500);
+  roster.take({ type: "snapshot", version: 7, now: 9_910_000, classes: [], students: [] }, 62_000);
+  assert.equal(roster.now(63_000), 9911);
+});
+
+test("a moment of another day is said with its day", () => {
+  const noon = new Date(2024, 4, 7, 12, 5).getTime() / 1000;
+  assert.match(moment(noon, noon + 60), /^12:05/);
+  assert.match(moment(noon, noon + 86_400), /7.*12:05/);
+});
+
+test("what of a student is not shown is said, since when", () => {
+  const at = new Date(2024, 4, 7, 12, 5).getTime() / 1000;
+  assert.deepEqual(missingOf(student(), at), []);
+  const none = { summaries: { writing: { incomplete_since: null } }, limited_at: null };
+  assert.deepEqual(missingOf(student(none), at), []);
+  const both = { summaries: { writing: { incomplete_since: at } }, limited_at: at };
+  const [incomplete, limited] = missingOf(student(both), at);
+  assert.match(incomplete, /no longer followed since 12:05/);
+  assert.match(limited, /newer documents are saved but not shown, since 12:05/);
+});
+
+test("findings come worst first, of these the newest, and those that are none are left out", () => {
+  const finding = (severity, since, subject = "") => ({ code: "c", severity, since, subject, text: "Text." });
+  const all = [finding("ok", 9), finding("info", 5), finding("critical", 1), finding("error", 2), finding("error", 3)];
+  const shown = worstFirst([...all, finding("warning", 1), finding("of a later version", 1)]);
+  assert.deepEqual(
+    shown.map(({ severity, since }) => `${severity} ${since}`),
+    ["critical 1", "error 3", "error 2", "warning 1", "info 5"],
+  );
+  assert.equal(isSaving(shown), false);
+  assert.equal(isSaving(shown.slice(1)), true);
+  assert.notEqual(keyOf(finding("error", 1, "s-1")), keyOf(finding("critical", 1, "s-1")));
+  assert.equal(keyOf(finding("error", 1, "s-1")), keyOf(finding("error", 2, "s-1")));
+  const names = (id) => ({ "s-1": "Ada" })[id];
+  assert.equal(inWords(finding("error", 1, "s-1"), names, 1).text, "Ada: Text.");
+  assert.equal(inWords(finding("error", 1, "writing"), names, 1).text, "Text.");
+  assert.equal(inWords(finding("error", 0), names, 1).since, "");
 });

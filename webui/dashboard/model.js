@@ -2,6 +2,11 @@
 
 import { counted } from "../wording.js";
 
+// This device's time in ms, which nobody sets while the page is open.
+export function clockNow() {
+  return performance.timeOrigin + performance.now();
+}
+
 export const IDLE_SECONDS = 60;
 export const SPARK_MINUTES = 20;
 
@@ -49,6 +54,27 @@ export function timeOf(student) {
   if (seconds === undefined) return "—";
   const minutes = Math.floor(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// A moment in seconds as a teacher reads it: "11:14", with the day where it was on another than `now`.
+export function moment(seconds, now = Date.now() / 1000) {
+  const at = new Date(seconds * 1000);
+  const time = { hour: "2-digit", minute: "2-digit" };
+  if (at.toDateString() === new Date(now * 1000).toDateString()) return at.toLocaleTimeString([], time);
+  return at.toLocaleString([], { weekday: "short", day: "numeric", month: "short", ...time });
+}
+
+// What of a student's work is not shown, in sentences; an empty list where all is.
+export function missingOf(student, now) {
+  const since = student.summaries.writing?.incomplete_since ?? null;
+  const limited = student.limited_at ?? null;
+  const said = [];
+  if (since !== null) said.push(`The text is no longer followed since ${moment(since, now)}. All of it is saved.`);
+  if (limited !== null) {
+    const what = "More than is kept of one student: newer documents are saved but not shown";
+    said.push(`${what}, since ${moment(limited, now)}.`);
+  }
+  return said;
 }
 
 // One figure of a summary as a teacher reads it, by the name under which it stands there.
@@ -104,15 +130,16 @@ export class Roster {
     this.classes = [];
     this.version = null;
     this.offset = 0;
+    this.heardAt = null;
     this.lostAt = null;
     this.chosen = null;
     this.looked = null;
   }
 
-  // The link is gone: until the next frame it stays the time at which that was, as nothing newer is known.
-  lost(clock = Date.now()) {
+  // The link is gone: until the next frame it stays the time of the last one, as nothing newer is known.
+  lost() {
     this.version = null;
-    this.lostAt ??= this.now(clock);
+    if (this.heardAt !== null) this.lostAt ??= (this.heardAt + this.offset) / 1000;
   }
 
   // The educator wants to see a class.
@@ -128,7 +155,12 @@ export class Roster {
     return view;
   }
 
-  take(frame, clock = Date.now()) {
+  take(frame, clock = clockNow()) {
+    if (frame.type === "alive") {
+      // After the link was lost, the time goes on with the snapshot.
+      if (this.version !== null) this.#heard(frame, clock);
+      return true;
+    }
     if (frame.type === "snapshot") {
       this.students = new Map(frame.students.map((student) => [student.student_id, student]));
     } else if (frame.type === "update") {
@@ -142,7 +174,7 @@ export class Roster {
       return true;
     }
     this.version = frame.version;
-    this.offset = frame.now - clock;
+    this.#heard(frame, clock);
     this.lostAt = null;
     const before = new Set(this.classes.map((view) => view.class_id));
     if (frame.classes) this.classes = frame.classes;
@@ -150,8 +182,13 @@ export class Roster {
     return frame.type === "snapshot" || this.classes.every((view) => before.has(view.class_id));
   }
 
+  #heard(frame, clock) {
+    this.offset = frame.now - clock;
+    this.heardAt = clock;
+  }
+
   // Seconds by the server's clock.
-  now(clock = Date.now()) {
+  now(clock = clockNow()) {
     return this.lostAt ?? (clock + this.offset) / 1000;
   }
 }

@@ -1,0 +1,319 @@
+// Connections that are silent, refused or lost: how soon a page notices, and when it tries again.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+
+import { ClassroomStream } from "../../webui/client.js";
+import { Link, waitBefore } from "../../webui/dashboard/link.js";
+import { aClock, FakeSocket, settle } from "./fake.mjs";
+
+const limits = { frame_bytes: 65536, events_per_frame: 100, unacked: 1000 };
+const { random } = Math;
+let clock;
+
+beforeEach(() => {
+  clock = aClock();
+  globalThis.WebSocket = FakeSocket;
+  FakeSocket.sockets = [];
+  FakeSocket.answer = () => {};
+  // All back-off is as long as it may be.
+  Math.random = () => 0.999;
+});
+
+afterEach(() => {
+  clock.end();
+  Math.random = random;
+});
+
+const last = () => FakeSocket.sockets.at(-1);
+const opened = () => FakeSocket.sockets.length;
+
+describe("a student's stream", () => {
+  let stream;
+  let ack;
+  let more;
+
+  const greet = (socket, frame) => {
+    if (frame.type === "hello")
+      return socket.say({ type: "welcome", student_id: "s", name: "A", state: "open", now: 0, limits, ack, ...more });
+    ack = frame.first + frame.events.length - 1;
+    socket.say({ type: "ack", seq: ack });
+  };
+
+  /** The server says that it is alive, every 5 s. */
+  const alive = async (seconds) => {
+    for (let at = 0; at < seconds; at += 5) {
+      await clock.pass(5000);
+      last().say({ type: "alive", now: Date.now() });
+    }
+  };
+
+  beforeEach(async () => {
+    ack = 0;
+    more = {};
+    FakeSocket.answer = greet;
+    stream = await ClassroomStream.open({ source: "test", server: "http://class.test", token: "t".repeat(200) });
+    await settle();
+    assert.equal(stream.connection, "online");
+  });
+
+  afterEach(async () => {
+    FakeSocket.answer = greet;
+    const closing = stream.close();
+    await clock.pass(3000);
+    await closing;
+  });
+
+  test("stays where the server says that it is alive, and thinks nothing of it", async () => {
+    const heard = [];
+    for (const name of ["message", "reject", "resync", "refused"])
+      stream.addEventListener(name, () => heard.push(name));
+    await alive(120);
+    assert.equal(stream.connection, "online");
+    assert.equal(opened(), 1);
+    assert.deepEqual(heard, []);
+  });
+
+  test("is lost after 12 s in which nothing was heard, also where nothing is waited for", async () => {
+    await alive(10);
+    await clock.pass(11_000);
+    assert.equal(stream.connection, "online");
+    await clock.pass(2500);
+    assert.equal(stream.connection, "waiting");
+    assert.equal(FakeSocket.sockets[0].readyState, 3);
+  });
+
+  test("is not lost where the page was held up, and reads only then what came", async () => {
+    await clock.jump(30_000);
+    assert.equal(opened(), 1);
+    last().say({ type: "alive", now: 0 });
+    await clock.pass(5000);
+    assert.equal(stream.connection, "online");
+    await clock.jump(30_000);
+    await clock.pass(1500);
+    assert.equal(stream.connection, "waiting");
+  });
+
+  test("sends the hello and nothing else before the welcome, in less than 4 KB", async () => {
+    FakeSocket.answer = () => {};
+    last().drop(1006);
+    for (let n = 0; n < 200; n++) stream.log({ event: "e", text: "x".repeat(100) });
+    await clock.pass(8000);
+    const [hello, ...others] = last().frames;
+    assert.equal(opened(), 2);
+    assert.equal(hello.type, "hello");
+    assert.deepEqual(others, []);
+    assert.ok(JSON.stringify(hello).length < 4096);
+  });
+
+  test("tries again when the student types, at most once a second", async () => {
+    FakeSocket.answer = (socket) => socket.drop(1006);
+    last().drop(1006);
+    // The back-off grows to half a minute.
+    await clock.pass(70_000);
+    const before = opened();
+    stream.log({ event: "e" });
+    await settle();
+    assert.equal(opened(), before + 1, "at once");
+    for (let n = 0; n < 100; n++) {
+      stream.log({ event: "e" });
+      await clock.pass(100);
+    }
+    const tries = opened() - before - 1;
+    assert.ok(tries >= 3 && tries <= 10, `${tries} tries in 10 s`);
+    FakeSocket.answer = greet;
+    await clock.pass(3000);
+    stream.log({ event: "e" });
+    await settle();
+    assert.equal(stream.connection, "online");
+  });
+
+  test("does not let itself be hurried where the server has no room, or a backend is away", async () => {
+    for (const code of [1013, 4429, 4503]) {
+      const before = opened();
+      last().drop(code);
+      for (let n = 0; n < 49; n++) {
+        stream.log({ event: "e" });
+        await clock.pass(100);
+      }
+      assert.equal(opened(), before, `${code}`);
+      await clock.pass(60_000);
+      assert.equal(stream.connection, "online");
+      await alive(15);
+    }
+  });
+
+  test("a hello that came too late is no mistake, the second time in a row it is", async () => {
+    Math.random = () => 0;
+    last().drop(4400);
+    await clock.pass(1000);
+    assert.equal(opened(), 2);
+    assert.equal(stream.connection, "online");
+    last().drop(4400);
+    await clock.pass(29_000);
+    assert.equal(opened(), 2);
+    await clock.pass(2000);
+    assert.equal(opened(), 3);
+    // Once it has lasted, it counts from the start.
+    await alive(15);
+    last().drop(4400);
+    await clock.pass(1000);
+    assert.equal(opened(), 4);
+  });
+
+  test("events that the server could not use are said, and all is sent anew", async () => {
+    const asked = [];
+    stream.addEventListener("resync", () => {
+      asked.push(opened());
+      stream.log({ event: "whole" });
+    });
+    FakeSocket.answer = (socket, frame) => {
+      if (frame.type === "hello") return greet(socket, frame);
+      ack = frame.first + frame.events.length - 1;
+      more = { resync: true };
+      socket.drop(4422, "the stream's events cannot be taken");
+    };
+    stream.log({ event: "bad" });
+    await clock.pass(200);
+    assert.equal(stream.resending, true);
+    assert.equal(stream.connection, "waiting");
+    // Typing does not shorten it, and it grows.
+    for (let n = 0; n < 18; n++) {
+      stream.log({ event: "e" });
+      await clock.pass(100);
+    }
+    assert.equal(opened(), 1);
+    await clock.pass(4500);
+    assert.equal(opened(), 2);
+    assert.equal(stream.resending, true);
+    await clock.pass(10_000);
+    assert.equal(opened(), 2);
+    FakeSocket.answer = greet;
+    await clock.pass(2500);
+    assert.equal(opened(), 3);
+    assert.equal(stream.resending, false);
+    assert.equal(stream.pending, 0);
+    assert.deepEqual(asked, [2, 3]);
+  });
+
+  test("a welcome that asks for it is enough to send all anew", async () => {
+    let asked = 0;
+    stream.addEventListener("resync", () => asked++);
+    more = { resync: true };
+    last().drop(1006);
+    await clock.pass(5000);
+    assert.equal(asked, 1);
+    assert.equal(stream.resending, false);
+    more = {};
+    last().drop(1006);
+    await clock.pass(10_000);
+    assert.equal(opened(), 3);
+    assert.equal(asked, 1);
+  });
+});
+
+test("1,000 students who type on while the server is away come back over seconds", () => {
+  let state = 42;
+  const even = () => {
+    state = (state * 48271) % 2147483647;
+    return state / 2147483647;
+  };
+  const back = Array.from({ length: 1000 }, () => ClassroomStream.eager(even));
+  assert.ok(Math.min(...back) >= 1000 && Math.max(...back) <= 3000);
+  for (let from = 1000; from < 3000; from += 500)
+    assert.ok(back.filter((at) => at >= from && at < from + 500).length < 300);
+});
+
+describe("a dashboard's link", () => {
+  let heard;
+  let lost;
+  let link;
+
+  beforeEach(async () => {
+    heard = [];
+    lost = [];
+    const page = { heard: (frame) => heard.push(frame.type), lost: (reason) => lost.push(reason) };
+    link = new Link("ws://class.test/ws/dashboard", page);
+    link.start();
+    await settle();
+  });
+
+  afterEach(() => link.stop());
+
+  test("is lost after 12 s in which nothing was heard, and made anew by itself", async () => {
+    last().say({ type: "snapshot" });
+    for (let n = 0; n < 10; n++) {
+      await clock.pass(5000);
+      last().say({ type: "alive" });
+    }
+    assert.deepEqual(lost, []);
+    await clock.pass(11_500);
+    assert.deepEqual(lost, []);
+    await clock.pass(1500);
+    assert.deepEqual(lost, [""]);
+    assert.equal(FakeSocket.sockets[0].readyState, 3);
+    await clock.pass(1500);
+    assert.equal(opened(), 2);
+    // Whatever the dead one still says is of another time.
+    FakeSocket.sockets[0].say({ type: "update" });
+    assert.equal(heard.includes("update"), false);
+  });
+
+  test("a link on which nothing ever comes is given up too, and the tries get rarer", async () => {
+    await clock.pass(13_000);
+    assert.deepEqual(lost, [""]);
+    await clock.pass(120_000);
+    assert.ok(opened() >= 5 && opened() <= 9, `${opened()}`);
+  });
+
+  test("says why, where the server does, and asks a busy one later", async () => {
+    last().drop(1013, "The store does not answer.");
+    assert.deepEqual(lost, ["The store does not answer."]);
+    link.hurry();
+    await clock.pass(1900);
+    assert.equal(opened(), 1);
+    await clock.pass(1500);
+    assert.equal(opened(), 2);
+    last().drop(1006);
+    assert.deepEqual(lost.slice(1), [""]);
+  });
+
+  test("a page that has a network again tries soon, however often it hears of it", async () => {
+    for (let n = 0; n < 6; n++) {
+      last().drop(1006);
+      await clock.pass(16_000);
+    }
+    last().drop(1006);
+    const before = opened();
+    for (let n = 0; n < 12; n++) {
+      link.hurry();
+      await clock.pass(100);
+    }
+    assert.equal(opened(), before + 1);
+  });
+
+  test("a page that is seen again gives a dead link up at once", async () => {
+    last().say({ type: "snapshot" });
+    await clock.jump(13_000);
+    assert.deepEqual(lost, []);
+    link.hurry();
+    assert.deepEqual(lost, [""]);
+  });
+
+  test("what is no JSON ends the link, and stop ends it for good", async () => {
+    last().onmessage({ data: "{" });
+    assert.equal(lost.length, 1);
+    link.stop();
+    await clock.pass(60_000);
+    assert.equal(opened(), 1);
+  });
+
+  test("the wait is random and bounded", () => {
+    assert.equal(
+      waitBefore(1, 1006, () => 0),
+      200,
+    );
+    assert.ok(waitBefore(50, 1006, () => 0.999) <= 15_200);
+    assert.ok(waitBefore(1, 4503, () => 0) >= 2000);
+  });
+});
