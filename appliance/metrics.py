@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from appliance import __version__
 from appliance.counters import LABELS_MOST, Counters, exported
@@ -97,6 +100,31 @@ class Described(NamedTuple):
     help: str
 
 
+class Durations(Collector):
+    """A histogram for what is observed by one thread, once for every stream of every commit: a tenth of the cost."""
+
+    def __init__(self, name: str, help: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+        self._name = name
+        self._help = help
+        self._bounds = tuple(buckets)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """As the library exports a histogram: counts up to each bound."""
+        below = list(accumulate(self._counts))
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        yield HistogramMetricFamily(
+            self._name, self._help, buckets=list(zip(bounds, below, strict=True)), sum_value=self._sum
+        )
+
+
 class Operations:
     """Latency and errors of the operations of a backend's interface: ``kvs``, ``pubsub`` or ``archive``."""
 
@@ -139,11 +167,11 @@ class Metrics:
         self.commit_events = Histogram(
             PREFIX + "commit_events", "Events in a commit.", buckets=_EVENTS, registry=self.registry
         )
-        self.durable_seconds = Histogram(
+        self.durable_seconds = Durations(
             PREFIX + "durable_seconds",
             "From the receipt of a frame until its events may be acknowledged.",
-            buckets=_SHORT,
-            registry=self.registry,
+            _SHORT,
+            self.registry,
         )
         self.kvs = Operations("kvs", self.registry)
         self.pubsub = Operations("pubsub", self.registry)

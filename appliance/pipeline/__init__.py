@@ -37,6 +37,9 @@ __all__ = ["GapError", "Pipeline", "StreamClosedError", "TooManyStreamsError", "
 
 T = TypeVar("T")
 
+# Asked for every frame; a member of an enumeration takes long to look up and to hash.
+_OPEN, _PAUSED = StreamState.OPEN, StreamState.PAUSED
+
 
 class GapError(Exception):
     """A frame began later than with the number that comes next; nothing of it was taken.
@@ -217,7 +220,8 @@ class Pipeline:
             GapError: events before them are missing.
             StreamClosedError: the stream takes nothing until it is opened again.
         """
-        if stream.state not in TAKING:
+        state = stream.state
+        if state is not _OPEN and state is not _PAUSED:
             raise StreamClosedError(stream.reason or "This stream is closed.")
         seen = stream.last + 1 - first
         if seen:
@@ -228,8 +232,8 @@ class Pipeline:
         fresh = len(texts)
         if fresh:
             paused = bool(self.paused) and stream.student.class_id in self.paused
-            if paused is not (stream.state is StreamState.PAUSED):
-                stream.become(StreamState.PAUSED if paused else StreamState.OPEN)
+            if paused is not (state is _PAUSED):
+                stream.become(_PAUSED if paused else _OPEN)
             size = len(texts[0]) if fresh == 1 else sum(map(len, texts))
             self._commits.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
             stream.last += fresh

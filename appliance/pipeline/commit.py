@@ -28,7 +28,7 @@ from appliance.pipeline.batch import Batch, Builder
 from appliance.pipeline.publish import Publisher
 from appliance.pipeline.turns import EVENT_COST, Turns
 from appliance.states import Fold, ShortageError, Stream, StreamState, Student, Waiting
-from appliance.states.cells import Undo
+from appliance.states.cells import Undo, undo
 from appliance.states.fold import is_shortage
 from appliance.states.student import Mark
 from appliance.tasks import BackOff
@@ -82,6 +82,8 @@ class Taken:
         """Put what was taken of the same student afterwards behind it."""
         self.batches += later.batches
         self.undo += later.undo
+        known = {stream for stream, *_ in self.mark.streams}
+        self.mark.streams.extend(one for one in later.mark.streams if one[0] not in known)
 
 
 class _Held:
@@ -312,10 +314,11 @@ class Commits:
 
     def _take_student(self, student: Student, frames: list[tuple[Stream, list[Waiting]]]) -> Taken | None:
         """Take events of one student; None where it is held instead. Nobody else sees a part of it."""
-        taken = Taken(student, [], [], student.mark())
+        taken = Taken(student, [], [], student.mark([stream for stream, _ in frames]))
         unusable: dict[Stream, Exception] = {}
         held = self._held.get(student)
         self._fold_reducers.undo = taken.undo
+        self._fold_reducers.lazy = True
         self._fold_reducers.patient = held is None or held.shortages < _SHORTAGES_BORNE
         try:
             while True:
@@ -334,7 +337,7 @@ class Commits:
             return None
         finally:
             self._fold_reducers.undo = None
-            self._fold_reducers.patient = False
+            self._fold_reducers.patient = self._fold_reducers.lazy = False
 
     def _fill(
         self, taken: Taken, frames: list[tuple[Stream, list[Waiting]]], unusable: dict[Stream, Exception]
@@ -407,7 +410,7 @@ class Commits:
     def _undo(self, taken: Taken) -> None:
         """Make states and numbers of a student as they were before its events were taken."""
         for step in reversed(taken.undo):
-            step.undo()
+            undo(step)
         taken.undo.clear()
         taken.batches.clear()
         taken.student.undo(taken.mark)
@@ -574,6 +577,7 @@ class Commits:
             for batch in one.batches:
                 stream = batch.stream
                 self.waiting_bytes -= batch.size
+                one.student.take_in(batch.size)
                 events += batch.last + 1 - batch.first
                 if batch.unusable:
                     self._quarantine(batch)

@@ -107,9 +107,10 @@ class Cell:
 
     Attributes:
         stored: the last state that could be encoded; None where none was.
+        size: of the state when it was last measured; see `Reducer.size`.
     """
 
-    __slots__ = ("changed", "field", "kind", "place", "reduce_all", "slot", "state", "stored", "value")
+    __slots__ = ("changed", "field", "kind", "place", "reduce_all", "size", "slot", "state", "stored", "value")
 
     def __init__(self, place: Place, slot: Slot, value: str, state: State) -> None:
         self.place = place
@@ -118,6 +119,7 @@ class Cell:
         self.field = place.prefix + value
         self.state = state
         self.stored: State | None = None
+        self.size = 0
         self.reduce_all = place.reduce_all
         self.kind = place.kind
         self.changed = False
@@ -129,25 +131,22 @@ class Cell:
         self.slot.cells[self.value] = self
 
 
-class Undo(msgspec.Struct, gc=False):
-    """How a cell was before some events were reduced."""
+Undo = tuple[Cell, State, int, bool, bool, str]
+"""How a cell was before some events were reduced: the cell, its state and size, whether it was noted as changed,
+whether it was among the slot's cells, and the slot's latest value."""
 
-    cell: Cell
-    state: State
-    changed: bool
-    known: bool
-    latest: str
 
-    def undo(self) -> None:
-        """Make it so again. Of several for one cell the last one first."""
-        cell, slot = self.cell, self.cell.slot
-        cell.state = self.state
-        slot.latest = self.latest
-        if not self.changed and cell.changed:
-            cell.changed = False
-            slot.changed.remove(cell)
-            if not self.known:
-                del slot.cells[cell.value]
+def undo(step: Undo) -> None:
+    """Make a cell as it was. Of several steps for one cell the last one first."""
+    cell, state, size, changed, known, latest = step
+    slot = cell.slot
+    cell.state, cell.size = state, size
+    slot.latest = latest
+    if not changed and cell.changed:
+        cell.changed = False
+        slot.changed.remove(cell)
+        if not known:
+            del slot.cells[cell.value]
 
 
 class StoredState(msgspec.Struct, frozen=True, gc=False):

@@ -8,8 +8,8 @@ is a finding.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -102,6 +102,8 @@ class Fold:
         held: names of reducers that see no event for now, because their states are being rebuilt.
         patient: whether a reducer that fails for a shortage of the machine's raises `ShortageError`, so that the
             same events can be reduced again; else it counts as failing.
+        lazy: whether sizes of states are taken into account now and then (`Student.take_in`), and not after each run of
+            events, as long as a student is far from what fits.
         undo: how cells were before the events that were reduced since this was None, the oldest first; None where
             nobody wants to know.
     """
@@ -127,6 +129,7 @@ class Fold:
         self.unstored: set[str] = set()
         self.held: frozenset[str] = frozenset()
         self.patient = False
+        self.lazy = False
         self.undo: list[Undo] | None = None
         self._health = health
         self._nearly_full = self.limits.student_bytes // 2
@@ -211,33 +214,36 @@ class Fold:
     def _reduce_run(self, cells: tuple[Cell, ...], events: Sequence[Event]) -> None:
         """Reduce events that change the same cells."""
         undo = self.undo
-        began = time.perf_counter()
+        nearly_full = cells[0].slot.student.size > self._nearly_full
+        measures = nearly_full or not self.lazy
+        began = perf_counter()
         for cell in cells:
             state = cell.state
-            slot = cell.slot
-            new: Any
-            if slot.student.size > self._nearly_full:
-                new = self._reduce_singly(cell, events)
-            else:
+            new: Any = None
+            if not nearly_full:
                 try:
                     new = cell.reduce_all(state, events)
                 except BaseException:  # a plug-in may exit as well as raise
-                    new = None
-                if type(new) is not cell.kind:
-                    new = self._reduce_singly(cell, events)
+                    pass
+            if type(new) is not cell.kind:
+                new = self._reduce_singly(cell, events)
             if new is not state:
-                if cell.place.size is not None:
-                    slot.student.size += self._grown(cell.place, state, new)
+                slot = cell.slot
+                changed = cell.changed
                 if undo is not None:
-                    undo.append(Undo(cell, state, cell.changed, cell.value in slot.cells, slot.latest))
+                    known = changed or cell.value in slot.cells
+                    undo.append((cell, state, cell.size, changed, known, slot.latest))
                 cell.state = new
                 slot.latest = cell.value
-                if not cell.changed:
+                if not changed:
                     cell.change()
-            ended = time.perf_counter()
-            cell.place.seconds += ended - began
-            if ended - began > SLOW_SECONDS:
-                self._slow(cell.place.name, ended - began)
+                if measures:
+                    self.measure(cell)
+            ended = perf_counter()
+            seconds = ended - began
+            cell.place.seconds += seconds
+            if seconds > SLOW_SECONDS:
+                self._slow(cell.place.name, seconds)
             began = ended
 
     def _reduce_singly(self, cell: Cell, events: Sequence[Event]) -> State:
@@ -260,22 +266,20 @@ class Fold:
                     state = new
         return state
 
-    def size(self, cell: Cell) -> int:
-        """How large a cell's state is, as its reducer says; 0 where it does not say."""
+    def measure(self, cell: Cell) -> None:
+        """Take the size of a cell's state into account."""
         if cell.place.size is None:
-            return 0
-        try:
-            return int(cell.place.size(cell.state))
-        except BaseException as error:
-            self._failed(cell.place.name, error)
-            return 0
+            return
+        size = self._size(cell.place, cell.state)
+        cell.slot.student.size += size - cell.size
+        cell.size = size
 
-    def _grown(self, place: Place, state: State, new: State) -> int:
-        """How much larger a state is than the one before it."""
-        if place.size is None or new is state:
+    def _size(self, place: Place, state: State) -> int:
+        """How large a state is, as its reducer says; 0 where it does not say."""
+        if place.size is None:
             return 0
         try:
-            return int(place.size(new)) - int(place.size(state))
+            return int(place.size(state))
         except BaseException as error:
             self._failed(place.name, error)
             return 0
@@ -289,8 +293,8 @@ class Fold:
         student = cell.slot.student
         if student.size <= self._nearly_full:
             return True
-        grown = self._grown(cell.place, state, new)
-        if grown <= 0 or student.size + self._grown(cell.place, cell.state, new) <= self.limits.student_bytes:
+        size = self._size(cell.place, new)
+        if size <= self._size(cell.place, state) or student.size + size - cell.size <= self.limits.student_bytes:
             return True
         self.counters.add("limit_student_state_bytes")
         if student.limited_at is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +18,10 @@ LATE_SECONDS = 30.0
 
 TOGETHER_SECONDS = 600.0
 """What comes late within so long after other late events is counted together with them."""
+
+
+MEASURED_BYTES = 64 * 1024
+"""Bytes of a student's events after which the sizes of its states are measured again."""
 
 
 class Mark(NamedTuple):
@@ -46,6 +51,7 @@ class Student:
         "size",
         "slots",
         "streams",
+        "unmeasured",
         "version",
     )
 
@@ -60,6 +66,7 @@ class Student:
         self.limited_at: float | None = None
         # Of all states, as far as their reducers say.
         self.size = 0
+        self.unmeasured = 0
         self.slots = [Slot(self) for _ in fold.places]
         self.streams: dict[str, Stream] = {}
         self.changed_streams: dict[str, Stream] = {}
@@ -132,7 +139,7 @@ class Student:
                 value = field.removeprefix(place.prefix)
                 cell = slot.cells[value] = Cell(place, slot, value, state)
                 cell.stored = state
-                self.size += self.fold.size(cell)
+                self.fold.measure(cell)
 
     def change_all(self) -> None:
         """Note all there is as changed, because nobody knows what the store got."""
@@ -149,14 +156,15 @@ class Student:
             source = theirs.get((place.name, place.fields))
             if source is None:
                 continue
-            self.size -= sum(map(self.fold.size, slot.cells.values()))
+            self.size -= sum(cell.size for cell in slot.cells.values())
             slot.cells = {}
             slot.changed = []
             slot.latest = source.latest
             slot.broken = False
             for value, cell in source.cells.items():
                 Cell(place, slot, value, cell.state).change()
-            self.size += sum(map(self.fold.size, slot.cells.values()))
+            for cell in slot.cells.values():
+                self.fold.measure(cell)
 
     def reroute(self) -> None:
         """Ask for the routes of every stream again."""
@@ -186,15 +194,14 @@ class Student:
             fields[STREAM + id] = Encoded(stream.standing.encode())
         self.changed_streams = {}
         for place, slot in zip(self.fold.places, self.slots, strict=True):
-            self._encode_changed(slot, place, fields, encoded=encoded)
+            if slot.changed:
+                self._encode_changed(slot, place, fields, encoded=encoded)
             if slot.broken is not slot.marked:
                 slot.marked = slot.broken
                 fields[place.broken_field] = Encoded(b"1") if slot.broken else None
         return Change(student_key(self.id), self.version, fields)
 
     def _encode_changed(self, slot: Slot, place: Place, fields: dict[str, Value | None], *, encoded: bool) -> None:
-        if not slot.changed:
-            return
         for cell in slot.changed:
             value: Value = StoredState(self.fold, cell, cell.state)
             if encoded:
@@ -207,25 +214,41 @@ class Student:
             fields[place.summary_field] = self.fold.summary(place, slot)
         fields[place.version_field] = place.version
 
-    def mark(self) -> Mark:
-        """How the numbers are now, for `undo`."""
-        streams = [(stream, stream.applied, stream.paused_to, stream.clock.last) for stream in self.streams.values()]
+    def take_in(self, size: int) -> None:
+        """Note that events of so many bytes were taken, and measure the states once it is time.
+
+        What was not measured yet is small beside what fits, whatever a reducer makes of it.
+        """
+        self.unmeasured += size
+        if self.unmeasured >= MEASURED_BYTES:
+            self.unmeasured = 0
+            for slot in self.slots:
+                for cell in slot.cells.values():
+                    self.fold.measure(cell)
+
+    def mark(self, streams: Iterable[Stream]) -> Mark:
+        """How the numbers are now, for `undo`.
+
+        Args:
+            streams: those whose events are to be taken.
+        """
         return Mark(
             self.last_event_at,
             self.late,
             self.late_at,
             self.limited_at,
             self.size,
-            dict(self.changed_streams),
-            streams,
+            self.changed_streams.copy(),
+            [(stream, stream.applied, stream.paused_to, stream.clock.last) for stream in streams],
         )
 
     def undo(self, mark: Mark) -> None:
         """Take the numbers back to how they were."""
         self.last_event_at, self.late, self.late_at, self.limited_at, self.size = mark[:5]
-        self.changed_streams = mark.changed
+        self.changed_streams = mark.changed.copy()
         for stream, applied, paused_to, at in mark.streams:
             stream.applied, stream.paused_to, stream.clock.last = applied, paused_to, at
+        for stream in self.streams.values():
             # Cells that are no longer there may be among them.
             stream.cells = {}
 

@@ -24,6 +24,7 @@ from appliance.recovery import Recovery
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
 from appliance.replay import replay_records
 from appliance.states import Fold, StateLimits, StreamState, StreamStateError, Student, student_key
+from appliance.states.student import MEASURED_BYTES
 from tests.pipeline.world import CLASS, STREAM, Tally, World, world
 
 MARK = "FAULT"
@@ -553,6 +554,9 @@ async def test_what_is_kept_of_one_student_is_bounded_in_all(tmp_path: Path) -> 
         bad, good = await w.stream("bad", "stream-of-bad"), await w.stream("good", "stream-of-good")
         for n in range(1, 31):
             w.accept(bad, n, {"event": "edit", "document": f"d{n % 3}", "insert": "x" * 100, "t": n})
+            # What is not measured yet is far less than half of what fits.
+            await w.pipeline.settle()
+            w.pipeline.students()["bad"].take_in(MEASURED_BYTES)
         w.accept(good, 1, {"event": "edit", "document": "d", "insert": "x" * 400})
         await w.pipeline.settle()
         student = w.pipeline.students()["bad"]
