@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from appliance.archive import Archive, Rejection
 from appliance.counters import Counters
@@ -34,6 +35,8 @@ from appliance.states.student import Mark
 from appliance.tasks import BackOff
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WORK_SECONDS = 0.05
 """A commit takes no more students once it has worked for so long, so that others are served between two commits."""
@@ -239,14 +242,13 @@ class Commits:
             ObserverError: the appliance is closing, and a backend is away.
         """
         self._began = time.monotonic()
-        changed, self.changed = self.changed, {}
-        again = self._release()
-        taken = again + self._take()
-        self._in_hand = {one.student: one for one in taken}
         self._failed = 0
-        for student in changed.values():
-            self._in_hand.setdefault(student, None)
+        changed, self.changed = self.changed, {}
+        self._in_hand = dict.fromkeys(changed.values())
         try:
+            again = self._release()
+            taken = again + self._take()
+            self._in_hand.update((one.student, one) for one in taken)
             if self._in_hand:
                 for one in again:
                     self._fold_again(one)
@@ -538,16 +540,12 @@ class Commits:
             BackendError: the store cannot be reached, is full, or has lost what it held.
         """
         while waiting:
-            try:
-                async with asyncio.timeout(STORE_SECONDS):
-                    conflicts = set(await self._kvs.commit([change for _, change in waiting.values()]))
-            except TimeoutError:
-                raise BackendError("The key-value store does not answer.") from None
+            conflicts = set(await self._in_time(self._kvs.commit([change for _, change in waiting.values()])))
             for key in waiting.keys() - conflicts:
                 waiting.pop(key)[0].version += 1
             if conflicts:
                 self._counters.add("commit_conflicts", len(conflicts))
-                for row in await self._kvs.read(list(waiting)):
+                for row in await self._in_time(self._kvs.read(list(waiting))):
                     student, _ = waiting[row.key]
                     student.load(row)
                     taken = self._in_hand.get(student)
@@ -558,6 +556,18 @@ class Commits:
                     else:
                         # A commit of ours had gone through without our hearing of it.
                         del waiting[row.key]
+
+    async def _in_time(self, asking: Awaitable[T]) -> T:
+        """What the store answers.
+
+        Raises:
+            BackendError: it does not answer in time, besides what asking raises.
+        """
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return await asking
+        except TimeoutError:
+            raise BackendError("The key-value store does not answer.") from None
 
     def _keep(self, student: Student, error: BaseException) -> None:
         """Hold a student whose row cannot be written, with what was taken of it."""
