@@ -103,8 +103,9 @@ class Pipeline:
             metrics or Metrics(),
             events=commit_events,
         )
+        self._queue = self._commits.queue
         self._openings = Openings(fold, kvs, self._commits, counters, streams_per_student=streams_per_student)
-        self._commits.on_lost.add(lambda: self.on_lost())
+        self._commits.taking.on_lost.add(lambda: self.on_lost())
         self.on_durable: Listeners[[Sequence[Stream]]] = self._commits.on_durable
         self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = self._commits.on_rejected
         self.on_quarantined: Listeners[[Stream, str]] = self._commits.on_quarantined
@@ -121,7 +122,7 @@ class Pipeline:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of events that are taken and not durable."""
-        return self._commits.waiting_bytes
+        return self._commits.queue.bytes
 
     @property
     def buffer_bytes(self) -> int:
@@ -140,11 +141,11 @@ class Pipeline:
     @property
     def accept_gaps(self) -> bool:
         """Whether events are applied though the store has lost what came before them, and nobody has it."""
-        return self._commits.accept_gaps
+        return self._commits.taking.accept_gaps
 
     @accept_gaps.setter
     def accept_gaps(self, accept_gaps: bool) -> None:
-        self._commits.accept_gaps = accept_gaps
+        self._commits.taking.accept_gaps = accept_gaps
 
     def confirm_with(self, confirm: Callable[[], Awaitable[None]]) -> None:
         """Await a function after a student's row was read for a new stream.
@@ -202,7 +203,7 @@ class Pipeline:
 
     def has_room(self) -> bool:
         """Whether there is room for more events; False while the disk cannot keep up and too much waits."""
-        return self._commits.waiting_bytes < self._buffer_bytes
+        return self._commits.queue.bytes < self._buffer_bytes
 
     def accept(self, stream: Stream, first: int, texts: Sequence[bytes], received: int) -> int:
         """Take the events of one frame. Each number of a stream is taken once; the next commit does the rest.
@@ -235,7 +236,7 @@ class Pipeline:
             if paused is not (state is _PAUSED):
                 stream.become(_PAUSED if paused else _OPEN)
             size = len(texts[0]) if fresh == 1 else sum(map(len, texts))
-            self._commits.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
+            self._queue.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
             stream.last += fresh
             self._counters.add("events_received", fresh)
         return fresh
@@ -321,7 +322,7 @@ class Pipeline:
                     student = self._openings.students[rebuilt.id]
                     student.adopt(rebuilt)
                     self._commits.changed[student.id] = student
-                self._commits.wake.set()
+                self._queue.wake.set()
 
         await self._uncancelled(adopted())
 
@@ -362,22 +363,22 @@ class Pipeline:
         """Remember that the next commit must write what archived events did."""
         stream.student.note(stream, at, late, received)
         self._commits.changed[stream.student.id] = stream.student
-        self._commits.wake.set()
+        self._queue.wake.set()
 
     async def _run(self, task: Supervised) -> None:
-        commits = self._commits
+        queue = self._queue
         while True:
-            await commits.wake.wait()
-            if not commits.full.is_set():
+            await queue.wake.wait()
+            if not queue.full.is_set():
                 try:
                     async with asyncio.timeout(self._commit_seconds):
-                        await commits.full.wait()
+                        await queue.full.wait()
                 except TimeoutError:
                     pass
             try:
                 await self._commit()
             except ObserverError:
-                if commits.closing.is_set():
+                if self._commits.closing.is_set():
                     # Whoever closes tries once more, and learns why it failed.
                     await asyncio.Event().wait()
                 raise

@@ -25,68 +25,24 @@ from appliance.health import Finding, Health, finding
 from appliance.kvs import KVS, Change
 from appliance.listeners import Listeners
 from appliance.metrics import Metrics
-from appliance.pipeline.batch import Batch, Builder
+from appliance.pipeline.batch import Batch
 from appliance.pipeline.publish import Publisher
-from appliance.pipeline.turns import EVENT_COST, Turns
-from appliance.states import Fold, ShortageError, Stream, StreamState, Student, Waiting
-from appliance.states.cells import Undo, undo
+from appliance.pipeline.queue import Queue
+from appliance.pipeline.taking import FINDING_SECONDS, Taken, Taking
+from appliance.states import Fold, ShortageError, Stream, StreamState, Student
 from appliance.states.fold import is_shortage
-from appliance.states.student import Mark
 from appliance.tasks import BackOff
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WORK_SECONDS = 0.05
-"""A commit takes no more students once it has worked for so long, so that others are served between two commits."""
 STORE_SECONDS = 20.0
 """A write to the store that takes longer counts as failed, and is tried again."""
 SLOW_SECONDS = 10.0
 """A commit that takes longer is a finding."""
-QUARANTINE_SECONDS = 600.0
-"""A finding about a stream that was quarantined stays for so long."""
 _SHORTAGES_BORNE = 6
 """After so many tries a shortage of the machine's counts as the reducer's own failure."""
-
-
-class MemoryGapError(ObserverError):
-    """Events of a stream are missing in the memory of this node: a fault of ours, and no loss of the store's."""
-
-
-class LostError(BackendError):
-    """The key-value store has forgotten events that were applied."""
-
-
-class _AgainError(Exception):
-    """A stream's batch turned out unusable after others of the student were reduced; all of them are taken again."""
-
-
-class Taken:
-    """What a commit took of one student.
-
-    Attributes:
-        batches: of its streams.
-        undo: how cells were before.
-        mark: how numbers were before.
-        archived: whether the lines are durable.
-    """
-
-    __slots__ = ("archived", "batches", "mark", "student", "undo")
-
-    def __init__(self, student: Student, batches: list[Batch], undo: list[Undo], mark: Mark) -> None:
-        self.student = student
-        self.batches = batches
-        self.undo = undo
-        self.mark = mark
-        self.archived = False
-
-    def add(self, later: Taken) -> None:
-        """Put what was taken of the same student afterwards behind it."""
-        self.batches += later.batches
-        self.undo += later.undo
-        known = {stream for stream, *_ in self.mark.streams}
-        self.mark.streams.extend(one for one in later.mark.streams if one[0] not in known)
 
 
 class _Held:
@@ -111,16 +67,13 @@ class Commits:
     """Commits what waits.
 
     Attributes:
-        turns: whose events wait.
-        waiting: how many events wait.
-        waiting_bytes: of their texts, those of a commit under way counted.
-        accept_gaps: whether events are applied though the store has lost what came before them, and nobody has it.
+        queue: what waits.
+        taking: takes it.
         changed: students whose states must be stored though no event of theirs is taken.
         closing: set when the end is near: each step is tried once.
         on_durable: called after each commit with the streams whose `durable_to` rose.
         on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
         on_quarantined: called with a stream that was quarantined, and the reason in a sentence.
-        on_lost: called when the store has forgotten events that were applied.
     """
 
     def __init__(
@@ -147,27 +100,30 @@ class Commits:
         metrics: how much, and how long.
         events: after which a commit takes no more students.
         """
-        self.turns = Turns()
-        self.waiting = 0
-        self.waiting_bytes = 0
-        self.accept_gaps = False
+        self.queue = Queue(events)
         self.changed: dict[str, Student] = {}
         self.closing = asyncio.Event()
-        self.wake = asyncio.Event()
-        self.full = asyncio.Event()
         self.on_durable: Listeners[[Sequence[Stream]]] = Listeners("commits")
         self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = Listeners("rejected events")
         self.on_quarantined: Listeners[[Stream, str]] = Listeners("quarantined streams")
-        self.on_lost: Listeners[[]] = Listeners("a loss of the store")
-        self._fold_reducers = fold
         self._kvs = kvs
         self._archive = archive
         self._publisher = publisher
-        self._builder = Builder(limits, counters)
+        self.taking = Taking(
+            self.queue,
+            fold,
+            limits,
+            counters,
+            health,
+            shared=kvs.shared,
+            events=events,
+            is_patient=self._is_patient,
+            hold=self._hold,
+            set_apart=self._set_apart,
+        )
         self._counters = counters
         self._health = health
         self._metrics = metrics
-        self._events = events
         self._in_hand: dict[Student, Taken | None] = {}
         self._held: dict[Student, _Held] = {}
         self._done = asyncio.Event()
@@ -175,20 +131,6 @@ class Commits:
         self._failed = 0
         self._stuck = False
         self._away = False
-
-    def add(self, stream: Stream, frame: Waiting) -> None:
-        """Let a frame of a stream wait for the next commit."""
-        if not stream.waiting:
-            self.turns.add(stream)
-        stream.waiting.append(frame)
-        count = len(frame.texts)
-        stream.cost += frame.size + EVENT_COST * count
-        if not self.waiting:
-            self.wake.set()
-        self.waiting += count
-        self.waiting_bytes += frame.size
-        if self.waiting >= self._events:
-            self.full.set()
 
     def findings(self) -> list[Finding]:
         """What is wrong with a commit that is under way."""
@@ -216,7 +158,7 @@ class Commits:
 
     def owed(self) -> list[tuple[Stream, int]]:
         """The streams with events that are taken and not durable, and the last number of each."""
-        streams = dict.fromkeys(self.turns.streams())
+        streams = dict.fromkeys(self.queue.turns.streams())
         for held in self._held.values():
             if held.taken:
                 streams.update(dict.fromkeys(batch.stream for batch in held.taken.batches))
@@ -247,7 +189,7 @@ class Commits:
         self._in_hand = dict.fromkeys(changed.values())
         try:
             again = self._release()
-            taken = again + self._take()
+            taken = again + self.taking.take()
             self._in_hand.update((one.student, one) for one in taken)
             if self._in_hand:
                 for one in again:
@@ -271,7 +213,7 @@ class Commits:
         """See to it that what was taken of a student who was held is in the states: the row may have been read anew."""
         try:
             for batch in one.batches:
-                self._fold(batch)
+                self.taking.fold(batch)
         except Exception as error:
             self._keep(one.student, error)
 
@@ -283,168 +225,6 @@ class Commits:
         elif self._failed > 1 and not done:
             self._stuck = True
             self._health.report("commit.failing", detail="Commits fail for a reason that is not foreseen.")
-
-    # What waits is taken.
-
-    def _take(self) -> list[Taken]:
-        taken: dict[Student, Taken] = {}
-        events = 0
-        began = time.monotonic()
-        for student, frames in self.turns.take():
-            events += sum([len(frame.texts) for _, some in frames for frame in some])
-            started = time.monotonic()
-            one = self._take_student(student, frames)
-            if one is not None:
-                if student in taken:
-                    taken[student].add(one)
-                else:
-                    taken[student] = one
-            now = time.monotonic()
-            self.turns.charge(student, now - started)
-            if events >= self._events or now - began > WORK_SECONDS:
-                break
-        self.waiting = max(0, self.waiting - events)
-        if self.turns:
-            # More than a commit takes is waiting, so the next one need not.
-            self.waiting = max(1, self.waiting)
-            self.full.set()
-        else:
-            self.waiting = 0
-            self.wake.clear()
-            self.full.clear()
-        return list(taken.values())
-
-    def _take_student(self, student: Student, frames: list[tuple[Stream, list[Waiting]]]) -> Taken | None:
-        """Take events of one student; None where it is held instead. Nobody else sees a part of it."""
-        taken = Taken(student, [], [], student.mark([stream for stream, _ in frames]))
-        unusable: dict[Stream, Exception] = {}
-        held = self._held.get(student)
-        self._fold_reducers.undo = taken.undo
-        self._fold_reducers.lazy = True
-        self._fold_reducers.patient = held is None or held.shortages < _SHORTAGES_BORNE
-        try:
-            while True:
-                try:
-                    self._fill(taken, frames, unusable)
-                    return taken
-                except _AgainError:
-                    self._undo(taken)
-                except MemoryGapError:
-                    self._undo(taken)
-                    frames = self._without_gaps(frames)
-        except Exception as error:
-            self._undo(taken)
-            self._give_back(frames)
-            self._hold(student, error)
-            return None
-        finally:
-            self._fold_reducers.undo = None
-            self._fold_reducers.patient = self._fold_reducers.lazy = False
-
-    def _fill(
-        self, taken: Taken, frames: list[tuple[Stream, list[Waiting]]], unusable: dict[Stream, Exception]
-    ) -> None:
-        """Build and reduce a batch of each stream; one that is unusable is rejected.
-
-        Raises:
-            _AgainError: another stream turned out unusable.
-            Exception: a shortage, a loss of the store, or a rejected batch that fails too.
-        """
-        for stream, waiting in frames:
-            error = unusable.get(stream)
-            if error is None:
-                try:
-                    batch = self._builder.build(stream, waiting)
-                except Exception as failure:
-                    if is_shortage(failure):
-                        raise
-                    error = unusable[stream] = failure
-            if error is not None:
-                batch = self._builder.reject(stream, waiting, error)
-            try:
-                self._fold(batch)
-            except (ShortageError, MemoryGapError, BackendError):
-                raise
-            except Exception as failure:
-                if stream in unusable:
-                    raise
-                unusable[stream] = failure
-                raise _AgainError from failure
-            taken.batches.append(batch)
-            if not (self._kvs.shared or batch.unusable):
-                # Nobody else changes a row, so they are not folded again; what they took is still in the
-                # processor's cache when the next ones are decoded.
-                batch.events = None
-
-    def _fold(self, batch: Batch) -> None:
-        """Fold what is not applied yet of a batch.
-
-        Raises:
-            LostError: the store has forgotten events before these.
-            MemoryGapError: this node has.
-            ShortageError: the machine is short of something.
-        """
-        stream = batch.stream
-        known = stream.applied + 1 - batch.first
-        if known < 0:
-            if not self.accept_gaps:
-                if not self._kvs.shared:
-                    raise MemoryGapError("Events of a stream are missing in memory.")
-                self.on_lost()
-                raise LostError("The key-value store has lost what it held of a student.")
-            self._counters.add("events_missing", -known)
-            known = 0
-        if batch.first + known > batch.last:
-            return
-        if batch.events is None:
-            batch = self._builder.build(stream, batch.frames)
-            known = stream.applied + 1 - batch.first
-        assert batch.events is not None
-        events = [event for event in (batch.events[known:] if known else batch.events) if event is not None]
-        self._fold_reducers.reduce(stream, events)
-        late = sum([seq > stream.applied for seq in batch.late])
-        if batch.paused_to > stream.applied:
-            stream.paused_to = batch.paused_to
-        stream.applied = batch.last
-        stream.clock.last = max(stream.clock.last, batch.at)
-        stream.student.note(stream, stream.clock.last / 1000, late, batch.received / 1000)
-
-    def _undo(self, taken: Taken) -> None:
-        """Make states and numbers of a student as they were before its events were taken."""
-        for step in reversed(taken.undo):
-            undo(step)
-        taken.undo.clear()
-        taken.batches.clear()
-        taken.student.undo(taken.mark)
-
-    def _give_back(self, frames: Iterable[tuple[Stream, list[Waiting]]]) -> None:
-        """Let frames wait again, before those that came since."""
-        for stream, some in frames:
-            left = [frame for frame in some if frame.last > stream.applied]
-            self.waiting_bytes -= sum(frame.size for frame in some) - sum(frame.size for frame in left)
-            if not left:
-                continue
-            if not stream.waiting:
-                self.turns.add(stream)
-            stream.waiting = left + stream.waiting
-            stream.cost += sum(frame.size + EVENT_COST * len(frame.texts) for frame in left)
-            self.waiting += sum(len(frame.texts) for frame in left)
-
-    def _without_gaps(self, frames: list[tuple[Stream, list[Waiting]]]) -> list[tuple[Stream, list[Waiting]]]:
-        """Leave out streams with a gap: they are closed, and their pages send again what is missing."""
-        left = []
-        for stream, some in frames:
-            missing = some[0].first - stream.applied - 1
-            if missing <= 0:
-                left.append((stream, some))
-                continue
-            count = self._counters.add("stream_gaps", missing)
-            self._health.report("stream.gap", count=count, seconds=QUARANTINE_SECONDS)
-            self.waiting_bytes -= sum(frame.size for frame in some)
-            self._drop_waiting(stream)
-            stream.last = stream.applied
-            self._set_apart(stream, "The server must hear this page's last changes again.")
-        return left
 
     # Lines are archived.
 
@@ -471,11 +251,11 @@ class Commits:
                 self._archive.append(batch.pieces)
         except Exception as error:
             frames = [(batch.stream, batch.frames) for batch in one.batches]
-            self._undo(one)
+            self.taking.undo(one)
             try:
                 for stream, waiting in frames:
-                    batch = self._builder.reject(stream, waiting, error)
-                    self._fold(batch)
+                    batch = self.taking.builder.reject(stream, waiting, error)
+                    self.taking.fold(batch)
                     one.batches.append(batch)
                     self._archive.append(batch.pieces)
             except Exception as failure:
@@ -499,8 +279,8 @@ class Commits:
     def _let_go(self, one: Taken, error: BaseException) -> None:
         """Take nothing of a student in this commit, and hold the student."""
         frames = [(batch.stream, batch.frames) for batch in one.batches]
-        self._undo(one)
-        self._give_back(frames)
+        self.taking.undo(one)
+        self.queue.give_back(frames)
         self._in_hand.pop(one.student, None)
         self._hold(one.student, error)
 
@@ -550,7 +330,7 @@ class Commits:
                     student.load(row)
                     taken = self._in_hand.get(student)
                     for batch in taken.batches if taken else ():
-                        self._fold(batch)
+                        self.taking.fold(batch)
                     if change := student.change(encoded=self._kvs.shared):
                         waiting[row.key] = (student, change)
                     else:
@@ -586,7 +366,7 @@ class Commits:
         for one in taken:
             for batch in one.batches:
                 stream = batch.stream
-                self.waiting_bytes -= batch.size
+                self.queue.bytes -= batch.size
                 one.student.take_in(batch.size)
                 events += batch.last + 1 - batch.first
                 if batch.unusable:
@@ -604,7 +384,7 @@ class Commits:
             # One who was held in this very commit, after a part of it was taken, stays so.
             if held is not None and held.until <= asyncio.get_running_loop().time():
                 del self._held[one.student]
-                self.turns.release(one.student)
+                self.queue.turns.release(one.student)
                 self._health.clear("student.waiting", one.student.id)
         self._counters.add("commits")
         self._counters.add("events_committed", events)
@@ -618,11 +398,11 @@ class Commits:
         stream = batch.stream
         self._counters.add("streams_quarantined")
         self._counters.add("events_rejected{unusable}", batch.last + 1 - batch.first)
-        self._health.report("stream.quarantined", stream.student.id, seconds=QUARANTINE_SECONDS, place=batch.unusable)
+        self._health.report("stream.quarantined", stream.student.id, seconds=FINDING_SECONDS, place=batch.unusable)
         reason = "The server could not use the last changes of this page."
         stream.fail(reason)
         stream.settle(batch.last)
-        self._drop_waiting(stream)
+        self.queue.drop(stream)
         stream.last = max(batch.last, stream.applied)
         self._set_apart(stream, reason)
 
@@ -631,14 +411,11 @@ class Commits:
         stream.become(StreamState.QUARANTINED)
         self.on_quarantined(stream, reason)
 
-    def _drop_waiting(self, stream: Stream) -> None:
-        """Forget what waits of a stream: it was not acknowledged, and its page sends it again."""
-        self.waiting_bytes -= sum(frame.size for frame in stream.waiting)
-        self.turns.remove(stream)
-        stream.waiting = []
-        stream.cost = 0
-
     # When something is wrong.
+
+    def _is_patient(self, student: Student) -> bool:
+        held = self._held.get(student)
+        return held is None or held.shortages < _SHORTAGES_BORNE
 
     def _hold(self, student: Student, error: BaseException, taken: Taken | None = None) -> None:
         """Pass a student over for a while."""
@@ -649,16 +426,12 @@ class Commits:
         held.until = loop.time() + wait
         if isinstance(error, ShortageError) or is_shortage(error):
             held.shortages += 1
-        self.turns.hold(student)
-        loop.call_later(wait, self._try_held)
+        self.queue.turns.hold(student)
+        loop.call_later(wait, self.queue.hurry)
         self._failed += 1
         self._counters.add("students_held")
         place = error.place if isinstance(error, ShortageError) else place_of(error)
         self._health.report("student.waiting", student.id, place=place)
-
-    def _try_held(self) -> None:
-        self.wake.set()
-        self.full.set()
 
     def _release(self) -> list[Taken]:
         """Serve those whose time has come; returns what is archived of them and not stored."""
@@ -670,8 +443,8 @@ class Commits:
             if held.taken is not None:
                 again.append(held.taken)
             else:
-                self.turns.release(student)
-                if not self.turns.waits(student):
+                self.queue.turns.release(student)
+                if not self.queue.turns.waits(student):
                     del self._held[student]
                     self._health.clear("student.waiting", student.id)
         return again
@@ -687,17 +460,16 @@ class Commits:
                 student.change_all()
                 held = self._held.setdefault(student, _Held())
                 held.taken = one
-                self.turns.hold(student)
+                self.queue.turns.hold(student)
             else:
                 frames = [(batch.stream, batch.frames) for batch in one.batches]
-                self._undo(one)
-                self._give_back(frames)
-        self.wake.set()
-        self.full.set()
+                self.taking.undo(one)
+                self.queue.give_back(frames)
+        self.queue.hurry()
 
     def _unforeseen(self, error: BaseException) -> None:
         self._counters.add("commit_errors")
-        self._health.report("commit.error", seconds=QUARANTINE_SECONDS, place=place_of(error))
+        self._health.report("commit.error", seconds=FINDING_SECONDS, place=place_of(error))
 
     async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step of the commit until it succeeds; when the appliance is closing, try once."""

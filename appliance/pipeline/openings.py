@@ -116,7 +116,7 @@ class Openings:
             raise BackendError("The key-value store does not keep up.") from None
         await self.check_whole()
         lost = [stream for stream in student.streams.values() if stream.applied < stream.durable_to]
-        if lost and not self._commits.accept_gaps:
+        if lost and not self._commits.taking.accept_gaps:
             self.on_lost()
             raise BackendError("The key-value store is being given back what it lost.")
         for stream in lost:
