@@ -50,6 +50,8 @@ class Entry(msgspec.Struct):
     last_event_at: float | None
     late: int
     late_at: float | None
+    limited_at: float | None
+    """Since when not all of it is shown, because the student has more than is kept of one; None while all is."""
     summaries: dict[str, msgspec.Raw]
 
 
@@ -144,6 +146,7 @@ class Students:
             about.last_event_at,
             about.late,
             about.late_at,
+            about.limited_at,
             summaries,
         )
 

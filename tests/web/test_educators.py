@@ -424,3 +424,18 @@ async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> Non
             for student in (await frame(dashboard))["students"]:
                 words[student["student_id"]] = student["summaries"].get("writing", {}).get("words", 0)
                 online[student["student_id"]] = student["online"]
+
+
+async def test_a_student_with_more_than_is_kept_of_one_is_said_to_be_so(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"student_state_bytes": 65536}) as w, w.student() as student:
+        for n in range(6):
+            event = {"event": "edit", "document": f"d{n}", "offset": 0, "insert": "word " * 6000, "t": 1000 + n}
+            await student.send(event)
+            await student.acked(n + 1)
+        [entry] = await w.get("/api/v1/students")
+        assert entry["limited_at"] is not None
+        codes = {found["code"]: found["subject"] for found in (await w.get("/api/v1/status"))["findings"]}
+        assert codes == {"student.full": entry["student_id"]}
+        window = await w.get(f"/api/v1/students/{entry['student_id']}")
+        assert 0 < sum(bool(found.get("writing", {}).get("text")) for found in window["documents"].values()) < 6
+        assert window["left_out"] == 0
