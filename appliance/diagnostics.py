@@ -250,7 +250,7 @@ def listing(folder: Path) -> Iterator[str]:
         for name in sorted([*folders, *files]):
             number += 1
             if number > FILES_MOST:
-                yield f"There are more than {FILES_MOST:,} files; the others are left out."
+                yield f"There are more than {counted(FILES_MOST, 'file')}; the others are left out."
                 return
             path = Path(place, name)
             shown = "/".join(map(_own_name, path.relative_to(folder).parts))

@@ -128,7 +128,7 @@ async def test_a_link_that_hangs_is_given_up_and_made_again(
         async with world(tmp_path, pubsub={"url": address}) as w:
             await is_live(w)
             proxy.strand()
-            await until(lambda: w.node.counters["pubsub_reconnects"] or w.node.pubsub.trouble)
+            await until(lambda: w.node.counters["pubsub_reconnects"] or w.node.pubsub.findings())
             await until(lambda: not w.node.health.findings())
             await is_live(w)
 
