@@ -15,6 +15,7 @@ import gc
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import msgspec
@@ -31,6 +32,9 @@ _TOGETHER_BYTES = 64 * 1024
 _GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d++/)?d/[^/]++/\w")
 # An event with more brackets is decoded without the garbage collector, which would look through all of them.
 _MANY_BRACKETS = 10_000
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -127,7 +131,7 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
         raise RejectedError("no_event_name", 'An event needs a field "event" with a name in it.')
     if len(name) > limits.name_characters:
         raise RejectedError("no_event_name", f"An event's name may have {limits.name_characters} characters.")
-    if brackets > limits.depth and _depth_exceeds(body, limits.depth):
+    if brackets > limits.depth and _depth(text) > limits.depth:
         raise RejectedError("too_deep", f"An event may nest {limits.depth} deep.")
     if "document" not in body:
         _name_document(body)
@@ -216,18 +220,14 @@ def _without_collector(text: bytes) -> Any:
         gc.enable()
 
 
-def _depth_exceeds(body: dict[str, Any], depth: int) -> bool:
-    level: list[Any] = [body]
-    for _ in range(depth):
-        level = [
-            child
-            for value in level
-            for child in (value.values() if type(value) is dict else value)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return False
-    return True
+def _depth(text: bytes) -> int:
+    """How deep a JSON text nests.
+
+    It is counted in the text, not in the value: of a key that comes twice one value is in no body, and is archived all
+    the same, where it must not nest deeper than can be read.
+    """
+    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _name_document(body: dict[str, Any]) -> None:

@@ -56,6 +56,10 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 # Objects more than were freed, at which Python looks for circles; its default is 700.
 _COLLECT_AFTER = 50_000
+# A school that comes back at one instant waits in the system, and is let in by so many in one turn of the event loop;
+# between turns those who are here already are served. Windows takes one at a time, and has one backlog for good.
+_BACKLOG = 1024
+_ACCEPTED_AT_ONCE = 16 if sys.platform != "win32" else _BACKLOG
 _SERIOUS = SEVERITIES[SEVERITIES.index("warning") :]
 
 
@@ -289,8 +293,10 @@ class Node:
         await self._runner.setup()
         assert self._runner.server is not None
         self._listening = await asyncio.get_running_loop().create_server(
-            self.web.strangers.protocol(self._runner.server), sock=listener, backlog=1024
+            self.web.strangers.protocol(self._runner.server), sock=listener, backlog=_ACCEPTED_AT_ONCE
         )
+        # The event loop takes as many in one turn as it was given for a backlog; more may wait in the system.
+        listener.listen(_BACKLOG)
         self.network.on_addresses.add(self.announcer.again)
         self._run("network", lambda task: self.network.watch())
         self._run("health", lambda task: self.health.watch())

@@ -17,7 +17,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Finding, finding
+from appliance.pipeline.together import Together
 from appliance.roster import (
     FIRST_CLASS,
     Class,
@@ -125,6 +126,8 @@ class SharedRoster(Door):
         self._enterers: dict[str, asyncio.Task[None]] = {}
         self._lists = ListFolder(folder, limits)
         self._sharing = asyncio.Lock()
+        # A school that comes back at one instant asks once.
+        self._tokens: Together[str, _Held | None] = Together(self._read_held)
 
     async def classes(self) -> list[Class]:
         await self._look()
@@ -178,7 +181,7 @@ class SharedRoster(Door):
 
     async def student_by_token(self, token: str) -> Student | None:
         student_id = _student_of(token)
-        held = await self._held(student_id) if student_id is not None else None
+        held = await self._tokens(student_id) if student_id is not None else None
         return held.student if held is not None and token_hash(token) in held.tokens else None
 
     async def remove(self, student_id: str) -> Student | None:
@@ -257,8 +260,12 @@ class SharedRoster(Door):
             del self._reading[class_id], self._entered[class_id]
 
     async def _held(self, student_id: str) -> _Held | None:
-        [rows] = await self._records.read(student_row(student_id))
-        return _decode_held(rows[_HELD]) if _HELD in rows else None
+        [held] = await self._read_held([student_id])
+        return held
+
+    async def _read_held(self, student_ids: Sequence[str]) -> list[_Held | None]:
+        rows = await self._records.read(*map(student_row, student_ids))
+        return [_decode_held(row[_HELD]) if _HELD in row else None for row in rows]
 
     async def _without_row(self, student_id: str) -> Student | None:
         """A student who is in a class and has no row of its own, as after a node that died while removing."""

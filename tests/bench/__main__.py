@@ -21,6 +21,7 @@ from tests.bench.growth import growth
 from tests.bench.load import ACK_EVERY, Plan
 from tests.bench.nodes import nodes
 from tests.bench.pubsubs import pubsubs
+from tests.bench.reconnects import reconnects
 from tests.bench.servers import Server, bare, ours, play
 
 
@@ -189,7 +190,17 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print a profile of single frames, and nothing else")
     parser.add_argument(
         "--only",
-        choices=("throughput", "documents", "durability", "latency", "pubsub", "nodes", "growth", "packaged"),
+        choices=(
+            "throughput",
+            "documents",
+            "durability",
+            "latency",
+            "pubsub",
+            "nodes",
+            "reconnects",
+            "growth",
+            "packaged",
+        ),
         help="one part",
     )
     parsed = parser.parse_args()
@@ -213,6 +224,8 @@ def main() -> None:
         pubsubs(*((500, 50, 1) if parsed.quick else (10_000, 100, 10)))
     if parsed.only in (None, "nodes"):
         nodes(parsed.quick, parsed.rounds)
+    if parsed.only in (None, "reconnects"):
+        reconnects(50 if parsed.quick else 1000)
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only == "packaged":

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.counters import Counters
@@ -337,3 +338,32 @@ class TestALostStore:
         await SharedRecords(empty, tmp_path / "a" / "shared.jsonl").put_back()
         newer.forget()
         assert await newer.classes() == [section]
+
+
+async def test_many_who_show_their_tokens_at_once_are_looked_up_together(tmp_path: Path) -> None:
+    class Counting(MemoryKVS):
+        reads = 0
+
+        async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
+            self.reads += 1
+            return await super().read(keys, prefix)
+
+    kvs = Counting()
+    roster = opened(kvs, tmp_path / "a", limits=msgspec.structs.replace(LIMITS, students=100))
+    tokens = [(await joined(roster, f"Student {number}")).token for number in range(100)]
+    kvs.reads = 0
+    wrong = "x" + tokens[0]
+    found = await asyncio.gather(*map(roster.student_by_token, [*tokens, wrong, "x"]))
+    assert [student.name if student else None for student in found] == [
+        *(f"Student {number}" for number in range(100)),
+        None,
+        None,
+    ]
+    assert kvs.reads <= 2
+    # Who was taken out meanwhile is not let in by an answer from before.
+    assert found[0] is not None
+    before = asyncio.create_task(roster.student_by_token(tokens[0]))
+    await roster.remove(found[0].student_id)
+    await before
+    assert await roster.student_by_token(tokens[0]) is None
+    await roster.close()

@@ -59,12 +59,22 @@ class Relay:
         lost: how many of them came again.
     """
 
-    def __init__(self, target: int, chance: random.Random) -> None:
+    def __init__(
+        self, target: int, chance: random.Random, delay: tuple[float, float] = DELAY_SECONDS, loss: float = LOSS
+    ) -> None:
+        """Args:
+        target: port on 127.0.0.1 to which it passes them on.
+        chance: decides which are late.
+        delay: seconds that a chunk takes at the least and at the most.
+        loss: share of chunks that come again.
+        """
         self.port = 0
         self.chunks = 0
         self.lost = 0
         self._target = target
         self._chance = chance
+        self._delay = delay
+        self._loss = loss
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -109,9 +119,9 @@ class Relay:
         try:
             while chunk := await reader.read(65536):
                 self.chunks += 1
-                lost = self._chance.random() < LOSS
+                lost = self._chance.random() < self._loss
                 self.lost += lost
-                await way.put((loop.time() + self._chance.uniform(*DELAY_SECONDS) + lost * AGAIN_SECONDS, chunk))
+                await way.put((loop.time() + self._chance.uniform(*self._delay) + lost * AGAIN_SECONDS, chunk))
             while not way.empty():
                 await asyncio.sleep(0.01)
         finally:
@@ -120,9 +130,11 @@ class Relay:
 
 
 @asynccontextmanager
-async def relayed(target: int, chance: random.Random) -> AsyncIterator[Relay]:
+async def relayed(
+    target: int, chance: random.Random, delay: tuple[float, float] = DELAY_SECONDS, loss: float = LOSS
+) -> AsyncIterator[Relay]:
     """A relay in front of a port."""
-    relay = Relay(target, chance)
+    relay = Relay(target, chance, delay, loss)
     server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
     relay.port = server.sockets[0].getsockname()[1]
     try:

@@ -103,6 +103,20 @@ async def works_meanwhile(w: World, dashboard: aiohttp.ClientWebSocketResponse, 
     assert (await ada.receive_type("state"))["state"] == "open"
 
 
+async def alive(seconds: float, *sockets: aiohttp.ClientWebSocketResponse) -> None:
+    """Let a time pass in which pages do what browsers do: they answer pings, and leave what they hear aside."""
+
+    async def read(socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            assert (await socket.receive()).type is aiohttp.WSMsgType.TEXT, "the server has closed"
+
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*map(read, sockets))
+    except TimeoutError:
+        pass
+
+
 def well(w: World) -> bool:
     return not w.node.health.findings()
 
@@ -126,7 +140,7 @@ async def test_dashboards_live_again_without_a_reload(
             async with asyncio.timeout(PATIENCE):
                 while "pubsub.away" not in {found.code for found in w.node.health.findings()}:
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(LONG if long else SHORT)
+            await alive(LONG if long else SHORT, ada.socket, dashboard)
             backend.come()
             async with asyncio.timeout(PATIENCE):
                 while not well(w):

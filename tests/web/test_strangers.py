@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
+import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -259,3 +262,35 @@ def test_near_the_limit_of_open_files_there_is_a_finding(monkeypatch: pytest.Mon
     [found] = files_limit.findings()
     assert (found.code, found.severity) == ("files.near_limit", "warning")
     assert f"of {round(used[0] * 1.1)} files" in found.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows takes one connection at a time")
+async def test_those_who_come_at_one_instant_are_let_in_by_few_in_a_turn_of_the_loop(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        came: list[int] = []
+        waiting = w.node.web.strangers
+
+        admit = waiting.admit
+        turn = 0
+
+        def counted(transport: asyncio.Transport) -> bool:
+            came.append(turn)
+            return admit(transport)
+
+        waiting.admit = counted  # type: ignore[method-assign]
+        sockets = [socket.socket() for _ in range(200)]
+        try:
+            # Before the loop turns, all of them wait in the system, which takes as many.
+            for one in sockets:
+                one.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    one.connect(("127.0.0.1", w.node.port))
+            async with asyncio.timeout(PATIENCE):
+                while len(came) < len(sockets):
+                    await asyncio.sleep(0)
+                    turn += 1
+        finally:
+            for one in sockets:
+                one.close()
+        in_a_turn = Counter(came)
+        assert max(in_a_turn.values()) <= 16, in_a_turn
