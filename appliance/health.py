@@ -121,7 +121,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "warning",
             "program",
             "The program stood still {count:time|times} in the last ten minutes, at most for {worst} s, last in "
-            "{place}. Everybody waited meanwhile; close other programs on this computer.",
+            "{place}. Everybody waited meanwhile. If that names a plug-in, switch it off; else close other programs on "
+            "this computer.",
         ),
         "store.unread": Code(
             "error",

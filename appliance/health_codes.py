@@ -428,6 +428,11 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "states",
             "states of {subject} (not compared: its version changed, the next start rebuilds them)",
         ),
+        "states.removed": Code(
+            "ok",
+            "states",
+            "states of {subject} (not compared: there is no such reducer now; they are left as they are)",
+        ),
         "states.none": Code(
             "ok",
             "states",

@@ -126,7 +126,9 @@ async def verify(
         stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None)
         there, stored_hashes = _compared(lived, stored)
         for name in sorted(there.keys() | stored_hashes.keys()):
-            if name in stale:
+            if name and name not in there and name not in stored.fold.summarized:
+                found(finding("states.removed", name))
+            elif name in stale:
                 found(finding("states.stale", name))
             elif there.get(name) != stored_hashes.get(name):
                 found(finding("states.differ" if name else "streams.differ", name))
@@ -173,7 +175,9 @@ async def _store(
     }
     one, two = _compared(lived, stored)
     for name in sorted((one.keys() | two.keys()) - stale):
-        if one.get(name) == two.get(name):
+        if name and name not in one and name not in stored.fold.summarized:
+            found(finding("states.removed", name))
+        elif one.get(name) == two.get(name):
             found(finding("store.states_equal" if name else "store.streams_equal", name))
         else:
             found(finding("store.states_differ" if name else "store.streams_differ", name))

@@ -331,6 +331,8 @@ function drawSpark(svg, bins) {
 function toggleJoin(open) {
   $("join").hidden = !open;
   $("join-toggle").setAttribute("aria-expanded", String(open));
+  // What is wrong stands above it, and the page may be scrolled.
+  if (open) $("join").scrollIntoView({ block: "nearest" });
 }
 
 // One student, whole

@@ -315,7 +315,7 @@ class Pipeline:
                 await self._commits.commit()
                 # What comes from here on is folded by the next commit, which is not before this is done.
                 catch_up(self._archive.position)
-                self.fold.failures.update(fold.failures)
+                self.fold.take_over_failures(fold)
                 self.hold(self.fold.held - {reducer.name for reducer in fold.reducers})
                 for rebuilt in students.values():
                     # Who is not among those read above sent events since, and is live by that.

@@ -478,6 +478,16 @@ class Fold:
         if self._health and _is_round(count):
             self._health.report("reducer.failing", name, count=count, place=self.failures[name])
 
+    def take_over_failures(self, other: Fold) -> None:
+        """Report what failed while states were rebuilt by another fold."""
+        for name, place in other.failures.items():
+            self.failures[name] = place
+            count = self.counters.add(
+                f"reducer_failures{{{name}}}", max(1, other.counters[f"reducer_failures{{{name}}}"])
+            )
+            if self._health:
+                self._health.report("reducer.failing", name, count=count, place=place)
+
     def _slow(self, name: str, seconds: float) -> None:
         self.counters.add(f"reducer_slow{{{name}}}")
         if self._health:

@@ -271,6 +271,25 @@ class TestRebuild:
         assert core.state("s-1", "tally//").seen == 10
         await core.stop()
 
+    async def test_one_that_fails_at_archived_events_is_a_failing_one(self, tmp_path: Path) -> None:
+        class Fails(Tally):
+            name = "fails"
+
+            def reduce(self, state: Any, event: Any) -> Any:
+                raise ValueError("what a student wrote")
+
+        core = Core(tmp_path, Tally())
+        await core.start()
+        await _class_of_two(core)
+        await core.stop()
+        core = Core(tmp_path, Tally(), Fails())
+        await core.start()
+        assert core.recovery.stale == {"fails"}
+        await core.rebuild()
+        assert core.counters["reducer_failures{fails}"] == 10
+        assert "ValueError" in core.fold.failures["fails"]
+        await core.stop()
+
     async def test_a_state_that_no_longer_fits_is_rebuilt(self, tmp_path: Path) -> None:
         class Other(TallyState, frozen=True):
             seen: str = ""  # type: ignore[assignment]

@@ -170,3 +170,16 @@ async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
     well, wrong = await run(one, kvs="redis://shared")
     assert not well
     assert any("states of writing in the store" in line and "Name the archives of all nodes" in line for line in wrong)
+
+
+async def test_states_of_a_reducer_that_is_no_longer_there_are_left_as_they_are(data: Path) -> None:
+    found = snapshot.read(snapshot.snapshots(data / "snapshots")[-1])
+    rows = []
+    for row in found.rows:
+        fields = {name: Encoded(value) for name, value in row.fields.items()}
+        if row.key.startswith("student/"):
+            fields |= {"state/gone//": Encoded(b"x"), "version/gone": Encoded(b"1"), "summary/gone": Encoded(b"{}")}
+        rows.append((row.key, row.version, fields))
+    snapshot.write(data / "snapshots", found.head.position, {**found.head.reducers, "gone": 1}, rows)
+    well, wrong = await run(data)
+    assert well, wrong
