@@ -115,7 +115,11 @@ const link = new Link(`${scheme}://${location.host}/ws/dashboard`, {
     if (stopped) return;
     const enough = roster.take(frame);
     // Before the first snapshot nothing that is shown is live.
-    if (roster.version !== null && !connected) showFound();
+    if (roster.version !== null && !connected) {
+      showFound();
+      // What failed for want of a connection can be done again now.
+      for (const id of ["failed", "message-result"]) if ($(id).textContent === NO_CONNECTION) $(id).textContent = "";
+    }
     if (!enough) link.send('{"type":"snapshot"}');
     else draw();
   },

@@ -286,7 +286,7 @@ class TestRebuild:
         await core.start()
         assert core.recovery.stale == {"fails"}
         await core.rebuild()
-        assert core.counters["reducer_failures{fails}"] == 10
+        assert core.counters["reducer_failures{fails}"] == 20
         assert "ValueError" in core.fold.failures["fails"]
         await core.stop()
 
