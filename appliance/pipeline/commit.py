@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 WORK_SECONDS = 0.05
 """A commit takes no more students once it has worked for so long, so that others are served between two commits."""
+MUCH_SECONDS = 0.001
+"""Taking a student's events is reported where it needs longer."""
 STORE_SECONDS = 20.0
 """A write to the store that takes longer counts as failed, and is tried again."""
 SLOW_SECONDS = 10.0
@@ -113,6 +115,7 @@ class Commits:
         changed: students whose states must be stored though no event of theirs is taken.
         closing: set when the end is near: each step is tried once.
         on_durable: called after each commit with the streams whose `durable_to` rose.
+        on_worked: called with a student's id and the seconds that taking its events needed, where that is not little.
         on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
         on_quarantined: called with a stream that was quarantined, and the reason in a sentence.
         on_lost: called when the store has forgotten events that were applied.
@@ -151,6 +154,7 @@ class Commits:
         self.wake = asyncio.Event()
         self.full = asyncio.Event()
         self.on_durable: Listeners[[Sequence[Stream]]] = Listeners("commits")
+        self.on_worked: Listeners[[str, float]] = Listeners("work for students")
         self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = Listeners("rejected events")
         self.on_quarantined: Listeners[[Stream, str]] = Listeners("quarantined streams")
         self.on_lost: Listeners[[]] = Listeners("a loss of the store")
@@ -297,6 +301,8 @@ class Commits:
                     taken[student] = one
             now = time.monotonic()
             self.turns.charge(student, now - started)
+            if now - started > MUCH_SECONDS:
+                self.on_worked(student.id, now - started)
             if events >= self._events or now - began > WORK_SECONDS:
                 break
         self.waiting = max(0, self.waiting - events)
