@@ -314,6 +314,24 @@ class LimitSettings(msgspec.Struct, frozen=True):
     event_name_characters: Annotated[
         Count, Meta(description="Length of an event's name; an event with a longer one is archived as rejected.")
     ] = 200
+    event_values: Annotated[
+        int,
+        Meta(
+            description="Objects, lists and values in them that one event may hold in all; one with more is archived "
+            "as rejected.",
+            ge=1000,
+            le=LARGEST,
+        ),
+    ] = 100000
+    slow_frame_values: Annotated[
+        int,
+        Meta(
+            description="Objects, lists and values in them of a message that is costly to read, such as one with half "
+            "of a surrogate pair; one with more is refused and its sender told so.",
+            ge=1000,
+            le=LARGEST,
+        ),
+    ] = 100000
     bad_frames: Annotated[
         Count, Meta(description="Messages in a row that cannot be understood, after which the connection is closed.")
     ] = 20
@@ -396,7 +414,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     student_work: Annotated[
         int,
         Meta(
-            description="Share of the program's time, in percent, that reading one student's messages may take; at "
+            description="Share of the program's time, in percent, that one student's messages may take; at "
             "more that student's connections are not read until it is less.",
             ge=1,
             le=100,

@@ -34,7 +34,9 @@ class Declared(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
 
 
-_REJECTED = (*("not_an_object", "no_event_name", "too_large", "too_deep", "bad_number", "not_json", "unusable"),)
+_REJECTED = (
+    *("not_an_object", "no_event_name", "too_large", "too_intricate", "too_deep", "bad_number", "not_json", "unusable"),
+)
 
 LIMITS = Declared("limit_hits", "How often each limit of the configuration was hit.", "limit")
 OTHER = Declared("other_events", "Counters that have no metric of their own.", "counter")

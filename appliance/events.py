@@ -20,7 +20,8 @@ from typing import Any, cast
 
 import msgspec
 
-from appliance.jsontext import HALVES, finite, loads, may_hold_halves
+from appliance.jsontext import HALVES, finite, has_more_values, loads, may_hold_halves
+from appliance.wording import counted
 
 _decode = msgspec.json.Decoder(float_hook=finite).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode
@@ -75,11 +76,13 @@ class EventLimits(msgspec.Struct, frozen=True):
         bytes: length of its JSON text in UTF-8 bytes.
         depth: how deep its objects and arrays nest; the event itself is depth 1.
         name_characters: length of its name.
+        values: objects, lists and what they hold, in all.
     """
 
     bytes: int = 2 * 1024 * 1024
     depth: int = 64
     name_characters: int = 200
+    values: int = 100_000
 
 
 class RejectedError(Exception):
@@ -116,11 +119,14 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
         The fields, with a non-empty string ``event`` and, where a document can be told, ``document``.
 
     Raises:
-        RejectedError: with code ``too_large``, ``too_deep``, ``not_an_object``, ``no_event_name``,
+        RejectedError: with code ``too_large``, ``too_intricate``, ``too_deep``, ``not_an_object``, ``no_event_name``,
             ``bad_number`` or ``not_json``.
     """
     if len(text) > limits.bytes:
         raise RejectedError("too_large", f"An event may have {limits.bytes:,} bytes; this one has {len(text):,}.")
+    if has_more_values(text, limits.values):
+        most = counted(limits.values, "value")
+        raise RejectedError("too_intricate", f"An event may hold {most}; this one holds more.")
     # Each level takes two brackets, and counting them is far cheaper than walking.
     brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * limits.depth else 0
     body = _decoded(text) if brackets < _MANY_BRACKETS else _without_collector(text)
@@ -154,7 +160,7 @@ def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str,
     if (
         size <= _TOGETHER_BYTES
         and together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth
-        and size <= limits.bytes
+        and size <= min(limits.bytes, limits.values)
     ):
         try:
             bodies = _decode_objects(together)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -85,6 +86,26 @@ def without_halves(text: bytes) -> bytes:
         ValueError, OverflowError, RecursionError: as `loads`.
     """
     return HALVES.sub("\ufffd", json.dumps(loads(text), ensure_ascii=False)).encode()
+
+
+def has_more_values(text: bytes, most: int) -> bool:
+    """Whether a JSON text has more values than so many: what is decoded takes time and memory for each of them.
+
+    They are counted by brackets and commas outside strings, up to that number, in one pass.
+
+    Args:
+        text: JSON, or what claims to be.
+        most: how many it may have.
+    """
+    if len(text) <= most or text.count(b"[") + text.count(b"{") + text.count(b",") <= most:
+        return False
+    return _more_than(most).match(text) is not None
+
+
+@cache
+def _more_than(most: int) -> re.Pattern[bytes]:
+    # Possessive throughout, like the patterns below: no character is read twice.
+    return re.compile(rb'(?:(?:[^"\[{,]++|"(?:[^"\\]++|\\.?+)*+"?+)*+[\[{,]){%d}+' % (most + 1), re.DOTALL)
 
 
 class CutError(Exception):

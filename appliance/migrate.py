@@ -197,7 +197,7 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
         counters,
         limits=StateLimits.of(limits),
     )
-    events = EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters)
+    events = EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values)
     pipeline = Pipeline(fold, memory, pubsub, archive, counters, events)
     try:
         # As a start does it, so that what is moved is what a start would have brought back.

@@ -149,7 +149,7 @@ class Node:
             self.pubsub,
             self.archive,
             self.counters,
-            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters),
+            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,

@@ -55,7 +55,7 @@ _GIVE_WAY_SECONDS = 0.02
 _WAIT_SECONDS = 0.3
 _ESCALATE_SECONDS = 30.0
 _STEP_SECONDS = 120.0
-_NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
+_NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
 
 
 class _Mark(msgspec.Struct):

@@ -41,7 +41,7 @@ from appliance.replay import Replay
 from appliance.states import Place, StateLimits, to_json
 from appliance.wording import counted
 
-_ANY = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62)
+_ANY = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
 
 _STUDENT = Column("the student", "id")
 _STUDENTS: dict[str, Column] = {

@@ -14,7 +14,7 @@ changed a student's row first, the row is read again and the same events are fol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from appliance.archive import Archive, Damage, Position, Record, Rejection
@@ -28,6 +28,7 @@ from appliance.metrics import Metrics
 from appliance.pipeline.commit import Commits
 from appliance.pipeline.openings import Openings, TooManyStreamsError
 from appliance.pipeline.publish import Publisher, class_topic
+from appliance.pipeline.turns import QUANTUM
 from appliance.pubsub import PubSub
 from appliance.replay import Restored, replay_records
 from appliance.states import TAKING, Fold, Stream, StreamClosedError, StreamState, Student, Waiting, student_key
@@ -60,6 +61,7 @@ class Pipeline:
         fold: the reducers.
         paused: ids of classes whose events are archived and not reduced.
         on_durable: called after each commit with the streams whose `durable_to` rose.
+        on_worked: called with a student's id and the seconds that taking its events needed, where that is not little.
         on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
         on_quarantined: called with a stream that was quarantined, and the reason in a sentence.
         on_lost: called when the store has forgotten events that were applied.
@@ -107,6 +109,7 @@ class Pipeline:
         self._openings = Openings(fold, kvs, self._commits, counters, streams_per_student=streams_per_student)
         self._commits.taking.on_lost.add(lambda: self.on_lost())
         self.on_durable: Listeners[[Sequence[Stream]]] = self._commits.on_durable
+        self.on_worked: Listeners[[str, float]] = self._commits.taking.on_worked
         self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = self._commits.on_rejected
         self.on_quarantined: Listeners[[Stream, str]] = self._commits.on_quarantined
         self.on_lost: Listeners[[]] = self._openings.on_lost
@@ -236,7 +239,14 @@ class Pipeline:
             if paused is not (state is _PAUSED):
                 stream.become(_PAUSED if paused else _OPEN)
             size = len(texts[0]) if fresh == 1 else sum(map(len, texts))
-            self._queue.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
+            if size <= QUANTUM or fresh == 1:
+                self._queue.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
+            else:
+                # Each part can have a turn of its own, so that others need not wait for all of it.
+                number = stream.last + 1
+                for part in _parts(texts):
+                    self._queue.add(stream, Waiting(number, received, paused, part, sum(map(len, part))))
+                    number += len(part)
             stream.last += fresh
             self._counters.add("events_received", fresh)
         return fresh
@@ -392,3 +402,14 @@ class Pipeline:
         """Wait for work that goes on where whoever waits is cancelled: half a commit would have to be undone."""
         result: T = await asyncio.shield(in_background(work, name="commit"))
         return result
+
+
+def _parts(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Events of a frame in parts that a student can pay for in one round, or of one event."""
+    begin = size = 0
+    for at, text in enumerate(texts):
+        if size and size + len(text) > QUANTUM:
+            yield texts[begin:at]
+            begin, size = at, 0
+        size += len(text)
+    yield texts[begin:]

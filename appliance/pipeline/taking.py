@@ -24,6 +24,8 @@ from appliance.states.student import Mark
 
 WORK_SECONDS = 0.05
 """A commit takes no more students once it has worked for so long, so that others are served between two commits."""
+MUCH_SECONDS = 0.001
+"""Taking a student's events is reported where it needs longer."""
 FINDING_SECONDS = 600.0
 """A finding about a stream that was set apart stays for so long."""
 
@@ -74,6 +76,7 @@ class Taking:
         accept_gaps: whether events are applied though the store has lost what came before them, and nobody has it.
         builder: makes batches.
         on_lost: called when the store has forgotten events that were applied.
+        on_worked: called with a student's id and the seconds that taking its events took, where that was long.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Taking:
         self.accept_gaps = False
         self.builder = Builder(limits, counters)
         self.on_lost: Listeners[[]] = Listeners("a loss of the store")
+        self.on_worked: Listeners[[str, float]] = Listeners("work for students")
         self._queue = queue
         self._reducers = fold
         self._counters = counters
@@ -131,6 +135,8 @@ class Taking:
                     taken[student] = one
             now = time.monotonic()
             self._queue.turns.charge(student, now - started)
+            if now - started > MUCH_SECONDS:
+                self.on_worked(student.id, now - started)
             if events >= self._events or now - began > WORK_SECONDS:
                 break
         self._queue.taken(events)

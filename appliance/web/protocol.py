@@ -16,7 +16,7 @@ import msgspec
 from appliance.archive import Rejection
 from appliance.counters import Counters
 from appliance.events import clean_name
-from appliance.jsontext import CutError, cut_elements, loads, masked, may_hold_halves, unmasked
+from appliance.jsontext import CutError, cut_elements, has_more_values, loads, masked, may_hold_halves, unmasked
 from appliance.wording import counted
 
 PROTOCOL = 1
@@ -116,11 +116,20 @@ _SOURCE_CHARACTERS = 200
 class Protocol:
     """One connection's side of the protocol: what may come next, and how many bad frames came in a row."""
 
-    def __init__(self, limits: FrameLimits, counters: Counters, *, bad_frames: int = 20) -> None:
+    def __init__(
+        self, limits: FrameLimits, counters: Counters, *, bad_frames: int = 20, slow_values: int = 100_000
+    ) -> None:
+        """Args:
+        limits: what a frame may be.
+        counters: where refusals are counted.
+        bad_frames: after so many in a row that cannot be used the connection is to be closed.
+        slow_values: values in a frame that the fast decoder refuses; others take many times as long to read.
+        """
         self._frame_bytes = limits.frame_bytes
         self._most = limits.events_per_frame
         self._counters = counters
         self._bad_frames = bad_frames
+        self._slow_values = slow_values
         self._bad = 0
         self._greeted = False
 
@@ -137,6 +146,11 @@ class Protocol:
                 pass
             else:
                 return self._events(events.first, events.events)
+        if has_more_values(frame, self._slow_values):
+            self._counters.add("limit_slow_frame_values")
+            return self.fault(
+                "too_intricate", "A frame that is costly to read holds too many values; send less at once."
+            )
         found = _understood(frame, self._most)
         if isinstance(found, Fault):
             return self.fault(found.code, found.message)

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench.growth import growth
+from tests.bench.hostile import hostile
 from tests.bench.load import ACK_EVERY, Plan
 from tests.bench.nodes import nodes
 from tests.bench.pubsubs import pubsubs
@@ -199,10 +200,13 @@ def main() -> None:
             "nodes",
             "reconnects",
             "growth",
+            "hostile",
             "packaged",
         ),
         help="one part",
     )
+    parser.add_argument("--seconds", type=float, help="of each attack by a hostile client (default: 30)")
+    parser.add_argument("--attack", action="append", default=[], help="only this attack or kind of attacks")
     parsed = parser.parse_args()
     loads, long = LOADS, DOCUMENTS
     if parsed.quick:
@@ -228,6 +232,9 @@ def main() -> None:
         reconnects(50 if parsed.quick else 1000)
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
+    if parsed.only == "hostile":
+        # Half a minute for each of some forty attacks; so only on request.
+        hostile(1.0 if parsed.quick else 30.0 if parsed.seconds is None else parsed.seconds, tuple(parsed.attack))
     if parsed.only == "packaged":
         # It is built first, which takes a minute; so only on request.
         from tests.packaged import measure

@@ -18,6 +18,7 @@ from appliance.events import EventLimits
 from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import GapError, TooManyStreamsError, class_topic
+from appliance.pipeline.turns import QUANTUM
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import Event, Reducer
 from appliance.refill import Contribution
@@ -156,6 +157,25 @@ async def test_a_bad_event_is_archived_as_rejected_and_its_neighbours_count(
         assert (await w.summary("tally"))["seen"] == 2
         line = w.lines()[1]
         assert (line.seq, bytes(line.event), line.rejected.code, line.text) == (2, b"", code, text.decode())
+
+
+async def test_a_large_frame_is_taken_in_parts_and_its_work_is_reported(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        worked: list[tuple[str, float]] = []
+        w.pipeline.on_worked.add(lambda student_id, seconds: worked.append((student_id, seconds)))
+        stream = await w.stream()
+        texts = [b'{"event":"a","x":"%b"}' % (b"x" * size) for size in [1] * 900 + [QUANTUM, 2 * QUANTUM, 1, QUANTUM]]
+        w.accept(stream, 1, *texts)
+        assert len(stream.waiting) > 4
+        assert all(part.size <= QUANTUM or len(part.texts) == 1 for part in stream.waiting)
+        assert [text for part in stream.waiting for text in part.texts] == texts
+        assert stream.last == stream.waiting[-1].last == len(texts)
+        await w.pipeline.settle()
+        assert [line.seq for line in w.lines()] == list(range(1, len(texts) + 1))
+        assert [bytes(line.event) for line in w.lines()] == texts
+        assert stream.durable_to == len(texts)
+        assert worked
+        assert all(student_id == stream.student.id and seconds > 0 for student_id, seconds in worked)
 
 
 async def test_an_event_that_is_not_utf8_is_rejected_and_the_archive_stays_utf8(tmp_path: Path) -> None:

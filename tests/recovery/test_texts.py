@@ -147,3 +147,16 @@ def test_too_large_an_event_is_not_decoded_at_all() -> None:
     with pytest.raises(RejectedError) as refused:
         decode_event(b"[" * 300, EventLimits(bytes=256))
     assert refused.value.code == "too_large"
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'{"a":1},', b"1e9,", b'"",', b'"a[{,",', rb'"\"[{,",'])
+def test_an_event_has_so_many_values_and_no_more(unit: bytes) -> None:
+    limits = EventLimits(values=1000)
+    # The event, its two members, and the list's elements; an object among them has a member.
+    fits = b'{"event":"a","a":[' + (unit * 498).rstrip(b",") + b"]}"
+    assert decode_event(fits, limits)["event"] == "a"
+    with pytest.raises(RejectedError) as refused:
+        decode_event(b'{"event":"a","a":[' + (unit * 1001).rstrip(b",") + b"]}", limits)
+    assert refused.value.code == "too_intricate"
+    # In a string they are no values.
+    assert decode_event(b'{"event":"a","a":"' + b'[{,\\"' * 5000 + b'"}', limits)["event"] == "a"

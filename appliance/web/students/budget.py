@@ -30,6 +30,10 @@ _SMALL = 1024
 _SMALL_SECONDS = 0.001
 
 
+FRAME_SECONDS = 20e-6
+"""What a frame costs before and after it is worked on: it is received, its parts are put together, it is answered."""
+
+
 class Rates(msgspec.Struct, frozen=True):
     """What an account is given.
 
@@ -121,7 +125,7 @@ class Account:
         return self._work_clock() if size > _SMALL else self._clock()
 
     def end(self, size: int, began: float) -> float:
-        """Pay for a frame; returns the seconds that it took."""
+        """Pay for a frame; returns the seconds that it took, with what every frame takes."""
         now = self._clock()
         if size > _SMALL:
             seconds = self._work_clock() - began
@@ -129,6 +133,7 @@ class Account:
             seconds = now - began
             if seconds > _SMALL_SECONDS:
                 seconds = _SMALL_SECONDS
+        seconds += FRAME_SECONDS
         self._pay(now, size, seconds)
         return seconds
 
@@ -225,6 +230,12 @@ class Budgets:
             account = Account(self._rates, self._counters, self._clock, self._work_clock)
             self._accounts[key] = account
         return account
+
+    def worked(self, key: str, seconds: float) -> None:
+        """Let an account pay for work that was done apart from its frames; one that there is not has nothing to pay."""
+        account = self._accounts.get(key)
+        if account is not None:
+            account.pay(0, seconds)
 
     def took(self, account: Account, stream: Stream, size: int) -> None:
         """Note that so many bytes were taken of a stream, and wait up to its last number to become durable."""

@@ -12,7 +12,7 @@ from appliance.roster import Student
 from appliance.states import Stream
 from appliance.tasks import in_background
 from appliance.web.protocol import Close
-from appliance.web.students.budget import Account
+from appliance.web.students.budget import FRAME_SECONDS, Account
 from appliance.web.students.sockets import Message, StudentSocket, close
 from appliance.web.students.strangers import Guest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A connection that is not read is looked after so often; commits wake it at once.
 _ROOM_SECONDS = 1.0
-# After work of so long on one frame others have their turn first.
+# After work of so long on its frames others have their turn first: those that have come are given without waiting.
 _TURN_SECONDS = 0.005
 _UNTEXTUAL = (WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
 # What a frame costs beside its content.
@@ -42,11 +42,11 @@ class Connection:
     __slots__ = (
         "_ear",
         "_heard_at",
-        "_long",
         "_registry",
         "_room",
         "_sent",
         "_sent_at",
+        "_spent",
         "account",
         "echoed",
         "held",
@@ -73,7 +73,7 @@ class Connection:
         self.echoed = False
         self._registry = registry
         self._room = asyncio.Event()
-        self._long = False
+        self._spent = 0.0
         self._sent = True
         self._heard_at = self._sent_at = registry._clock()
 
@@ -90,13 +90,20 @@ class Connection:
         """The next message, once the student has credit."""
         if self.account.owing:
             await self._credit()
-        if self._long:
-            self._long = False
+        if self._spent > _TURN_SECONDS:
+            self._spent = 0.0
             await asyncio.sleep(0)
         received = await self.socket.receive()
         if received.type is not WSMsgType.TEXT and received.type in _UNTEXTUAL:
             # What a text frame costs is known to its protocol, see `worked`.
-            self.account.pay(len(received.data) + _FRAME_BYTES)
+            self.account.pay(len(received.data) + _FRAME_BYTES, FRAME_SECONDS)
+            self._spent += FRAME_SECONDS
+        elif self.account.owing:
+            # Another connection of the student has spent what there was, since this one began to wait.
+            await self._credit()
+            while received.type is WSMsgType.TEXT and not self.open:
+                # It is being closed, with a code that the end of this conversation must not forestall.
+                received = await self.socket.receive()
         return received
 
     async def send(self, frame: bytes) -> None:
@@ -123,7 +130,7 @@ class Connection:
 
     def worked(self, size: int, began: float) -> None:
         """Pay for a frame of so many bytes; `began` is what `Account.begin` gave."""
-        self._long = self.account.end(size, began) > _TURN_SECONDS
+        self._spent += self.account.end(size, began)
 
     def took(self, size: int) -> bool:
         """Note that a frame of so many bytes was given to the pipeline.

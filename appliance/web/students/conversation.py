@@ -104,7 +104,13 @@ class Conversations:
         return await self._registry.serve(request, self._talk)
 
     async def _talk(self, guest: Guest) -> None:
-        reader = Protocol(self._frame_limits, self._counters, bad_frames=self._limits.bad_frames)
+        limits = self._limits
+        reader = Protocol(
+            self._frame_limits,
+            self._counters,
+            bad_frames=limits.bad_frames,
+            slow_values=limits.slow_frame_values,
+        )
         hello = await self._hello(guest, reader)
         async with guest.opening():
             student = await self._student(hello.token)

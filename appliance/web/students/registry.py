@@ -100,6 +100,7 @@ class Registry:
     def start(self) -> None:
         """Begin to look for silent connections."""
         self.pipeline.on_durable.add(self._durable)
+        self.pipeline.on_worked.add(self._worked)
         self.pipeline.on_quarantined.add(self._quarantined)
         self._states.on_control.add(self._control)
         self._states.on_missed.add(self._missed)
@@ -292,6 +293,10 @@ class Registry:
         self.budgets.durable(streams)
         for connection in self.held:
             connection.wake()
+
+    def _worked(self, student_id: str, seconds: float) -> None:
+        """A commit worked on what a student sent: that is paid for like reading it."""
+        self.budgets.worked(student_id, seconds)
 
     def _quarantined(self, stream: Stream, reason: str) -> None:
         """The events of a stream cannot be used: its page must open it again."""
