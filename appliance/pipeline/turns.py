@@ -44,10 +44,6 @@ class Turns:
         """Whether anybody is waiting who may be served."""
         return bool(self._order)
 
-    def __contains__(self, stream: Stream) -> bool:
-        turn = self._turns.get(stream.student)
-        return turn is not None and stream in turn.streams
-
     def add(self, stream: Stream) -> None:
         """Note that a stream, of which nothing waited, has events waiting."""
         student = stream.student

@@ -159,13 +159,3 @@ class SignedOut:
             self._kept.sessions = {name: until for name, until in self._kept.sessions.items() if until > now}
             content = msgspec.json.encode(self._kept) + b"\n"
             await asyncio.to_thread(write_private, self._path, content)
-
-
-async def watch(signed_out: SignedOut) -> None:
-    """Run `SignedOut.run` through outages of the store and the disk."""
-    while True:
-        try:
-            await signed_out.run()
-        except (BackendError, OSError) as error:
-            log.debug("Sessions that other nodes ended are not known just now: %s", type(error).__name__)
-        await asyncio.sleep(READ_AGAIN_SECONDS)
