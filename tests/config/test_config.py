@@ -192,6 +192,22 @@ class TestRefusals:
         name = f"CLASSROOM_OBSERVER_{variable}"
         assert refusal(environment={name: value}) == f"The environment variable {name}{end}"
 
+    @pytest.mark.parametrize(
+        ("variable", "value", "found"),
+        [
+            ("WEB__PORT", " 81 ", 81),
+            ("DESKTOP__TRAY", " FALSE ", False),
+            ("NODE", "5", "5"),
+            ("WEB__HOSTS", "a, ,b,", ("a", "b")),
+        ],
+    )
+    def test_the_text_of_a_variable_becomes_a_value_of_the_options_type(
+        self, variable: str, value: str, found: object
+    ) -> None:
+        read = config.read(None, {f"CLASSROOM_OBSERVER_{variable}": value}, {})
+        section, _, name = variable.lower().rpartition("__")
+        assert getattr(getattr(read.settings, section) if section else read.settings, name) == found
+
     def test_a_wrong_flag(self) -> None:
         assert refusal(web__port="-1") == "The flag --port must be a whole number, 0 to 65535; found -1."
 
@@ -285,7 +301,7 @@ def test_numbers_and_lists_beyond_all_measure_are_refused_in_a_sentence(
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
-    with pytest.raises(config.SettingsError, match=sentence):
+    with pytest.raises(SettingsError, match=sentence):
         config.load(file, {}, {})
 
 
@@ -302,7 +318,7 @@ def test_numbers_and_lists_beyond_all_measure_are_refused_in_a_sentence(
 def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_sentence(url: str) -> None:
     from appliance.redis.server import parse_url
 
-    with pytest.raises(config.SettingsError) as refused:
+    with pytest.raises(SettingsError) as refused:
         parse_url(url, "kvs")
     assert len(str(refused.value)) < 200
 
@@ -310,7 +326,7 @@ def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_senten
 def test_a_port_of_thousands_of_digits_for_xmpp_is_refused_in_a_short_sentence() -> None:
     from appliance.pubsub.xmpp.address import parse
 
-    with pytest.raises(config.SettingsError) as refused:
+    with pytest.raises(SettingsError) as refused:
         parse("xmpp://a:b@example.org:" + "9" * 5000)
     assert len(str(refused.value)) < 200
 
