@@ -12,6 +12,8 @@ from appliance.config.redaction import redact
 from appliance.errors import SettingsError
 
 _FOUND_CHARACTERS = 60
+# The second is raised for half a surrogate pair, which the environment can hold.
+_UNFIT = (msgspec.ValidationError, UnicodeEncodeError)
 
 
 def converted(option: Option, value: object, where: str) -> object:
@@ -27,7 +29,7 @@ def converted(option: Option, value: object, where: str) -> object:
     """
     try:
         return msgspec.convert(value, option.type)
-    except msgspec.ValidationError:
+    except _UNFIT:
         raise _refusal(option, value, where) from None
 
 
@@ -43,12 +45,12 @@ def converted_text(option: Option, text: str, where: str) -> object:
         return converted(option, [part for part in map(str.strip, text.split(",")) if part], where)
     try:
         return msgspec.convert(text.strip(), option.type, strict=False)
-    except msgspec.ValidationError:
+    except _UNFIT:
         pass
     try:
         # A number out of bounds is shown as a number.
         found = msgspec.convert(text.strip(), int, strict=False) if option.kind == "whole number" else text
-    except msgspec.ValidationError:
+    except _UNFIT:
         found = text
     raise _refusal(option, found, where)
 
