@@ -17,7 +17,7 @@ class TestRun:
     def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None]]:
         calls: list[tuple[Settings, Path | None]] = []
 
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, *_: object) -> int:
             calls.append((settings, ready_file))
             return 0
 
@@ -58,7 +58,7 @@ class TestRun:
     def test_an_error_of_ours_is_one_line_and_its_exit_code(
         self, observer: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, *_: object) -> int:
             raise PortInUseError("Port 8000 is in use by another program.")
 
         monkeypatch.setattr("appliance.program.process.run", run)
@@ -68,7 +68,7 @@ class TestRun:
     def test_a_person_who_interrupts_sees_no_traceback(
         self, observer: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, *_: object) -> int:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("appliance.program.process.run", run)
