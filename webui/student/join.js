@@ -3,8 +3,8 @@
  * to a server, so it stands in nobody's log.
  */
 
-import { ClassroomStream } from "/client.js";
-import { inheritText } from "/static/session.js";
+import { ClassroomStream } from "../client/stream.js";
+import { inheritText } from "./kept-text.js";
 
 const find = (id) => document.getElementById(id);
 const [again, form, error, button] = ["again", "form", "error", "join"].map(find);

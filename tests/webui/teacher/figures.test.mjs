@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { excerptOf } from "../../webui/dashboard/excerpt.js";
-import { inWords, isSaving, keyOf, worstFirst } from "../../webui/dashboard/findings.js";
+import { counted } from "../../../webui/shared/text.js";
+import { excerptOf } from "../../../webui/teacher/excerpt.js";
+import { inWords, isSaving, keyOf, worstFirst } from "../../../webui/teacher/findings.js";
 import {
   figure,
   lateOf,
@@ -17,8 +18,7 @@ import {
   stateOf,
   timeOf,
   wordsOf,
-} from "../../webui/dashboard/model.js";
-import { counted } from "../../webui/wording.js";
+} from "../../../webui/teacher/model.js";
 
 const student = (changes = {}) => ({
   student_id: "s-1",

@@ -3,11 +3,11 @@
  * browser too, so that a reload shows it with the server in reach or not.
  */
 
-import { ClassroomStream } from "/client.js";
-import { countWords, difference, merge } from "/static/edits.js";
-import { keepText, keepTextAtOnce, recallText } from "/static/session.js";
-import { Tabs } from "/static/tabs.js";
-import { counted } from "/static/wording.js";
+import { ClassroomStream } from "../client/stream.js";
+import { counted } from "../shared/text.js";
+import { countWords, difference, merge } from "./edits.js";
+import { keepText, keepTextAtOnce, recallText } from "./kept-text.js";
+import { Tabs } from "./tabs.js";
 
 const SOURCE = "classroom-observer.write";
 const DOCUMENT = "essay";
@@ -37,11 +37,15 @@ function soon(ms, act) {
   return call;
 }
 
-const member = await ClassroomStream.member();
-if (member) begin(await recallText(member.student_id));
-else location.replace("/join");
+async function start() {
+  const member = await ClassroomStream.member();
+  if (member) begin(member, await recallText(member.student_id));
+  else location.replace("/join");
+}
 
-function begin(kept) {
+start();
+
+function begin(member, kept) {
   let stream = null;
   let known = { title: "", text: "" };
   let cursor = { offset: 0, length: 0 };

@@ -1,6 +1,6 @@
 // What the dashboard knows and works out, without a page: so it can be tested without one.
 
-import { counted } from "../wording.js";
+import { counted } from "../shared/text.js";
 
 // This device's time in ms, which nobody sets while the page is open.
 export function clockNow() {

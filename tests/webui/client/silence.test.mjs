@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
-import { ClassroomStream } from "../../webui/client.js";
-import { Link, waitBefore } from "../../webui/dashboard/link.js";
-import { aClock, FakeSocket, settle } from "./fake.mjs";
+import { typingInterval } from "../../../webui/client/backoff.js";
+import { ClassroomStream } from "../../../webui/client/stream.js";
+import { Link, waitBefore } from "../../../webui/teacher/connection.js";
+import { aClock, FakeSocket, settle } from "../fake.mjs";
 
 const limits = { frame_bytes: 65536, events_per_frame: 100, unacked: 1000 };
 const { random } = Math;
@@ -218,7 +219,7 @@ test("1,000 students who type on while the server is away come back over seconds
     state = (state * 48271) % 2147483647;
     return state / 2147483647;
   };
-  const back = Array.from({ length: 1000 }, () => ClassroomStream.eager(even));
+  const back = Array.from({ length: 1000 }, () => typingInterval(even));
   assert.ok(Math.min(...back) >= 1000 && Math.max(...back) <= 3000);
   for (let from = 1000; from < 3000; from += 500)
     assert.ok(back.filter((at) => at >= from && at < from + 500).length < 300);

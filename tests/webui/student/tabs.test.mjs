@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
-import { merge } from "../../webui/edits.js";
-import { Tabs } from "../../webui/tabs.js";
-import { aClock, settle } from "./fake.mjs";
+import { merge } from "../../../webui/student/edits.js";
+import { Tabs } from "../../../webui/student/tabs.js";
+import { aClock, settle } from "../fake.mjs";
 
 /** All channels of one browser; a frozen one hears later, a dead one never. */
 class Browser {

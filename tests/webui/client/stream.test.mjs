@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { backoff, reconnectWait } from "../../../webui/client/backoff.js";
+import { Outbox } from "../../../webui/client/outbox.js";
+import { ClassroomStream } from "../../../webui/client/stream.js";
+import { FakeSocket } from "../fake.mjs";
 
-import { ClassroomStream } from "../../webui/client.js";
-import { FakeSocket } from "./fake.mjs";
-
-const { Outbox } = ClassroomStream;
 const SERVER = "http://class.test:8080";
 
 const numbers = (frame) => {
@@ -15,7 +15,7 @@ const numbers = (frame) => {
 /** An outbox with events n = 1, 2, ... that may be sent. */
 function filled(count, outbox = new Outbox("stream")) {
   for (let n = 1; n <= count; n++) outbox.add({ event: "e", n });
-  outbox.written(outbox.next - 1);
+  outbox.stored(outbox.next - 1);
   return outbox;
 }
 
@@ -30,7 +30,7 @@ describe("outbox", () => {
     const outbox = new Outbox("stream");
     assert.equal(outbox.add({ event: "a" }), 1);
     assert.equal(outbox.add({ event: "b", t: 5 }), 2);
-    outbox.written(2);
+    outbox.stored(2);
     const { type, first, events } = JSON.parse(outbox.frame());
     assert.equal(type, "events");
     assert.equal(first, 1);
@@ -48,10 +48,10 @@ describe("outbox", () => {
     ]);
     assert.equal(outbox.frame(), null);
     assert.deepEqual(
-      outbox.unwritten().map((item) => item.seq),
+      outbox.unstored().map((item) => item.seq),
       [3],
     );
-    outbox.written(3);
+    outbox.stored(3);
     assert.deepEqual(numbers(outbox.frame()), [[3, 3]]);
   });
 
@@ -78,7 +78,7 @@ describe("outbox", () => {
     const outbox = new Outbox("stream");
     outbox.welcome(0, { frame_bytes: 1024 });
     for (let n = 0; n < 20; n++) outbox.add({ event: "e", text: "é€😀".repeat(20) });
-    outbox.written(20);
+    outbox.stored(20);
     const sent = frames(outbox);
     assert.ok(sent.length >= 5);
     for (const frame of sent) assert.ok(new TextEncoder().encode(frame).length <= 1024);
@@ -107,7 +107,7 @@ describe("outbox", () => {
     outbox.add({ event: "e", n: 1 });
     outbox.add({ t: 7, event: "e", text: "x".repeat(5000) });
     outbox.add({ event: "e", n: 3 });
-    outbox.written(3);
+    outbox.stored(3);
     outbox.welcome(0, { frame_bytes: 1024 });
     const events = frames(outbox).flatMap((frame) => JSON.parse(frame).events);
     assert.equal(events.length, 3);
@@ -134,7 +134,7 @@ describe("outbox", () => {
     assert.equal(outbox.welcome(9), "go");
     assert.equal(outbox.pending, 0);
     assert.equal(outbox.add({ event: "e", n: 1 }), 10);
-    outbox.written(10);
+    outbox.stored(10);
     assert.deepEqual(numbers(outbox.frame()), [[10, 1]]);
   });
 
@@ -143,7 +143,7 @@ describe("outbox", () => {
     filled(2, outbox);
     assert.equal(outbox.welcome(9), "renumber");
     const fork = outbox.fork("new");
-    fork.written(2);
+    fork.stored(2);
     assert.deepEqual(numbers(fork.frame()), [
       [1, 1],
       [2, 2],
@@ -159,7 +159,7 @@ describe("outbox", () => {
     assert.equal(fork.next, 4);
     assert.equal(fork.welcome(0), "go");
     assert.equal(fork.frame(), null);
-    fork.written(3);
+    fork.stored(3);
     assert.deepEqual(numbers(fork.frame()), [
       [1, 51],
       [2, 52],
@@ -197,8 +197,8 @@ describe("outbox", () => {
   test("what is left to another tab is what was written down", () => {
     const outbox = filled(2);
     outbox.add({ event: "e", n: 3 });
-    const fork = outbox.fork("new", "unwritten");
-    fork.written(1);
+    const fork = outbox.fork("new", "unstored");
+    fork.stored(1);
     assert.deepEqual(numbers(fork.frame()), [[1, 3]]);
   });
 
@@ -211,7 +211,7 @@ describe("outbox", () => {
       const frame = outbox.frame();
       sizes.push(JSON.parse(frame).events.length);
       if (JSON.parse(frame).events[0].event === "unsendable") break;
-      outbox.trouble();
+      outbox.unusable();
     }
     assert.deepEqual(sizes, [8, 4, 2, 1, 1]);
   });
@@ -250,7 +250,6 @@ describe("coming back", () => {
   };
 
   test("1,000 that are cut off at once are spread over seconds, however long the server is away", () => {
-    const { backoff } = ClassroomStream;
     for (const away of [0, 1000, 3000, 5000, 10_000, 30_000, 60_000, 600_000]) {
       const random = even(away + 1);
       const back = Array.from({ length: 1000 }, () => {
@@ -267,7 +266,7 @@ describe("coming back", () => {
 
   test("1,000 that are told at once that the network is back are spread too", () => {
     const random = even();
-    const back = Array.from({ length: 1000 }, () => ClassroomStream.hurry(random));
+    const back = Array.from({ length: 1000 }, () => reconnectWait(random));
     assert.ok(busiest(back) <= 400);
     assert.ok(Math.max(...back) <= 3000);
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { countWords, difference } from "../../webui/edits.js";
+import { countWords, difference } from "../../../webui/student/edits.js";
 
 const apply = (before, edit) => before.slice(0, edit.offset) + edit.insert + before.slice(edit.offset + edit.remove);
 

@@ -1,8 +1,9 @@
 // The class, live: a tile per student, the join panel, and what a teacher can do to a class.
 
-import { excerptOf, fit, withCaret } from "/static/dashboard/excerpt.js";
-import { inWords, isSaving, keyOf, noteOf, worstFirst } from "/static/dashboard/findings.js";
-import { Link } from "/static/dashboard/link.js";
+import { counted } from "../shared/text.js";
+import { Link } from "./connection.js";
+import { excerptOf, fit, withCaret } from "./excerpt.js";
+import { inWords, isSaving, keyOf, noteOf, worstFirst } from "./findings.js";
 import {
   handUp,
   lateOf,
@@ -17,9 +18,8 @@ import {
   stateOf,
   timeOf,
   wordsOf,
-} from "/static/dashboard/model.js";
-import { partsOf } from "/static/dashboard/student.js";
-import { counted } from "/static/wording.js";
+} from "./model.js";
+import { partsOf } from "./student-details.js";
 
 const $ = (id) => document.getElementById(id);
 const roster = new Roster();
