@@ -21,7 +21,7 @@ from typing import Any, cast
 import msgspec
 
 from appliance.jsontext import HALVES, finite, has_more_values, loads, may_hold_halves
-from appliance.wording import counted
+from appliance.text import counted
 
 _decode = msgspec.json.Decoder(float_hook=finite).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode

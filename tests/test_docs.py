@@ -16,9 +16,10 @@ from typing import Any, get_args
 import pytest
 
 import appliance.reducer
-from appliance import cli, config, health, health_codes, plugins
+from appliance import cli, config, health, plugins
 from appliance.errors import SettingsError
-from appliance.health_codes import SEVERITIES
+from appliance.health import codes as health_codes
+from appliance.health.codes import SEVERITIES
 from appliance.reducer import Column, Event, Kind, UnusableError
 
 DOCS = Path(appliance.__file__).parent.parent / "docs"

@@ -19,7 +19,7 @@ import pytest
 
 import appliance.roster.names
 from appliance import archive, config, events, jsontext
-from appliance.web import protocol
+from appliance.web.students import protocol
 from tests.bench.growth import Shape, shapes
 
 SIZES = (8_000, 16_000, 32_000)

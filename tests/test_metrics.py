@@ -19,8 +19,8 @@ from appliance.errors import BackendError
 from appliance.health import Health
 from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
-from appliance.measured import KVS_OPERATIONS, measure_archive, measure_kvs, measure_pubsub
 from appliance.metrics import PREFIX, Build, Disk, Metrics, Sources, Waiting
+from appliance.node.measured import KVS_OPERATIONS, measure_archive, measure_kvs, measure_pubsub
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.tasks import TaskState
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 
 from appliance.node import Status
-from appliance.wording import counted
+from appliance.text import counted
 
 NAME = "Classroom Observer"
 MENU_CHARACTERS = 100
 
 
-class Look(enum.Enum):
+class TrayStatus(enum.Enum):
     """The pictures of the tray icon; each value is the name of its file."""
 
     READY = "ready"
@@ -20,15 +20,15 @@ class Look(enum.Enum):
     TROUBLE = "trouble"
 
 
-def look_of(status: Status | None) -> Look:
+def look_of(status: Status | None) -> TrayStatus:
     """The picture: what needs the teacher comes first."""
     if status is None:
-        return Look.READY
+        return TrayStatus.READY
     if status.worst in ("error", "critical"):
-        return Look.TROUBLE
+        return TrayStatus.TROUBLE
     if status.paused:
-        return Look.PAUSED
-    return Look.STUDENTS if status.students else Look.READY
+        return TrayStatus.PAUSED
+    return TrayStatus.STUDENTS if status.students else TrayStatus.READY
 
 
 def sentence_of(status: Status | None) -> str:

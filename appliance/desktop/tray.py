@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance import __version__
-from appliance.desktop import autostart, clipboard, host
-from appliance.desktop.host import NoTrayError
-from appliance.desktop.status import NAME, Look, look_of, sentence_of, worst_of
+from appliance.desktop import autostart, clipboard
+from appliance.desktop import tray_host as host
+from appliance.desktop.status import NAME, TrayStatus, look_of, sentence_of, worst_of
+from appliance.desktop.tray_host import NoTrayError
 from appliance.node import Status
 
 if TYPE_CHECKING:
-    from appliance.desktop.program import Program
+    from appliance.program.process import Program
 
 log = logging.getLogger("classroom_observer.desktop")
 
@@ -47,7 +48,7 @@ class Tray:
         self._icon: Any = None
         self._stopped = threading.Event()
         self._autostart = autostart.for_this_system(program.settings, program.config_file)
-        self._shown: tuple[Look, int, str] | None = None
+        self._shown: tuple[TrayStatus, int, str] | None = None
         self._in_menu: tuple[bool, bool, str] | None = None
 
     def show(self) -> None:
@@ -80,7 +81,9 @@ class Tray:
                 return
 
     def _run(self, backend: str) -> None:
-        icon = _icon_class(backend)("classroom-observer", picture(Look.READY), NAME, menu=self._menu(bool(backend)))
+        icon = _icon_class(backend)(
+            "classroom-observer", picture(TrayStatus.READY), NAME, menu=self._menu(bool(backend))
+        )
         self._icon = icon
         self._shown = self._in_menu = None
         try:
@@ -207,7 +210,7 @@ def _paused(status: Status | None) -> bool:
     return status is not None and status.paused
 
 
-def picture(look: Look, students: int = 0) -> Any:
+def picture(look: TrayStatus, students: int = 0) -> Any:
     """The picture of the icon; where students are online, their number stands on it.
 
     Args:
@@ -218,7 +221,7 @@ def picture(look: Look, students: int = 0) -> Any:
 
     with Image.open(ICONS / f"{look.value}.png") as file:
         image = file.convert("RGBA")
-    if look is Look.STUDENTS:
+    if look is TrayStatus.STUDENTS:
         with Image.open(ICONS / "digits.png") as file:
             digits = file.convert("RGBA")
         text = str(students) if students < 100 else "99+"

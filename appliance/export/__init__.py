@@ -27,19 +27,19 @@ import msgspec
 
 from appliance import __version__
 from appliance.archive import Record
-from appliance.choice import Choice
+from appliance.archive.event_filter import EventFilter
+from appliance.archive.merge import Source
+from appliance.datafolder.files import sync_folder
 from appliance.errors import ObserverError
 from appliance.events import EventLimits, decode_event
 from appliance.export.codebook import Sheet, entries
 from appliance.export.codebook import write as write_codebook
 from appliance.export.deidentify import Deidentifier
 from appliance.export.tables import UNDECLARED, Format, Table, load_parquet
-from appliance.files import sync_folder
-from appliance.merge import Source
 from appliance.reducer import Column, Reducer
-from appliance.replay import Replay
-from appliance.states import Place, StateLimits, to_json
-from appliance.wording import counted
+from appliance.states import ScopedReducer, StateLimits, to_json
+from appliance.states.replay import Replay
+from appliance.text import counted
 
 _ANY = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
 
@@ -99,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     format: Format
     events: bool
-    choice: Choice
+    choice: EventFilter
     remarks: Sequence[str]
     deidentifier: Deidentifier | None
 
@@ -132,7 +132,7 @@ def export(
     """Write an export.
 
     Args:
-        sources: the archives, see `appliance.merge.sources`.
+        sources: the archives, see `appliance.archive.merge.sources`.
         reducers: whose summaries are wanted.
         plan: what shall be in it.
         out: the folder.
@@ -290,7 +290,7 @@ class _Writing:
     def _fill_reducers(self, stack: ExitStack) -> list[Table]:
         fold = self._replay.fold
         tables: dict[tuple[str, str], Table] = {}
-        places: dict[str, dict[str, Place]] = {}
+        places: dict[str, dict[str, ScopedReducer]] = {}
         for place in fold.places:
             if place.index == fold.summarized[place.name]:
                 tables[place.name, ""] = self._reducer_table(stack, place, overview=True)
@@ -311,7 +311,7 @@ class _Writing:
                         self._add(tables[name, plural], place, head | {"/".join(place.fields): shown}, raw)
         return [tables[key] for key in sorted(tables)]
 
-    def _reducer_table(self, stack: ExitStack, place: Place, *, overview: bool) -> Table:
+    def _reducer_table(self, stack: ExitStack, place: ScopedReducer, *, overview: bool) -> Table:
         reducer = place.reducer
         columns = {"student_id": _STUDENT}
         name = place.name
@@ -328,7 +328,7 @@ class _Writing:
         columns |= {key: column for key, column in reducer.columns.items() if key in sample}
         return self._table(stack, name, meaning, columns, sample.keys() - reducer.columns.keys())
 
-    def _add(self, table: Table, place: Place, head: Mapping[str, Any], raw: msgspec.Raw) -> None:
+    def _add(self, table: Table, place: ScopedReducer, head: Mapping[str, Any], raw: msgspec.Raw) -> None:
         row = dict(head)
         for key, value in msgspec.json.decode(raw).items():
             if key in head or key in table.left_out:
@@ -361,7 +361,7 @@ class _Writing:
         return _TEXTS_OUT if column.kind == "any" and not self._who.free_text else "as it is"
 
 
-def _sample(place: Place, *, overview: bool) -> dict[str, Any]:
+def _sample(place: ScopedReducer, *, overview: bool) -> dict[str, Any]:
     """What the reducer says of its initial state, for the names of its columns."""
     reducer = place.reducer
     state = reducer.initial()

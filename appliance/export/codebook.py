@@ -11,7 +11,7 @@ import msgspec
 
 from appliance.export.tables import Format, guarded
 from appliance.reducer import Column, Kind
-from appliance.wording import counted
+from appliance.text import counted
 
 _CSV_TYPES: dict[Kind, str] = {
     "whole": "whole number",

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance.archive import Record
+from appliance.datafolder.files import write_private
 from appliance.errors import ObserverError
 from appliance.export.vocabulary import CHOICES, EVENTS, FIELDS, IDS, LETTERS, PERSONAL, SOURCES
-from appliance.files import write_private
 from appliance.reducer import Column
 
 KEY_BYTES = 32

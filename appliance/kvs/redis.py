@@ -30,7 +30,7 @@ from redis.crc import key_slot
 from appliance.counters import Counters
 from appliance.health import Finding, finding
 from appliance.kvs import KVS, Change, Row
-from appliance.redis_server import (
+from appliance.redis.server import (
     Argument,
     Command,
     Connections,
@@ -143,7 +143,7 @@ class RedisKVS(KVS):
 
     def __init__(self, url: str, counters: Counters) -> None:
         """Args:
-        url: where; see `appliance.redis_server.parse_url`.
+        url: where; see `appliance.redis.server.parse_url`.
         counters: ``kvs_conflicts`` counts rows that another node changed first, ``kvs_without_scripts`` commits that
             took the longer way.
 

@@ -30,8 +30,8 @@ from appliance.pipeline.openings import Openings, TooManyStreamsError
 from appliance.pipeline.publish import Publisher, class_topic
 from appliance.pipeline.turns import QUANTUM
 from appliance.pubsub import PubSub
-from appliance.replay import Restored, replay_records
 from appliance.states import TAKING, Fold, Stream, StreamClosedError, StreamState, Student, Waiting, student_key
+from appliance.states.replay import Restored, replay_records
 from appliance.tasks import Supervised, Tasks, in_background
 
 __all__ = ["GapError", "Pipeline", "StreamClosedError", "TooManyStreamsError", "class_topic"]

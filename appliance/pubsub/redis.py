@@ -29,7 +29,7 @@ from appliance.errors import BackendError
 from appliance.health import Finding, Health, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
-from appliance.redis_server import Command, Connections, RedisUrl, examine_server, parse_url
+from appliance.redis.server import Command, Connections, RedisUrl, examine_server, parse_url
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RedisPubSub(PubSub):
 
     def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, tasks: Tasks | None = None) -> None:
         """Args:
-        url: where; see `appliance.redis_server.parse_url`.
+        url: where; see `appliance.redis.server.parse_url`.
         counters: ``pubsub_reconnects`` counts how often the link for listening was lost, ``pubsub_resyncs`` the
             topics whose consumers were told to read the store because a message could not be published.
         queue: messages that may wait for one subscriber.

@@ -1,7 +1,7 @@
 """The flat-file roster: an educator's class lists (`lists.py`), and a journal of all that the program learns.
 
 ``roster.jsonl`` in the same folder holds, a line each, classes, students who joined, hashes of their tokens, and who
-was taken out; see `appliance.journal`. One program at a time may write here: the one that serves.
+was taken out; see `appliance.datafolder.journal`. One program at a time may write here: the one that serves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from appliance.counters import Counters
+from appliance.datafolder.journal import Journal
 from appliance.errors import SettingsError
 from appliance.health import Finding
-from appliance.journal import Journal
 from appliance.roster import (
     FIRST_CLASS,
     Class,
@@ -26,7 +26,7 @@ from appliance.roster import (
     plain_code,
     token_hash,
 )
-from appliance.roster.door import Door
+from appliance.roster.joining import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists
 
 
@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     removed: str | None = None
 
 
-class FlatFileRoster(Door):
+class FlatFileRoster(JoinPolicy):
     """Keeps a school's classes in one folder of text files."""
 
     def __init__(self, folder: Path, limits: RosterLimits, counters: Counters) -> None:

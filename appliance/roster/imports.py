@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.datafolder.files import write_private
 from appliance.errors import ObserverError
-from appliance.files import write_private
 from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student
 from appliance.roster.lists import (
     CLASSES,

@@ -1,6 +1,6 @@
 """The shared roster: what nodes that share a key-value store know of classes and students, the same on each of them.
 
-It stands in shared records (`appliance.shared`), which nodes put back where the store lost them. Rows:
+It stands in shared records (`appliance.kvs.records`), which nodes put back where the store lost them. Rows:
 
 - ``roster/classes``: every class, by id.
 - ``roster/class/ID``: who is in a class, by student id; a join changes this row, so that a class is full for all nodes.
@@ -25,6 +25,7 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Finding, finding
+from appliance.kvs.records import MEMBERS, SharedRecords
 from appliance.pipeline.together import Together
 from appliance.roster import (
     FIRST_CLASS,
@@ -38,9 +39,8 @@ from appliance.roster import (
     plain_code,
     token_hash,
 )
-from appliance.roster.door import Door
+from appliance.roster.joining import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists, read_lists
-from appliance.shared import MEMBERS, SharedRecords
 from appliance.tasks import in_background
 
 FRESH_SECONDS = 2.0
@@ -97,7 +97,7 @@ def student_row(student_id: str) -> str:
     return f"roster/student/{student_id}"
 
 
-class SharedRoster(Door):
+class SharedRoster(JoinPolicy):
     """Classes and students of all nodes that share a store."""
 
     def __init__(

@@ -7,7 +7,7 @@ one tab; `fold` lets reducers see events. Nothing here does input or output.
 
 from __future__ import annotations
 
-from appliance.states.cells import Cell, Place, Route, Slot, StoredState, StoredSummary
+from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, StoredState, StoredSummary
 from appliance.states.fold import Details, Fold, ShortageError, StateLimits
 from appliance.states.row import (
     BROKEN,
@@ -15,8 +15,8 @@ from appliance.states.row import (
     STREAM,
     SUMMARY,
     VERSION,
-    Own,
-    Standing,
+    StreamPosition,
+    StudentSummary,
     own_of,
     standing_of,
     student_key,
@@ -42,24 +42,24 @@ __all__ = [
     "TAKING",
     "UNUSABLE",
     "VERSION",
-    "Cell",
     "Details",
+    "EventRoute",
     "Fold",
     "Mark",
-    "Own",
-    "Place",
-    "Route",
+    "ScopeStates",
+    "ScopedReducer",
     "ShortageError",
-    "Slot",
-    "Standing",
+    "StateCell",
     "StateLimits",
     "StoredState",
     "StoredSummary",
     "Stream",
     "StreamClosedError",
+    "StreamPosition",
     "StreamState",
     "StreamStateError",
     "Student",
+    "StudentSummary",
     "Waiting",
     "own_of",
     "standing_of",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from appliance.states.student import Student
 
 
-class Place:
+class ScopedReducer:
     """One reducer in one scope: where an event's state is found, and what is called with it."""
 
     __slots__ = (
@@ -66,19 +66,19 @@ class Place:
         return clean_name("\x1f".join(values))  # type: ignore[arg-type]
 
 
-class Route:
+class EventRoute:
     """The places that an event is for, and the fields of events that their scopes name."""
 
     __slots__ = ("field", "fields", "places")
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[ScopedReducer]) -> None:
         self.places = tuple(places)
         self.fields = tuple({field: None for place in self.places for field in place.fields})
         # One field is what is common, and a string is cheaper to look up than a tuple to make.
         self.field = self.fields[0] if len(self.fields) == 1 else None
 
 
-class Slot:
+class ScopeStates:
     """A student's states at one place.
 
     Attributes:
@@ -97,12 +97,12 @@ class Slot:
         self.student = student
         self.broken = self.marked = False
         self.summarized: tuple[Mapping[str, State], str] | None = None
-        self.cells: dict[str, Cell] = {}
-        self.changed: list[Cell] = []
+        self.cells: dict[str, StateCell] = {}
+        self.changed: list[StateCell] = []
         self.latest = ""
 
 
-class Cell:
+class StateCell:
     """One state, with all at hand that an event needs to change it.
 
     Attributes:
@@ -112,7 +112,7 @@ class Cell:
 
     __slots__ = ("changed", "field", "kind", "place", "reduce_all", "size", "slot", "state", "stored", "value")
 
-    def __init__(self, place: Place, slot: Slot, value: str, state: State) -> None:
+    def __init__(self, place: ScopedReducer, slot: ScopeStates, value: str, state: State) -> None:
         self.place = place
         self.slot = slot
         self.value = value
@@ -131,7 +131,7 @@ class Cell:
         self.slot.cells[self.value] = self
 
 
-Undo = tuple[Cell, State, int, bool, bool, str]
+Undo = tuple[StateCell, State, int, bool, bool, str]
 """How a cell was before some events were reduced: the cell, its state and size, whether it was noted as changed,
 whether it was among the slot's cells, and the slot's latest value."""
 
@@ -153,7 +153,7 @@ class StoredState(msgspec.Struct, frozen=True, gc=False):
     """A state as a value of the key-value store. One that cannot be encoded is stored as it last could be."""
 
     fold: Fold
-    cell: Cell
+    cell: StateCell
     state: State
 
     def encode(self) -> bytes:
@@ -164,8 +164,8 @@ class StoredSummary(msgspec.Struct, frozen=True, gc=False):
     """A summary as a value of the key-value store, worked out when it is read."""
 
     fold: Fold
-    place: Place
-    slot: Slot
+    place: ScopedReducer
+    slot: ScopeStates
     states: Mapping[str, State]
     latest: str
 

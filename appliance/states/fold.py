@@ -21,7 +21,7 @@ from appliance.events import Event
 from appliance.health import Health
 from appliance.kvs import Row, Value
 from appliance.reducer import Reducer, State, UnusableError
-from appliance.states.cells import Cell, Place, Route, Slot, StoredSummary, Undo
+from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, StoredSummary, Undo
 from appliance.states.row import SUMMARY, to_json
 from appliance.states.stream import Stream
 
@@ -134,7 +134,7 @@ class Fold:
         self._health = health
         self._nearly_full = self.limits.student_bytes // 2
         scoped = [(reducer, tuple(scope)) for reducer in self.reducers for scope in reducer.scopes]
-        self.places = tuple(Place(index, reducer, scope) for index, (reducer, scope) in enumerate(scoped))
+        self.places = tuple(ScopedReducer(index, reducer, scope) for index, (reducer, scope) in enumerate(scoped))
         self.summarized: dict[str, int] = {}
         for place in self.places:
             if not place.fields or place.name not in self.summarized:
@@ -155,22 +155,22 @@ class Fold:
         self.held = frozenset(names)
         self._every_source = self._routes("")
 
-    def routes(self, source: str) -> tuple[dict[str, Route], Route]:
+    def routes(self, source: str) -> tuple[dict[str, EventRoute], EventRoute]:
         """Which places see which events of a source: by event name, and for every other name."""
         return self._routes(source) if self._choosy else self._every_source
 
-    def _routes(self, source: str) -> tuple[dict[str, Route], Route]:
+    def _routes(self, source: str) -> tuple[dict[str, EventRoute], EventRoute]:
         mine = [
             place
             for place in self.places
             if place.name not in self.held and (place.reducer.sources is None or source in place.reducer.sources)
         ]
         # Names whose events go to the same places share a route, so that events of both can be reduced in one go.
-        routes: dict[tuple[Place, ...], Route] = {}
+        routes: dict[tuple[ScopedReducer, ...], EventRoute] = {}
 
-        def route(places: Iterable[Place]) -> Route:
+        def route(places: Iterable[ScopedReducer]) -> EventRoute:
             leads_to = tuple(places)
-            return routes.setdefault(leads_to, Route(leads_to))
+            return routes.setdefault(leads_to, EventRoute(leads_to))
 
         others = route(place for place in mine if place.reducer.events is None)
         named = {
@@ -188,9 +188,9 @@ class Fold:
             ShortageError: see `patient`; some of the events may be in some of the states.
         """
         named, others = stream.routes
-        before: Route | None = None
+        before: EventRoute | None = None
         at: object = None
-        cells: tuple[Cell, ...] = ()
+        cells: tuple[StateCell, ...] = ()
         begin = 0
         name = ""
         route = others
@@ -211,7 +211,7 @@ class Fold:
         if cells:
             self._reduce_run(cells, events[begin:] if begin else events)
 
-    def _reduce_run(self, cells: tuple[Cell, ...], events: Sequence[Event]) -> None:
+    def _reduce_run(self, cells: tuple[StateCell, ...], events: Sequence[Event]) -> None:
         """Reduce events that change the same cells."""
         undo = self.undo
         nearly_full = cells[0].slot.student.size > self._nearly_full
@@ -246,7 +246,7 @@ class Fold:
                 self._slow(cell.place.name, seconds)
             began = ended
 
-    def _reduce_singly(self, cell: Cell, events: Sequence[Event]) -> State:
+    def _reduce_singly(self, cell: StateCell, events: Sequence[Event]) -> State:
         """Reduce one after the other, leaving out those with which the reducer fails."""
         state = cell.state
         place = cell.place
@@ -266,7 +266,7 @@ class Fold:
                     state = new
         return state
 
-    def measure(self, cell: Cell) -> None:
+    def measure(self, cell: StateCell) -> None:
         """Take the size of a cell's state into account."""
         if cell.place.size is None:
             return
@@ -274,7 +274,7 @@ class Fold:
         cell.slot.student.size += size - cell.size
         cell.size = size
 
-    def _size(self, place: Place, state: State) -> int:
+    def _size(self, place: ScopedReducer, state: State) -> int:
         """How large a state is, as its reducer says; 0 where it does not say."""
         if place.size is None:
             return 0
@@ -284,7 +284,7 @@ class Fold:
             self._failed(place.name, error)
             return 0
 
-    def _fits(self, cell: Cell, state: State, new: State, event: Event) -> bool:
+    def _fits(self, cell: StateCell, state: State, new: State, event: Event) -> bool:
         """Whether all of a student's states fit with a new one. One that does not grow always fits.
 
         The events of one run add far less than half of what fits, so below that nothing need be checked. So the answer
@@ -303,9 +303,11 @@ class Fold:
                 self._health.report("student.full", student.id)
         return False
 
-    def _cells(self, stream: Stream, route: Route, value: object, body: Mapping[str, Any]) -> tuple[Cell, ...]:
+    def _cells(
+        self, stream: Stream, route: EventRoute, value: object, body: Mapping[str, Any]
+    ) -> tuple[StateCell, ...]:
         """The cells that an event may change; remembered when they are all there to stay."""
-        found: tuple[Cell, ...] | None = None
+        found: tuple[StateCell, ...] | None = None
         lasting = True
         try:
             found = stream.cells.get((route, value))
@@ -334,7 +336,7 @@ class Fold:
                 except BaseException as error:
                     self._failed(place.name, error)
                     continue
-                cell = Cell(place, slot, scope, state)
+                cell = StateCell(place, slot, scope, state)
             cells.append(cell)
         found = tuple(cells)
         if lasting:
@@ -343,7 +345,7 @@ class Fold:
             stream.cells[route, value] = found
         return found
 
-    def encode(self, cell: Cell, state: State) -> bytes:
+    def encode(self, cell: StateCell, state: State) -> bytes:
         """A state as the store holds it; where it cannot be encoded, the last one that could be.
 
         Returns:
@@ -365,7 +367,7 @@ class Fold:
         cell.stored = state
         return encoded
 
-    def decode(self, place: Place, encoded: bytes) -> State | None:
+    def decode(self, place: ScopedReducer, encoded: bytes) -> State | None:
         """A state that the store held; None where its reducer cannot read it."""
         try:
             state = place.reducer.decode(encoded)
@@ -376,7 +378,7 @@ class Fold:
             return None
         return state
 
-    def summary(self, place: Place, slot: Slot) -> Value:
+    def summary(self, place: ScopedReducer, slot: ScopeStates) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""
         if place.of_all:
             states: Mapping[str, State] = {value: cell.state for value, cell in slot.cells.items()}
@@ -384,7 +386,7 @@ class Fold:
             states = {slot.latest: slot.cells[slot.latest].state}
         return StoredSummary(self, place, slot, states, slot.latest)
 
-    def summarize(self, place: Place, slot: Slot, states: Mapping[str, State], latest: str) -> bytes:
+    def summarize(self, place: ScopedReducer, slot: ScopeStates, states: Mapping[str, State], latest: str) -> bytes:
         """A summary as JSON; where the reducer fails, the last one that could be made, or ``{}``."""
         try:
             encoded = self._summarize(place, states, latest)
@@ -400,7 +402,7 @@ class Fold:
         slot.summarized = (states, latest)
         return encoded
 
-    def _summarize(self, place: Place, states: Mapping[str, State], latest: str) -> bytes:
+    def _summarize(self, place: ScopedReducer, states: Mapping[str, State], latest: str) -> bytes:
         found = place.reducer.overview(states, latest) if place.fields else place.reducer.summarize(states[latest])
         if not isinstance(found, dict):
             raise TypeError("a summary is not a dict")
@@ -446,7 +448,7 @@ class Fold:
             self.counters.add("limit_window_bytes")
         return details
 
-    def _detail(self, place: Place, encoded: bytes) -> msgspec.Raw:
+    def _detail(self, place: ScopedReducer, encoded: bytes) -> msgspec.Raw:
         state = self.decode(place, encoded)
         if state is None:
             return msgspec.Raw(b"{}")
@@ -463,7 +465,7 @@ class Fold:
         if self._health and _is_round(count):
             self._health.report("reducer.states", name, count=count, place=self.failures[name])
 
-    def _full(self, slot: Slot, value: str) -> bool:
+    def _full(self, slot: ScopeStates, value: str) -> bool:
         if len(value) > self.limits.characters:
             self.counters.add("limit_scope_characters")
             return True

@@ -4,8 +4,9 @@
 - ``version/REDUCER``: the version of the reducer that made these states.
 - ``broken/REDUCER``: there where these states are not up to date, because one of them cannot be stored or read; they
   stay as they are until they are rebuilt from the archive.
-- ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` holds what is no reducer's (`Own`).
-- ``stream/ID``: the numbers of a stream, as JSON (`Standing`).
+- ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` is a `StudentSummary`, which no
+  reducer made.
+- ``stream/ID``: the numbers of a stream, as JSON (`StreamPosition`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def student_key(student_id: str) -> str:
     return f"student/{student_id}"
 
 
-class Own(msgspec.Struct, frozen=True, omit_defaults=True):
+class StudentSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a dashboard gets of a student that is no reducer's, since reducers do not see when an event came.
 
     Attributes:
@@ -43,10 +44,10 @@ class Own(msgspec.Struct, frozen=True, omit_defaults=True):
     limited_at: float | None = None
 
 
-_decode_own = msgspec.json.Decoder(Own).decode
+_decode_own = msgspec.json.Decoder(StudentSummary).decode
 
 
-def own_of(encoded: bytes) -> Own:
+def own_of(encoded: bytes) -> StudentSummary:
     """What a row's ``summary/`` says.
 
     Raises:
@@ -55,7 +56,7 @@ def own_of(encoded: bytes) -> Own:
     return _decode_own(encoded)
 
 
-class Standing(msgspec.Struct, frozen=True, array_like=True):
+class StreamPosition(msgspec.Struct, frozen=True, array_like=True):
     """What a row says of a stream: ``[applied, at]``, or ``[applied, at, paused_to]``.
 
     Attributes:
@@ -76,10 +77,10 @@ class Standing(msgspec.Struct, frozen=True, array_like=True):
         return b"[%d,%d]" % (self.applied, self.at)
 
 
-_decode_standing = msgspec.json.Decoder(Standing).decode
+_decode_standing = msgspec.json.Decoder(StreamPosition).decode
 
 
-def standing_of(encoded: bytes) -> Standing:
+def standing_of(encoded: bytes) -> StreamPosition:
     """What a row's ``stream/ID`` says.
 
     Raises:

@@ -12,10 +12,10 @@ import msgspec
 from appliance.archive import Record, StreamLines
 from appliance.errors import ObserverError
 from appliance.events import Clock
-from appliance.states.row import Standing
+from appliance.states.row import StreamPosition
 
 if TYPE_CHECKING:
-    from appliance.states.cells import Cell, Route
+    from appliance.states.cells import EventRoute, StateCell
     from appliance.states.student import Student
 
 UNUSABLE = "unusable"
@@ -94,7 +94,7 @@ class Stream:
         last: number of the last event taken.
         applied: number of the last event reduced (or rejected, or found to be of a paused time); those after it wait.
         durable_to: number of the last event whose commit is done; all up to it may be acknowledged.
-        paused_to: number of the last one up to `applied` that no reducer saw; see `Standing`. 0 for none.
+        paused_to: number of the last one up to `applied` that no reducer saw; see `StreamPosition`. 0 for none.
         waiting: the events after `applied`.
         cost: of what waits; see `appliance.pipeline.turns`.
         clock: gives events their times.
@@ -129,7 +129,7 @@ class Stream:
         self.last = self.applied = self.durable_to = self.paused_to = 0
         self.waiting: list[Waiting] = []
         self.cost = 0
-        self.cells: dict[tuple[Route, object], tuple[Cell, ...]] = {}
+        self.cells: dict[tuple[EventRoute, object], tuple[StateCell, ...]] = {}
         self.clock = Clock(0)
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self.rename(source)
@@ -185,11 +185,11 @@ class Stream:
         self._awaited = left
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> StreamPosition:
         """What the store must know of it."""
-        return Standing(self.applied, self.clock.last, self.paused_to)
+        return StreamPosition(self.applied, self.clock.last, self.paused_to)
 
-    def stand_at(self, standing: Standing) -> None:
+    def stand_at(self, standing: StreamPosition) -> None:
         """Take over what the store knows of it.
 
         What was taken beyond it stays taken. The time does not go back, since lines with it may be in the archive.

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from appliance.kvs import Change, Encoded, Row, Value
-from appliance.states.cells import Cell, Place, Slot, StoredState
+from appliance.states.cells import ScopedReducer, ScopeStates, StateCell, StoredState
 from appliance.states.fold import Fold
-from appliance.states.row import STREAM, SUMMARY, Own, Standing, own_of, standing_of, student_key
+from appliance.states.row import STREAM, SUMMARY, StreamPosition, StudentSummary, own_of, standing_of, student_key
 from appliance.states.stream import Stream
 
 LATE_SECONDS = 30.0
@@ -67,7 +67,7 @@ class Student:
         # Of all states, as far as their reducers say.
         self.size = 0
         self.unmeasured = 0
-        self.slots = [Slot(self) for _ in fold.places]
+        self.slots = [ScopeStates(self) for _ in fold.places]
         self.streams: dict[str, Stream] = {}
         self.changed_streams: dict[str, Stream] = {}
 
@@ -103,11 +103,11 @@ class Student:
 
         States of reducers that are not here now, or have another version, are left alone.
 
-        A state that its reducer cannot read makes the reducer's states of this student broken; see `Slot.broken`.
+        A state that its reducer cannot read breaks the reducer's states of this student; see `ScopeStates.broken`.
         """
         self.version = row.version
         self.changed_streams = {}
-        standings: dict[str, Standing] = {}
+        standings: dict[str, StreamPosition] = {}
         for field, encoded in row.fields.items():
             if field.startswith(STREAM):
                 standings[field.removeprefix(STREAM)] = standing_of(encoded)
@@ -119,7 +119,7 @@ class Student:
             stream = self.streams.get(id)
             if stream is None:
                 stream = self.streams[id] = Stream(self, id, "")
-            stream.stand_at(standings.get(id, Standing()))
+            stream.stand_at(standings.get(id, StreamPosition()))
         self.size = 0
         for place, slot in zip(self.fold.places, self.slots, strict=True):
             slot.cells = {}
@@ -137,7 +137,7 @@ class Student:
                     slot.cells = {}
                     break
                 value = field.removeprefix(place.prefix)
-                cell = slot.cells[value] = Cell(place, slot, value, state)
+                cell = slot.cells[value] = StateCell(place, slot, value, state)
                 cell.stored = state
                 self.fold.measure(cell)
 
@@ -162,7 +162,7 @@ class Student:
             slot.latest = source.latest
             slot.broken = False
             for value, cell in source.cells.items():
-                Cell(place, slot, value, cell.state).change()
+                StateCell(place, slot, value, cell.state).change()
             for cell in slot.cells.values():
                 self.fold.measure(cell)
 
@@ -188,7 +188,9 @@ class Student:
             return None
         own = Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))
         if self.late or self.limited_at is not None:
-            own = Encoded(msgspec.json.encode(Own(self.last_event_at, self.late, self.late_at, self.limited_at)))
+            own = Encoded(
+                msgspec.json.encode(StudentSummary(self.last_event_at, self.late, self.late_at, self.limited_at))
+            )
         fields: dict[str, Value | None] = {SUMMARY: own}
         for id, stream in self.changed_streams.items():
             fields[STREAM + id] = Encoded(stream.standing.encode())
@@ -201,7 +203,9 @@ class Student:
                 fields[place.broken_field] = Encoded(b"1") if slot.broken else None
         return Change(student_key(self.id), self.version, fields)
 
-    def _encode_changed(self, slot: Slot, place: Place, fields: dict[str, Value | None], *, encoded: bool) -> None:
+    def _encode_changed(
+        self, slot: ScopeStates, place: ScopedReducer, fields: dict[str, Value | None], *, encoded: bool
+    ) -> None:
         for cell in slot.changed:
             value: Value = StoredState(self.fold, cell, cell.state)
             if encoded:

@@ -12,34 +12,34 @@ from aiohttp import ClientError, WSCloseCode, web
 
 import appliance
 from appliance import __version__
-from appliance.classes import ClassStates
+from appliance.cluster.credentials import Credentials
+from appliance.cluster.membership import Membership
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.credentials import Credentials
 from appliance.errors import BackendError, place_of
 from appliance.health import Health, worst
-from appliance.health_codes import COMPONENTS
+from appliance.health.codes import COMPONENTS
 from appliance.kvs import KVS
+from appliance.lessons.class_control import ClassControl
 from appliance.metrics import Metrics
-from appliance.nodes import Nodes
+from appliance.network.network import Network
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub.hints import Hints
 from appliance.roster import Roster
 from appliance.tasks import Tasks
-from appliance.web.admission import Admission
 from appliance.web.educators import Educators
+from appliance.web.educators.feed import Feed, Students
 from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
-from appliance.web.feed import Feed, Students
-from appliance.web.machine import FIREWALL_HINT, Machine
-from appliance.web.network import Network
+from appliance.web.monitoring import ROUTE as DIAGNOSTICS
+from appliance.web.monitoring import Readings
 from appliance.web.pages import Pages
-from appliance.web.reading import ROUTE as DIAGNOSTICS
-from appliance.web.reading import Readings
-from appliance.web.security import HEADERS, Security, is_here
-from appliance.web.sessions import SignedOut
-from appliance.web.strangers import Strangers
+from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
+from appliance.web.security.access import HEADERS, Security, is_here
+from appliance.web.security.idle_connections import Strangers
+from appliance.web.security.sessions import SignedOut
 from appliance.web.students import Conversations, Joining, Registry
+from appliance.web.students.admission import Admission
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class WebApp:
         hints: Hints,
         tasks: Tasks,
         roster: Roster,
-        states: ClassStates,
+        states: ClassControl,
         counters: Counters,
         health: Health,
         network: Network,
         stop: Callable[[], None],
-        nodes: Nodes | None = None,
+        nodes: Membership | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         """Put the rooms together; nothing listens yet.
@@ -130,7 +130,9 @@ class WebApp:
             self._hint,
             tasks.states,
         )
-        self.machine = Machine(self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views)
+        self.machine = ProgramRoutes(
+            self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views
+        )
         self.feed = Feed(
             students,
             roster,

@@ -15,7 +15,7 @@ from appliance.errors import ArchiveError, BackendError, place_of
 from appliance.jsontext import may_hold_halves, without_halves
 
 if TYPE_CHECKING:
-    from appliance.web.strangers import Strangers
+    from appliance.web.security.idle_connections import Strangers
 
 log = logging.getLogger(__name__)
 

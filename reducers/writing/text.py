@@ -47,7 +47,7 @@ from reducers.writing.chunks import (
 
 __all__ = ["EMPTY", "Chunk", "Text", "text_from", "text_from_pieces", "text_of", "units_of"]
 
-Place = tuple[int, int, int, int, int]
+ScopedReducer = tuple[int, int, int, int, int]
 """Of the active chunk: index of its block, index in it, the block's offset in the text, and pairs and NULs in the text
 when it became active."""
 _NOWHERE = -1
@@ -73,7 +73,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     """
 
     blocks: tuple[Block, ...] = NOTHING
-    place: Place = (0, 0, 0, 0, 0)
+    place: ScopedReducer = (0, 0, 0, 0, 0)
     start: int = 0
     active: str = ""
     units: int = 0
@@ -233,7 +233,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         changed_blocks[b] = (grown, block_pairs, block_nuls, tuple(changed_chunks))
         return tuple(changed_blocks), self.sparse
 
-    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], Place, int, str, int] | None:
+    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], ScopedReducer, int, str, int] | None:
         """Blocks, place, start, chunk and units in runs where one chunk, which is no run, holds all that is removed."""
         blocks, sparse = self._placed()
         b, begin, c, start = find(blocks, offset, *self._near(blocks, offset))
@@ -292,13 +292,13 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     def _counted(
         self,
         blocks: tuple[Block, ...],
-        first: Place,
+        first: ScopedReducer,
         kept: str,
         removed: str,
         removed_nuls: int,
         insert: str,
         rest: str,
-        last: Place,
+        last: ScopedReducer,
         left: str,
         right: str,
     ) -> tuple[int, int, int, int]:
@@ -381,7 +381,7 @@ def _at(
     """
     b, begin, c, start = find(blocks, offset, *near)
     chunk = blocks[b][3][c]
-    place: Place = (b, c, begin, pairs, nuls)
+    place: ScopedReducer = (b, c, begin, pairs, nuls)
     if not isinstance(chunk, str):
         place, start, chunk = (_NOWHERE, 0, 0, pairs, nuls), _FAR, ""
     return Text(blocks, place, start, chunk, units, words, pairs, nuls, surrogates, sparse)

@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 from aiohttp.test_utils import make_mocked_request
 
 from appliance import archive, config
+from appliance.cluster.credentials import Credentials
 from appliance.counters import Counters
-from appliance.credentials import Credentials
 from appliance.errors import SettingsError
 from appliance.events import EventLimits, decode_events
 from appliance.roster import RosterLimits, plain_code
 from appliance.roster.lists import read_lists, unknown_columns, without
 from appliance.roster.names import clean_name
 from appliance.web.errors import ApiError
-from appliance.web.protocol import FrameLimits, Protocol
-from appliance.web.security import Security, bearer_token, cookie_name
-from appliance.web.sessions import SignedOut
+from appliance.web.security.access import Security, bearer_token, cookie_name
+from appliance.web.security.sessions import SignedOut
+from appliance.web.students.protocol import FrameLimits, Protocol
 
 HELLO = b'{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f","source":"a.b","now":5}'
 DEEP = b"[" * 3000 + b"]" * 3000

@@ -21,8 +21,8 @@ from unittest import mock
 from prometheus_client import Histogram
 
 from appliance.kvs.memory import MemoryKVS
-from appliance.measured import ARCHIVE_OPERATIONS, KVS_OPERATIONS, PUBSUB_OPERATIONS
 from appliance.node import Node
+from appliance.node.measured import ARCHIVE_OPERATIONS, KVS_OPERATIONS, PUBSUB_OPERATIONS
 from appliance.states import Stream
 from tests.web.world import settings
 

@@ -22,7 +22,7 @@ from appliance.counters import Counters
 from appliance.kvs import Change, Encoded, open_kvs
 from appliance.kvs.redis import RedisKVS
 from appliance.pubsub import open_pubsub
-from appliance.redis_server import exchange
+from appliance.redis.server import exchange
 from tests.services.servers import RedisCluster, RedisServer
 
 STUDENTS = 200

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwrigh
 from appliance.archive import Record, read
 from tests.browser.world import _ARGUMENTS, HOST, PATIENCE, network, saved
 from tests.clock import Clock
-from tests.program import Program, until
+from tests.launcher import Program, until
 
 pytestmark = pytest.mark.browser
 

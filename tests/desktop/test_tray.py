@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from appliance.config import Settings
-from appliance.desktop.status import MENU_CHARACTERS, Look, look_of, sentence_of, worst_of
+from appliance.desktop.status import MENU_CHARACTERS, TrayStatus, look_of, sentence_of, worst_of
 from appliance.node import Status
 from tests.desktop.screen import ENTRIES, Screen, missing, screen
-from tests.desktop.test_program import signs_in
 from tests.desktop.world import ROOT, Desk, Program, desk, until
+from tests.program.test_process import signs_in
 
 YELLOW, BLUE = (255, 210, 63), (47, 110, 219)
 
@@ -180,28 +180,28 @@ class TestNoTray:
 @pytest.mark.parametrize(
     ("changed", "look", "words"),
     [
-        ({}, Look.READY, "Ready: no students yet"),
-        ({"students": 1}, Look.STUDENTS, "1 student online"),
-        ({"students": 24}, Look.STUDENTS, "24 students online"),
-        ({"students": 24, "paused": True}, Look.PAUSED, "The class is paused (24 students online)"),
+        ({}, TrayStatus.READY, "Ready: no students yet"),
+        ({"students": 1}, TrayStatus.STUDENTS, "1 student online"),
+        ({"students": 24}, TrayStatus.STUDENTS, "24 students online"),
+        ({"students": 24, "paused": True}, TrayStatus.PAUSED, "The class is paused (24 students online)"),
         (
             {"paused": True, "findings": 1, "worst": "error"},
-            Look.TROUBLE,
+            TrayStatus.TROUBLE,
             "1 thing needs attention: see the dashboard (0 students online)",
         ),
         (
             {"students": 24, "findings": 3, "worst": "critical"},
-            Look.TROUBLE,
+            TrayStatus.TROUBLE,
             "3 things need attention: see the dashboard (24 students online)",
         ),
         (
             {"students": 24, "findings": 2, "worst": "warning"},
-            Look.STUDENTS,
+            TrayStatus.STUDENTS,
             "24 students online. 2 things need attention: see the dashboard",
         ),
     ],
 )
-def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], look: Look, words: str) -> None:
+def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], look: TrayStatus, words: str) -> None:
     given = {
         "students": 0,
         "paused": False,
@@ -245,16 +245,16 @@ def test_the_menu_has_that_line_only_while_something_is_wrong(monkeypatch: pytes
 
 
 def test_before_it_serves_it_says_that_it_starts() -> None:
-    assert (look_of(None), sentence_of(None)) == (Look.READY, "Starting…")
+    assert (look_of(None), sentence_of(None)) == (TrayStatus.READY, "Starting…")
 
 
 def test_the_number_of_students_stands_on_the_icon() -> None:
     from appliance.desktop.tray import picture
 
-    pictures = {number: picture(Look.STUDENTS, number).tobytes() for number in (1, 7, 24, 42, 99, 100)}
+    pictures = {number: picture(TrayStatus.STUDENTS, number).tobytes() for number in (1, 7, 24, 42, 99, 100)}
     assert len(set(pictures.values())) == len(pictures)
-    assert picture(Look.STUDENTS, 100).tobytes() == picture(Look.STUDENTS, 1000).tobytes()
-    assert picture(Look.READY, 5).tobytes() == picture(Look.READY).tobytes()
+    assert picture(TrayStatus.STUDENTS, 100).tobytes() == picture(TrayStatus.STUDENTS, 1000).tobytes()
+    assert picture(TrayStatus.READY, 5).tobytes() == picture(TrayStatus.READY).tobytes()
 
 
 def clipboard(here: Desk) -> str:

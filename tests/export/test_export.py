@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from appliance.archive import segments
-from appliance.choice import EVERYTHING, Choice
+from appliance.archive.event_filter import EVERYTHING, EventFilter
+from appliance.archive.merge import sources
 from appliance.export import Exported, ExportError, Plan, export
-from appliance.merge import sources
 from appliance.reducer import STUDENT
-from appliance.replay import replay
 from appliance.states import StateLimits
+from appliance.states.replay import replay
 from tests.export.world import CATALOG, archive, exported, read_csv, rows
 from tests.recovery.world import Core
 
@@ -104,9 +104,9 @@ def test_choices(tmp_path: Path) -> None:
     archive(kept, {"event": "x"}, student="s-2", class_id="class-2")
     found = {}
     for name, choice in {
-        "student": Choice(students=frozenset(["s-2"])),
-        "class": Choice(classes=frozenset(["class-1"])),
-        "time": Choice(start=1_700_000_002, end=1_700_000_004),
+        "student": EventFilter(students=frozenset(["s-2"])),
+        "class": EventFilter(classes=frozenset(["class-1"])),
+        "time": EventFilter(start=1_700_000_002, end=1_700_000_004),
     }.items():
         exported(kept, tmp_path / name, choice=choice)
         found[name] = [(row["student_id"], row["events"]) for row in rows(tmp_path / name / "students.csv")]

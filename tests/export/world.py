@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from appliance import plugins
-from appliance.choice import EVERYTHING, Choice
+from appliance.archive.event_filter import EVERYTHING, EventFilter
+from appliance.archive.merge import sources
 from appliance.export import Exported, Plan, export
 from appliance.export.deidentify import Deidentifier
-from appliance.merge import sources
 from appliance.states import StateLimits
 
 CATALOG = plugins.load(Path("/nonexistent"), ())
@@ -35,7 +35,7 @@ def exported(
     *,
     format: Any = "csv",
     events: bool = False,
-    choice: Choice = EVERYTHING,
+    choice: EventFilter = EVERYTHING,
     who: Deidentifier | None = None,
     names: dict[str, str] | None = None,
     reducers: Any = None,

@@ -18,7 +18,7 @@ import msgspec
 
 from tests.faults.hostile import Order
 from tests.faults.world import Class
-from tests.program import PATIENCE, ROOT, Program
+from tests.launcher import PATIENCE, ROOT, Program
 from tests.typist import Typist
 
 STUDENTS = 30

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from appliance.archive import Record, segments
-from appliance.snapshot import snapshots
+from appliance.recovery.snapshot import snapshots
 from tests.clock import Clock
 from tests.faults.world import RESTLESS, a_class, records, until
-from tests.program import Program
+from tests.launcher import Program
 
 JUMPS = (-3600, +86400, -2 * 86400, +90, -400 * 86400)
 """Seconds by which the clock is set: an hour back, a day on, two back, a little on, more than a year back."""

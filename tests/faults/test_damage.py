@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from appliance.archive import Record, segments
-from appliance.snapshot import snapshots
+from appliance.recovery.snapshot import snapshots
 from tests.faults.world import a_class, records
-from tests.program import Program
+from tests.launcher import Program
 from tests.typist import Typist
 from tests.web.world import World, world
 

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.program import PATIENCE, Program, until
+from tests.launcher import PATIENCE, Program, until
 
 FILES = 200
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.test_kill import STOP_SECONDS
 from tests.faults.world import Class, a_class, until
-from tests.program import Program
+from tests.launcher import Program
 
 
 class Disk(Protocol):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.hostile import FAMILIES
 from tests.faults.siege import RSS_BOUND, STOP_SECONDS, a_siege
-from tests.program import PATIENCE
+from tests.launcher import PATIENCE
 
 SHORT_SECONDS = 2.0
 """For all attacks of a kind together, one after the other."""

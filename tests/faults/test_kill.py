@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.faults.world import RESTLESS, Class, a_class, until
-from tests.program import Program
+from tests.launcher import Program
 
 STOP_SECONDS = 5.0
 """What is promised to who stops the program."""

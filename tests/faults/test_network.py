@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.proxy import Proxy, a_proxy
 from tests.faults.world import RESTLESS, a_class
-from tests.program import Program
+from tests.launcher import Program
 
 # Real pages wait for 20 s before they give a silent connection up; that would make flapping a matter of hours.
 SILENT = 1.5

@@ -19,7 +19,7 @@ import pytest
 from appliance.archive import Record
 from appliance.datafolder import FORMAT, format_of
 from tests.faults.world import records
-from tests.program import PATIENCE, Program, until
+from tests.launcher import PATIENCE, Program, until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FORMATS = sorted(int(path.name.removeprefix("data-")) for path in FIXTURES.glob("data-*"))

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from appliance.archive import Damage, Record, read
-from tests.program import PATIENCE, Program
+from tests.launcher import PATIENCE, Program
 from tests.typist import Typist
 
 # Snapshots each second and small segments, so that many of them are being written, closed and compressed at any moment.

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from appliance import snapshot
 from appliance.archive import Archive, Record, StreamLines, read
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError
@@ -20,10 +19,10 @@ from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import StreamClosedError, batch
 from appliance.pubsub.memory import MemoryPubSub
-from appliance.recovery import Recovery
+from appliance.recovery.start import Recovery, snapshot
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
-from appliance.replay import replay_records
 from appliance.states import Fold, StateLimits, StreamState, StreamStateError, Student, student_key
+from appliance.states.replay import replay_records
 from appliance.states.student import MEASURED_BYTES
 from tests.pipeline.world import CLASS, STREAM, Tally, World, world
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from appliance.archive import BEGINNING, Damage, Record, read
+from appliance.cluster.refill import ArchiveUpload
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError
 from appliance.events import EventLimits
@@ -21,7 +22,6 @@ from appliance.pipeline import GapError, TooManyStreamsError, class_topic
 from appliance.pipeline.turns import QUANTUM
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import Event, Reducer
-from appliance.refill import Contribution
 from appliance.states import Fold, StateLimits, Stream, standing_of, student_key
 from tests.pipeline.world import CLASS, STREAM, Fragile, Tally, TallyState, World, world
 
@@ -556,7 +556,7 @@ async def test_a_store_that_lost_its_memory_gets_the_pause_from_the_archive(tmp_
         w.accept(stream, 3, {"event": "c"})
         await w.pipeline.settle()
         fold = lambda: Fold([_Order()], Counters(), StateLimits(50, 100))  # noqa: E731
-        await Contribution(w.archive, BEGINNING, kvs, w.pubsub, fold, w.counters, {}).run(0.0)
+        await ArchiveUpload(w.archive, BEGINNING, kvs, w.pubsub, fold, w.counters, {}).run(0.0)
         [lived] = await w.kvs.read([student_key("s-1")])
         [refilled] = await kvs.read([student_key("s-1")])
     assert standing_of(refilled.fields["stream/" + STREAM]).paused_to == 2

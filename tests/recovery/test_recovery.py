@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from appliance import snapshot
 from appliance.archive import Position, numbered
 from appliance.kvs import Encoded, Row
+from appliance.recovery import snapshot
 from appliance.reducer import Reducer
 from reducers.activity import ActivityReducer
 from reducers.responses import ResponsesReducer

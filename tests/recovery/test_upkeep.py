@@ -13,8 +13,8 @@ from appliance.config import ArchiveSettings, KvsSettings, Settings
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.health import Health
+from appliance.recovery.upkeep import Upkeep
 from appliance.tasks import Tasks
-from appliance.upkeep import Upkeep
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import Core
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from appliance.archive import Archive, Reader
-from appliance.classes import ClassStates
 from appliance.counters import Counters
 from appliance.events import EventLimits
 from appliance.health import Health
 from appliance.kvs.memory import MemoryKVS
+from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.pubsub.hints import Hints
 from appliance.pubsub.memory import MemoryPubSub
-from appliance.rebuild import Rebuild
-from appliance.recovery import Recovery
+from appliance.recovery.rebuild import Rebuild
+from appliance.recovery.start import Recovery
 from appliance.reducer import Reducer
 from appliance.states import STATE, Fold, StateLimits, Stream, student_key
 from appliance.tasks import Tasks
@@ -39,7 +39,7 @@ class Core:
         health = Health(self.counters)
         self.tasks = Tasks(health, self.counters)
         hints = Hints(self.pubsub, self.tasks, health, self.counters)
-        self.classes = ClassStates(self.kvs, hints, self.pipeline.paused)
+        self.classes = ClassControl(self.kvs, hints, self.pipeline.paused)
         self.classes.on_stored.add(self.recovery.save_classes)
 
     async def start(self) -> None:

@@ -82,7 +82,7 @@ async def test_a_journal_that_cannot_be_written_is_a_finding_until_it_can(
 ) -> None:
     roster = listed(tmp_path, "name,class\nAda,5b\n")
     with monkeypatch.context() as patch:
-        patch.setattr("appliance.journal.write_all", _refuse)
+        patch.setattr("appliance.datafolder.journal.write_all", _refuse)
         with pytest.raises(BackendError):
             await roster.join("5b", name="Ada")
         [found] = roster.findings()

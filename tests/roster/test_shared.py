@@ -13,9 +13,9 @@ import pytest
 from appliance.counters import Counters
 from appliance.kvs import KVS, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
+from appliance.kvs.records import SharedRecords
 from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
 from appliance.roster.shared import SharedRoster, _Member, class_key
-from appliance.shared import SharedRecords
 from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
 from tests.services.servers import RedisServer
 

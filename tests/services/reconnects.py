@@ -23,7 +23,7 @@ import aiohttp
 import msgspec
 
 from tests.bench.load import frame
-from tests.program import PATIENCE, ROOT, Program
+from tests.launcher import PATIENCE, ROOT, Program
 from tests.services.lan import relayed
 from tests.services.servers import RedisServer
 
@@ -138,7 +138,7 @@ async def _come(crowd: Crowd) -> None:
             coming.transport.abort()
 
 
-class School:
+class Cluster:
     """A node whose Redis is some way off, and students who have joined.
 
     Attributes:
@@ -250,7 +250,7 @@ async def _serve_way(target: int) -> None:
 
 
 @asynccontextmanager
-async def a_distant_redis(folder: Path) -> AsyncIterator[School]:
+async def a_distant_redis(folder: Path) -> AsyncIterator[Cluster]:
     """A node that runs, with a Redis that is some way off for its store and its pubsub."""
     (folder / "node").mkdir()
     redis = RedisServer(folder / "redis").start()
@@ -261,7 +261,7 @@ async def a_distant_redis(folder: Path) -> AsyncIterator[School]:
             try:
                 await asyncio.to_thread(program.start)
                 async with aiohttp.ClientSession() as client:
-                    yield School(program, client)
+                    yield Cluster(program, client)
             except BaseException:
                 print(program.last_words())
                 raise

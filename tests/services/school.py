@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 
 from appliance.archive import Damage, read
-from tests.program import PATIENCE, Program
+from tests.launcher import PATIENCE, Program
 from tests.services.servers import RedisServer
 from tests.typist import Typist
 
@@ -44,7 +44,7 @@ class Dashboard:
         classes: the classes it shows, by id.
     """
 
-    def __init__(self, school: School, node: int) -> None:
+    def __init__(self, school: Cluster, node: int) -> None:
         self.entries: dict[str, dict[str, Any]] = {}
         self.classes: dict[str, dict[str, Any]] = {}
         self._school = school
@@ -140,7 +140,7 @@ class Page:
         self.closed = self._socket.close_code
 
 
-class School:
+class Cluster:
     """Nodes that share a store and a pubsub.
 
     Attributes:
@@ -334,7 +334,7 @@ async def a_school(
     pubsubs: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
     kvs: str = "",
-) -> AsyncIterator[School]:
+) -> AsyncIterator[Cluster]:
     """A school whose nodes run.
 
     Args:
@@ -348,7 +348,7 @@ async def a_school(
     """
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as client:
-        school = School(folder, kvs or redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
+        school = Cluster(folder, kvs or redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
         try:
             await school.start()
             yield school

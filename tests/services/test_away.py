@@ -126,7 +126,7 @@ def well(w: World) -> bool:
 async def test_dashboards_live_again_without_a_reload(
     tmp_path: Path, backend: Backend, how: str, when: str, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.web.feed.POLL_SECONDS", 0.5)
+    monkeypatch.setattr("appliance.web.educators.feed.POLL_SECONDS", 0.5)
     if when == "at the start":
         backend.go(how)
     async with world(tmp_path, pubsub={"url": backend.url}) as w, w.student("Ada") as ada:
@@ -149,7 +149,7 @@ async def test_dashboards_live_again_without_a_reload(
             await shown(dashboard, words("Ada", 2))
             # Now by hints, and not by reading now and then.
             await until(lambda: all(listening.hears for listening in w.node.web.feed._listening.values()))
-            monkeypatch.setattr("appliance.web.feed.POLL_SECONDS", 3600.0)
+            monkeypatch.setattr("appliance.web.educators.feed.POLL_SECONDS", 3600.0)
             await ada.send(WORD)
             await shown(dashboard, words("Ada", 3))
             assert await w.post("/api/v1/class/message", {"text": "Hello"}) == {"sent": 1}

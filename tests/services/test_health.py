@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.health_codes import COMPONENTS
+from appliance.health.codes import COMPONENTS
 from appliance.kvs import Change, Encoded
 from tests.services.servers import RedisServer
 from tests.web.world import PATIENCE, World, world

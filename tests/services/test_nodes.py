@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.prosody import Prosody
-from tests.services.school import SILENT_SECONDS, School, a_school, until
+from tests.services.school import SILENT_SECONDS, Cluster, a_school, until
 from tests.services.servers import RedisServer
 from tests.services.xmpp import url
 
@@ -26,7 +26,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def school(tmp_path: Path, redis: RedisServer, chance: random.Random) -> AsyncIterator[School]:
+async def school(tmp_path: Path, redis: RedisServer, chance: random.Random) -> AsyncIterator[Cluster]:
     async with a_school(tmp_path, redis, chance) as school:
         yield school
 
@@ -35,7 +35,7 @@ def event(number: int) -> dict[str, object]:
     return {"event": "edit", "document": "essay", "offset": number, "insert": "x"}
 
 
-async def test_what_happens_at_one_node_is_so_at_the_other(school: School) -> None:
+async def test_what_happens_at_one_node_is_so_at_the_other(school: Cluster) -> None:
     assert school.nodes[0].ready["join_code"] == school.nodes[1].ready["join_code"]
     assert school.nodes[0].ready["educator_token"] == school.nodes[1].ready["educator_token"]
     there = await school.dashboard(1)
@@ -85,7 +85,7 @@ async def test_what_happens_at_one_node_is_so_at_the_other(school: School) -> No
     await until(lambda: ada not in there.entries, "she is on no dashboard")
 
 
-async def test_who_signed_in_at_one_node_is_signed_in_at_the_other(school: School) -> None:
+async def test_who_signed_in_at_one_node_is_signed_in_at_the_other(school: Cluster) -> None:
     async with school.client.post(f"{school.nodes[0].url}/api/v1/login", json={"token": school.token}) as answer:
         assert answer.status == 204
         [cookie] = answer.cookies.values()
@@ -95,7 +95,7 @@ async def test_who_signed_in_at_one_node_is_signed_in_at_the_other(school: Schoo
         assert answer.status == 200
 
 
-async def test_the_newest_opening_of_a_stream_wins_at_whichever_node(school: School) -> None:
+async def test_the_newest_opening_of_a_stream_wins_at_whichever_node(school: Cluster) -> None:
     token = (await school.join(0, "Ada"))["token"]
     stream = str(uuid.uuid4())
     here = None
@@ -110,7 +110,7 @@ async def test_the_newest_opening_of_a_stream_wins_at_whichever_node(school: Sch
     assert here.closed is None
 
 
-async def test_students_of_a_node_that_died_are_offline_soon(school: School) -> None:
+async def test_students_of_a_node_that_died_are_offline_soon(school: Cluster) -> None:
     there = await school.dashboard(1)
     joined = [await school.join(0, name) for name in ("Ada", "Bob")]
     await school.page(0, joined[0]["token"], str(uuid.uuid4()))
@@ -128,7 +128,7 @@ async def test_students_of_a_node_that_died_are_offline_soon(school: School) -> 
     await until(lambda: len(there.online()) == 1, "an orderly end is told at once", 2)
 
 
-async def test_a_list_that_comes_to_one_nodes_folder_is_shown_at_the_other(school: School) -> None:
+async def test_a_list_that_comes_to_one_nodes_folder_is_shown_at_the_other(school: Cluster) -> None:
     there = await school.dashboard(1)
     roster = school.nodes[0].data / "roster"
     roster.mkdir(exist_ok=True)
@@ -201,7 +201,7 @@ async def test_a_store_that_lost_its_memory_is_filled_again(
             await until_code(school, node, section["code"])
 
 
-async def until_code(school: School, node: int, code: str) -> None:
+async def until_code(school: Cluster, node: int, code: str) -> None:
     """Wait until a node knows the class by its code again."""
     end = time.monotonic() + 5
     while [section["code"] for section in await school.ask(node, "GET", "/api/v1/classes")] != [code]:
@@ -288,7 +288,7 @@ async def test_nodes_are_killed_and_servers_restarted_while_a_school_types(
             prosody.stop()
 
 
-async def disturb(school: School, redis: RedisServer, prosody: Prosody | None, turn: int) -> None:
+async def disturb(school: Cluster, redis: RedisServer, prosody: Prosody | None, turn: int) -> None:
     """Kill a node, and now and then a server, let some time pass, and start them again."""
     chance = school.chance
     node = chance.choice(school.nodes)

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import aiohttp
 import pytest
 
-from tests.services.school import Page, School, a_school, until
+from tests.services.school import Cluster, Page, a_school, until
 from tests.services.servers import RedisServer, ServerProcess, need
 
 pytestmark = pytest.mark.services
@@ -86,7 +86,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-async def wrong_login(school: School, port: int, source: str, claimed: str = "") -> int:
+async def wrong_login(school: Cluster, port: int, source: str, claimed: str = "") -> int:
     """The status of a wrong login from an address of this machine."""
     headers = {"Host": NAME} | ({"X-Forwarded-For": claimed} if claimed else {})
     connector = aiohttp.TCPConnector(local_addr=(source, 0))

@@ -12,18 +12,18 @@ import pytest
 import trustme
 
 from appliance import cli
-from appliance.check import check
 from appliance.config import Configuration, load
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.health import Finding
 from appliance.kvs import Change, Encoded, open_kvs
+from appliance.kvs.records import SharedRecords
 from appliance.kvs.redis import RedisKVS
+from appliance.maintenance.check import check
 from appliance.pubsub import open_pubsub
-from appliance.redis_server import _OPTIONS, parse_url
+from appliance.redis.server import _OPTIONS, parse_url
 from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
-from appliance.shared import SharedRecords
 from tests.contract.kvs import fields
 from tests.services.servers import RedisCluster, RedisServer, SentinelServer, free_port, until
 
@@ -463,7 +463,7 @@ class TestCheck:
         import time
 
         now = time.time
-        monkeypatch.setattr("appliance.redis_server.time.time", lambda: now() + 61)
+        monkeypatch.setattr("appliance.redis.server.time.time", lambda: now() + 61)
         found = await findings(("kvs.url", server.url()))
         assert "The server's clock is 61 s behind this computer's" in found["kvs clock"].text
         assert not found["kvs clock"].bad

@@ -30,9 +30,9 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def w(tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("appliance.nodes._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.refill._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.refill.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.cluster.membership._STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill._STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill.LOOK_SECONDS", 0.02)
     monkeypatch.setattr("appliance.pubsub.hints.HANDLE_SECONDS", STEP_SECONDS)
     limits = {"node_silent_seconds": 3}
     sections: dict[str, dict[str, object]] = {"kvs": {"url": redis.url()}, "pubsub": {"url": redis.url()}}

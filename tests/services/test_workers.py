@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import Program
+from tests.launcher import Program
 from tests.services.school import a_school, until
 from tests.services.servers import RedisServer
 

@@ -422,7 +422,7 @@ class TestErrors:
 
 class TestCheck:
     async def test_a_server_that_is_well(self, server: Server, tmp_path: Path) -> None:
-        from appliance.check import check
+        from appliance.maintenance.check import check
 
         found: dict[str, Any] = {}
         settings = Settings(

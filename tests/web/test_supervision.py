@@ -100,15 +100,15 @@ async def failing(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        "appliance.web.feed.PUSH_SECONDS",
+        "appliance.web.educators.feed.PUSH_SECONDS",
         "appliance.pubsub.hints.HANDLE_SECONDS",
         "appliance.pubsub.hints.SUBSCRIBE_SECONDS",
-        "appliance.following._STEP_SECONDS",
-        "appliance.upkeep.SAVE_SECONDS",
+        "appliance.lessons.roster_watch._STEP_SECONDS",
+        "appliance.recovery.upkeep.SAVE_SECONDS",
     ):
         monkeypatch.setattr(name, STEP_SECONDS)
-    monkeypatch.setattr("appliance.upkeep.LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("appliance.following.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.recovery.upkeep.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.lessons.roster_watch.LOOK_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -209,7 +209,7 @@ async def test_what_looks_around_goes_on(
     error: type[BaseException],
 ) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.05)
-    monkeypatch.setattr("appliance.web.feed._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("appliance.web.educators.feed._LOOK_SECONDS", 0.01)
     async with world(tmp_path, web={"watch_seconds": 1}) as w:
         owner: Any = w.node
         for part in place.split("."):

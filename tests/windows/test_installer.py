@@ -13,8 +13,8 @@ import pytest
 
 import appliance
 from tests.faults.world import a_class, until
-from tests.program import PATIENCE, free_port
-from tests.program import until as wait
+from tests.launcher import PATIENCE, free_port
+from tests.launcher import until as wait
 from tests.windows.world import (
     CONSOLE,
     PROGRAM,

@@ -22,8 +22,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.launcher import PATIENCE, ROOT, Program, until
 from tests.packaged.world import sources
-from tests.program import PATIENCE, ROOT, Program, until
 
 PACKAGING = ROOT / "packaging" / "windows"
 

@@ -11,10 +11,10 @@ from aiohttp import ClientError, WSMsgType
 from appliance.roster import Student
 from appliance.states import Stream
 from appliance.tasks import in_background
-from appliance.web.protocol import Close
 from appliance.web.students.budget import FRAME_SECONDS, Account
+from appliance.web.students.protocol import Close
 from appliance.web.students.sockets import Message, StudentSocket, close
-from appliance.web.students.strangers import Guest
+from appliance.web.students.unauthenticated import Guest
 
 if TYPE_CHECKING:
     from appliance.web.students.registry import Registry

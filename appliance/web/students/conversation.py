@@ -9,18 +9,18 @@ from collections.abc import Awaitable, Iterable, Sequence
 from aiohttp import WSMsgType, web
 
 from appliance.archive import Rejection
-from appliance.classes import ClassStates, Control
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.lessons.class_control import ClassControl, Control
 from appliance.pipeline import GapError, Pipeline, TooManyStreamsError
 from appliance.roster import Roster, Student
 from appliance.states import Stream
 from appliance.tasks import Supervised, Tasks
-from appliance.web import protocol
-from appliance.web.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
+from appliance.web.students import protocol
 from appliance.web.students.connection import Connection
+from appliance.web.students.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
 from appliance.web.students.registry import Registry
-from appliance.web.students.strangers import Guest, RefusedError
+from appliance.web.students.unauthenticated import Guest, RefusedError
 
 _TOO_MANY_FAULTS = "Too many frames in a row could not be used."
 
@@ -50,7 +50,7 @@ class Conversations:
         registry: Registry,
         pipeline: Pipeline,
         roster: Roster,
-        states: ClassStates,
+        states: ClassControl,
         settings: Settings,
         counters: Counters,
         tasks: Tasks,

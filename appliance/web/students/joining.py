@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from appliance.classes import ClassStates
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.roster import Class, JoinError, Roster, plain_code
-from appliance.web.admission import Admission
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security import Tries, bearer_token
+from appliance.web.security.access import Tries, bearer_token
+from appliance.web.students.admission import Admission
 
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
 
@@ -31,7 +31,7 @@ class Joining:
         self,
         pipeline: Pipeline,
         roster: Roster,
-        states: ClassStates,
+        states: ClassControl,
         settings: Settings,
         counters: Counters,
         admission: Admission,

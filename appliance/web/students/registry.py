@@ -18,23 +18,23 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from appliance.classes import ClassStates, Control, Opened
 from appliance.config import LimitSettings
 from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.health import Health
+from appliance.lessons.class_control import ClassControl, Control, Opened
 from appliance.listeners import Listeners
 from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
 from appliance.states import TAKING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
-from appliance.web import protocol
-from appliance.web.protocol import Close
-from appliance.web.security import is_here
+from appliance.web.security.access import is_here
+from appliance.web.students import protocol
 from appliance.web.students.budget import Budgets, Rates
 from appliance.web.students.connection import Connection
+from appliance.web.students.protocol import Close
 from appliance.web.students.sockets import close
-from appliance.web.students.strangers import GoneError, Guest, RefusedError, Strangers, address_of
+from appliance.web.students.unauthenticated import GoneError, Guest, RefusedError, Strangers, address_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Registry:
     def __init__(
         self,
         pipeline: Pipeline,
-        states: ClassStates,
+        states: ClassControl,
         limits: LimitSettings,
         counters: Counters,
         health: Health,

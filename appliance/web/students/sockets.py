@@ -11,7 +11,7 @@ from typing import Literal, cast
 from aiohttp import ClientError, WSCloseCode, WSMsgType, web
 from aiohttp.http import WSMessageNoDecodeText as Message
 
-from appliance.web.protocol import Close
+from appliance.web.students.protocol import Close
 
 __all__ = ("CLOSE_SECONDS", "Ear", "Gate", "Message", "StudentSocket", "came_early", "close")
 

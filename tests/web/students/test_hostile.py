@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from appliance.choice import EVERYTHING
+from appliance.archive.event_filter import EVERYTHING
+from appliance.archive.merge import sources
 from appliance.health import worst
-from appliance.merge import sources
-from appliance.replay import Replay
 from appliance.states import StateLimits, student_key
+from appliance.states.replay import Replay
 from tests.web.students.hostile import (
     SCRIPTS,
     STREAMS,

@@ -16,15 +16,15 @@ import pytest
 from aiohttp import WSMsgType, web
 from msgspec import structs
 
-from appliance.classes import Control
 from appliance.errors import BackendError
+from appliance.lessons.class_control import Control
 from appliance.pipeline.batch import Batch, Builder
 from appliance.states import Stream, StreamState, Waiting
-from appliance.web import protocol
-from appliance.web.protocol import Close
+from appliance.web.students import protocol
 from appliance.web.students.connection import Connection
+from appliance.web.students.protocol import Close
 from appliance.web.students.registry import Registry
-from appliance.web.students.strangers import Guest, RefusedError
+from appliance.web.students.unauthenticated import Guest, RefusedError
 from tests.web.students.raw import frame, hello, raw
 from tests.web.world import PATIENCE, World, until, world
 

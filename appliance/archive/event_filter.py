@@ -1,0 +1,62 @@
+"""Choice: which of the archived events a command takes."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+import msgspec
+
+from appliance.archive import Record
+from appliance.errors import SettingsError
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}")
+
+
+class EventFilter(msgspec.Struct, frozen=True):
+    """Which events are wanted.
+
+    Attributes:
+        students: ids; None for all.
+        classes: ids of the classes that the events came in; None for all.
+        start: events from this time on, by the time at which they were done (``at``), in seconds since the epoch.
+        end: events before this time.
+    """
+
+    students: frozenset[str] | None = None
+    classes: frozenset[str] | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def takes(self, record: Record) -> bool:
+        """Whether a line of one of the students is wanted."""
+        return (
+            (self.classes is None or record.class_id in self.classes)
+            and (self.start is None or record.at >= self.start)
+            and (self.end is None or record.at < self.end)
+        )
+
+
+EVERYTHING = EventFilter()
+
+
+def moment(flag: str, text: str, *, whole_day: bool = False) -> float:
+    """A date or time as seconds since the epoch; without a zone it is this computer's local time.
+
+    Args:
+        flag: the flag that it was given for.
+        text: such as ``2026-11-24``, ``2026-11-24T10:30`` or ``2026-11-24T09:30:00Z``.
+        whole_day: whether a date alone means the end of that day, not its beginning.
+
+    Raises:
+        SettingsError: it is no date or time.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        if whole_day and _DATE.fullmatch(text):
+            found += timedelta(days=1)
+        return found.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise SettingsError(
+            f"The flag {flag} must be a date or time such as 2026-11-24 or 2026-11-24T10:30; found {text!r}."
+        ) from None

@@ -1,0 +1,1 @@
+"""Several nodes that share one key-value store: membership, refill, shared credentials."""

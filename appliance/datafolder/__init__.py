@@ -1,0 +1,124 @@
+"""The data folder: one appliance at a time, and which form its files have.
+
+``format.json`` says which form. A folder of an earlier form is backed up before it is brought to the present one, and
+one of a later form is left alone.
+
+======  ==========================================================================================================
+format  what is there
+======  ==========================================================================================================
+1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
+2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
+======  ==========================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from appliance import __version__
+from appliance.errors import DataFolderInUseError, SettingsError
+
+FORMAT = 2
+BACKUPS = "backups"
+LOCK = "lock"
+WORKERS = "workers"
+"""Where the data folders of workers are (`appliance.program.workers`)."""
+INSTANCE = "instance.json"
+# What belongs to the program that runs just now, not to the data.
+PASSING = (LOCK, INSTANCE)
+
+
+class FormatFile(msgspec.Struct, frozen=True):
+    """``format.json``: the format, and the version of the program that wrote it."""
+
+    format: int
+    program: str
+
+
+class DataFolder:
+    """Holds a data folder while an appliance, or a command that changes the folder, uses it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the folder, made where it is not there.
+
+        Raises:
+            SettingsError: it cannot be written.
+            DataFolderInUseError: another program holds it.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise SettingsError(
+                f"The data folder {path} cannot be written: {error.strerror}. Choose another --data-dir."
+            ) from error
+        try:
+            _lock(self._lock)
+        except OSError:
+            holder = _holder(self._lock)
+            os.close(self._lock)
+            raise DataFolderInUseError(
+                f"Another appliance{holder and f' (process {holder})'} uses the data folder {path}. End it first, or "
+                "choose another --data-dir."
+            ) from None
+        # The first byte is what Windows locks; others can read the rest.
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f" {os.getpid()}\n".encode())
+
+    def __enter__(self) -> DataFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._lock)
+
+
+def format_of(path: Path) -> int:
+    """The format of a data folder; 0 where there is no data yet.
+
+    Raises:
+        SettingsError: ``format.json`` cannot be read, or names a later format.
+    """
+    file = path / "format.json"
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=FormatFile)
+    except FileNotFoundError:
+        return 1 if (path / "archive").is_dir() or (path / "credentials.json").exists() else 0
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
+    except msgspec.DecodeError:
+        raise SettingsError(f'{file} is damaged. It should say {{"format":{FORMAT},"program":"..."}}.') from None
+    if found.format > FORMAT:
+        raise SettingsError(
+            f"The data folder {path} was written by version {found.program}, in a format that this version "
+            f"({__version__}) does not know. Install the newer version again, or restore a backup."
+        )
+    return found.format
+
+
+def _holder(handle: int) -> str:
+    """The process that holds the lock, as it wrote it there; "" where it did not."""
+    try:
+        os.lseek(handle, 1, os.SEEK_SET)
+        found = os.read(handle, 32).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    return found if found.isdecimal() else ""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

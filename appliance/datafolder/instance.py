@@ -1,0 +1,143 @@
+"""The one appliance that runs on a data folder, and how a second start reaches it.
+
+The lock of the data folder decides who runs. Who runs says in ``instance.json``, readable by its owner alone, where
+it listens, with a secret of this run: whoever shows that from this computer gets a link that opens the dashboard once.
+A file that a killed program left behind harms nobody: the next to run overwrites it, and its secret is worth nothing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from appliance.datafolder import INSTANCE, LOCK, DataFolder
+from appliance.datafolder.files import write_private
+from appliance.errors import DataFolderInUseError
+
+log = logging.getLogger("classroom_observer.desktop")
+
+_ASK_SECONDS = 5.0
+_AGAIN_SECONDS = 0.2
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """``instance.json``.
+
+    Attributes:
+        pid: the process.
+        url: where it listens, as ``http://127.0.0.1:8000``; "" while it is starting.
+        secret: lets its bearer ask for a link.
+    """
+
+    pid: int
+    url: str = ""
+    secret: str = ""
+
+
+class _Link(msgspec.Struct):
+    url: str
+
+
+def write(folder: Path, instance: Instance) -> None:
+    """Say who runs. Where the disk is full, a second start finds nobody, which is no reason not to run."""
+    try:
+        write_private(folder / INSTANCE, msgspec.json.encode(instance))
+    except OSError as error:
+        log.warning("%s cannot be written: %s.", folder / INSTANCE, error.strerror)
+
+
+def read(folder: Path) -> Instance | None:
+    """Who said last that it runs; None where nobody did, or what stands there cannot be understood."""
+    try:
+        return msgspec.json.decode((folder / INSTANCE).read_bytes(), type=Instance)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def remove(folder: Path) -> None:
+    """Say that nobody runs any more."""
+    (folder / INSTANCE).unlink(missing_ok=True)
+
+
+def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
+    """A link to the dashboard of the one that runs, which opens it once.
+
+    It may be starting still, so it is asked for some time. None where it does not answer in that time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        instance = read(folder)
+        link = ask_for_link(instance) if instance is not None and instance.url else None
+        if instance is not None and link is not None:
+            return instance, link
+        if time.monotonic() >= end:
+            return None
+        time.sleep(_AGAIN_SECONDS)
+
+
+def ask_for_link(instance: Instance) -> str | None:
+    """Ask the one that runs for a link; None where it is not there, or is another program."""
+    content = ask(instance, "/api/v1/launch", 200)
+    try:
+        link = msgspec.json.decode(content, type=_Link).url if content is not None else ""
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # Whatever answers there, the browser is sent nowhere but to this computer's own program.
+    return link if link.startswith(f"{instance.url}/") else None
+
+
+def stop(folder: Path, seconds: float) -> bool:
+    """Have the one that runs on a data folder end in good order, and wait until it has.
+
+    Returns:
+        Whether one ran.
+
+    Raises:
+        DataFolderInUseError: the folder is in use still; the text names the process.
+    """
+    end = time.monotonic() + seconds
+    asked: Instance | None = None
+    while (folder / LOCK).exists():
+        try:
+            with DataFolder(folder):
+                break
+        except DataFolderInUseError:
+            if time.monotonic() >= end:
+                raise
+        instance = read(folder)
+        # It may be starting, and is asked when it listens.
+        if instance is not None and instance.url and instance != asked and ask(instance, "/api/v1/quit", 202):
+            asked = instance
+        time.sleep(_AGAIN_SECONDS)
+    return asked is not None
+
+
+def ask(instance: Instance, path: str, status: int, bytes_most: int = 65536) -> bytes | None:
+    """Ask the one that runs for something, with its secret.
+
+    Args:
+        instance: who runs.
+        path: the route, which takes an empty JSON object.
+        status: of the answer that is expected.
+        bytes_most: so much of the answer is read.
+
+    Returns:
+        The answer's content; None where it gives no such answer.
+    """
+    address = urlsplit(instance.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ASK_SECONDS)
+    try:
+        headers = {"Authorization": f"Bearer {instance.secret}", "Content-Type": "application/json"}
+        connection.request("POST", path, "{}", headers)
+        answer = connection.getresponse()
+        content = answer.read(bytes_most)
+        return content if answer.status == status else None
+    except (OSError, http.client.HTTPException, UnicodeError):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,211 @@
+"""Class state: whether a class is open or paused, and words that go to all its students, on every node.
+
+The state stands in the key-value store (row ``class/ID``); a control message on the pubsub makes every node act on
+it at once, and a node that missed messages reads the store again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from appliance.errors import BackendError
+from appliance.kvs import KVS, Change, Encoded
+from appliance.kvs.records import SharedRecords
+from appliance.listeners import AsyncListeners, Listeners
+from appliance.pipeline import class_topic
+from appliance.pubsub.hints import Hints, Listening, decoded
+
+_FIRST_SECONDS = 1.0
+"""How long who comes first waits until control messages are heard; the state itself is read from the store."""
+
+State = Literal["open", "paused"]
+
+
+class Opened(msgspec.Struct):
+    """That a stream was opened.
+
+    Attributes:
+        student_id: whose it is.
+        stream: the stream.
+        opening: a name of this opening, so that a node knows its own.
+    """
+
+    student_id: str
+    stream: str
+    opening: str
+
+
+class Control(msgspec.Struct, omit_defaults=True):
+    """What nodes tell each other about a class; exactly one field is set."""
+
+    state: State | None = None
+    message: str | None = None
+    removed: str | None = None
+    opened: Opened | None = None
+
+
+def control_topic(class_id: str) -> str:
+    """The topic of a class's control messages, each a `Control` as JSON. Students never read it."""
+    return f"control/{class_id}"
+
+
+class ClassControl:
+    """The states of all classes, as this node knows them.
+
+    Attributes:
+        paused: ids of the paused classes; the pipeline looks at this very set.
+        on_control: called with a class's id and each control message, from whichever node.
+        on_missed: called with a class's id where messages may have been missed.
+        on_stored: awaited when a class's state has changed in the store, before anybody is told.
+        on_changed: called with a class's id and ids as `changed` takes them, so that this node's dashboards show it
+            whatever becomes of the hint.
+    """
+
+    def __init__(self, kvs: KVS, hints: Hints, paused: set[str], records: SharedRecords | None = None) -> None:
+        """Args:
+        kvs: holds the states.
+        hints: carries control messages.
+        paused: where the ids of paused classes go.
+        records: where the states stand if nodes share the store, so that they outlive it.
+        """
+        self.paused = paused
+        self.on_control: Listeners[[str, Control]] = Listeners("control messages")
+        self.on_missed: Listeners[[str]] = Listeners("missed control messages")
+        self.on_stored: AsyncListeners[[]] = AsyncListeners()
+        self.on_changed: Listeners[[str, tuple[str, ...]]] = Listeners("changes of a class")
+        self._records = records
+        self._kvs = kvs
+        self._hints = hints
+        self._listening: dict[str, Listening] = {}
+        self._writes = 0
+
+    async def follow(self, class_id: str) -> None:
+        """Read a class's state and keep to it from now on; where the pubsub is away, as soon as it is back.
+
+        Raises:
+            BackendError: the store cannot be reached. The class is followed all the same, once it can.
+        """
+        listening = self._listening.get(class_id)
+        if listening is None:
+            listening = self._listening[class_id] = self._hints.listen(
+                f"control {class_id}",
+                control_topic(class_id),
+                owner="classes",
+                hear=partial(self._hear, class_id),
+                reread=partial(self._reread, class_id),
+            )
+            await listening.first(_FIRST_SECONDS)
+        if not listening.hears or self._hints.away:
+            await self._read(class_id)
+
+    def follows(self, class_id: str) -> bool:
+        """Whether this node follows a class."""
+        return class_id in self._listening
+
+    async def close(self) -> None:
+        """Stop following."""
+        listening, self._listening = self._listening, {}
+        await asyncio.gather(*(one.close() for one in listening.values()))
+
+    def state(self, class_id: str) -> State:
+        """The state of a class."""
+        return "paused" if class_id in self.paused else "open"
+
+    async def set_state(self, class_id: str, state: State) -> None:
+        """Pause a class or let it go on; it is so in the store and on this node when this returns.
+
+        Other nodes hear of it at once, or read it when the pubsub is back.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        await self._store(f"class/{class_id}", state)
+        self._writes += 1
+        await self.on_stored()
+        self._apply(class_id, Control(state=state))
+        await self._tell(class_id, Control(state=state))
+        await self.changed(class_id)
+
+    async def message(self, class_id: str, text: str) -> None:
+        """Send words to every student of a class who is connected, to whichever node.
+
+        Raises:
+            BackendError: the pubsub cannot be reached, or this node does not hear it. Words stand in no store, so some
+                students would never see them.
+        """
+        listening = self._listening.get(class_id)
+        if listening is not None and not listening.hears:
+            raise BackendError("The pubsub is away, so the message was not sent.")
+        if not await self._tell(class_id, Control(message=text)):
+            raise BackendError("The pubsub is away. Not every student may get the message.")
+
+    async def removed(self, class_id: str, student_id: str) -> None:
+        """Make every node let go of a student who was taken out of the class, this one at once."""
+        control = Control(removed=student_id)
+        if not await self._tell(class_id, control):
+            self._apply(class_id, control)
+
+    async def opened(self, class_id: str, opened: Opened) -> None:
+        """Tell every node that a stream was opened here; the last one told of is the one that stays."""
+        await self._tell(class_id, Control(opened=opened))
+
+    async def changed(self, class_id: str, *student_ids: str) -> None:
+        """Tell dashboards that students joined or were removed, or, with none named, that the class itself changed.
+
+        The empty id among the others says that the roster changed, and must be read again.
+        """
+        ids = ("", *student_ids) if student_ids else ()
+        self.on_changed(class_id, ids)
+        await self._hints.send(class_topic(class_id), msgspec.json.encode(ids))
+
+    async def _store(self, key: str, state: State) -> None:
+        if self._records is not None:
+            await self._records.update(key, lambda rows: {"state": state})
+            return
+        while True:
+            [row] = await self._kvs.read([key])
+            if not await self._kvs.commit([Change(key, row.version, {"state": Encoded(state.encode())})]):
+                return
+
+    async def _tell(self, class_id: str, control: Control) -> bool:
+        return await self._hints.send(control_topic(class_id), msgspec.json.encode(control))
+
+    async def _hear(self, class_id: str, message: bytes) -> None:
+        control = decoded(message, Control)
+        if control.state is not None:
+            # After an outage of the pubsub an old message may come late; the store knows how it is.
+            await self._read(class_id)
+        else:
+            self._apply(class_id, control)
+
+    async def _reread(self, class_id: str, missed: bool) -> None:
+        if missed:
+            self.on_missed(class_id)
+        await self._read(class_id)
+
+    async def _read(self, class_id: str) -> None:
+        while True:
+            writes = self._writes
+            paused = await self._stored_paused(f"class/{class_id}")
+            if writes == self._writes:
+                self._apply(class_id, Control(state="paused" if paused else "open"))
+                return
+            # What was read may be older than what was written here meanwhile.
+
+    async def _stored_paused(self, key: str) -> bool:
+        if self._records is not None:
+            [records] = await self._records.read(key)
+            return bytes(records.get("state", b"")) == b'"paused"'
+        [row] = await self._kvs.read([key])
+        return row.fields.get("state") == b"paused"
+
+    def _apply(self, class_id: str, control: Control) -> None:
+        if control.state is not None:
+            if control.state == self.state(class_id):
+                return
+            (self.paused.add if control.state == "paused" else self.paused.discard)(class_id)
+        self.on_control(class_id, control)

@@ -1,0 +1,250 @@
+"""The check that IT staff run before a class does: the configuration, the plug-ins, folders, every backend, the port.
+
+Each backend is really used (a row written and read, a message published and received), because a server
+that answers may still refuse its work. What is written is removed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+
+from appliance.config import Configuration, LimitSettings, Settings, redact
+from appliance.errors import ObserverError, SettingsError
+from appliance.health import Finding, finding
+
+SECONDS_TO_ANSWER = 10
+
+
+async def check(configuration: Callable[[], Configuration], tell: Callable[[Finding], None]) -> bool:
+    """Check one thing after the other; returns whether all is well.
+
+    Args:
+        configuration: reads the configuration, which is the first thing checked.
+        tell: gets each finding as soon as it is known.
+    """
+    try:
+        read = configuration()
+    except SettingsError as error:
+        tell(finding("config.unusable", detail=str(error)))
+        return False
+    settings = read.settings
+    wrong = 0
+
+    def found(one: Finding) -> None:
+        nonlocal wrong
+        wrong += one.bad
+        tell(one)
+
+    found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
+    for one in _plugins(settings):
+        found(one)
+    found(_folder("data folder", settings.data_path))
+    found(_folder("log folder", settings.log_path))
+    for what, url, attempt in (
+        ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
+        ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
+        (
+            ("roster", settings.kvs.url, _try_shared_roster(settings))
+            if settings.shared and not settings.roster.url
+            else ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits))
+        ),
+    ):
+        async for one in _backend(what, url, attempt):
+            found(one)
+    found(_port(settings.web.host, settings.web.port))
+    return wrong == 0
+
+
+def _plugins(settings: Settings) -> Iterator[Finding]:
+    from appliance import plugins
+
+    catalog = plugins.load(settings.reducers_path, settings.reducers.disabled)
+    names = ", ".join(loaded.reducer.name for loaded in catalog.reducers)
+    if catalog.reducers:
+        yield finding("reducers.found", names=names)
+    else:
+        yield finding("reducers.none")
+    yield from catalog.findings
+
+
+def _folder(what: str, folder: Path) -> Finding:
+    """Whether files can be made there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
+            file.write(b"check\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
+    return finding("folder.writable", what, path=str(folder))
+
+
+async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+    """What a backend tells of itself, and last whether its work was done.
+
+    Args:
+        name: the section of the configuration.
+        url: where it is.
+        attempt: examines the backend, then uses it; an error is the last finding.
+    """
+    place = redact(url)
+    try:
+        while True:
+            async with asyncio.timeout(SECONDS_TO_ANSWER):
+                found = await anext(attempt)
+            yield _of(name, found)
+    except StopAsyncIteration:
+        last = finding("backend.works", url=place)
+    except TimeoutError:
+        last = finding("backend.silent", url=place, seconds=SECONDS_TO_ANSWER)
+    except ObserverError as error:
+        last = finding("backend.refused", url=place, detail=str(error))
+    except Exception as error:
+        # A driver's own error; its text may quote the URL.
+        last = finding("backend.failing", url=place, detail=f"{type(error).__name__}: {error}")
+    yield _of(name, last)
+
+
+def _of(section: str, found: Finding) -> Finding:
+    """A finding as one of a section of the configuration, without passwords."""
+    params = {name: redact(value) if isinstance(value, str) else value for name, value in found.params.items()}
+    return msgspec.structs.replace(found, source=section, params=params)
+
+
+async def _try_kvs(url: str) -> AsyncIterator[Finding]:
+    from appliance.kvs import Change, Encoded, open_kvs
+
+    store = open_kvs(url)
+    try:
+        async with aclosing(store.examine()) as findings:
+            async for one in findings:
+                yield one
+        key = f"check/{uuid.uuid4()}"
+        await store.commit([Change(key, 0, {"check": Encoded(b"ok")})])
+        try:
+            [row] = await store.read([key])
+        finally:
+            await store.remove([key])
+        if row.fields != {"check": b"ok"}:
+            raise ObserverError("It does not give back what was written to it; check that it is not a read-only copy.")
+        if (await store.read([key]))[0].fields:
+            raise ObserverError("A row that was removed is still there; check that it is not a read-only copy.")
+    finally:
+        await store.close()
+
+
+async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
+    from appliance.counters import Counters
+    from appliance.pubsub import open_pubsub
+
+    pubsub = open_pubsub(url, Counters(), queue=10)
+    try:
+        async with aclosing(pubsub.examine()) as findings:
+            async for one in findings:
+                yield one
+        topic = f"check/{uuid.uuid4()}"
+        try:
+            async with pubsub.subscribe(topic) as subscription:
+                await pubsub.publish(topic, b"ok")
+                async for message in subscription:
+                    if message == b"ok":
+                        return
+        finally:
+            await pubsub.remove(topic)
+    finally:
+        await pubsub.close()
+    raise ObserverError("A message that was published did not come back; check the rights of this account.")
+
+
+async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]:
+    from appliance.counters import Counters
+    from appliance.roster import RosterLimits, open_roster
+
+    roster = open_roster(url, RosterLimits.of(limits), Counters())
+    try:
+        async with aclosing(roster.examine()) as findings:
+            async for one in findings:
+                yield one
+        await roster.classes()
+    finally:
+        await roster.close()
+
+
+async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
+    """The roster that nodes share: all of it is read, and a record of its kind written; no journal is touched."""
+    from appliance.counters import Counters
+    from appliance.kvs import open_kvs
+    from appliance.kvs.records import SharedRecords
+    from appliance.roster import RosterLimits
+    from appliance.roster.shared import SharedRoster
+
+    store = open_kvs(settings.kvs.url)
+    key = f"roster/check/{uuid.uuid4()}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="check-") as folder:
+            records = SharedRecords(store, Path(folder) / "shared.jsonl")
+            roster = SharedRoster(
+                records,
+                settings.data_path / "roster",
+                settings.node_name,
+                RosterLimits.of(settings.limits),
+                Counters(),
+            )
+            async with aclosing(roster.examine()) as findings:
+                async for one in findings:
+                    yield one
+            try:
+                await records.update(key, lambda rows: {"check": "ok"})
+                [row] = await records.read(key)
+                if bytes(row.get("check", b"")) != b'"ok"':
+                    raise ObserverError("The store does not give back what the roster wrote to it.")
+            finally:
+                await store.remove([key])
+                await records.close()
+    finally:
+        await store.close()
+
+
+def _port(host: str, port: int) -> Finding:
+    """Whether we could listen there."""
+    if port == 0:
+        return finding("port.any")
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return finding("port.unknown_host", port=port, host=host)
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as listener:
+                if sys.platform != "win32":
+                    # As a server does it: a port that was in use a moment ago is free.
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+        except OSError as error:
+            if error.errno in _PORT_CODES:
+                return finding(_PORT_CODES[error.errno], port=port, host=host)
+            return finding("port.unusable", port=port, host=host, detail=_reason(error))
+    return finding("port.free", port=port, host=host)
+
+
+_PORT_CODES = {
+    errno.EADDRINUSE: "port.in_use",
+    errno.EACCES: "port.forbidden",
+    errno.EADDRNOTAVAIL: "port.foreign_host",
+}
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

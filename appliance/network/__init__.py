@@ -1,0 +1,1 @@
+"""This computer's addresses as they change, and its name in the local network."""

@@ -1,0 +1,1 @@
+"""Start and end of the process: port, signals, workers. Needs no desktop."""

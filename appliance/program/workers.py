@@ -1,0 +1,234 @@
+"""Workers: several whole nodes on one port of one Linux machine, started, watched and ended together.
+
+Each worker is a process with a node of its own, named after this one (``NAME-1``, ``NAME-2``, ...), with its data in
+``workers/NUMBER`` of the data folder; the system shares new connections out among them (SO_REUSEPORT). They meet in the
+key-value store and the pubsub like nodes on different machines. The lists of classes and students stay in the data
+folder's own ``roster``. Commands that read archives find those of all workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from appliance import node
+from appliance.config import Settings
+from appliance.datafolder import WORKERS, DataFolder
+from appliance.datafolder.files import write_private
+from appliance.errors import ObserverError, SettingsError
+from appliance.maintenance.upgrade import bring_up_to_date
+from appliance.network.addresses import base_url
+from appliance.node import Ready
+from appliance.program.parent import end_with_parent
+from appliance.text import counted
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 4.7
+READY_SECONDS = 90.0
+DEATHS = 5
+"""So many ends of one worker within `DEATHS_SECONDS` end all of them: it will not get better."""
+DEATHS_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+class _Worker:
+    """One worker's process, and when earlier ones of it died."""
+
+    def __init__(self, number: int, settings: Settings) -> None:
+        self.number = number
+        self.settings = settings
+        self.ready_file = settings.data_path / "ready.json"
+        self.pid = 0
+        self.deaths: deque[float] = deque(maxlen=DEATHS)
+
+
+def run(settings: Settings, ready_file: Path | None) -> int:
+    """Run as many workers as the settings say, until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code, 0 after an orderly end.
+
+    Raises:
+        ObserverError: they cannot start; the text says why.
+    """
+    check(settings)
+    with DataFolder(settings.data_path) as folder:
+        bring_up_to_date(folder)
+        # Holds the port for all of them, also a free one that was asked for; who does not listen gets no connections.
+        with contextlib.closing(node.bind(settings.web.host, settings.web.port, share=True, listen=False)) as holder:
+            port = holder.getsockname()[1]
+            workers = [_Worker(n, worker_settings(settings, n, port)) for n in range(1, settings.web.workers + 1)]
+            try:
+                return _Parent(workers, settings, port, ready_file).run()
+            finally:
+                if ready_file is not None:
+                    ready_file.unlink(missing_ok=True)
+
+
+def check(settings: Settings) -> None:
+    """Raises:
+    SettingsError: workers cannot run under these settings; the text says what to change.
+    """
+    if not sys.platform.startswith("linux"):
+        raise SettingsError("--workers needs Linux; on other systems run one node, or several behind a proxy.")
+    for name, url in (("kvs", settings.kvs.url), ("pubsub", settings.pubsub.url)):
+        if url.partition(":")[0] == "memory":
+            raise SettingsError(
+                f"--workers needs a {name} that processes can share, and {url} is of one process; set --{name} to "
+                "redis://..."
+            )
+    if settings.roster.url.startswith("file:"):
+        raise SettingsError("--workers needs a roster that processes can share; leave --roster out.")
+
+
+def worker_settings(settings: Settings, number: int, port: int) -> Settings:
+    """The settings of one worker."""
+    return msgspec.structs.replace(
+        settings,
+        node=f"{settings.node_name[:58]}-{number}",
+        data_dir=str(settings.data_path.absolute() / WORKERS / str(number)),
+        log_dir=str(settings.log_path.absolute() / f"worker-{number}"),
+        web=msgspec.structs.replace(settings.web, port=port),
+        desktop=msgspec.structs.replace(settings.desktop, tray=False, browser=False),
+    )
+
+
+class _Parent:
+    """Starts the workers, starts again those that die, ends all."""
+
+    def __init__(self, workers: list[_Worker], settings: Settings, port: int, ready_file: Path | None) -> None:
+        self._workers = workers
+        self._settings = settings
+        self._port = port
+        self._ready_file = ready_file
+        self._told = False
+        self._restarts = 0
+        self._mask: set[int | signal.Signals] = set()
+
+    def run(self) -> int:
+        self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS))
+        try:
+            self._share_lists()
+            for worker in self._workers:
+                self._start(worker)
+            return self._watch()
+        finally:
+            self._stop()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _share_lists(self) -> None:
+        """Let the first worker, and through it all, see the lists in the data folder."""
+        # Commands look for it first.
+        (self._settings.data_path / "archive").mkdir(exist_ok=True)
+        lists = self._settings.data_path.absolute() / "roster"
+        lists.mkdir(parents=True, exist_ok=True)
+        for worker in self._workers:
+            worker.settings.data_path.mkdir(parents=True, exist_ok=True)
+        link = self._workers[0].settings.data_path / "roster"
+        if not link.exists():
+            link.symlink_to(lists)
+
+    def _start(self, worker: _Worker) -> None:
+        worker.ready_file.unlink(missing_ok=True)
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        worker.pid = os.fork()
+        if worker.pid == 0:
+            os._exit(self._serve(worker, parent))
+
+    def _serve(self, worker: _Worker, parent: int) -> int:
+        """In the worker's process."""
+        try:
+            # Without its parent nobody would end it.
+            end_with_parent()
+            if os.getppid() != parent:
+                return 1
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            from appliance.program import process as program
+
+            return program.run(worker.settings, worker.ready_file)
+        except ObserverError as error:
+            log.error("Worker %d: %s", worker.number, error)
+            return error.exit_code
+        except BaseException:
+            log.exception("Worker %d ended by a mistake of the program.", worker.number)
+            return 1
+        finally:
+            logging.shutdown()
+
+    def _watch(self) -> int:
+        began = time.monotonic()
+        while True:
+            found = signal.sigtimedwait(_SIGNALS, _LOOK_SECONDS)
+            if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+                log.info("Stopping %s.", counted(len(self._workers), "worker"))
+                return 0
+            code = self._reap()
+            if code is not None:
+                return code
+            if not self._told and all(worker.ready_file.exists() for worker in self._workers):
+                self._tell()
+            if not self._told and time.monotonic() - began > READY_SECONDS:
+                raise ObserverError(f"The workers did not all start within {READY_SECONDS:.0f} seconds; see the log.")
+
+    def _reap(self) -> int | None:
+        """Start again the workers that died; the exit code where that is no use."""
+        for worker in self._workers:
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if not pid:
+                continue
+            worker.pid = 0
+            code = os.waitstatus_to_exitcode(status)
+            if not self._told and code > 0:
+                log.error("Worker %d could not start.", worker.number)
+                return code
+            now = time.monotonic()
+            worker.deaths.append(now)
+            if len(worker.deaths) == DEATHS and now - worker.deaths[0] < DEATHS_SECONDS:
+                log.error("Worker %d ended %d times within %d s; all end.", worker.number, DEATHS, DEATHS_SECONDS)
+                return 1
+            self._restarts += 1
+            log.error(
+                "Worker %d ended (%s) and is started again; restarts so far: %d.",
+                worker.number,
+                f"signal {-code}" if code < 0 else f"exit code {code}",
+                self._restarts,
+            )
+            self._start(worker)
+        return None
+
+    def _tell(self) -> None:
+        """Write the ready file of all."""
+        self._told = True
+        one = msgspec.json.decode(self._workers[0].ready_file.read_bytes(), type=Ready)
+        # A link that works once is known to one worker alone; the login page is the same on all.
+        login = f"{base_url('127.0.0.1', self._port)}/login"
+        ready = msgspec.structs.replace(one, pid=os.getpid(), port=self._port, dashboard_url=login)
+        if self._ready_file is not None:
+            write_private(self._ready_file, msgspec.json.encode(ready))
+        log.info("%s on port %d.", counted(len(self._workers), "worker serves", "workers serve"), self._port)
+
+    def _stop(self) -> None:
+        left = [worker for worker in self._workers if worker.pid]
+        for worker in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGTERM)
+        end = time.monotonic() + STOP_SECONDS
+        while left and time.monotonic() < end:
+            left = [worker for worker in left if not os.waitpid(worker.pid, os.WNOHANG)[0]]
+            time.sleep(0.02)
+        for worker in left:
+            log.error("Worker %d did not end by itself. Nothing that was acknowledged is lost.", worker.number)
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)

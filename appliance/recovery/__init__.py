@@ -1,0 +1,1 @@
+"""A start after an end: snapshot, restore, rebuild of reducers, periodic upkeep."""

@@ -1,0 +1,235 @@
+"""Recovery: brings the in-memory store back at a start, and keeps what that needs on the disk.
+
+The store is a snapshot and the archive's lines after it; without a usable snapshot, all lines. Class states are few and
+change rarely, so they are written at each change (``classes.json``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced
+from appliance.counters import Counters
+from appliance.datafolder.files import write_private
+from appliance.errors import ArchiveError
+from appliance.health import Finding, finding
+from appliance.kvs import Row, Value
+from appliance.kvs.memory import MemoryKVS
+from appliance.pipeline import Pipeline
+from appliance.recovery import snapshot
+from appliance.states import STATE, SUMMARY, VERSION, Fold
+from appliance.text import counted
+
+log = logging.getLogger(__name__)
+
+CLASS_ROWS = "class/"
+_SLICE = 2000
+_TELL_SECONDS = 5.0
+
+
+class Recovery:
+    """What the disk holds of one in-memory store.
+
+    Attributes:
+        findings: what was found damaged at the start.
+        stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
+    """
+
+    def __init__(self, folder: Path, kvs: MemoryKVS, pipeline: Pipeline, archive: Archive, counters: Counters) -> None:
+        """Args:
+        folder: the data folder.
+        kvs: the store, empty.
+        pipeline: folds the archive's lines.
+        archive: where they are.
+        counters: counts what was damaged.
+        """
+        self.findings: list[Finding] = []
+        self.stale: set[str] = set()
+        self._snapshots = folder / "snapshots"
+        self._classes = folder / "classes.json"
+        self._kvs = kvs
+        self._pipeline = pipeline
+        self._archive = archive
+        self._counters = counters
+        self._saving = asyncio.Lock()
+        self._saving_classes = asyncio.Lock()
+        self._saved: tuple[object, ...] | None = None
+        self._saved_classes: dict[str, dict[str, str]] = {}
+
+    async def restore(self) -> None:
+        """Fill the store. Gives way to the event loop now and then.
+
+        Raises:
+            ArchiveError: a segment cannot be read.
+        """
+        began = time.monotonic()
+        for damage in self._archive.torn:
+            self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
+        for path in misplaced(self._archive.folder):
+            self.findings.append(finding("archive.folder", path.name))
+        found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
+        self._counters.add("snapshots_damaged", len(unusable))
+        self.findings += unusable
+        start = BEGINNING
+        if found is not None:
+            start = found.head.position
+            self._archive.continue_after(start)
+            fold = self._pipeline.fold
+            self.stale = stale_reducers(fold, found.head.reducers, found.rows)
+            self._kvs.load(without(row, self.stale) for row in found.rows)
+            self._pipeline.hold(self.stale)
+        self._restore_classes()
+        reader = Reader(self._archive.folder, start)
+        total = reader.remaining_bytes()
+        told = time.monotonic()
+        events = damaged = 0
+        records = reader.records()
+        while some := list(itertools.islice(records, _SLICE)):
+            restored = self._pipeline.restore(some, self._kvs.row)
+            events += restored.events
+            damaged += len(restored.damaged)
+            for damage in restored.damaged:
+                self._damaged(damage)
+            await asyncio.sleep(0)
+            if time.monotonic() - told >= _TELL_SECONDS:
+                told = time.monotonic()
+                log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
+        if damaged:
+            self.findings.append(finding("archive.unreadable", count=damaged))
+        if events or found:
+            log.info(
+                "%s%s read in %.1f s.",
+                f"A snapshot of {counted(len(found.rows), 'row')} and " if found else "",
+                counted(events, "archived event was", "archived events were"),
+                time.monotonic() - began,
+            )
+
+    async def save(self) -> bool:
+        """Write a snapshot, where something changed since the last; returns whether it was written.
+
+        Raises:
+            ArchiveError: it cannot be written. Nothing is lost: the older one and the archive hold all.
+        """
+        async with self._saving:
+            position, (changes, rows) = await self._pipeline.checkpoint(self._take)
+            fold = self._pipeline.fold
+
+            def reducers() -> dict[str, int]:
+                # One with a state that could not be encoded is rebuilt from the archive at the next start.
+                left_out = fold.held | fold.unstored
+                return {r.name: r.version for r in fold.reducers if r.name not in left_out}
+
+            state = (position, changes, reducers())
+            if state == self._saved:
+                return False
+            try:
+                await asyncio.to_thread(snapshot.write, self._snapshots, position, reducers, rows)
+            except OSError as error:
+                self._counters.add("snapshot_failures")
+                raise ArchiveError(f"The snapshot cannot be written: {error.strerror}.") from error
+            self._saved = state
+            self._counters.add("snapshots")
+            return True
+
+    def _take(self) -> tuple[int, list[tuple[str, int, Mapping[str, Value]]]]:
+        if self._pipeline.has_unstored():
+            raise ArchiveError("No snapshot is written while what a student did is archived and not stored.")
+        return self._kvs.commits, self._kvs.rows()
+
+    async def save_classes(self) -> None:
+        """Write the class states, durably. Where that fails they are in the store as they were written last.
+
+        Raises:
+            ArchiveError: they cannot be written.
+        """
+        async with self._saving_classes:
+            rows = {
+                key: {name: value.encode().decode() for name, value in fields.items()}
+                for key, _, fields in self._kvs.rows()
+                if key.startswith(CLASS_ROWS)
+            }
+            if rows == self._saved_classes:
+                return
+            try:
+                await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
+            except OSError as error:
+                # Else the next change that can be written would write this one too, which nobody was told of.
+                changed = [key for key, fields in rows.items() if fields != self._saved_classes.get(key)]
+                self._load_classes({key: self._saved_classes.get(key, {}) for key in changed})
+                log.error("%s cannot be written: %s.", self._classes, error.strerror)
+                raise ArchiveError(f"{self._classes.name} cannot be written: {error.strerror}.") from error
+            self._saved_classes = rows
+
+    def _restore_classes(self) -> None:
+        """The file is newer than any snapshot, and its word counts."""
+        try:
+            rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+            self.findings.append(finding("classes.unusable", self._classes.name, detail=reason or type(error).__name__))
+            return
+        self._saved_classes = rows
+        self._load_classes(rows)
+
+    def _load_classes(self, rows: dict[str, dict[str, str]]) -> None:
+        self._kvs.load(
+            Row(key, max(1, self._kvs.row(key).version), {name: text.encode() for name, text in fields.items()})
+            for key, fields in rows.items()
+        )
+
+    def _damaged(self, damage: Damage) -> None:
+        self._counters.add("archive_lines_damaged")
+        log.warning(
+            "Archive file %s, line %d (byte %d): %s. The line was left out.",
+            damage.file,
+            damage.line,
+            damage.byte,
+            damage.reason,
+        )
+
+
+def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> set[str]:
+    """Which reducers' states in a snapshot are not those that the reducers of now would have.
+
+    Args:
+        fold: the reducers of now.
+        known: the reducers that ran when the rows were written, with their versions.
+        rows: the rows. A state that its reducer cannot decode, though the version is the same, makes it stale too.
+    """
+    stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
+    prefixes = {place.prefix: place for place in fold.places}
+    for row in rows:
+        for field, encoded in row.fields.items():
+            if not field.startswith(STATE):
+                continue
+            place = prefixes.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
+            if place is None or place.name in stale:
+                continue
+            try:
+                place.reducer.decode(encoded)
+            except Exception:
+                log.warning(
+                    "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
+                    place.name,
+                )
+                stale.add(place.name)
+    return stale
+
+
+def without(row: Row, reducers: set[str]) -> Row:
+    """A row without what it holds of some reducers."""
+    if not reducers:
+        return row
+    ours = tuple(f"{STATE}{name}/" for name in reducers)
+    names = {kind + name for name in reducers for kind in (SUMMARY, VERSION)}
+    fields = {name: value for name, value in row.fields.items() if name not in names and not name.startswith(ours)}
+    return Row(row.key, row.version, fields)

@@ -1,0 +1,1 @@
+"""What the key-value store and the pubsub on Redis share."""

@@ -1,0 +1,211 @@
+"""Replay: archive lines through the reducers, by the same fold that live events take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from appliance.archive import Damage, Record
+from appliance.archive.event_filter import EVERYTHING, EventFilter
+from appliance.archive.merge import Gap, Merged, Source, sources
+from appliance.counters import Counters
+from appliance.errors import SettingsError
+from appliance.events import Event, EventLimits, RejectedError, decode_event
+from appliance.plugins import Catalog
+from appliance.reducer import Reducer
+from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, Student
+
+# What was taken once is taken again, whatever today's limits are.
+_NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
+
+
+class Restored(msgspec.Struct):
+    """What a replay did: events applied, and what could not be read."""
+
+    events: int = 0
+    damaged: list[Damage] = []
+
+
+def replay_records(
+    records: Iterable[Record | Damage],
+    fold: Fold,
+    student_of: Callable[[str, str], Student],
+    applied: Callable[[Stream, float, int, float], None],
+) -> Restored:
+    """Fold archive lines into the states of students.
+
+    A line whose number its stream has passed is skipped, so reading a segment twice does no harm.
+
+    Args:
+        records: the lines, in the order in which they were written.
+        fold: the reducers.
+        student_of: the student with an id, in a class with an id, made where there is none yet.
+        applied: told of each line that counted, as `Student.note` is.
+    """
+    result = Restored()
+    for record in records:
+        if isinstance(record, Damage):
+            result.damaged.append(record)
+            continue
+        body: dict[str, Any] | None = None
+        text = bytes(record.event)
+        if text:
+            try:
+                body = decode_event(text, _NO_LIMITS)
+            except RejectedError as error:
+                result.damaged.append(Damage("", 0, 0, f"event {record.seq} of a stream: {error.message}"))
+                continue
+        stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
+        if record.seq <= stream.last:
+            continue
+        stream.pass_line(record)
+        # Compared in milliseconds, as when it came.
+        reduced = body is not None and not record.paused
+        late = int(reduced and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)
+        applied(stream, record.at, late, record.received)
+        if body is not None and not record.paused:
+            fold.reduce(stream, (Event(body["event"], record.at, record.source, body),))
+        result.events += 1
+    return result
+
+
+class Replayed(msgspec.Struct):
+    """What `replay` gives: states worked out from nothing.
+
+    Attributes:
+        students: by student id, ``summaries`` by reducer and ``documents`` (``items``, ...) by value and reducer.
+        events: lines that counted.
+        damaged: lines that could not be read.
+        repeated: lines that were left out because their number had been there.
+        gaps: numbers of streams that are in none of the archives.
+    """
+
+    students: dict[str, dict[str, Any]]
+    events: int
+    damaged: list[Damage]
+    repeated: int
+    gaps: list[Gap]
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+class Replay:
+    """Archives folded from nothing.
+
+    Attributes:
+        fold: the reducers.
+        students: by id, those who have events that counted.
+        events: lines that counted.
+        damaged: lines that could not be read.
+        merged: the archives; says what was repeated and what is missing.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        reducers: Iterable[Reducer[Any]],
+        choice: EventFilter,
+        *,
+        limits: StateLimits,
+    ) -> None:
+        """Args:
+        sources: the archives, see `appliance.archive.merge.sources`.
+        reducers: what is wanted of them.
+        choice: which events are reduced. Numbers that are missing are looked for among all of the chosen students.
+        limits: what is kept of one student; with the limits under which the events were taken the states are those
+            that were lived through.
+        """
+        self.fold = Fold(reducers, Counters(), limits)
+        self.students: dict[str, Student] = {}
+        self.events = 0
+        self.damaged: list[Damage] = []
+        self.merged = Merged(sources, students=choice.students)
+        self._choice = choice
+
+    def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
+        """Fold line after line; gives each that counted.
+
+        Args:
+            progress: told now and then how much was read, from 0 to 1.
+
+        Raises:
+            ArchiveError: a file cannot be read.
+        """
+        choice = self._choice
+        for line in self.merged.lines(progress):
+            record = line.record
+            if isinstance(record, Record) and not choice.takes(record):
+                continue
+            restored = replay_records((record,), self.fold, self._student, _note)
+            for damage in restored.damaged:
+                self.damaged.append(Damage(line.file, line.number, line.byte, damage.reason))
+            self.events += restored.events
+            if restored.events:
+                yield record  # type: ignore[misc]
+
+    def _student(self, student_id: str, class_id: str) -> Student:
+        student = self.students.get(student_id)
+        if student is None:
+            student = self.students[student_id] = Student(self.fold, student_id, class_id)
+        return student
+
+
+def _note(stream: Stream, at: float, late: int, received: float) -> None:
+    stream.student.note(stream, at, late, received)
+
+
+def whole(text: str) -> str:
+    """A text with U+FFFD in place of halves of surrogate pairs."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]]:
+    """The reducers with these names; all where none are named.
+
+    Raises:
+        SettingsError: there is no such reducer; the text says which there are.
+    """
+    known = {loaded.reducer.name: loaded.reducer for loaded in catalog.reducers}
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"There is no reducer {name!r}; there are {', '.join(sorted(known)) or 'none'}.")
+    return [reducer for name, reducer in known.items() if not names or name in names]
+
+
+def replay(
+    paths: Sequence[Path],
+    catalog: Catalog,
+    *,
+    limits: StateLimits,
+    reducers: Sequence[str] = (),
+    choice: EventFilter = EVERYTHING,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Replayed:
+    """Reduce archives from nothing.
+
+    Args:
+        paths: archive files and folders, of one node or several, in any order; see `appliance.archive.merge`.
+        catalog: the reducers.
+        limits: see `Replay`.
+        reducers: names of those that are wanted; none for all.
+        choice: which events are reduced.
+        progress: told now and then how much was read, from 0 to 1.
+
+    Raises:
+        ArchiveError: a file cannot be opened.
+        SettingsError: there is no such reducer.
+    """
+    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, limits=limits)
+    for _ in run.run(progress):
+        pass
+    described = {}
+    for student in sorted(run.students.values(), key=lambda student: student.id):
+        details = run.fold.details(student.row())
+        # What a scope's value is made of may hold half a surrogate pair, which JSON in UTF-8 cannot.
+        told = {plural: {whole(v): found for v, found in values.items()} for plural, values in details.scopes.items()}
+        described[student.id] = {"summaries": details.summaries, **told}
+    return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

@@ -1,0 +1,137 @@
+"""What concerns the computer that the appliance runs on: its address, a second start, about, and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import sys
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+import appliance
+from appliance import __version__
+from appliance.network.network import Network
+from appliance.web.educators.feed import ClassView
+from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.security.access import Security, bearer_token, is_here
+
+# Written when the program is packaged; a checkout has none.
+LICENCES = Path(appliance.__file__).parent.parent / "licences.txt"
+
+FIREWALL_HINT = (
+    "Nobody has joined from another computer yet. If students cannot open the address, the Windows firewall may keep "
+    "them out: open Windows Security, then “Firewall & network protection”, then “Allow an app through firewall”, and "
+    "tick Classroom Observer. On a school laptop ask IT to let port {port} (TCP) in."
+)
+
+
+class _AddressBody(msgspec.Struct):
+    url: str
+
+
+class ProgramRoutes:
+    """Handlers of routes that concern this computer.
+
+    Attributes:
+        launch_secret: lets its bearer, from this computer, ask for a link to the dashboard; another one at every start.
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        network: Network,
+        launch_secret: str,
+        stop: Callable[[], None],
+        views: Callable[[], Awaitable[list[ClassView]]],
+    ) -> None:
+        self.launch_secret = launch_secret
+        self._security = security
+        self._network = network
+        self._stop = stop
+        self._views = views
+
+    async def launch(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
+        self.only_program(request)
+        return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
+
+    async def quit(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/quit``: end the program, for its own command ``stop``."""
+        self.only_program(request)
+        self._stop()
+        return answer({"stopping": True}, status=202)
+
+    async def address(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/address``: show students this one of the addresses from now on."""
+        body = await body_of(request, _AddressBody)
+        try:
+            self._network.choose(body.url)
+        except ValueError:
+            raise ApiError(400, "bad_address", "That is not an address of this server.") from None
+        return answer(await self._views())
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/stop``: end the program, for an educator at this computer.
+
+        Whoever sits at another one could not start it again.
+        """
+        if not is_here(request):
+            raise ApiError(403, "not_here", "The program can be stopped only on the computer that it runs on.")
+        self._stop()
+        return answer({"stopping": True}, status=202)
+
+    def only_program(self, request: web.Request) -> None:
+        """Let through whoever read the secret of this run in the data folder, on this computer.
+
+        Raises:
+            ApiError: 403 for anybody else; 415 where the body is not JSON.
+        """
+        shown = bearer_token(request) or ""
+        if not is_here(request) or not hmac.compare_digest(
+            shown.encode("utf-8", "surrogatepass"), self.launch_secret.encode()
+        ):
+            raise ApiError(403, "not_here", "Only the program itself, on this computer, can ask for that.")
+        if request.content_type != "application/json":
+            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
+
+    async def licences(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/licences``: the notices of what is built in, as text."""
+        headers = {"Cache-Control": "no-cache"}
+        return web.Response(
+            text=await asyncio.to_thread(licences), content_type="text/plain", charset="utf-8", headers=headers
+        )
+
+
+def about(request: web.Request) -> dict[str, object]:
+    """What the dashboard says of the program."""
+    return {"version": __version__, "python": sys.version.split()[0], "here": is_here(request)}
+
+
+def licences() -> str:
+    """The licence notices that were collected for the packaged program; elsewhere what the installed parts say."""
+    try:
+        return LICENCES.read_text(encoding="utf-8")
+    except OSError:
+        pass
+    lines = [
+        "Classroom Observer runs with these parts, each under its own licence.",
+        "",
+        "Bulma: MIT",
+        "d3: ISC",
+        f"Python: {sys.copyright.splitlines()[0]} Python Software Foundation License",
+    ]
+    for part in sorted(metadata.distributions(), key=lambda one: (one.metadata["Name"] or "").lower()):
+        lines.append(f"{part.metadata['Name']} {part.version}: {_licence_of(part)}")
+    return "\n".join(lines) + "\n"
+
+
+def _licence_of(part: metadata.Distribution) -> str:
+    """What an installed part says of its licence, the newest way of saying so first."""
+    facts = part.metadata.json
+    classified = [one.rpartition(" :: ")[2] for one in facts.get("classifier", ()) if one.startswith("License ::")]
+    said = str(facts.get("license_expression") or ", ".join(classified) or facts.get("license") or "")
+    return said.strip().partition("\n")[0] or "see its own files"

@@ -1,0 +1,218 @@
+"""Admission: how many may join at a time, and the places of students who joined and never did anything.
+
+Whoever has the code can join under any number of names. So joins have a rate, by class and by address, which a class
+behind one address never meets. A place in a class whose student never sent an event holds nothing: where the class is
+full the oldest such place goes to the next who joins, and educators can take all of them back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+from aiohttp import web
+
+from appliance.config import LimitSettings
+from appliance.counters import Counters
+from appliance.kvs import KVS
+from appliance.lessons.class_control import ClassControl
+from appliance.pipeline import Pipeline
+from appliance.roster import Joined, JoinError, Roster, Student
+from appliance.states import student_key
+from appliance.text import counted
+from appliance.web.errors import ApiError, answer, body_of
+
+# A page that has just joined connects, and then its student begins to write.
+_GRACE_SECONDS = 60.0
+_ROWS_AT_ONCE = 50
+# Joins whose time is remembered; of others only that they were earlier.
+_JOINS_KEPT = 20_000
+
+
+class _IdleBody(msgspec.Struct):
+    class_id: str | None = None
+
+
+class Rate:
+    """How often something may happen within a minute, by key, for a bounded number of keys."""
+
+    def __init__(self, most: int, counters: Counters, counter: str, *, seconds: float = 60, keys: int = 10_000) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._keys = keys
+        self._counters = counters
+        self._counter = counter
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Seconds to wait until it may happen once more; 0 where it may now."""
+        times = self._times.get(key)
+        now = time.monotonic()
+        while times and now - times[0] >= self._seconds:
+            times.popleft()
+        if times is None or len(times) < self._most:
+            return 0.0
+        self._counters.add(self._counter)
+        return self._seconds - (now - times[0])
+
+    def add(self, key: str) -> None:
+        """It happens."""
+        self._times.setdefault(key, deque()).append(time.monotonic())
+        self._times.move_to_end(key)
+        while len(self._times) > self._keys:
+            self._times.popitem(last=False)
+
+
+class Admission:
+    """Lets students with the right code in, and takes back places that nobody used."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        kvs: KVS,
+        pipeline: Pipeline,
+        states: ClassControl,
+        online: Callable[[str], bool],
+        limits: LimitSettings,
+        counters: Counters,
+    ) -> None:
+        """Args:
+        roster: who is in a class.
+        kvs: knows who ever sent an event.
+        pipeline: knows whose events are not in the store yet.
+        states: tells all nodes who was taken out.
+        online: whether a student is connected, to whichever node.
+        limits: ``joins_per_minute``, ``address_joins_per_minute``.
+        counters: counts joins that were refused, and places that were taken back.
+        """
+        self._roster = roster
+        self._kvs = kvs
+        self._pipeline = pipeline
+        self._states = states
+        self._online = online
+        self._counters = counters
+        self._of_class = Rate(limits.joins_per_minute, counters, "limit_joins_per_minute")
+        self._of_address = Rate(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
+        self._joined: OrderedDict[str, float] = OrderedDict()
+        self._freeing = asyncio.Lock()
+
+    async def join(
+        self,
+        class_id: str,
+        address: str,
+        *,
+        name: str | None = None,
+        student_id: str | None = None,
+        token: str | None = None,
+    ) -> Joined:
+        """As `Roster.join`, at a rate; a class that is full of students who never did anything has room.
+
+        Raises:
+            ApiError: 429, with the seconds to wait in ``Retry-After``.
+            JoinError: with the code that says why not.
+            BackendError: the roster or the store cannot be reached.
+        """
+        self._check_rate(class_id, address)
+        for last in (False, False, True):
+            try:
+                joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token)
+                break
+            except JoinError as error:
+                # Somebody else may be faster and take the place that was made free.
+                if last or error.code != "class_full" or not await self._free_one(class_id):
+                    raise
+        self._joined.setdefault(joined.student.student_id, time.monotonic())
+        while len(self._joined) > _JOINS_KEPT:
+            self._joined.popitem(last=False)
+        return joined
+
+    async def remove_idle(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/class/remove-idle``: take out who joined, is not online and never sent an event.
+
+        Students of the class list stay; they hold no place that somebody else could have.
+        """
+        body = await body_of(request, _IdleBody) if request.can_read_body else _IdleBody()
+        classes = [section.class_id for section in await self._roster.classes()]
+        if body.class_id is not None:
+            if body.class_id not in classes:
+                raise ApiError(404, "unknown_class", "There is no such class.")
+            classes = [body.class_id]
+        removed = 0
+        async with self._freeing:
+            for class_id in classes:
+                idle = [student async for student in self._idle(class_id, 0.0)]
+                for start in range(0, len(idle), _ROWS_AT_ONCE):
+                    some = idle[start : start + _ROWS_AT_ONCE]
+                    removed += sum(await asyncio.gather(*(self._remove(student) for student in some)))
+        return answer({"removed": removed})
+
+    def _check_rate(self, class_id: str, address: str) -> None:
+        """Count a join that begins now.
+
+        Raises:
+            ApiError: there were too many.
+        """
+        wait = max(self._of_class.wait(class_id), self._of_address.wait(address))
+        if wait:
+            seconds = max(1, round(wait))
+            raise ApiError(
+                429,
+                "too_many_joins",
+                f"Many are joining just now. Wait {counted(seconds, 'second')}, then try again.",
+                {"Retry-After": str(seconds)},
+            )
+        self._of_class.add(class_id)
+        self._of_address.add(address)
+
+    async def _free_one(self, class_id: str) -> bool:
+        """Take back the oldest place that nobody used; returns whether there was one."""
+        async with self._freeing:
+            async for student in self._idle(class_id, _GRACE_SECONDS):
+                if await self._remove(student):
+                    self._counters.add("places_reused")
+                    return True
+        return False
+
+    async def _idle(self, class_id: str, grace: float) -> AsyncIterator[Student]:
+        """Who joined at least `grace` seconds ago, is not online and never sent an event; the oldest first."""
+        await self._pipeline.check_whole()
+        now = time.monotonic()
+        ttl = self._kvs.ttl_seconds
+        students = [
+            student
+            for student in await self._roster.students(class_id)
+            if not student.listed and self._may_be_idle(student.student_id, now, grace, ttl)
+        ]
+        # Those who joined before this start, or at another node, count as the oldest.
+        students.sort(key=lambda student: self._joined.get(student.student_id, 0.0))
+        for start in range(0, len(students), _ROWS_AT_ONCE):
+            some = students[start : start + _ROWS_AT_ONCE]
+            rows = await self._kvs.read([student_key(student.student_id) for student in some], "stream/")
+            for student, row in zip(some, rows, strict=True):
+                # Meanwhile the student may have connected.
+                if not row.version and self._may_be_idle(student.student_id, now, grace, ttl):
+                    yield student
+
+    def _may_be_idle(self, student_id: str, now: float, grace: float, ttl: int) -> bool:
+        """Whether nothing that is known here says that the student does something, or did."""
+        joined = self._joined.get(student_id)
+        if self._online(student_id) or (joined is not None and now - joined < grace):
+            return False
+        if ttl and (joined is None or now - joined >= ttl):
+            # What the student did is gone from such a store by now.
+            return False
+        live = self._pipeline.students().get(student_id)
+        return live is None or not any(stream.last for stream in live.streams.values())
+
+    async def _remove(self, student: Student) -> bool:
+        removed = await self._roster.remove(student.student_id)
+        if removed is None:
+            return False
+        self._joined.pop(student.student_id, None)
+        self._counters.add("idle_students_removed")
+        await self._states.removed(student.class_id, student.student_id)
+        await self._states.changed(student.class_id, student.student_id)
+        return True

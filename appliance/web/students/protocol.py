@@ -1,0 +1,333 @@
+"""The students' wire protocol without sockets: turns frames into what they ask for, and answers into frames.
+
+`Protocol.read` never raises, whatever comes: every frame becomes a `Hello`, an `Events` or a `Fault`. What a
+frame may hold is given in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+from appliance.archive import Rejection
+from appliance.counters import Counters
+from appliance.events import clean_name
+from appliance.jsontext import CutError, cut_elements, has_more_values, loads, masked, may_hold_halves, unmasked
+from appliance.text import counted
+
+PROTOCOL = 1
+
+
+class Close(IntEnum):
+    """Why the server closes a student's WebSocket."""
+
+    GOING_AWAY = 1001
+    INTERNAL = 1011
+    TRY_AGAIN = 1013
+    BAD_HELLO = 4400
+    BAD_TOKEN = 4401
+    REMOVED = 4403
+    SILENT = 4408
+    OPEN_ELSEWHERE = 4409
+    FRAME_TOO_LARGE = 4413
+    UNUSABLE = 4422
+    TOO_MANY_CONNECTIONS = 4429
+
+
+class Hello(msgspec.Struct):
+    """The first frame. `now` is the client's clock in milliseconds, None where it gave none."""
+
+    token: str
+    stream: str
+    source: str
+    now: float | None
+
+
+class Events(msgspec.Struct):
+    """Events of a stream: the number of the first, and the JSON text of each."""
+
+    first: int
+    texts: list[bytes]
+
+
+class Fault(msgspec.Struct):
+    """A frame that cannot be used. `close` is set where the socket must be closed, after the frame is answered."""
+
+    code: str
+    message: str
+    close: Close | None = None
+
+
+class FrameLimits(msgspec.Struct, frozen=True):
+    """What a client must keep to; told in the welcome.
+
+    Attributes:
+        frame_bytes: length of one frame.
+        events_per_frame: events in one frame.
+        unacked: events sent and not yet acknowledged; beyond it the server stops reading.
+    """
+
+    frame_bytes: int = 4 * 1024 * 1024
+    events_per_frame: int = 2000
+    unacked: int = 1000
+
+    @property
+    def max_msg_size(self) -> int:
+        """What a WebSocket of aiohttp needs for it: that refuses a message of this size, and takes a shorter one."""
+        return self.frame_bytes + 1
+
+
+class _Frame(msgspec.Struct):
+    type: str
+    first: int = 0
+    events: list[msgspec.Raw] | None = None
+    protocol: int | None = None
+    token: str | None = None
+    stream: str | None = None
+    source: str | None = None
+    now: float | None = None
+
+
+class _EventsFrame(msgspec.Struct, tag_field="type", tag="events"):
+    """What nearly all frames are; with fewer fields it is decoded faster."""
+
+    first: int = 0
+    events: list[msgspec.Raw] = []
+
+
+_decode = msgspec.json.Decoder(_Frame).decode
+_decode_events = msgspec.json.Decoder(_EventsFrame).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_FIELDS = frozenset(_Frame.__struct_fields__)
+_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_NOT_JSON = Fault("not_json", "A frame must be a JSON object.")
+_NOT_UTF8 = Fault("not_json", "A frame must be text in UTF-8.")
+_NO_TYPE = Fault("unknown_type", 'A frame must have a string "type".')
+_BAD_FIELD = Fault("bad_field", "A field of the frame has the wrong kind of value; see docs/protocol.md.")
+_STREAM = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_SOURCE_CHARACTERS = 200
+
+
+class Protocol:
+    """One connection's side of the protocol: what may come next, and how many bad frames came in a row."""
+
+    def __init__(
+        self, limits: FrameLimits, counters: Counters, *, bad_frames: int = 20, slow_values: int = 100_000
+    ) -> None:
+        """Args:
+        limits: what a frame may be.
+        counters: where refusals are counted.
+        bad_frames: after so many in a row that cannot be used the connection is to be closed.
+        slow_values: values in a frame that the fast decoder refuses; others take many times as long to read.
+        """
+        self._frame_bytes = limits.frame_bytes
+        self._most = limits.events_per_frame
+        self._counters = counters
+        self._bad_frames = bad_frames
+        self._slow_values = slow_values
+        self._bad = 0
+        self._greeted = False
+
+    def read(self, frame: bytes) -> Hello | Events | Fault:
+        """Understand one text frame, given as the bytes that came."""
+        if len(frame) > self._frame_bytes:
+            self._counters.add("limit_frame_bytes")
+            fault = self.fault("too_large", "A frame was too large; see limits.frame_bytes.")
+            return Fault(fault.code, fault.message, Close.FRAME_TOO_LARGE)
+        if self._greeted:
+            try:
+                events = _decode_events(frame)
+            except _UNDECODABLE:
+                pass
+            else:
+                return self._events(events.first, events.events)
+        if has_more_values(frame, self._slow_values):
+            self._counters.add("limit_slow_frame_values")
+            return self.fault(
+                "too_intricate", "A frame that is costly to read holds too many values; send less at once."
+            )
+        found = _understood(frame, self._most)
+        if isinstance(found, Fault):
+            return self.fault(found.code, found.message)
+        message, texts = found
+        if message.type == "events" and self._greeted:
+            return self._events(message.first, texts)
+        if message.type == "hello" and not self._greeted:
+            return self._hello(message)
+        if message.type in ("events", "hello"):
+            expected = "another hello is not expected" if self._greeted else "the first frame must be a hello"
+            return self.fault("out_of_order", f'A frame of type "{message.type}" came, but {expected}.')
+        return self.fault("unknown_type", 'A frame must have the type "hello" (once, first) or "events".')
+
+    def _events(self, first: int, texts: Sequence[bytes | msgspec.Raw]) -> Events | Fault:
+        if first < 1:
+            return self.fault("bad_first", '"first" must be the number of the first event, counted from 1.')
+        if len(texts) > self._most:
+            self._counters.add("limit_events_per_frame")
+            return self.fault(
+                "too_many_events",
+                f"A frame may hold {counted(self._most, 'event')}; nothing was taken.",
+            )
+        self._bad = 0
+        self._counters.add("frames_received")
+        return Events(first, list(map(bytes, texts)))
+
+    def fault(self, code: str, message: str) -> Fault:
+        """Count a frame that cannot be used."""
+        self._counters.add(f"frames_refused{{{code}}}")
+        self._bad += 1
+        if not self._greeted:
+            return Fault(code, message, Close.BAD_HELLO)
+        if self._bad >= self._bad_frames:
+            self._counters.add("limit_bad_frames")
+            return Fault(code, message, Close.BAD_HELLO)
+        return Fault(code, message)
+
+    def _hello(self, message: _Frame) -> Hello | Fault:
+        if message.protocol != PROTOCOL:
+            return self.fault("bad_protocol", f"This server speaks protocol {PROTOCOL}.")
+        if not message.token:
+            return self.fault("no_token", "The hello must carry the token that joining gave.")
+        if message.stream is None or not _STREAM.fullmatch(message.stream):
+            return self.fault("bad_stream", '"stream" must be a UUID, made once per tab.')
+        source = message.source or ""
+        if not source or len(source) > _SOURCE_CHARACTERS or not source.isprintable():
+            return self.fault("bad_source", '"source" must name what sends the events, such as "org.example.app".')
+        self._greeted = True
+        return Hello(message.token, message.stream, source, message.now)
+
+
+_Understood = tuple[_Frame, Sequence[bytes | msgspec.Raw]]
+
+
+def _understood(frame: bytes, most: int) -> _Understood | Fault:
+    """What a frame says, and the text of each of its events; or why it cannot be used.
+
+    An event in it may be what no decoder takes, as one that nests too deep; that is no matter to the others.
+
+    Args:
+        frame: as it came.
+        most: how many events it may have; of more not all are cut out.
+    """
+    if not may_hold_halves(frame):
+        try:
+            message = _decode(frame)
+        except _UNDECODABLE:
+            pass
+        else:
+            return message, message.events or ()
+    try:
+        return _read_slowly(frame, most)
+    except RecursionError:
+        pass
+    try:
+        rest, texts = cut_elements(frame, "events", most + 1)
+        found = _read_slowly(rest, most)
+    except CutError:
+        return _NOT_JSON
+    except RecursionError:
+        return _BAD_FIELD
+    return found if isinstance(found, Fault) else (found[0], texts)
+
+
+def _read_slowly(frame: bytes, most: int) -> _Understood | Fault:
+    """Read a frame that the fast decoder refuses, since it may hold half of a surrogate pair.
+
+    Raises:
+        RecursionError: something in it nests too deep.
+    """
+    halves = may_hold_halves(frame)
+    try:
+        members = _decode_members(masked(frame) if halves else frame)
+    except msgspec.DecodeError:
+        return _NOT_JSON
+    except UnicodeDecodeError:
+        # A key; a masked one is not one of ours.
+        return _BAD_FIELD if halves and b"\xff" not in frame else _NOT_UTF8
+    except ValueError:
+        return _NOT_UTF8
+    if not bytes(members.get("type", msgspec.Raw())).startswith(b'"'):
+        return _NO_TYPE
+    try:
+        events = bytes(members.pop("events", msgspec.Raw(b"[]")))
+        texts = map(bytes, _decode_list(b"[]" if events == b"null" else events)[: most + 1])
+        written = {name: unmasked(bytes(members[name])) for name in members.keys() & _FIELDS}
+        if any(value.startswith((b"[", b"{")) for value in written.values()):
+            return _BAD_FIELD
+        fields = {name: loads(value) for name, value in written.items()}
+        cleaned = {name: clean_name(value) if type(value) is str else value for name, value in fields.items()}
+        return msgspec.convert(cleaned, _Frame), list(map(unmasked, texts)) if halves else list(texts)
+    except UnicodeDecodeError:
+        return _NOT_UTF8
+    except (msgspec.DecodeError, ValueError, OverflowError):
+        return _BAD_FIELD
+
+
+def welcome(
+    student_id: str,
+    name: str,
+    ack: int,
+    state: Literal["open", "paused"],
+    now: int,
+    limits: FrameLimits,
+    paused_to: int = 0,
+) -> str:
+    """The answer to a hello.
+
+    Args:
+        student_id: who the token is of.
+        name: the student's.
+        ack: number of the last event of the stream that is durable.
+        state: the class's.
+        now: the server's clock in milliseconds.
+        limits: what the client must keep to.
+        paused_to: number of the last event of the stream that was taken while the class was paused; 0 for none.
+    """
+    frame = {"type": "welcome", "student_id": student_id, "name": name, "ack": ack, "state": state, "now": now}
+    if paused_to:
+        frame["paused_to"] = paused_to
+    return _text({**frame, "limits": limits})
+
+
+def ack(seq: int) -> str:
+    """All events up to this number are durable."""
+    return f'{{"type":"ack","seq":{seq}}}'
+
+
+def gap(expected: int) -> str:
+    """Nothing of the frame was taken: events from this number on are missing."""
+    return f'{{"type":"gap","expected":{expected}}}'
+
+
+def reject(seq: int, rejection: Rejection) -> str:
+    """One event cannot be used; its number counts as done."""
+    return _text({"type": "reject", "seq": seq, "code": rejection.code, "message": rejection.message})
+
+
+def error(fault: Fault) -> str:
+    """A frame cannot be used."""
+    return _text({"type": "error", "code": fault.code, "message": fault.message})
+
+
+def state(state: Literal["open", "paused"]) -> str:
+    """The class was paused or goes on."""
+    return f'{{"type":"state","state":"{state}"}}'
+
+
+def message(text: str) -> str:
+    """Words from the educator."""
+    return _text({"type": "message", "text": text})
+
+
+def alive(now: int) -> str:
+    """The server is there; `now` is its clock in milliseconds."""
+    return f'{{"type":"alive","now":{now}}}'
+
+
+def _text(frame: object) -> str:
+    return msgspec.json.encode(frame).decode()

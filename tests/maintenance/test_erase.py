@@ -1,0 +1,305 @@
+"""Erasing a student: nothing of the student is left in any byte of the data folder, and nobody else lost anything."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.archive import segments
+from appliance.counters import Counters
+from appliance.datafolder import DataFolder
+from appliance.errors import SettingsError
+from appliance.maintenance import backup, erase
+from appliance.maintenance.erase import EraseError
+from appliance.maintenance.upgrade import bring_up_to_date
+from appliance.recovery import snapshot
+from appliance.roster import RosterLimits, token_hash
+from appliance.roster.flatfile import FlatFileRoster
+from tests.recovery.test_recovery import bundled
+from tests.recovery.world import CLASS, Core
+
+LIMITS = RosterLimits()
+NAME, LATER_NAME = "Zoë Quarterstaff", "Zoë Q. Quarterstaff"
+TEXT, TITLE, ANSWER, REFUSED = "unmistakable prose", "peculiar title", "singular answer", "odious refused"
+OTHERS_TEXT = "what Bo wrote"
+
+
+class World:
+    """A data folder with two students, whose traces are in every kind of file that there is."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.secrets: list[str] = [NAME, LATER_NAME, TEXT, TITLE, ANSWER, REFUSED]
+        self.student = self.other = ""
+
+    async def live(self) -> None:
+        roster = FlatFileRoster(self.data / "roster", LIMITS, Counters())
+        joined = await roster.join(CLASS, name=NAME)
+        again = await roster.join(CLASS, name=LATER_NAME, token=joined.token)
+        self.student, self.other = again.student.student_id, (await roster.join(CLASS, name="Bo")).student.student_id
+        await roster.close()
+        self.secrets += [self.student, joined.token, token_hash(joined.token)]
+        for day in range(3):
+            core = Core(self.data, *bundled())
+            await core.start()
+            stream = f"stream-of-zoe-{day}"
+            self.secrets.append(stream)
+            await self._write(core, self.student, stream, TEXT)
+            await self._write(core, self.other, f"stream-of-bo-{day}", OTHERS_TEXT)
+            if day == 1:
+                await core.archive.compress()
+            await core.stop()
+        with DataFolder(self.data) as folder:
+            bring_up_to_date(folder)
+
+    async def _write(self, core: Core, student: str, name: str, text: str) -> None:
+        stream = await core.stream(student, name)
+        core.accept(stream, 1, {"event": "document", "document": "essay", "title": TITLE if text == TEXT else "Bo's"})
+        core.accept(stream, 2, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
+        core.accept(stream, 3, {"event": "answer", "item": "q", "answer": ANSWER if text == TEXT else "7"})
+        core.pipeline.accept(stream, 4, [json.dumps({"nothing": REFUSED if text == TEXT else ""}).encode()], 1)
+        await core.pipeline.settle()
+
+    def spoil(self) -> None:
+        """What accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
+        last = segments(self.data / "archive")[-1]
+        line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
+        with last.open("ab") as file:
+            file.write(line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n")
+        torn = self.data / "archive" / "torn"
+        torn.mkdir()
+        (torn / "a.txt").write_bytes(line[:-9])
+        (torn / "b.txt").write_bytes(line[: line.index(self.student.encode()) + 4])
+        (torn / "c.txt").write_bytes(
+            line.replace(self.student.encode(), self.other.encode())[:-9]
+            .replace(b"stream-of-zoe", b"stream-of-bo")
+            .replace(TITLE.encode(), b"x")
+        )
+        (self.data / "roster" / ".roster.jsonl.abcdefgh").write_text(NAME)
+        (self.data / "archive" / "events-20261124-0002.jsonl.gz.part").write_text(TEXT)
+        (self.data / "roster" / "roster-damaged.jsonl").write_text(f'{{"student":{{"student_id":"{self.student}","na\n')
+        rows = f'name;class;student id\r\n"{LATER_NAME}";{CLASS};{self.student}\r\n"Bo;\nB.";{CLASS};x-1\r\n'
+        (self.data / "roster" / "students.csv").write_bytes(rows.encode("cp1252"))
+        records = [
+            {"key": f"roster/student/{student}", "field": "held", "record": [1, {"n": 1}]}
+            for student in (self.student, self.other)
+        ]
+        (self.data / "shared.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        (self.data / "backups").mkdir(exist_ok=True)
+        backup.back_up(self.data, self.data / "backups" / "format-1-20261124-000000.tar")
+
+    def found(self) -> dict[str, list[str]]:
+        """By file, what of the student stands in it."""
+        found: dict[str, list[str]] = {}
+        for path in self.data.rglob("*"):
+            if path.is_file():
+                for text in texts(path):
+                    hits = [secret for secret in self.secrets for form in forms(secret) if form in text]
+                    if hits:
+                        found.setdefault(str(path.relative_to(self.data)), []).extend(hits)
+        return found
+
+    async def others(self) -> dict[str, Any]:
+        core = Core(self.data, *bundled())
+        await core.start()
+        states = core.states()
+        await core.crash()
+        return {key: fields for key, fields in states.items() if self.student not in key}
+
+    def erase(self) -> erase.Erased:
+        with DataFolder(self.data):
+            return erase.erase(self.data, self.data / "roster", self.student, LIMITS)
+
+
+def texts(path: Path) -> Iterator[bytes]:
+    yield path.read_bytes()
+    if path.suffix == ".gz":
+        yield gzip.decompress(path.read_bytes())
+    if path.suffix == ".tar":
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                content = file.read() if file else b""
+                yield gzip.decompress(content) if member.name.endswith(".gz") else content
+
+
+def forms(secret: str) -> list[bytes]:
+    return [secret.encode(), json.dumps(secret)[1:-1].encode(), secret.encode("cp1252"), secret.encode("utf-16-le")]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> World:
+    world = World(tmp_path / "data")
+    await world.live()
+    return world
+
+
+async def test_no_byte_of_the_student_is_left_and_nobody_else_lost_anything(world: World) -> None:
+    others = await world.others()
+    world.spoil()
+    assert len(world.found()) >= 12, "the world has traces everywhere"
+    erased = world.erase()
+    assert world.found() == {}
+    assert (erased.lines, erased.backups, erased.named) == (12, 2, [])
+    assert await world.others() == others
+    with DataFolder(world.data) as folder:
+        bring_up_to_date(folder)
+    text = (world.data / "roster" / "students.csv").read_bytes()
+    assert text == f'name;class;student id\r\n"Bo;\nB.";{CLASS};x-1\r\n'.encode("cp1252")
+    assert world.other in (world.data / "shared.jsonl").read_text()
+    assert b"not a line of anybody\n" in segments(world.data / "archive")[-1].read_bytes()
+    assert [path.name for path in (world.data / "archive" / "torn").iterdir()] == ["c.txt"]
+    roster = FlatFileRoster(world.data / "roster", LIMITS, Counters())
+    assert [student.name for student in await roster.students(CLASS)] == ["Bo", "Bo; B."]
+
+
+async def test_a_count_is_left(world: World) -> None:
+    world.erase()
+    [line] = (world.data / "erased.jsonl").read_text().splitlines()
+    assert json.loads(line)["archive_lines"] == 12
+    assert set(json.loads(line)) == {"erased", "archive_lines"}
+
+
+async def test_states_that_only_a_snapshot_knows_are_kept(world: World) -> None:
+    others = await world.others()
+    first, *_ = segments(world.data / "archive")
+    first.unlink()
+    world.erase()
+    [kept] = snapshot.snapshots(world.data / "snapshots")
+    assert [row.key for row in snapshot.read(kept).rows if "student/" in row.key] == [f"student/{world.other}"]
+    assert await world.others() == others
+
+
+async def test_lines_after_the_snapshot_are_read_at_the_next_start(world: World) -> None:
+    core = Core(world.data, *bundled())
+    await core.start()
+    for student in (world.student, world.other):
+        await world._write(core, student, "stream-later", TEXT if student == world.student else OTHERS_TEXT)
+    others = {key: fields for key, fields in core.states().items() if world.student not in key}
+    await core.crash()
+    world.erase()
+    assert await world.others() == others
+    assert world.found() == {}
+
+
+class Crash(BaseException):
+    """As kill -9 is."""
+
+
+async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = await world.others()
+    world.spoil()
+    whole = Path(shutil.copytree(world.data, tmp_path / "whole"))
+    step = 0
+    while True:
+        step += 1
+        left = step
+        with monkeypatch.context() as patched:
+
+            def count(function: Callable[..., Any]) -> Callable[..., Any]:
+                def counted(*arguments: Any, **words: Any) -> Any:
+                    nonlocal left
+                    left -= 1
+                    if left <= 0:
+                        # Nothing is done from now on: cleaning up is not what a killed program does.
+                        raise Crash
+                    return function(*arguments, **words)
+
+                return counted
+
+            for name in ("replace", "unlink"):
+                patched.setattr(Path, name, count(getattr(Path, name)))
+            patched.setattr(shutil, "rmtree", count(shutil.rmtree))
+            try:
+                world.erase()
+            except Crash:
+                pass
+            else:
+                break
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        if (world.data / "erased.jsonl").exists():
+            assert world.found() == {}, f"step {step}"
+            [line] = (world.data / "erased.jsonl").read_text().splitlines()[-1:]
+            assert json.loads(line)["archive_lines"] == 12
+            assert not (world.data / "erasing.json").exists()
+            assert not list(world.data.rglob(".*"))
+        else:
+            assert step <= 2, "it had not begun"
+        shutil.rmtree(world.data)
+        shutil.copytree(whole, world.data)
+    assert step > 12
+    assert await world.others() == others
+
+
+async def test_not_while_the_appliance_runs(world: World) -> None:
+    with DataFolder(world.data):
+        with pytest.raises(SettingsError, match="End it first"):
+            world.erase()
+    assert world.found() != {}
+
+
+async def test_a_damaged_archive_file_stops_it_before_anything_is_changed(world: World) -> None:
+    [packed, *_] = [path for path in segments(world.data / "archive") if path.suffix == ".gz"]
+    packed.write_bytes(packed.read_bytes()[:-20])
+    before = {path: path.read_bytes() for path in world.data.rglob("*") if path.is_file()}
+    with pytest.raises(EraseError, match=f"{packed.name} is damaged.*nothing was erased"):
+        world.erase()
+    assert {path: path.read_bytes() for path in world.data.rglob("*") if path.is_file()} == before
+
+
+async def test_nobody_of_that_id(world: World) -> None:
+    world.student = "s-nobody"
+    with pytest.raises(EraseError, match="no trace"):
+        world.erase()
+    world.student = world.other[:-1]
+    with pytest.raises(EraseError, match="no trace"):
+        world.erase()
+
+
+async def test_what_others_wrote_of_the_student_stays_and_is_named(world: World) -> None:
+    core = Core(world.data, *bundled())
+    await core.start()
+    stream = await core.stream(world.other, "stream-x")
+    core.accept(stream, 1, {"event": "edit", "document": "d", "offset": 0, "insert": f"about {world.student}"})
+    await core.stop()
+    erased = world.erase()
+    assert len(erased.named) == 2
+    assert any("snapshot" in file for file in erased.named)
+
+
+async def test_a_student_with_a_short_id_is_not_mixed_up_with_others(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    core = Core(world.data, *bundled())
+    await core.start()
+    for student in ("1", "11", "10"):
+        stream = await core.stream(student, f"stream-{student}")
+        core.accept(stream, 1, {"event": "edit", "document": "1", "offset": 1, "insert": "1"})
+    await core.stop()
+    (world.data / "roster").mkdir()
+    (world.data / "roster" / "students.csv").write_text("name,student id\nA,1\nB,11\nC,10\n")
+    world.student = "1"
+    assert world.erase().lines == 1
+    assert (world.data / "roster" / "students.csv").read_text() == "name,student id\nB,11\nC,10\n"
+    core = Core(world.data, *bundled())
+    await core.start()
+    assert sorted(core.states()) == ["student/10", "student/11"]
+    await core.crash()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes of files")
+async def test_what_is_written_anew_is_for_this_user_alone(world: World) -> None:
+    world.spoil()
+    world.erase()
+    changed = [*segments(world.data / "archive"), world.data / "roster" / "roster.jsonl", world.data / "erased.jsonl"]
+    assert {path.stat().st_mode & 0o077 for path in changed} == {0}

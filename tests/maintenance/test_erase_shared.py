@@ -1,0 +1,175 @@
+"""Erasing a student of a school: nothing is left in the shared store and the nodes' folders, nobody brings it back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.kvs import open_kvs
+from appliance.kvs.records import ERASED, SharedRecords
+from appliance.roster import token_hash
+from appliance.roster.shared import MEMBERS, student_row
+from appliance.states import student_key
+from tests.launcher import Program
+from tests.maintenance.test_erase import forms, texts
+from tests.services.school import Cluster, a_school, until
+from tests.services.servers import RedisServer
+
+pytestmark = pytest.mark.services
+
+NAME, TEXT = "Zoë Quarterstaff", "unmistakable prose"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+class Left:
+    """A school of two nodes, both ended, where Zoë joined and wrote at both, and Bo did."""
+
+    def __init__(self, school: Cluster, redis: RedisServer) -> None:
+        self.nodes = school.nodes
+        self.redis = redis
+        self.zoe = self.bo = ""
+        self.secrets: list[str] = []
+
+    async def live(self, school: Cluster) -> None:
+        joined = await school.join(0, NAME)
+        bo = await school.join(1, "Bo")
+        self.zoe, self.bo = joined["student_id"], bo["student_id"]
+        token = joined["token"]
+        # At the other node she gets another name there, so that its journal has her, too.
+        assert (await school.join(1, NAME + "!", token=token))["student_id"] == self.zoe
+        self.secrets = [self.zoe, NAME, TEXT, token, token_hash(token)]
+        for node in (0, 1):
+            for whose, text in ((token, TEXT), (bo["token"], "what Bo wrote")):
+                page = await school.page(node, whose, str(uuid.uuid4()))
+                await page.send(1, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
+                await until(lambda page=page: page.acked() == 1, "it is acknowledged")
+        # One is killed, and leaves word of who was online there.
+        assert await asyncio.to_thread(self.nodes[0].stop) == 0
+        self.nodes[1].kill()
+
+    def in_store(self) -> list[str]:
+        """What of her stands in any key, field or value of the store."""
+        with self.redis.client() as client:
+            content = []
+            for key in client.scan_iter():
+                content.append(key)
+                kind = client.type(key)
+                assert kind in (b"hash", b"string")
+                if kind == b"string":
+                    content.append(client.get(key))
+                else:
+                    content += [part for pair in client.hgetall(key).items() for part in pair]
+        whole = b"\n".join(content)
+        return [secret for secret in self.secrets if any(form in whole for form in forms(secret))]
+
+    def in_folder(self, node: Program) -> list[str]:
+        """What of her stands in any file of a node's data folder."""
+        found = []
+        for path in node.data.rglob("*"):
+            if path.is_file():
+                for text in texts(path):
+                    found += [secret for secret in self.secrets if any(form in text for form in forms(secret))]
+        return found
+
+    def erase(self, node: Program, student_id: str = "") -> str:
+        done = node.run(
+            "erase-student", student_id or self.zoe, "--yes", "--data-dir", str(node.data), "--kvs", self.redis.url()
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    async def known(self, *nodes: Program) -> set[str]:
+        """The students whom nodes that are started together know."""
+        for node in nodes:
+            node.begin()
+        for node in nodes:
+            await asyncio.to_thread(node.wait_ready)
+        found = {entry["student_id"] for node in nodes for entry in node.get("/api/v1/students")}
+        for node in nodes:
+            assert await asyncio.to_thread(node.stop) == 0
+        return found
+
+
+@pytest.fixture
+async def left(tmp_path: Path, redis: RedisServer, chance: random.Random) -> AsyncIterator[Left]:
+    async with a_school(tmp_path, redis, chance) as school:
+        left = Left(school, redis)
+        await left.live(school)
+        for page in school.pages:
+            await page.close()
+        yield left
+
+
+async def test_no_byte_is_left_in_the_store_and_both_folders_and_no_node_knows_the_student(left: Left) -> None:
+    assert set(left.in_store()) == set(left.secrets) - {left.secrets[3]}, "tokens are kept as hashes alone"
+    assert all(TEXT in left.in_folder(node) and left.zoe in left.in_folder(node) for node in left.nodes)
+    said = left.erase(left.nodes[0])
+    assert f"On each of them run: erase-student {left.zoe}" in said
+    assert left.in_store() == []
+    assert left.in_folder(left.nodes[0]) == []
+    left.erase(left.nodes[1])
+    assert left.in_folder(left.nodes[1]) == []
+    for node in left.nodes:
+        assert await left.known(node) == {left.bo}
+        assert left.in_store() == []
+        assert left.in_folder(node) == []
+
+
+async def test_a_node_whose_folder_was_not_erased_does_not_bring_the_student_back(left: Left) -> None:
+    left.erase(left.nodes[0])
+    assert await left.known(left.nodes[1]) == {left.bo}
+    assert left.in_store() == []
+    assert left.zoe not in (left.nodes[1].data / "shared.jsonl").read_text()
+    # Nor where the store has lost its memory, and her lines in that node's archive are folded in again.
+    with left.redis.client() as client:
+        client.flushall()
+    assert TEXT in left.in_folder(left.nodes[1])
+    assert await left.known(*left.nodes) == {left.bo}
+    assert left.in_store() == []
+
+
+def journal(path: Path) -> str:
+    return path.read_text()
+
+
+async def test_who_learns_of_it_last_removes_what_others_brought_back(left: Left, tmp_path: Path) -> None:
+    before = Path(shutil.copy(left.nodes[0].data / "shared.jsonl", tmp_path / "before.jsonl"))
+    left.erase(left.nodes[0])
+    with left.redis.client() as client:
+        client.flushall()
+    kvs = open_kvs(left.redis.url())
+    try:
+        await SharedRecords(kvs, before).put_back()
+        assert left.zoe in left.in_store()
+        await SharedRecords(kvs, left.nodes[0].data / "shared.jsonl").put_back()
+        assert left.in_store() == []
+        await SharedRecords(kvs, before).put_back()
+        assert left.in_store() == []
+        assert left.zoe not in journal(before)
+        [members] = await kvs.read([f"{MEMBERS}class-1"])
+        [erased] = await kvs.read([ERASED])
+        assert len(erased.fields) == len({left.zoe, student_key(left.zoe), student_row(left.zoe)})
+        assert left.zoe not in members.fields
+    finally:
+        await kvs.close()
+
+
+async def test_a_mistyped_id_leaves_no_note(left: Left) -> None:
+    node = left.nodes[0]
+    done = node.run("erase-student", "s-nobody", "--yes", "--data-dir", str(node.data), "--kvs", left.redis.url())
+    assert done.returncode == 1
+    assert "no trace of such a student" in done.stderr
+    keys = [json.loads(line)["key"] for line in (node.data / "shared.jsonl").read_text().splitlines()]
+    assert ERASED not in keys

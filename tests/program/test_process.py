@@ -1,0 +1,234 @@
+"""One program per data folder; it starts, and ends, in good order however it is asked to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from appliance.program import process as program_module
+from tests.desktop.world import Desk, desk, posix, until
+
+pytestmark = posix
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as made:
+        yield made
+
+
+def signs_in(link: str) -> bool:
+    """Whether a link opens the dashboard."""
+    address = urlsplit(link)
+    connection = HTTPConnection(address.netloc, timeout=10)
+    try:
+        connection.request("GET", f"{address.path}?{address.query}")
+        answer = connection.getresponse()
+        return answer.status == 303 and "Set-Cookie" in answer.headers
+    finally:
+        connection.close()
+
+
+class TestStarting:
+    def test_the_dashboard_opens_in_the_browser(self, here: Desk) -> None:
+        opened = here.with_browser()
+        running = here.start("--no-tray").ready()
+        until(lambda: opened.exists() and opened.read_text().endswith("\n"), "the browser opens")
+        assert signs_in(opened.read_text().strip())
+        assert running.stop() == 0
+
+    def test_without_a_desktop_one_line_says_so_and_the_program_goes_on(self, here: Desk) -> None:
+        running = here.start().ready()
+        until(lambda: "No desktop was found" in running.log, "the line is written")
+        assert running.ask("GET", "/api/v1/status")["version"]
+        assert running.stop() == 0
+        assert running.log.count("No desktop was found") == 1
+
+    def test_what_a_second_start_needs_is_readable_by_its_owner_alone(self, here: Desk) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        file = running.data / "instance.json"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert running.stop() == 0
+        assert not file.exists()
+
+    def test_a_port_of_another_program_is_exit_3(self, here: Desk) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            failed = here.start("--no-tray", "--no-browser", "--port", str(other.getsockname()[1]))
+            assert failed.wait() == 3
+        assert "is in use by" in failed.log
+        assert not (failed.data / "instance.json").exists()
+
+
+class TestSecondStart:
+    def test_it_opens_the_dashboard_of_the_one_that_runs(self, here: Desk) -> None:
+        opened = here.with_browser()
+        running = here.start("--no-tray", "--no-browser").ready()
+        second = here.start("--no-tray", "--port", "1")
+        assert second.wait() == 0
+        link = opened.read_text().strip()
+        assert link.startswith(running.instance["url"] + "/")
+        assert signs_in(link)
+        assert not signs_in(link)
+        assert f"process {running.process.pid}" in second.log
+        assert "End it first if it shall listen on port 1." in second.log
+        assert link.partition("token=")[2] not in second.log + here.log_file.read_text()
+        assert running.process.poll() is None
+
+    def test_two_at_the_same_moment_are_one(self, here: Desk) -> None:
+        opened = here.with_browser()
+        started = [here.start("--no-tray") for _ in range(3)]
+        until(lambda: sum(one.process.poll() is None for one in started) == 1, "all but one have ended")
+        [running] = [one for one in started if one.process.poll() is None]
+        assert [one.process.poll() for one in started if one is not running] == [0, 0]
+        until(lambda: opened.exists() and len(opened.read_text().splitlines()) == 3, "each opened the browser")
+        assert {urlsplit(link).netloc for link in opened.read_text().splitlines()} == {
+            urlsplit(running.instance["url"]).netloc
+        }
+
+    @pytest.mark.parametrize("flag", ["--no-browser", "--ready-file"])
+    def test_started_by_a_program_it_is_an_error_that_names_the_running_one(self, here: Desk, flag: str) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        file = here.folder / "ready.json"
+        words = [flag, str(file)] if flag == "--ready-file" else [flag]
+        second = here.start("--no-tray", *words)
+        assert second.wait() == 2
+        assert f"Another appliance (process {running.process.pid}) uses the data folder" in second.log
+        assert not file.exists()
+
+    def test_what_a_killed_program_left_behind_is_no_obstacle(self, here: Desk) -> None:
+        killed = here.start("--no-tray", "--no-browser").ready()
+        assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert (killed.data / "instance.json").exists()
+        assert (killed.data / "lock").read_text().strip() == str(killed.process.pid)
+        running = here.start("--no-tray", "--no-browser").ready()
+        assert running.stop() == 0
+
+    def test_a_foreign_program_at_the_old_address_is_not_believed(self, here: Desk) -> None:
+        from appliance.datafolder.instance import Instance, ask_for_link
+
+        heard = []
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            url = f"http://127.0.0.1:{other.getsockname()[1]}"
+
+            def answer() -> None:
+                connection, _ = other.accept()
+                with connection:
+                    heard.append(connection.recv(65536))
+                    body = b'{"url":"http://evil.example/?token=x"}'
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            assert ask_for_link(Instance(1, url, "one-run")) is None
+            thread.join()
+        assert b"one-run" in heard[0]
+
+
+class TestEnding:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_signal_ends_it_in_good_order_and_soon(self, here: Desk, number: int) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        began = time.monotonic()
+        assert running.stop(number) == 0
+        assert time.monotonic() - began < 5
+        assert "Stopping." in running.log
+
+    def test_a_second_signal_does_not_spoil_a_good_end(self, here: Desk) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        while running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        assert running.wait() == 0
+
+    def test_nohup_is_respected(self, here: Desk) -> None:
+        here.stand_in("under-nohup", 'trap "" HUP; exec "$@"')
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            running = here.start("--no-tray", "--no-browser")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        running.ready().process.send_signal(signal.SIGHUP)
+        assert running.ask("GET", "/api/v1/status")["version"]
+        assert running.stop() == 0
+
+    def test_it_can_be_ended_while_it_starts(self, here: Desk) -> None:
+        running = here.start("--no-tray", "--no-browser")
+        until(lambda: (running.data / "instance.json").exists(), "it has begun")
+        assert running.stop() in (0, -signal.SIGTERM)
+        assert not (running.data / "instance.json").exists() or running.process.returncode != 0
+
+    def test_the_dashboard_s_button_ends_it(self, here: Desk) -> None:
+        running = here.start("--no-tray", "--no-browser").ready()
+        assert running.ask("POST", "/api/v1/stop", {}) == {"stopping": True}
+        assert running.wait() == 0
+
+    def test_a_watchdog_ends_what_hangs(self, here: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        from appliance.config import Settings
+
+        ended: list[int] = []
+        done = threading.Event()
+
+        def end(code: int) -> None:
+            ended.append(code)
+            done.set()
+
+        monkeypatch.setattr(program_module, "QUIT_SECONDS", 0.1)
+        monkeypatch.setattr(program_module.os, "_exit", end)
+        monkeypatch.setattr(program_module.logging, "shutdown", lambda: None)
+        (here.folder / "data").mkdir()
+        with socket.socket() as listener:
+            hanging = program_module.Program(Settings(data_dir=str(here.folder / "data")), listener, None)
+            for _ in range(3):
+                hanging.quit()
+            assert done.wait(10)
+        assert ended == [1]
+
+
+class TestTellingWhyNot:
+    def test_who_sees_no_terminal_is_told_in_a_window_and_where_the_log_is(self, here: Desk) -> None:
+        here.with_browser()
+        told = here.stand_in("zenity")
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            failed = here.start("--port", str(other.getsockname()[1]))
+            assert failed.wait() == 3
+        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
+        assert "is in use by" in told.read_text()
+        assert str(here.log_file) in told.read_text()
+        assert "is in use by" in here.log_file.read_text()
+
+    def test_a_wrong_setting_is_told_before_there_is_a_log_folder(self, here: Desk) -> None:
+        here.with_browser()
+        told = here.stand_in("zenity")
+        del here.environment["CLASSROOM_OBSERVER_LOG_DIR"]
+        here.environment["CLASSROOM_OBSERVER_WEB__PORT"] = "http"
+        failed = here.start()
+        assert failed.wait() == 2
+        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
+        log = Path(here.environment["XDG_STATE_HOME"]) / "classroom-observer" / "log" / "classroom-observer.log"
+        assert "must be a whole number" in log.read_text()
+
+    def test_started_by_a_program_no_window_opens(self, here: Desk) -> None:
+        here.with_browser()
+        told = here.stand_in("zenity")
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            assert here.start("--no-browser", "--port", str(other.getsockname()[1])).wait() == 3
+        assert not told.exists()
+
+    def test_without_a_console_all_goes_to_the_log(self, here: Desk) -> None:
+        here.stand_in("python-without-console", 'exec "$@" <&- >&- 2>&-')
+        running = here.start("--no-tray", "--no-browser", preexec_fn=lambda: [os.close(n) for n in (1, 2)])
+        running.ready()
+        assert running.stop() == 0
+        assert running.log == ""
+        assert "Students join at" in here.log_file.read_text()
+        assert "Stopping." in here.log_file.read_text()
