@@ -176,8 +176,7 @@ def test_what_arrives_late_is_said_to_the_teacher(playwright: Playwright, tmp_pa
         teacher.goto(room.program.ready["dashboard_url"])
         teacher.wait_for_selector(".tile .late:visible")
         said = teacher.inner_text(".tile .late")
-        assert int(said.split()[1]) >= 16, said
-        assert "arrived late" in said
+        assert said == "⇣ Was offline, now up to date"
         # They count at the time at which they were done.
         edits = [record for record in room.records() if b'"event":"edit"' in bytes(record.event)]
         assert all(record.received - record.at > 100 for record in edits)

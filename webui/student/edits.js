@@ -1,17 +1,15 @@
-/**
- * What changed between two texts, as one replacement. All offsets and lengths are UTF-16 code units.
- */
+// Texts and how they change. All offsets and lengths are UTF-16 code units.
 
 /**
- * The smallest replacement that makes `after` of `before` and cuts no surrogate pair.
+ * The smallest replacement that turns `before` into `after` and cuts no surrogate pair.
  *
- * Where several are equally small, as when one more "l" is typed into "hello", the one that ends at the cursor is
- * taken (or the nearest to it): that is where the student typed.
+ * Several may be equally small, as when one more "l" is typed into "hello". Then the one that ends at the cursor is
+ * taken, or the nearest to it: the student typed there.
  *
  * @param {string} before the text before the edit
  * @param {string} after the text after it
- * @param {number} cursor where the cursor stands after the edit
- * @returns {{offset: number, remove: number, insert: string} | null} null where nothing changed
+ * @param {number} cursor position of the cursor after the edit
+ * @returns {{offset: number, remove: number, insert: string} | null} null if nothing changed
  */
 export function difference(before, after, cursor = after.length) {
   if (before === after) return null;
@@ -28,7 +26,7 @@ export function difference(before, after, cursor = after.length) {
 
   let start = prefix;
   if (prefix + suffix >= shorter) {
-    // Something was only inserted or only removed, and it may be put anywhere from `shorter - suffix` to `prefix`.
+    // Something was only inserted or only removed, anywhere from `shorter - suffix` to `prefix`.
     start = Math.min(Math.max(cursor - inserted, shorter - suffix), prefix);
     suffix = shorter - start;
   }
@@ -46,17 +44,17 @@ function cutsPair(text, offset) {
   return (text.charCodeAt(offset - 1) & 0xfc00) === 0xd800 && (text.charCodeAt(offset) & 0xfc00) === 0xdc00;
 }
 
-/** How many words a text has: runs of what is not white space, as the teacher's page counts them. */
+/** How many words a text has: runs without white space, as the teacher's page counts them. */
 export function countWords(text) {
   return text.match(/\S+/g)?.length ?? 0;
 }
 
 /**
- * A text that was changed at two places at the same time, put together: nothing that was typed at either is lost.
+ * Merge two changes of one text, made in two tabs at the same time: nothing that was typed in either is lost.
  *
  * @param {string} base the text before
- * @param {string} mine what became of it at one place
- * @param {string} theirs what became of it at the other
+ * @param {string} mine the text after one change
+ * @param {string} theirs the text after the other
  */
 export function merge(base, mine, theirs) {
   const one = difference(base, mine);

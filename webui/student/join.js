@@ -1,197 +1,122 @@
 /**
- * The page on which a student joins a class. The code may come in the fragment, /join#ABC-234: a fragment is never sent
- * to a server, so it stands in nobody's log.
+ * The page on which a student joins a class. The code may come in the fragment, /join#ABC-234: browsers never send a
+ * fragment to a server, so that the code is in no log.
  */
 
 import { ClassroomStream } from "../client/stream.js";
+import { find } from "../shared/page.js";
+import { JoinForm, tidyCode } from "./join-form.js";
 import { inheritText } from "./kept-text.js";
 
-const find = (id) => document.getElementById(id);
-const [again, form, error, button] = ["again", "form", "error", "join"].map(find);
-const fields = { code: find("code"), name: find("name") };
-
-// Which field a refusal is about; those that are not here are about neither.
-const ABOUT = {
-  wrong_code: "code",
-  unknown_class: "code",
-  class_closed: "code",
-  class_full: "code",
-  unknown_student: "name",
-  bad_name: "name",
-};
-
-let waiting = null;
-// Who this browser was, where the server does not know that student any more.
-let forgotten = null;
+const CODE_LENGTH = 40;
+// A student who is in the class may continue, also while no new students are let in or there is no connection.
+const MAY_CONTINUE = ["class_closed", "class_full", "offline"];
 
 function codeOfAddress() {
   let text = location.hash.slice(1);
   try {
     text = decodeURIComponent(text);
   } catch {
-    // A stray percent sign; the text is shown as it stands.
+    // A stray percent sign: the text is shown as it is.
   }
-  return neat(text.slice(0, 40));
+  return tidyCode(text.slice(0, CODE_LENGTH));
 }
 
-/** A code as it is written on the board: capitals, and the dash where it was left out. */
-function neat(text) {
-  const plain = text.trim().toUpperCase();
-  return /^[A-Z]{3}[0-9]{3}$/.test(plain) ? `${plain.slice(0, 3)}-${plain.slice(3)}` : plain;
-}
+class JoinPage {
+  #form = new JoinForm((code, name) => this.#joinByForm(code, name));
+  #again = find("again");
+  // Who this browser was, when the server does not know that student any more.
+  #forgotten = null;
 
-/** Say what is wrong, below the field that it is about, and put the cursor there. */
-function complain(message, about = null) {
-  for (const [name, field] of Object.entries(fields)) {
-    field.classList.toggle("is-danger", name === about);
-    if (name === about) field.setAttribute("aria-invalid", "true");
-    else field.removeAttribute("aria-invalid");
+  async start() {
+    this.#listen();
+    this.#form.code = codeOfAddress();
+    const member = await ClassroomStream.member();
+    if (!member) return this.#showForm();
+    this.#form.name = member.name ?? "";
+    this.#showAgain(member);
+    try {
+      const student = await ClassroomStream.me();
+      if (this.#again.hidden) return;
+      if (student) return this.#showAgain(student);
+      this.#forgotten = member;
+      this.#showForm();
+      this.#form.complain("Please join again.");
+    } catch {
+      // The server cannot be reached. The writing page waits for it.
+    }
   }
-  if (about) fields[about].closest(".field").append(error);
-  else if (!form.hidden) button.before(error);
-  else again.after(error);
-  error.textContent = message;
-  if (about) {
-    fields[about].focus();
-    fields[about].select();
+
+  #listen() {
+    find("go").addEventListener("click", () => this.#continue());
+    find("other").addEventListener("click", async () => {
+      await ClassroomStream.forget();
+      this.#form.name = "";
+      this.#form.complain("");
+      this.#showForm();
+    });
+    // The browser's back button shows the page as it was left, with a button at work.
+    window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+    window.addEventListener("hashchange", () => {
+      this.#form.code = codeOfAddress();
+    });
   }
-}
 
-function showForm() {
-  again.hidden = true;
-  form.hidden = false;
-  // A phone's keyboard would hide half of the page; there the student touches the field.
-  if (matchMedia("(hover: hover)").matches) (fields.code.value ? fields.name : fields.code).focus();
-}
-
-function showAgain(member) {
-  find("who").textContent = member.name ? `, ${member.name}` : "";
-  find("class").textContent = member.class_title ?? "";
-  find("class").hidden = !member.class_title;
-  form.hidden = true;
-  again.hidden = false;
-}
-
-/** Whether this browser lets us remember from one page to the next who joined. */
-function remembers() {
-  try {
-    localStorage.setItem("classroom-observer try", "1");
-    localStorage.removeItem("classroom-observer try");
-    return true;
-  } catch {
-    return false;
+  #showForm() {
+    this.#again.hidden = true;
+    this.#form.show();
   }
-}
 
-function busy(yes) {
-  for (const each of [button, find("go")]) {
-    each.classList.toggle("is-loading", yes);
-    each.disabled = yes;
+  /** Greet a student who has joined before. */
+  #showAgain({ name, class_title }) {
+    find("who").textContent = name ? `, ${name}` : "";
+    find("class").textContent = class_title ?? "";
+    find("class").hidden = !class_title;
+    find("other").textContent = name ? `I am not ${name}` : "I am another student";
+    this.#form.hide();
+    this.#again.hidden = false;
   }
-}
 
-/** Where the server says how long to wait, as after too many wrong codes: the button counts down. Only the sentence is read aloud, not each second. */
-function wait(seconds) {
-  const until = performance.now() + seconds * 1000;
-  clearInterval(waiting);
-  const show = () => {
-    const left = Math.ceil((until - performance.now()) / 1000);
-    button.disabled = left > 0;
-    button.textContent = left > 0 ? `Wait ${left} s` : "Join";
-    if (left > 0) return;
-    clearInterval(waiting);
-    waiting = null;
-    complain("");
-  };
-  waiting = setInterval(show, 500);
-  show();
-}
-
-function refused(failure) {
-  if (failure.retryAfter) {
-    const codes = failure.code === "too_many_tries";
-    complain(codes ? "Too many tries with wrong codes. Check the code while you wait." : failure.message);
-    wait(failure.retryAfter);
-  } else {
-    complain(failure.message, ABOUT[failure.code]);
+  async #joinByForm(code, name) {
+    try {
+      await this.#join(code, name);
+    } catch (failure) {
+      this.#form.refused(failure);
+    }
   }
-}
 
-async function join(code, name) {
-  busy(true);
-  complain("");
-  try {
-    const joined = await ClassroomStream.join({ code, name });
-    if (forgotten?.name === joined.name) await inheritText(forgotten.student_id, joined.student_id);
-    location.assign("/write");
-  } catch (failure) {
-    busy(false);
-    throw failure;
+  async #continue() {
+    const code = codeOfAddress();
+    if (!code) return location.assign("/write");
+    // The code may be of another class, which the same student enters now.
+    try {
+      await this.#join(code, (await ClassroomStream.member())?.name ?? "");
+    } catch (failure) {
+      if (MAY_CONTINUE.includes(failure.code)) return location.assign("/write");
+      this.#showForm();
+      this.#form.refused(failure);
+    }
+  }
+
+  async #join(code, name) {
+    showBusy(true);
+    this.#form.complain("");
+    try {
+      const joined = await ClassroomStream.join({ code, name });
+      if (this.#forgotten?.name === joined.name) await inheritText(this.#forgotten.student_id, joined.student_id);
+      location.assign("/write");
+    } catch (failure) {
+      showBusy(false);
+      throw failure;
+    }
   }
 }
 
-form.addEventListener("submit", async (submitted) => {
-  submitted.preventDefault();
-  if (button.disabled) return;
-  fields.code.value = neat(fields.code.value);
-  fields.name.value = fields.name.value.trim();
-  if (!fields.code.value) return complain("Type the code that your teacher shows, such as ABC-234.", "code");
-  if (!remembers()) return complain("This browser keeps no data of this page. Allow it to, and try again.");
-  if (!fields.name.value) return complain("Type your name, so that your teacher knows you.", "name");
-  try {
-    await join(fields.code.value, fields.name.value);
-  } catch (failure) {
-    refused(failure);
-  }
-});
-
-fields.code.addEventListener("blur", () => {
-  fields.code.value = neat(fields.code.value);
-});
-
-find("go").addEventListener("click", async () => {
-  const code = codeOfAddress();
-  if (!code) return location.assign("/write");
-  // The code may be another class's, into which the same person goes now.
-  try {
-    await join(code, (await ClassroomStream.member())?.name ?? "");
-  } catch (failure) {
-    // Whoever is in may go on, also where nobody may join or the server is out of reach just now.
-    if (["class_closed", "class_full", "offline"].includes(failure.code)) return location.assign("/write");
-    showForm();
-    refused(failure);
-  }
-});
-
-find("other").addEventListener("click", async () => {
-  await ClassroomStream.forget();
-  fields.name.value = "";
-  complain("");
-  showForm();
-});
-
-// Coming back by the browser's own button shows the page as it was left, with the button at work.
-window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
-window.addEventListener("hashchange", () => {
-  fields.code.value = codeOfAddress();
-});
-
-async function begin() {
-  fields.code.value = codeOfAddress();
-  const member = await ClassroomStream.member();
-  if (!member) return showForm();
-  fields.name.value = member.name ?? "";
-  showAgain(member);
-  try {
-    const student = await ClassroomStream.me();
-    if (again.hidden) return;
-    if (student) return showAgain(student);
-    forgotten = member;
-    showForm();
-    complain("Please join again.");
-  } catch {
-    // The server cannot be asked just now. The writing page waits for it.
+function showBusy(busy) {
+  for (const id of ["join", "go"]) {
+    find(id).classList.toggle("is-loading", busy);
+    find(id).disabled = busy;
   }
 }
 
-begin();
+new JoinPage().start();

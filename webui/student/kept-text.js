@@ -1,83 +1,66 @@
 /**
- * What the students' pages share: where the browser keeps a student's text.
- *
- * It is kept twice. IndexedDB is on the disk soon, also where the battery ends a moment later; localStorage takes a text
- * at once while the page is being closed, when nobody waits for IndexedDB any more. The newer one counts.
+ * A student's text in the browser. It is stored twice: IndexedDB is on the disk soon, also if the battery dies a moment
+ * later; localStorage takes a text at once while the page is being closed, when IndexedDB is too late. The newer counts.
  */
 
-const DATABASE = "classroom-observer-text";
+import { openDatabase, plain, transact } from "../shared/database.js";
 
-function place(studentId) {
+const STORES = ["texts"];
+
+function keyOf(studentId) {
   return `classroom-observer text ${studentId}`;
 }
 
 let opening = null;
 
+/** The database of this page; null where the browser has none. */
 function database() {
-  opening ??= new Promise((resolve) => {
-    try {
-      const request = indexedDB.open(DATABASE, 1);
-      request.onupgradeneeded = () => request.result.createObjectStore("texts");
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => resolve(null);
-      setTimeout(resolve, 3000, null);
-    } catch {
-      resolve(null);
-    }
-  });
+  opening ??= openDatabase("classroom-observer-text", (database) => database.createObjectStore("texts"));
   return opening;
 }
 
 function recallAtOnce(studentId) {
   try {
-    return JSON.parse(localStorage.getItem(place(studentId)) ?? "{}") ?? {};
+    return JSON.parse(localStorage.getItem(keyOf(studentId)) ?? "{}") ?? {};
   } catch {
-    // Nothing is kept, or not by us, or the browser keeps nothing.
+    // Nothing is stored, or not by us, or the browser stores nothing.
     return {};
   }
 }
 
-/** What is kept of a student's text: `{title, text, raised}`, or `{}`. */
+/** A student's text: `{title, text, raised}`, or `{}`. */
 export async function recallText(studentId) {
   const one = recallAtOnce(studentId);
-  const kept = await database();
-  const two = await new Promise((resolve) => {
-    try {
-      const request = kept.transaction("texts").objectStore("texts").get(studentId);
-      request.onsuccess = () => resolve(request.result ?? {});
-      request.onerror = () => resolve({});
-    } catch {
-      resolve({});
-    }
-  });
+  let two = {};
+  try {
+    two = (await transact(await database(), STORES, "readonly", (texts) => texts.get(studentId))) ?? {};
+  } catch {
+    // No database here.
+  }
   return (two.at ?? 0) > (one.at ?? 0) ? two : one;
 }
 
 /** Keep a student's text; where the browser cannot, the server still has it. */
 export async function keepText(studentId, text, { strict = false } = {}) {
-  const kept = await database();
+  const value = { ...text, at: Date.now() };
   try {
-    const work = kept.transaction("texts", "readwrite", { durability: strict ? "strict" : "relaxed" });
-    work.objectStore("texts").put({ ...text, at: Date.now() }, studentId);
-    await new Promise((resolve) => {
-      work.oncomplete = resolve;
-      work.onabort = resolve;
-    });
+    const mode = strict ? "strict" : "relaxed";
+    await transact(await database(), STORES, mode, (texts) => plain(texts).put(value, studentId));
   } catch {
     // No database here.
   }
 }
 
-/** Keep it without waiting, as is needed when the page is about to go. */
+/** Keep it without waiting, for a page that is about to close. */
 export function keepTextAtOnce(studentId, text) {
   try {
-    localStorage.setItem(place(studentId), JSON.stringify({ ...text, at: Date.now() }));
+    localStorage.setItem(keyOf(studentId), JSON.stringify({ ...text, at: Date.now() }));
   } catch {
-    // Full or switched off.
+    // The storage is full or switched off.
   }
 }
 
-/** A student who is known by a new id, since the class computer forgot the old one, goes on with the same text. */
+/** A student who has a new id, since the server lost the old one, continues with the same text. */
 export async function inheritText(fromId, toId) {
   if ((await recallText(toId)).text) return;
   const { title, text } = await recallText(fromId);

@@ -1,60 +1,19 @@
 /**
- * Which of several tabs of one student may change a document. One leads; the others show its text, until the student
- * goes on in one of them.
+ * Which of several tabs of one student may change a document. One leads; the others show its text until the student
+ * continues in one of them.
  *
- * Tabs talk through a BroadcastChannel, or through storage events where the browser has no such channel. Locks of the
- * browser (`navigator.locks`) are missing on pages that come over plain HTTP. A tab that is not seen is slow with its
- * timers, but answers at once; so a tab that follows asks, and no tab has to say regularly that it is there.
+ * The browser's locks (`navigator.locks`) are missing on pages over plain HTTP, so tabs send each other messages. Timers
+ * of a tab in the background are slow, but it answers at once: a tab that follows asks, and no tab needs to announce
+ * regularly that it is there.
  */
+
+import { TabChannel } from "./tab-channel.js";
 
 const ANSWER_MS = 120;
 const GIVE_MS = 600;
-// A tab that follows asks so often whether the leader is there, and leads itself after so many questions in vain.
+// How often a tab that follows asks whether the leader is there, and after how many questions in vain it leads itself.
 const ASK_MS = 3_000;
-const ASKED_IN_VAIN = 3;
-
-/** A way to the other tabs of this browser on which `hear` gets what they post. */
-class Channel {
-  #channel = null;
-  #place;
-  #listening = new AbortController();
-
-  constructor(place, hear) {
-    this.#place = place;
-    try {
-      this.#channel = new BroadcastChannel(place);
-      this.#channel.onmessage = ({ data }) => hear(data);
-      // Node keeps running for an open channel; browsers have no such thing.
-      this.#channel.unref?.();
-    } catch {
-      const listen = ({ key, newValue }) => {
-        if (key !== place || !newValue) return;
-        try {
-          hear(JSON.parse(newValue));
-        } catch {
-          // Not written by us.
-        }
-      };
-      globalThis.addEventListener?.("storage", listen, { signal: this.#listening.signal });
-    }
-  }
-
-  post(message) {
-    try {
-      if (this.#channel) return this.#channel.postMessage(message);
-      // Other tabs hear of a change only.
-      localStorage.setItem(this.#place, JSON.stringify({ ...message, nonce: Math.random() }));
-      localStorage.removeItem(this.#place);
-    } catch {
-      // The storage is full or switched off: then each tab is alone.
-    }
-  }
-
-  close() {
-    this.#channel?.close();
-    this.#listening.abort();
-  }
-}
+const MAX_UNANSWERED = 3;
 
 /** Whether one claim to lead goes before another: the later take-over, else the older claim. */
 function goesBefore(one, other) {
@@ -67,24 +26,27 @@ function goesBefore(one, other) {
  * This tab among the others.
  *
  * `page` has `read()`, the document as this tab shows it, and is called back: `lead(state)` when this tab may change the
- * document, with what the leader before it handed over, or null where nobody did; `follow()` when another tab leads;
- * `show(state)` with the leader's document; `merge(state)` with the document of a tab that led at the same time;
- * `settled()` when a tab that led before has delivered what it had to; `hand(raised)` from a tab that follows.
+ * document, with what the leader before it gave, or null; `follow()` when another tab leads; `show(state)` with the
+ * leader's document; `merge(state)` with the document of a tab that led at the same time; `settled()` when a tab that
+ * led before has delivered all it had; `hand(raised)` when the student raised or lowered the hand in a tab that follows.
  */
 export class Tabs {
   #page;
   #channel = null;
-  #place;
+  #name;
   #id = Math.random().toString(36).slice(2);
   #claim = null;
   #leader = null;
+  // Grows with each take-over.
   #term = 0;
+  // Resolves with the document of the leader that this tab takes over from.
   #given = null;
   #asking = null;
-  #inVain = 0;
+  #unanswered = 0;
 
-  constructor(place, page) {
-    this.#place = place;
+  /** @param {string} name of the channel, the same in all tabs of the student and document */
+  constructor(name, page) {
+    this.#name = name;
     this.#page = page;
   }
 
@@ -93,14 +55,14 @@ export class Tabs {
     return this.#claim !== null;
   }
 
-  /** Whether another tab may. Neither is set for a moment at first. */
+  /** Whether another tab may. At first neither is known for a moment. */
   get follows() {
     return this.#leader !== null;
   }
 
   /** Find out who leads, or lead. */
   async begin() {
-    this.#channel ??= new Channel(this.#place, (message) => this.#hear(message));
+    this.#channel ??= new TabChannel(this.#name, (message) => this.#received(message));
     this.#asking ??= setInterval(() => this.#ask(), ASK_MS);
     this.#leader = null;
     this.#post("ask", { state: true });
@@ -108,12 +70,12 @@ export class Tabs {
     this.insist();
   }
 
-  /** The student writes here while it is not known yet who leads: this tab does, unless another one says so. */
+  /** The student writes here before it is known who leads: this tab does, unless another one objects. */
   insist() {
     if (this.#channel && !this.#claim && !this.#leader) this.#lead(0, null);
   }
 
-  /** The student goes on in this tab: lead, from what the leader has. */
+  /** The student continues in this tab: lead, from what the leader has. */
   async take() {
     if (this.#claim || this.#given) return;
     const term = this.#term + 1;
@@ -127,23 +89,23 @@ export class Tabs {
     if (this.#channel && !this.#claim) this.#lead(Math.max(term, this.#term), state);
   }
 
-  /** Give the other tabs what this one shows, where it leads. */
-  tell() {
+  /** Give the other tabs what this one shows, if it leads. */
+  share() {
     if (this.#claim) this.#post("lead", { ...this.#claim, state: this.#page.read() });
   }
 
-  /** Another tab has perhaps taken over while this one was frozen. */
+  /** Another tab may have taken over while this one was frozen. */
   check() {
     if (this.#claim) this.#post("lead", this.#claim);
     else this.#ask();
   }
 
-  /** What this tab had logged when it led has reached the server. */
+  /** What this tab logged while it led has reached the server. */
   settled() {
     this.#post("settled");
   }
 
-  /** Tell the leader that the student raised or lowered the hand in this tab. */
+  /** Pass on to the leader that the student raised or lowered the hand here. */
   hand(raised) {
     this.#post("hand", { raised });
   }
@@ -172,47 +134,50 @@ export class Tabs {
   }
 
   #follow(leader) {
-    const ours = this.#claim;
+    const own = this.#claim;
     this.#claim = null;
     this.#leader = leader;
-    this.#inVain = 0;
-    if (ours) this.#post("give", { to: leader.id, state: this.#page.read() });
+    this.#unanswered = 0;
+    if (own) this.#post("give", { to: leader.id, state: this.#page.read() });
     this.#page.follow();
   }
 
   #ask() {
     if (!this.#leader || this.#given) return;
     // A leader that crashed says no farewell. Only a tab that is seen takes its place.
-    if (globalThis.document?.visibilityState === "hidden") this.#inVain = 0;
-    else if (this.#inVain++ >= ASKED_IN_VAIN) return this.#lead(this.#term + 1, null);
+    if (globalThis.document?.visibilityState === "hidden") this.#unanswered = 0;
+    else if (this.#unanswered++ >= MAX_UNANSWERED) return this.#lead(this.#term + 1, null);
     this.#post("ask");
   }
 
-  #hear(message) {
+  #received(message) {
     if (typeof message?.id !== "string" || message.id === this.#id) return;
-    if (message.type === "ask" && this.#claim)
-      this.#post("lead", message.state ? { ...this.#claim, state: this.#page.read() } : this.#claim);
-    else if (message.type === "lead") this.#heardLead(message);
-    else if (message.type === "take" && this.#claim) this.#follow({ id: message.id, term: message.term, since: 0 });
-    else if (message.type === "give" && message.to === this.#id) this.#heardGive(message.state);
+    if (this.#claim) this.#receivedAsLeader(message);
     else if (message.type === "bye" && message.id === this.#leader?.id) this.#lead(this.#term + 1, message.state);
-    else if (message.type === "settled" && this.#claim) this.#page.settled();
-    else if (message.type === "hand" && this.#claim) this.#page.hand(message.raised === true);
+    if (message.type === "lead") this.#receivedLead(message);
+    else if (message.type === "give" && message.to === this.#id) this.#receivedDocument(message.state);
   }
 
-  #heardLead({ id, term, since, state }) {
-    const theirs = { id, term, since };
+  #receivedAsLeader({ type, id, term, state, raised }) {
+    if (type === "ask") this.#post("lead", state ? { ...this.#claim, state: this.#page.read() } : this.#claim);
+    else if (type === "take") this.#follow({ id, term, since: 0 });
+    else if (type === "settled") this.#page.settled();
+    else if (type === "hand") this.#page.hand(raised === true);
+  }
+
+  #receivedLead({ id, term, since, state }) {
+    const claim = { id, term, since };
     this.#term = Math.max(this.#term, term);
-    if (this.#claim && goesBefore(this.#claim, theirs)) return this.#post("lead", this.#claim);
-    if (this.#leader && this.#leader.id !== id && goesBefore(this.#leader, theirs)) return;
+    if (this.#claim && goesBefore(this.#claim, claim)) return this.#post("lead", this.#claim);
+    if (this.#leader && this.#leader.id !== id && goesBefore(this.#leader, claim)) return;
     if (this.#leader?.id === id) {
-      this.#leader = theirs;
-      this.#inVain = 0;
-    } else this.#follow(theirs);
+      this.#leader = claim;
+      this.#unanswered = 0;
+    } else this.#follow(claim);
     if (state) this.#page.show(state);
   }
 
-  #heardGive(state) {
+  #receivedDocument(state) {
     if (this.#given) this.#given(state);
     else if (this.#claim) this.#page.merge(state);
   }

@@ -1,20 +1,16 @@
-// Signs an educator in.
+// The page on which a teacher signs in.
 
-const error = document.getElementById("error");
+import { find } from "../shared/page.js";
+import { Api } from "./api.js";
 
-document.getElementById("form").addEventListener("submit", async (event) => {
+find("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  error.textContent = "";
+  find("error").textContent = "";
   try {
-    const answer = await fetch("/api/v1/login", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ token: document.getElementById("token").value }),
-    });
-    if (answer.ok) location.assign("/");
-    else error.textContent = (await answer.json()).error.message;
-  } catch {
-    error.textContent = "The class computer cannot be reached just now.";
+    await new Api().post("/api/v1/login", { token: find("token").value });
+    location.assign("/");
+  } catch (error) {
+    find("error").textContent = error.message;
   }
 });
-document.getElementById("token").focus();
+find("token").focus();

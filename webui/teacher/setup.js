@@ -1,37 +1,33 @@
-// The first run: name the class, show how students join.
+// The page of the first run: name the class, show how students join.
 
-const $ = (id) => document.getElementById(id);
+import { find } from "../shared/page.js";
+import { Api } from "./api.js";
 
-async function call(path, body) {
-  const options = body && {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const answer = await fetch(path, options);
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(content.error.message);
-  return content;
+const api = new Api();
+
+/** Run what may fail, and show why. */
+async function run(action) {
+  find("error").textContent = "";
+  try {
+    await action();
+  } catch (error) {
+    find("error").textContent = error.message;
+  }
 }
 
 async function start() {
-  try {
-    const [view] = await call("/api/v1/classes");
-    $("title").value = view.title;
-    $("join-url").textContent = view.join_url;
-    $("code").textContent = view.code;
-    $("form").addEventListener("submit", async (event) => {
-      event.preventDefault();
-      $("error").textContent = "";
-      try {
-        await call("/api/v1/class/change", { class_id: view.class_id, title: $("title").value });
-        $("done").textContent = "Saved.";
-      } catch (error) {
-        $("error").textContent = error.message;
-      }
+  const [view] = await api.get("/api/v1/classes");
+  find("title").value = view.title;
+  find("join-url").textContent = view.join_url;
+  find("code").textContent = view.code;
+  find("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    find("done").textContent = "";
+    run(async () => {
+      await api.post("/api/v1/class/change", { class_id: view.class_id, title: find("title").value });
+      find("done").textContent = "Saved.";
     });
-  } catch (error) {
-    $("error").textContent = error.message;
-  }
+  });
 }
-start();
+
+run(start);

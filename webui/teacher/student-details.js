@@ -1,74 +1,85 @@
-// One student, whole: texts, figures, and what of them is missing.
+// One student, whole: texts, figures, and what of them is not shown. Times are in seconds by the server's clock.
 
+import { element } from "../shared/page.js";
 import { withCaret } from "./excerpt.js";
-import { figure, missingOf, moment } from "./model.js";
+import { figure, missingOf, moment } from "./figures.js";
+
+// Fields of the writing reducer that are shown in another form.
+const NOT_FIGURES = ["text", "title", "excerpt", "excerpt_cursor", "position", "units", "incomplete_since"];
+// Their figures are shown with each document and item.
+const SHOWN_IN_PARTS = ["writing", "responses"];
+
+/** All that the dashboard shows of a student, as elements. */
+export function partsOf(student, now) {
+  const documents = Object.entries(student.documents ?? {});
+  // A sentence at the document says more than one at the top.
+  const atDocument = documents.some(([, reducers]) => incompleteSince(reducers) !== null);
+  const missing = missingOf(atDocument ? { ...student, summaries: {} } : student, now);
+  return [
+    ...missing.map(warning),
+    ...documents.flatMap(([name, reducers]) => documentParts(name, reducers, now)),
+    ...Object.entries(student.items ?? {}).flatMap(([name, reducers]) => [
+      heading(name),
+      ...figuresOf(reducers, [], "time on this item"),
+    ]),
+    ...Object.entries(student.summaries)
+      .filter(([name]) => !SHOWN_IN_PARTS.includes(name))
+      .flatMap(([name, summary]) => [heading(inWords(name)), facts(summary, [], "time on task in all")]),
+  ];
+}
+
+function documentParts(name, reducers, now) {
+  const { writing } = reducers;
+  const since = incompleteSince(reducers);
+  const parts = [heading(writing?.title || name)];
+  if (since !== null) parts.push(warning(`This text is shown as of ${moment(since, now)}. Newer text is saved.`));
+  if (writing) parts.push(textOf(writing));
+  return [...parts, ...figuresOf(reducers, NOT_FIGURES, "time on this document")];
+}
+
+function incompleteSince(reducers) {
+  return reducers.writing?.incomplete_since ?? null;
+}
+
+function textOf({ text, position }) {
+  const node = element("div", "text");
+  node.tabIndex = 0;
+  const caret = (position ?? null) !== null;
+  const at = caret ? position : text.length;
+  withCaret(node, { before: text.slice(0, at), after: text.slice(at), caret });
+  return node;
+}
+
+/** The figures of each reducer, below its name. `time` says what its seconds are. */
+function figuresOf(reducers, leftOut, time) {
+  return Object.entries(reducers).flatMap(([name, summary]) => [
+    element("h4", "group", inWords(name)),
+    facts(summary, leftOut, time),
+  ]);
+}
 
 function facts(summary, leftOut, time) {
-  const list = document.createElement("div");
-  list.className = "facts";
+  const list = element("div", "facts");
   for (const [key, value] of Object.entries(summary)) {
     if (leftOut.includes(key) || (typeof value === "object" && value !== null)) continue;
-    const line = list.appendChild(document.createElement("div"));
-    line.appendChild(document.createElement("span")).textContent = key === "seconds" ? time : key.replaceAll("_", " ");
-    line.appendChild(document.createElement("strong")).textContent = figure(key, value);
+    const line = element("div");
+    line.append(
+      element("span", "", key === "seconds" ? time : inWords(key)),
+      element("strong", "", figure(key, value)),
+    );
+    list.append(line);
   }
   return list;
 }
 
-function warning(sentence) {
-  const note = document.createElement("p");
-  note.className = "notification is-warning";
-  note.textContent = `⚠ ${sentence}`;
-  return note;
+function inWords(name) {
+  return name.replaceAll("_", " ");
 }
 
-// All that the dashboard shows of a student, as nodes; `now` in seconds by the server's clock.
-export function partsOf(student, now) {
-  const sinceOf = (reducers) => reducers.writing?.incomplete_since ?? null;
-  const byDocument = Object.values(student.documents ?? {}).some((reducers) => sinceOf(reducers) !== null);
-  const parts = missingOf(byDocument ? { ...student, summaries: {} } : student, now).map(warning);
-  const heading = (text) => {
-    const node = document.createElement("h3");
-    node.className = "title is-6 mb-1";
-    node.textContent = text;
-    parts.push(node);
-  };
-  const groups = (reducers, leftOut, time) => {
-    for (const [name, summary] of Object.entries(reducers)) {
-      const node = document.createElement("h4");
-      node.className = "group";
-      node.textContent = name.replaceAll("_", " ");
-      parts.push(node, facts(summary, leftOut, time));
-    }
-  };
-  for (const [name, reducers] of Object.entries(student.documents ?? {})) {
-    const writing = reducers.writing;
-    heading(writing?.title || name);
-    const since = sinceOf(reducers);
-    if (since !== null) parts.push(warning(`This text is no longer followed since ${moment(since, now)}.`));
-    if (writing) {
-      const text = document.createElement("div");
-      text.className = "text";
-      text.tabIndex = 0;
-      const caret = writing.position !== null && writing.position !== undefined;
-      const at = caret ? writing.position : writing.text.length;
-      withCaret(text, { before: writing.text.slice(0, at), after: writing.text.slice(at), caret });
-      parts.push(text);
-    }
-    groups(
-      reducers,
-      ["text", "title", "excerpt", "excerpt_cursor", "position", "units", "incomplete_since"],
-      "time on this document",
-    );
-  }
-  for (const [name, reducers] of Object.entries(student.items ?? {})) {
-    heading(name);
-    groups(reducers, [], "time on this item");
-  }
-  for (const [name, summary] of Object.entries(student.summaries)) {
-    if (name === "writing" || name === "responses") continue;
-    heading(name.replaceAll("_", " "));
-    parts.push(facts(summary, [], "time on task in all"));
-  }
-  return parts;
+function heading(text) {
+  return element("h3", "title is-6 mb-1", text);
+}
+
+function warning(sentence) {
+  return element("p", "notification is-warning", `⚠ ${sentence}`);
 }

@@ -128,10 +128,10 @@ describe("tabs", () => {
     assert.equal(one.tabs.follows, true);
     assert.equal(two.page.text, "once upon");
     two.page.text = "once upon a time";
-    two.tabs.tell();
+    two.tabs.share();
     await settle();
     assert.equal(one.page.text, "once upon a time");
-    one.tabs.tell();
+    one.tabs.share();
     one.tabs.hand(true);
     one.tabs.settled();
     await settle();
@@ -237,7 +237,7 @@ describe("tabs", () => {
   test("without any way to the others a tab leads", async () => {
     delete globalThis.BroadcastChannel;
     const one = await open();
-    one.tabs.tell();
+    one.tabs.share();
     assert.equal(one.tabs.leads, true);
   });
 });
