@@ -15,8 +15,8 @@ const ANSWER_MS = 5_000;
  * @returns {Promise<IDBDatabase | null>} null where the browser has no IndexedDB or denies it, as in some private windows
  */
 export async function openDatabase(name, create, closed) {
-  if (!globalThis.indexedDB) return null;
   try {
+    if (!globalThis.indexedDB) return null;
     const database = await inTime(openDB(name, 1, { upgrade: create, terminated: closed }));
     // Another program version, in another tab, must not wait for us.
     database.addEventListener("versionchange", () => database.close());

@@ -17,7 +17,7 @@ export class LiveClasses {
   #chosen = null;
   #shown = null;
 
-  /** The connection is lost. Until the next snapshot the time stands still, as nothing newer is known. */
+  /** The connection is lost. Until the next snapshot the time stops, since nothing newer is known. */
   lost() {
     this.version = null;
     if (this.#heardAt !== null) this.lostAt ??= (this.#heardAt + this.#offset) / 1000;

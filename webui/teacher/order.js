@@ -1,4 +1,4 @@
-// In which order the tiles stand.
+// The order of the tiles.
 
 import { handUp, neverCame } from "./presence.js";
 

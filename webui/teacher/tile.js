@@ -3,7 +3,7 @@ import { excerptOf, fit, withCaret } from "./excerpt.js";
 import { eventsPerMinute, lateOf, missingOf, timeOf, wordsOf } from "./figures.js";
 import { handUp, stateOf, stateText } from "./presence.js";
 
-// The bars are at least so many events high, so that a single event does not look like much.
+// The bars are at least so many events high, so that a single event does not seem much.
 const LEAST_EVENTS = 10;
 
 /** One student's tile. It changes only what differs, since a class redraws often. */

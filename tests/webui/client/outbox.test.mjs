@@ -35,7 +35,7 @@ describe("outbox", () => {
     assert.equal(outbox.frame(), null);
   });
 
-  test("sends nothing that is not written down", () => {
+  test("sends nothing that is not stored", () => {
     const outbox = filled(2);
     outbox.add({ event: "e", n: 3 });
     assert.deepEqual(numbers(outbox.frame()), [
@@ -51,7 +51,7 @@ describe("outbox", () => {
     assert.deepEqual(numbers(outbox.frame()), [[3, 3]]);
   });
 
-  test("never has more on its way than unacked", () => {
+  test("never has more events on their way than unacked", () => {
     const outbox = filled(25);
     outbox.welcome(0, { unacked: 10, events_per_frame: 4 });
     assert.deepEqual(
@@ -125,7 +125,7 @@ describe("outbox", () => {
     ]);
   });
 
-  test("goes on after the server's number where the storage was set back", () => {
+  test("continues after the server's number when the storage was set back", () => {
     const outbox = new Outbox("stream", { next: 4, held: [{ seq: 3, text: '{"event":"e"}' }] });
     assert.equal(outbox.welcome(9), "go");
     assert.equal(outbox.pending, 0);
@@ -190,7 +190,7 @@ describe("outbox", () => {
     assert.equal(outbox.frame(), null);
   });
 
-  test("what is left to another tab is what was written down", () => {
+  test("another tab gets what is stored", () => {
     const outbox = filled(2);
     outbox.add({ event: "e", n: 3 });
     const fork = outbox.fork("new", "unstored");
@@ -198,7 +198,7 @@ describe("outbox", () => {
     assert.deepEqual(numbers(fork.frame()), [[1, 3]]);
   });
 
-  test("frames that the server cannot use get smaller until the one event is found", () => {
+  test("unusable frames become smaller until the one event is found", () => {
     const outbox = filled(8);
     const sizes = [];
     for (let round = 0; round < 6; round++) {
@@ -212,7 +212,7 @@ describe("outbox", () => {
     assert.deepEqual(sizes, [8, 4, 2, 1, 1]);
   });
 
-  test("marks", () => {
+  test("a mark is settled when all before it is acknowledged", () => {
     const outbox = filled(3);
     frames(outbox);
     const { mark } = outbox;

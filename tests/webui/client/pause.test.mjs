@@ -26,7 +26,7 @@ describe("a pause", () => {
     assert.equal(pause.heard("open", 9, 7), true);
   });
 
-  test("is not needed where the server could not use events", () => {
+  test("is not the only reason: the server may not have used events", () => {
     assert.equal(pause.heard("open", 5, 0, true), true);
   });
 

@@ -54,7 +54,7 @@ describe("the next attempt", () => {
     assert.equal(attempts, 1);
   });
 
-  test("waits longer where the server is busy, or gets a bad hello twice", () => {
+  test("waits longer when the server is busy, or gets a bad hello twice", () => {
     assert.deepEqual(retry.waitAfter(1006), [0, 2000]);
     assert.deepEqual(retry.waitAfter(4429), [5000, 4000]);
     assert.deepEqual(retry.waitAfter(4400)[0], 0);

@@ -15,7 +15,7 @@ beforeEach(() => {
   globalThis.WebSocket = FakeSocket;
   FakeSocket.sockets = [];
   FakeSocket.answer = () => {};
-  // All back-off is as long as it may be.
+  // Every wait is as long as it may be.
   Math.random = () => 0.999;
 });
 
@@ -39,7 +39,7 @@ describe("a student's stream", () => {
     socket.say({ type: "ack", seq: ack });
   };
 
-  /** The server says that it is alive, every 5 s. */
+  /** The server sends a sign of life every 5 s. */
   const alive = async (seconds) => {
     for (let at = 0; at < seconds; at += 5) {
       await clock.pass(5000);
@@ -63,7 +63,7 @@ describe("a student's stream", () => {
     await closing;
   });
 
-  test("stays where the server says that it is alive, and thinks nothing of it", async () => {
+  test("stays open while signs of life come, without an event for the page", async () => {
     const heard = [];
     for (const name of ["message", "reject", "resync", "refused"])
       stream.addEventListener(name, () => heard.push(name));
@@ -73,7 +73,7 @@ describe("a student's stream", () => {
     assert.deepEqual(heard, []);
   });
 
-  test("is lost after 12 s in which nothing was heard, also where nothing is waited for", async () => {
+  test("is lost after 12 s of silence, also when no acknowledgement is due", async () => {
     await alive(10);
     await clock.pass(11_000);
     assert.equal(stream.connection, "online");
@@ -82,7 +82,7 @@ describe("a student's stream", () => {
     assert.equal(FakeSocket.sockets[0].readyState, 3);
   });
 
-  test("is not lost where the page was held up, and reads only then what came", async () => {
+  test("is not lost when the page was blocked and frames are not read yet", async () => {
     await clock.jump(30_000);
     assert.equal(opened(), 1);
     last().say({ type: "alive", now: 0 });
@@ -127,7 +127,7 @@ describe("a student's stream", () => {
     assert.equal(stream.connection, "online");
   });
 
-  test("does not let itself be hurried where the server has no room, or a backend is away", async () => {
+  test("is not tried sooner when the server is full or a backend is away", async () => {
     for (const code of [1013, 4429, 4503]) {
       const before = opened();
       last().drop(code);
@@ -142,7 +142,7 @@ describe("a student's stream", () => {
     }
   });
 
-  test("a hello that came too late is no mistake, the second time in a row it is", async () => {
+  test("waits long after a bad hello only the second time in a row", async () => {
     Math.random = () => 0;
     last().drop(4400);
     await clock.pass(1000);
@@ -153,14 +153,14 @@ describe("a student's stream", () => {
     assert.equal(opened(), 2);
     await clock.pass(2000);
     assert.equal(opened(), 3);
-    // Once it has lasted, it counts from the start.
+    // After a connection that lasted, counting starts again.
     await alive(15);
     last().drop(4400);
     await clock.pass(1000);
     assert.equal(opened(), 4);
   });
 
-  test("events that the server could not use are said, and all is sent anew", async () => {
+  test("shows that the server could not use events, and asks for all again", async () => {
     const asked = [];
     stream.addEventListener("resync", () => {
       asked.push(opened());
@@ -176,7 +176,7 @@ describe("a student's stream", () => {
     await clock.pass(200);
     assert.equal(stream.resending, true);
     assert.equal(stream.connection, "waiting");
-    // Typing does not shorten it, and it grows.
+    // Typing does not shorten the wait, and it grows.
     for (let n = 0; n < 18; n++) {
       stream.log({ event: "e" });
       await clock.pass(100);
@@ -195,7 +195,7 @@ describe("a student's stream", () => {
     assert.deepEqual(asked, [2, 3]);
   });
 
-  test("a welcome that asks for it is enough to send all anew", async () => {
+  test("asks for all again when the welcome wants it", async () => {
     let asked = 0;
     stream.addEventListener("resync", () => asked++);
     more = { resync: true };

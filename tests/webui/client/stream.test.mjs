@@ -12,7 +12,7 @@ const until = async (condition, rounds = 400) => {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  assert.fail("it did not come about");
+  assert.fail("waited in vain");
 };
 
 /** Acknowledges all that comes, and keeps it in `taken`. */
@@ -41,7 +41,7 @@ describe("stream", () => {
   beforeEach(() => {
     globalThis.WebSocket = FakeSocket;
     FakeSocket.sockets = [];
-    // Nobody waits for long before coming back.
+    // Every wait is short.
     Math.random = () => 0.01;
   });
 
@@ -52,7 +52,7 @@ describe("stream", () => {
     stream = null;
   });
 
-  test("wants somebody who joined", async () => {
+  test("needs a student who has joined", async () => {
     await assert.rejects(ClassroomStream.open({ source: "test", server: SERVER }), { code: "not_joined" });
   });
 
@@ -96,7 +96,7 @@ describe("stream", () => {
     );
   });
 
-  test("loses nothing where the server lost its data", async () => {
+  test("loses nothing when the server lost its data", async () => {
     const { streams, taken } = honest();
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     stream.log({ event: "e", n: 1 });
@@ -114,7 +114,7 @@ describe("stream", () => {
     assert.notEqual([...streams.keys()][0], FakeSocket.sockets[0].frames[0].stream);
   });
 
-  test("takes a new stream where another tab has this one", async () => {
+  test("takes a new stream when another tab has this one", async () => {
     const { taken } = honest();
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     await until(() => stream.connection === "online");
@@ -125,7 +125,7 @@ describe("stream", () => {
     assert.equal(taken.length, 1);
   });
 
-  test("tells of pause, messages and rejected events", async () => {
+  test("reports a pause, messages and rejected events", async () => {
     honest();
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     const heard = [];
@@ -152,7 +152,7 @@ describe("stream", () => {
       return socket.last();
     };
 
-    /** The connection is lost, and the server greets again, with this in its welcome. */
+    /** The connection is lost, and the next welcome has these fields. */
     const comeBack = async (fields) => {
       more = fields;
       socket.drop(1006);
@@ -182,7 +182,7 @@ describe("stream", () => {
       [socket] = FakeSocket.sockets;
     });
 
-    test("that was not heard of is made good, once", async () => {
+    test("that the page missed is repaired, once", async () => {
       const paused_to = await log(3);
       await comeBack({ paused_to });
       assert.equal(resyncs, 1);
@@ -193,21 +193,21 @@ describe("stream", () => {
       assert.equal(resyncs, 2);
     });
 
-    test("of which the whole was taken too is made good once more", async () => {
+    test("that also took the whole state is repaired once more", async () => {
       await comeBack({ paused_to: await log(3) });
       await stream.flush();
       await comeBack({ paused_to: socket.last() });
       assert.equal(resyncs, 2);
     });
 
-    test("that there never was is not made good", async () => {
+    test("that never was is not repaired", async () => {
       await log(3);
       await comeBack({});
       assert.equal(resyncs, 0);
     });
 
     for (const how of ["state", "welcome"])
-      test(`whose end the page sees from the ${how} is the page's own to make good`, async () => {
+      test(`whose end the page sees from the ${how} is repaired by the page itself`, async () => {
         socket.say({ type: "state", state: "paused" });
         const paused_to = await log(3);
         if (how === "state") socket.say({ type: "state", state: "open" });
@@ -219,7 +219,7 @@ describe("stream", () => {
         assert.equal(resyncs, 1);
       });
 
-    test("that goes on is made good when it ends", async () => {
+    test("that continues is repaired when it ends", async () => {
       const paused_to = await log(3);
       await comeBack({ paused_to, state: "paused" });
       assert.equal(stream.paused, true);
@@ -253,7 +253,7 @@ describe("stream", () => {
       assert.equal(FakeSocket.sockets.length, 1);
     });
 
-  test("times go on where the clock is set back, and follow it where it is set on", async () => {
+  test("times continue when the clock is set back, and follow it when it is set forward", async () => {
     const { taken } = honest();
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     for (const set of [0, -86_400_000, -86_400_000 - 500, 3_600_000]) {
@@ -267,22 +267,22 @@ describe("stream", () => {
     assert.ok(on - alike > 3_600_000);
   });
 
-  test("tells where an acknowledgement is long in coming, until it comes", async () => {
+  test("shows that an acknowledgement takes long, until it comes", async () => {
     FakeSocket.answer = (socket, frame) => frame.type === "hello" && socket.say({ ...welcome, ack: 0 });
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     stream.log({ event: "e" });
     await until(() => FakeSocket.sockets[0].frames.length === 2);
     assert.equal(stream.stalled, false);
-    let told = 0;
-    stream.addEventListener("status", () => told++);
+    let changes = 0;
+    stream.addEventListener("status", () => changes++);
     await until(() => stream.stalled, 1000);
-    assert.ok(told > 0);
+    assert.ok(changes > 0);
     assert.equal(stream.connection, "online");
     FakeSocket.sockets[0].say({ type: "ack", seq: 1 });
     assert.equal(stream.stalled, false);
   });
 
-  test("after a sleep the connection is made anew, since the old one may be dead", async () => {
+  test("after a sleep the connection is opened again, since the old one may be dead", async () => {
     const { taken } = honest();
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     await until(() => stream.connection === "online");
@@ -296,7 +296,7 @@ describe("stream", () => {
     assert.deepEqual([taken.length, later.length], [0, 1]);
   });
 
-  test("does not hurry back where there are too many", async () => {
+  test("does not come back soon when the server is full", async () => {
     FakeSocket.answer = (socket) => socket.drop(4429);
     stream = await ClassroomStream.open({ source: "test", server: SERVER, token: "secret" });
     await new Promise((resolve) => setTimeout(resolve, 2000));

@@ -5,7 +5,7 @@ import { countWords, difference } from "../../../webui/student/edits.js";
 
 const apply = (before, edit) => before.slice(0, edit.offset) + edit.insert + before.slice(edit.offset + edit.remove);
 
-/** The same random numbers in every run, so that a failure can be looked at. */
+/** The same random numbers in every run, so that a failure can be repeated. */
 function random(seed) {
   let state = seed;
   return (below) => {
@@ -50,7 +50,7 @@ test("surrogate pairs are not cut", () => {
     assert.ok(edit.insert.isWellFormed?.() ?? true);
 });
 
-test("random edits come out exact, and end at the cursor where they are pure", () => {
+test("random edits are found exactly, and pure insertions end at the cursor", () => {
   const below = random(7);
   const alphabet = ["a", "a", "b", " ", "\n", "é", "😀", "😁", "👩‍🚀", "\ud83d", "\ude00"];
   const text = (length) => Array.from({ length }, () => alphabet[below(alphabet.length)]).join("");
@@ -67,7 +67,7 @@ test("random edits come out exact, and end at the cursor where they are pure", (
       continue;
     }
     assert.equal(apply(before, edit), after);
-    // Never larger than what was done, but for the two units that widening to whole pairs may add at its ends.
+    // Never larger than the edit, except for two units that whole surrogate pairs may add at its ends.
     assert.ok(edit.remove <= remove + 2 && edit.insert.length <= insert.length + 2);
     const plain = !/[\ud800-\udfff]/.test(before + after);
     if (plain && cursor === offset + insert.length && (remove === 0 || insert === ""))

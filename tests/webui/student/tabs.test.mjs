@@ -7,7 +7,7 @@ import { merge } from "../../../webui/student/edits.js";
 import { Tabs } from "../../../webui/student/tabs.js";
 import { aClock, settle } from "../fake.mjs";
 
-/** All channels of one browser; a frozen one hears later, a dead one never. */
+/** All channels of one browser: a frozen one receives later, a dead one never. */
 class Browser {
   channels = new Set();
   said = [];
@@ -46,7 +46,7 @@ class Browser {
   }
 }
 
-/** A page that writes down what it is called for. */
+/** A page that records the calls it gets. */
 function aPage(text = "") {
   const page = { text, calls: [], owed: 0, raised: false };
   page.read = () => ({ text: page.text });
@@ -150,7 +150,7 @@ describe("tabs", () => {
     assert.equal(leaders().length, 1);
   });
 
-  test("where the leader closes one of the others leads, with its last text", async () => {
+  test("when the leader closes another tab leads, with its last text", async () => {
     const one = await open();
     const others = [await open(), await open(), await open()];
     one.page.text = "last words";
@@ -163,7 +163,7 @@ describe("tabs", () => {
     assert.ok(others.includes(leaders()[0]));
   });
 
-  test("where the leader crashes another one leads before long", async () => {
+  test("when the leader crashes another tab leads soon", async () => {
     const one = await open();
     const two = await open();
     await clock.pass(60_000);
@@ -180,7 +180,7 @@ describe("tabs", () => {
     await take(two);
     assert.equal(two.tabs.leads, true);
     two.page.text = "kept, and more";
-    // The student comes back to it and types before it has heard anything.
+    // The student comes back to it and types before any message came.
     one.page.text = "kept!";
     one.tabs.check();
     one.channel.thaw();
@@ -215,7 +215,7 @@ describe("tabs", () => {
     assert.equal(one.tabs.leads, false);
   });
 
-  test("a tab that comes back from where the browser had put it asks again", async () => {
+  test("a tab that the browser had put away asks again", async () => {
     const one = await open();
     one.tabs.leave();
     const two = await open();
@@ -225,7 +225,7 @@ describe("tabs", () => {
     assert.deepEqual([one.tabs.leads, one.tabs.follows], [false, true]);
   });
 
-  test("what others put on the channel does no harm", async () => {
+  test("foreign messages on the channel do no harm", async () => {
     const one = await open();
     const channel = new globalThis.BroadcastChannel("text of s-1");
     for (const junk of [null, 5, "x", {}, { id: 5 }, { id: "x", type: "give", to: "y" }, { id: "x", type: "nonsense" }])
@@ -234,7 +234,7 @@ describe("tabs", () => {
     assert.equal(one.tabs.leads, true);
   });
 
-  test("without any way to the others a tab leads", async () => {
+  test("without a channel a tab leads", async () => {
     delete globalThis.BroadcastChannel;
     const one = await open();
     one.tabs.share();
@@ -252,7 +252,7 @@ describe("two changes put together", () => {
     assert.equal(merge("same", "other", "other"), "other");
   });
 
-  test("whatever the changes, every letter typed at either place is there", () => {
+  test("with random changes, every letter typed in either place is there", () => {
     let state = 7;
     const below = (n) => {
       state = (state * 1103515245 + 12345) % 2147483648;

@@ -26,7 +26,7 @@ afterEach(() => {
 const last = () => FakeSocket.sockets.at(-1);
 const opened = () => FakeSocket.sockets.length;
 
-describe("a dashboard's link", () => {
+describe("a dashboard's connection", () => {
   let heard;
   let lost;
   let link;
@@ -42,7 +42,7 @@ describe("a dashboard's link", () => {
 
   afterEach(() => link.stop());
 
-  test("is lost after 12 s in which nothing was heard, and made anew by itself", async () => {
+  test("is lost after 12 s of silence, and opened again", async () => {
     last().say({ type: "snapshot" });
     for (let n = 0; n < 10; n++) {
       await clock.pass(5000);
@@ -56,19 +56,19 @@ describe("a dashboard's link", () => {
     assert.equal(FakeSocket.sockets[0].readyState, 3);
     await clock.pass(1500);
     assert.equal(opened(), 2);
-    // Whatever the dead one still says is of another time.
+    // A frame of the dead one is out of date.
     FakeSocket.sockets[0].say({ type: "update" });
     assert.equal(heard.includes("update"), false);
   });
 
-  test("a link on which nothing ever comes is given up too, and the tries get rarer", async () => {
+  test("is given up when nothing ever comes, and attempts become rarer", async () => {
     await clock.pass(13_000);
     assert.deepEqual(lost, [""]);
     await clock.pass(120_000);
     assert.ok(opened() >= 5 && opened() <= 9, `${opened()}`);
   });
 
-  test("says why, where the server does, and asks a busy one later", async () => {
+  test("passes on the reason of the server, and waits longer for a busy one", async () => {
     last().drop(1013, "The store does not answer.");
     assert.deepEqual(lost, ["The store does not answer."]);
     link.hurry();
@@ -80,7 +80,7 @@ describe("a dashboard's link", () => {
     assert.deepEqual(lost.slice(1), [""]);
   });
 
-  test("a page that has a network again tries soon, however often it hears of it", async () => {
+  test("is tried soon when the network is back, however often the browser says so", async () => {
     for (let n = 0; n < 6; n++) {
       last().drop(1006);
       await clock.pass(16_000);
@@ -94,7 +94,7 @@ describe("a dashboard's link", () => {
     assert.equal(opened(), before + 1);
   });
 
-  test("a page that is seen again gives a dead link up at once", async () => {
+  test("is given up at once when dead and the page is seen again", async () => {
     last().say({ type: "snapshot" });
     await clock.jump(13_000);
     assert.deepEqual(lost, []);
@@ -102,7 +102,7 @@ describe("a dashboard's link", () => {
     assert.deepEqual(lost, [""]);
   });
 
-  test("what is no JSON ends the link, and stop ends it for good", async () => {
+  test("ends with a frame that is no JSON, and for good with stop", async () => {
     last().onmessage({ data: "{" });
     assert.equal(lost.length, 1);
     link.stop();

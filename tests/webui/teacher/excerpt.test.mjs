@@ -10,7 +10,7 @@ test("the excerpt is cut at the caret, in UTF-16 units", () => {
   assert.equal(excerptOf(student()).caret, false);
 });
 
-// As the reducer makes it: 120 units around the cursor, and no pair in half.
+// As the reducer makes it: 120 units around the cursor, without half a surrogate pair.
 function excerptAt(text, position) {
   const half = (at) => /^[\udc00-\udfff]/.test(text.slice(at)) && /[\ud800-\udbff]$/.test(text.slice(0, at));
   let start = position === null ? 0 : Math.max(0, Math.min(position - 60, text.length - 120));
@@ -47,7 +47,7 @@ test("an excerpt begins and ends with whole words, and with an ellipsis where te
   assert.deepEqual(excerptAt("Short.", 6), { before: "Short.", after: "", caret: true });
 });
 
-test("a word longer than the excerpt is cut, and no sign in half", () => {
+test("a word longer than the excerpt is cut, and no character in half", () => {
   const flood = "x".repeat(300);
   assert.deepEqual(excerptAt(flood, 300), { before: `…${"x".repeat(45)}`, after: "", caret: true });
   assert.match(excerptAt(flood, 150).after, /^x+…$/);
@@ -56,7 +56,7 @@ test("a word longer than the excerpt is cut, and no sign in half", () => {
     const text = sign.repeat(100);
     for (let at = 30; at < 60; at++) {
       const { before, after } = excerptAt(text, at * sign.length);
-      // A cut through signs without end may have begun within one; what is shown of them is whole.
+      // The excerpt may begin within a character; those that are shown are whole.
       assert.equal(before.slice(1).replaceAll(sign, ""), "", `${sign} ${at}`);
       assert.match(after, /…$/u);
       assert.equal(after.slice(0, -1).replaceAll(sign, ""), "", `${sign} ${at}`);
@@ -64,7 +64,7 @@ test("a word longer than the excerpt is cut, and no sign in half", () => {
   }
 });
 
-test("words are found where no spaces are", () => {
+test("words are found in a text without spaces", () => {
   const text = "我们今天在学校学习中文写作".repeat(20);
   const words = new Set([...new Intl.Segmenter("zh", { granularity: "word" }).segment(text)].map((one) => one.segment));
   const { before } = excerptAt(text, 150);

@@ -13,14 +13,14 @@ import {
 } from "../../../webui/teacher/figures.js";
 import { student } from "./student.mjs";
 
-test("numbers are said in words, and what is not known as a dash", () => {
+test("numbers have words, and what is unknown is a dash", () => {
   assert.equal(wordsOf(student()), "—");
   assert.equal(wordsOf(student({ summaries: { writing: { words: 1 } } })), "1 word");
   assert.equal(timeOf(student()), "—");
   assert.equal(timeOf(student({ summaries: { time_on_task: { seconds: 3725 } } })), "1 h 2 min");
 });
 
-test("a figure is said as a teacher reads it", () => {
+test("a figure is shown as a teacher reads it", () => {
   assert.equal(figure("seconds", 235.336), "3 min 55 s");
   assert.equal(figure("seconds", 59.4), "59 s");
   assert.equal(figure("seconds", 7384), "2 h 3 min");
@@ -31,7 +31,7 @@ test("a figure is said as a teacher reads it", () => {
   assert.equal(figure("edited_at", 0), new Date(0).toLocaleTimeString());
 });
 
-test("bytes are said in steps of 1,024, as file managers do", () => {
+test("bytes are shown in steps of 1,024, as file managers do", () => {
   assert.deepEqual([0, 1, 1023, 1536, 63_795, 79_027_000_000].map(size), [
     "0 bytes",
     "1 byte",
@@ -50,20 +50,20 @@ test("the sparkline is the last 20 minutes, oldest first", () => {
   assert.deepEqual([bins.length, bins[19], bins[18], bins[0]], [20, 5, 2, 1]);
 });
 
-test("what arrived late is said for ten minutes", () => {
+test("that a student was offline is shown for ten minutes", () => {
   assert.equal(lateOf({ late: 12, late_at: 1000 }, 1100), "Was offline, now up to date");
   assert.equal(lateOf({ late: 1, late_at: 1000 }, 1000), "Was offline, now up to date");
   assert.equal(lateOf({ late: 12, late_at: 1000 }, 1601), "");
   assert.equal(lateOf({ late: 0, late_at: null }, 1000), "");
 });
 
-test("a moment of another day is said with its day", () => {
+test("a time of another day is shown with its day", () => {
   const noon = new Date(2024, 4, 7, 12, 5).getTime() / 1000;
   assert.match(moment(noon, noon + 60), /^12:05/);
   assert.match(moment(noon, noon + 86_400), /7.*12:05/);
 });
 
-test("what of a student is not shown is said, since when", () => {
+test("what is saved and not shown has a sentence, with the time", () => {
   const at = new Date(2024, 4, 7, 12, 5).getTime() / 1000;
   assert.deepEqual(missingOf(student(), at), []);
   const none = { summaries: { writing: { incomplete_since: null } }, limited_at: null };

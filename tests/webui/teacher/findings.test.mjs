@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { inWords, isSaving, keyOf, worstFirst } from "../../../webui/teacher/findings.js";
 
-test("findings come worst first, of these the newest, and those that are none are left out", () => {
+test("findings come worst first and newest first, without those that are no trouble", () => {
   const finding = (severity, since, subject = "") => ({ code: "c", severity, since, subject, text: "Text." });
   const all = [finding("ok", 9), finding("info", 5), finding("critical", 1), finding("error", 2), finding("error", 3)];
   const shown = worstFirst([...all, finding("warning", 1), finding("of a later version", 1)]);

@@ -14,10 +14,10 @@ test("a student is offline, away, idle or online, in this order", () => {
   assert.equal(stateOf(student(), 1060), "online");
 });
 
-test("who stands in the class list and never came is not there yet, and comes last", () => {
+test("a student of the class list who never came is shown so, and comes last", () => {
   const never = { listed: true, online: false, last_event_at: null };
   assert.equal(stateOf(student(never), 1000), "never");
-  // Who opened the page has an event, who is there is there, and who is in no list has joined.
+  // A student who opened the page has an event; one who is in no list has joined.
   assert.equal(stateOf(student({ ...never, last_event_at: 5 }), 1000), "offline");
   assert.equal(stateOf(student({ ...never, online: true }), 1000), "idle");
   assert.equal(stateOf(student({ ...never, listed: false }), 1000), "offline");
@@ -34,7 +34,7 @@ test("who stands in the class list and never came is not there yet, and comes la
   assert.deepEqual(order("words"), ["y", "z", "a", "b"]);
 });
 
-test("the state is said in words, with the time without typing", () => {
+test("the state has words, with the time without typing", () => {
   assert.equal(stateText(student(), 1010), "● Online");
   assert.equal(stateText(student({ summaries: { activity: { help: true } } }), 1010), "✋ ● Online");
   assert.equal(stateText(student(), 1000 + 3 * 60 + 59), "◐ Not typing for 3 min");
