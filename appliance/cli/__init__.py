@@ -606,11 +606,13 @@ def _backup(parsed: argparse.Namespace) -> int:
 def _elsewhere(settings: Settings) -> Iterator[tuple[str, str]]:
     """What of this installation is not in its data folder."""
     from appliance.config import redact
+    from appliance.kvs import kvs_facts
+    from appliance.roster import roster_facts
 
-    scheme, _, path = settings.roster_url.partition(":")
-    if scheme != "file" or settings.data_path.resolve() not in Path(path).resolve().parents:
+    folder = roster_facts(settings.roster_url).folder
+    if folder is None or settings.data_path.resolve() not in folder.resolve().parents:
         yield "roster", redact(settings.roster_url)
-    if settings.kvs.url.partition(":")[0] != "memory":
+    if kvs_facts(settings.kvs.url).shared:
         yield "key-value store", redact(settings.kvs.url)
 
 
@@ -647,17 +649,17 @@ def _migrate(parsed: argparse.Namespace) -> int:
 
 
 def _import_roster(parsed: argparse.Namespace) -> int:
-    from appliance.roster import RosterLimits
+    from appliance.roster import RosterLimits, roster_facts
     from appliance.roster.imports import import_list
 
     settings = _configuration(parsed).settings
-    scheme, _, path = settings.roster_url.partition(":")
-    if scheme != "file":
-        raise SettingsError(f"import-roster writes to a roster of files; this one is {scheme}:.")
+    roster = roster_facts(settings.roster_url)
+    if roster.folder is None:
+        raise SettingsError(f"import-roster writes to a roster of files; this one is {roster.scheme}:.")
     with _disk_errors(parsed.list):
         outcome = import_list(
             parsed.list,
-            Path(path),
+            roster.folder,
             RosterLimits.of(settings.limits),
             classes=parsed.classes,
             replace=parsed.replace,
@@ -685,16 +687,16 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     import asyncio
 
     from appliance.datafolder import DataFolder
+    from appliance.kvs import kvs_facts
     from appliance.maintenance import erase
-    from appliance.roster import RosterLimits
+    from appliance.roster import RosterLimits, roster_facts
 
     settings = _configuration(parsed).settings
     if (parsed.student is None) == (parsed.name is None):
         raise SettingsError("Say who: erase-student ID, or erase-student --name NAME.")
     data, limits = settings.data_path, RosterLimits.of(settings.limits)
-    scheme, _, path = settings.roster_url.partition(":")
-    roster = Path(path) if scheme == "file" else None
-    shared = settings.kvs.url if settings.kvs.url.partition(":")[0] != "memory" else None
+    roster = roster_facts(settings.roster_url).folder
+    shared = settings.kvs.url if kvs_facts(settings.kvs.url).shared else None
     if not data.is_dir():
         raise ObserverError(f"There is no data folder {data}.")
     with _disk_errors(data), DataFolder(data):

@@ -30,7 +30,7 @@ from appliance.events import EventLimits
 from appliance.health import Finding, Health, files_limit, finding
 from appliance.health.codes import SEVERITIES, Severity
 from appliance.health.watchdog import Watchdog
-from appliance.kvs import open_kvs
+from appliance.kvs import kvs_facts, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.lessons.class_control import ClassControl
 from appliance.lessons.roster_watch import RosterWatch
@@ -40,12 +40,12 @@ from appliance.network.announce import Announcer
 from appliance.network.network import WILDCARDS, Network
 from appliance.node.measured import measure_archive, measure_kvs, measure_pubsub
 from appliance.pipeline import Pipeline
-from appliance.pubsub import open_pubsub
+from appliance.pubsub import open_pubsub, pubsub_facts
 from appliance.pubsub.hints import Hints
 from appliance.recovery.rebuild import Rebuild
 from appliance.recovery.start import Recovery
 from appliance.recovery.upkeep import Upkeep
-from appliance.roster import RosterLimits, open_roster
+from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import Fold, StateLimits
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 from appliance.web.app import WebApp
@@ -251,8 +251,9 @@ class Node:
         )
 
     def _build(self) -> Build:
-        urls = (self.settings.kvs.url, self.settings.pubsub.url, self.settings.roster_url)
-        return Build(self.settings.node_name, *(url.partition(":")[0] for url in urls))
+        settings = self.settings
+        backends = (kvs_facts(settings.kvs.url), pubsub_facts(settings.pubsub.url), roster_facts(settings.roster_url))
+        return Build(settings.node_name, *(facts.scheme for facts in backends))
 
     async def start(self, listener: socket.socket) -> None:
         """Bring back what was archived, then serve on a socket that is bound.

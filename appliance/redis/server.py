@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -31,6 +31,7 @@ from appliance.config import redact
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.health import Finding, finding
+from appliance.redis import FORMS, Form
 from appliance.text import counted
 
 Argument = bytes | str | int
@@ -38,14 +39,6 @@ Command = tuple[Argument, ...]
 Reply = Any
 """What the server answered: bytes, a number, None, a list of these, or the `exceptions.ResponseError` it sent."""
 
-FORMS: dict[str, Literal["server", "sentinel", "cluster"]] = {
-    "redis": "server",
-    "rediss": "server",
-    "redis+sentinel": "sentinel",
-    "rediss+sentinel": "sentinel",
-    "redis+cluster": "cluster",
-    "rediss+cluster": "cluster",
-}
 PORT = 6379
 SENTINEL_PORT = 26379
 CLOCK_SECONDS = 2.0
@@ -85,7 +78,7 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     section: str
-    form: Literal["server", "sentinel", "cluster"]
+    form: Form
     tls: bool
     user: str
     password: str

@@ -19,12 +19,13 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.health import Health, worst
 from appliance.health.codes import COMPONENTS
-from appliance.kvs import KVS
+from appliance.kvs import KVS, kvs_facts
 from appliance.lessons.class_control import ClassControl
 from appliance.metrics import Metrics
 from appliance.network.network import Network
 from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
+from appliance.pubsub import pubsub_facts
 from appliance.pubsub.hints import Hints
 from appliance.roster import Roster
 from appliance.tasks import Tasks
@@ -333,8 +334,8 @@ class WebApp:
                 "status": "trouble" if reasons else "degraded" if degraded else "ok",
                 "version": __version__,
                 "node": settings.node_name,
-                "kvs": settings.kvs.url.partition(":")[0],
-                "pubsub": settings.pubsub.url.partition(":")[0],
+                "kvs": kvs_facts(settings.kvs.url).scheme,
+                "pubsub": pubsub_facts(settings.pubsub.url).scheme,
                 "archive": "ok" if saves else "waiting",
                 "components": components,
                 "reasons": reasons,
