@@ -300,7 +300,7 @@ def test_numbers_and_lists_beyond_all_measure_are_refused_in_a_sentence(
     ],
 )
 def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_sentence(url: str) -> None:
-    from appliance.redis.server import parse_url
+    from appliance.redis.url import parse_url
 
     with pytest.raises(config.SettingsError) as refused:
         parse_url(url, "kvs")
