@@ -1,7 +1,7 @@
 """No module uses a private name of another: only its public interface, which its owner keeps.
 
-An access ``x._y`` is the module's own where `x` is `self`, `cls` or a class of the module, or where a class of the module
-has `_y`, as between two objects of one class. ``from m import _y`` never is.
+An access ``x._y`` is the module's own where `x` is `self`, `cls` or a class of the module, or where a class of the
+module has `_y`, as between two objects of one class. ``from m import _y`` never is.
 
 ``python -m tests.test_private_access`` prints every access that is not a module's own.
 """
@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("appliance", "reducers", "tests")
 
 DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_MEIPASS", "_replace"}
-"""Public in spite of the underscore: the documentation of Python (`os`, `sys`, named tuples) or of PyInstaller describes
-them."""
+"""Public in spite of the underscore: the documentation of Python (`os`, `sys`, named tuples) or PyInstaller has them."""
 ALLOWED = {
     ("appliance/cli/__init__.py", "argparse._SubParsersAction"): "a type for annotations; argparse exports no other",
 }
-"""By file and access, why there is no other way. A dependency whose private name is here is pinned in pyproject.toml."""
+"""By file and access, why there is no other way. A dependency whose private name is here is pinned in `pyproject.toml`.
+"""
 LEFT = {
     "appliance/desktop/tray.py": 1,
     "appliance/pubsub/xmpp/connection.py": 2,
@@ -108,9 +108,8 @@ def _own_names(tree: ast.Module) -> Iterator[str]:
                     yield part.target.id
                 elif isinstance(part, ast.Assign):
                     yield from (target.id for target in part.targets if isinstance(target, ast.Name))
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id == "self":
-                yield node.attr
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            yield node.attr
 
 
 def _is_private(name: str) -> bool:
