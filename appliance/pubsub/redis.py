@@ -63,7 +63,12 @@ class _Channels:
 
 
 class RedisPubSub(PubSub):
-    """Publishes by way of Redis."""
+    """Publishes by way of Redis.
+
+    Attributes:
+        listener: hears the topics that this process is subscribed to.
+        publisher: sends what this process publishes.
+    """
 
     def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, tasks: Tasks | None = None) -> None:
         """Args:
@@ -84,27 +89,27 @@ class RedisPubSub(PubSub):
         self._subscribers = Subscribers(counters, queue)
         channels = _Channels(self.url.prefix)
         tasks = tasks or Tasks(Health(counters), counters)
-        self._listener = _Listener(self._connections, channels, self._subscribers, counters, tasks)
-        self._publisher = _Publisher(self._connections, channels, counters, outgoing, tasks)
+        self.listener = _Listener(self._connections, channels, self._subscribers, counters, tasks)
+        self.publisher = _Publisher(self._connections, channels, counters, outgoing, tasks)
         self._closed = False
 
     async def publish(self, topic: str, message: bytes) -> None:
         self._check_open()
-        await self._publisher.publish(topic, message)
+        await self.publisher.publish(topic, message)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
         self._check_open()
         try:
             with self._subscribers.subscribed(topic) as subscription:
-                await self._listener.listen(topic)
+                await self.listener.listen(topic)
                 yield subscription
         finally:
             if topic not in self._subscribers:
-                self._listener.leave(topic)
+                self.listener.leave(topic)
 
     def findings(self) -> Sequence[Finding]:
-        away = self._publisher.away or self._listener.away
+        away = self.publisher.away or self.listener.away
         return () if away is None else (finding("pubsub.away", detail=str(away)),)
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
@@ -115,8 +120,8 @@ class RedisPubSub(PubSub):
     async def close(self) -> None:
         self._closed = True
         self._subscribers.end()
-        await self._publisher.close()
-        await self._listener.close()
+        await self.publisher.close()
+        await self.listener.close()
         await self._connections.close()
 
     def _check_open(self) -> None:

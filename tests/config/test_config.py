@@ -308,10 +308,10 @@ def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_senten
 
 
 def test_a_port_of_thousands_of_digits_for_xmpp_is_refused_in_a_short_sentence() -> None:
-    from appliance.pubsub.xmpp.address import parse
+    from appliance.pubsub.xmpp.url import parse_url
 
     with pytest.raises(config.SettingsError) as refused:
-        parse("xmpp://a:b@example.org:" + "9" * 5000)
+        parse_url("xmpp://a:b@example.org:" + "9" * 5000)
     assert len(str(refused.value)) < 200
 
 

@@ -244,7 +244,7 @@ class TestStore:
             # Makes reading take long: a pause for each key.
             file = server.folder / "redis.conf"
             file.write_text(file.read_text() + "key-load-delay 500\nloading-process-events-interval-bytes 1024\n")
-            server._spawn()
+            server.spawn()
             seen = ""
             async with asyncio.timeout(15):
                 while "still reading its data from the disk" not in seen:

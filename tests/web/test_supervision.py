@@ -132,7 +132,7 @@ async def test_what_changes_in_a_class_is_heard_again(
         listening = w.node.web.feed._listening["class-1"]
         async with failing(w, monkeypatch, "feed class-1", kind, listening, function) as fault:
             if function == "_reread":
-                w.node.pubsub._subscribers.resync("class/class-1")  # type: ignore[attr-defined]
+                w.node.pubsub.subscribers.resync("class/class-1")  # type: ignore[attr-defined]
             async with asyncio.timeout(10):
                 while fault.left:
                     await w.node.pubsub.publish("class/class-1", b"[]")
