@@ -20,9 +20,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from appliance import __version__
+from appliance.config import Settings, redact
 from appliance.datafolder import BACKUPS, LOCK, PASSING, DataFolder
 from appliance.datafolder.files import last_line_end, replace, sync_folder
 from appliance.errors import ObserverError
+from appliance.kvs import kvs_facts
+from appliance.roster import roster_facts
 
 MANIFEST = "manifest.json"
 _FIRST = ("snapshots", "classes.json")
@@ -88,6 +91,15 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise
     sync_folder(out.parent)
     return manifest
+
+
+def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What of an installation is not in its data folder: what it is, and its URL without passwords."""
+    folder = roster_facts(settings.roster_url).folder
+    if folder is None or settings.data_path.resolve() not in folder.resolve().parents:
+        yield "roster", redact(settings.roster_url)
+    if kvs_facts(settings.kvs.url).shared:
+        yield "key-value store", redact(settings.kvs.url)
 
 
 def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest, Path | None]:
