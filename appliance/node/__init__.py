@@ -50,6 +50,7 @@ from appliance.states import Fold, StateLimits
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 from appliance.web.app import WebApp
 from appliance.web.security.idle_connections import LINGER_SECONDS, ServerLog
+from appliance.web.services import ClassServices, Monitoring
 
 log = logging.getLogger(__name__)
 
@@ -199,25 +200,18 @@ class Node:
             seconds=settings.web.watch_seconds,
         )
         self.announcer = Announcer(self.network, self.counters)
-        self.web = WebApp(
-            settings,
-            self.credentials,
+        services = ClassServices(
+            self.roster,
+            self.states,
             self.catalog,
             self.pipeline,
             self.kvs,
             self.hints,
-            self.tasks,
-            self.roster,
-            self.states,
-            self.counters,
-            self.health,
-            self.network,
-            stop,
             self.school.nodes if self.school else None,
-            self.metrics,
         )
+        monitoring = Monitoring(self.counters, self.health, self.tasks, self.metrics, lambda: self.upkeep.space)
+        self.web = WebApp(settings, self.credentials, services, monitoring, self.network, stop)
         self.metrics.follow(self._sources(), self._build())
-        self.web.educators.space = lambda: self.upkeep.space
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self.port = settings.web.port
