@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-log = logging.getLogger("classroom_observer.desktop")
+log = logging.getLogger(__name__)
 
 BUNDLE_VARIABLES = ("LD_LIBRARY_PATH", "XDG_DATA_DIRS")
 

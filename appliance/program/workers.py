@@ -155,9 +155,9 @@ class _Parent:
             if os.getppid() != parent:
                 return 1
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            from appliance.program import process as program
+            from appliance.program import process
 
-            return program.run(worker.settings, worker.ready_file)
+            return process.run(worker.settings, worker.ready_file)
         except ObserverError as error:
             log.error("Worker %d: %s", worker.number, error)
             return error.exit_code

@@ -60,7 +60,7 @@ def _logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> None:
+def fake_program(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> None:
     """Put a module of ours in the place of `appliance.NAME`."""
     module = types.ModuleType(f"appliance.{name}")
     vars(module).update(contents)
@@ -77,7 +77,7 @@ class TestRun:
             calls.append((settings, ready_file))
             return 0
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        fake_program(monkeypatch, "desktop.program", run=run)
         return calls
 
     def test_no_command_runs_the_appliance(self, observer: World, started: list[Any]) -> None:
@@ -117,7 +117,7 @@ class TestRun:
         def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
             raise PortInUseError("Port 8000 is in use by another program.")
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        fake_program(monkeypatch, "desktop.program", run=run)
         assert observer("run") == 3
         assert observer.err == "classroom-observer: Port 8000 is in use by another program.\n"
 
@@ -125,7 +125,7 @@ class TestRun:
         def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
             raise KeyboardInterrupt
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        fake_program(monkeypatch, "desktop.program", run=run)
         assert observer("run") == 130
         assert observer.err == ""
 
