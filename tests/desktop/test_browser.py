@@ -84,7 +84,7 @@ def test_a_frozen_program_opens_things_with_them(
         assert browser.show(URL)
         assert calls.read_text() == f"{URL} unset\n"
     else:
-        browser._show_folder(tmp_path)
+        browser.show_folder(tmp_path)
         assert calls.read_text() == f"{tmp_path} unset\n"
 
 
