@@ -49,7 +49,8 @@ from appliance.roster import RosterLimits, open_roster
 from appliance.states import Fold, StateLimits
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 from appliance.web.app import WebApp
-from appliance.web.security.idle_connections import LINGER_SECONDS, ServerLog
+from appliance.web.security import LINGER_SECONDS
+from appliance.web.server_log import ServerLog
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +294,7 @@ class Node:
         await self._runner.setup()
         assert self._runner.server is not None
         self._listening = await asyncio.get_running_loop().create_server(
-            self.web.strangers.protocol(self._runner.server), sock=listener, backlog=_ACCEPTED_AT_ONCE
+            self.web.idle_connections.protocol(self._runner.server), sock=listener, backlog=_ACCEPTED_AT_ONCE
         )
         # The event loop takes as many in one turn as it was given for a backlog; more may wait in the system.
         listener.listen(_BACKLOG)
@@ -359,7 +360,7 @@ class Node:
 
     def launch_url(self) -> str:
         """A link that opens the dashboard once, on this computer."""
-        return f"{self.url}/?token={self.web.security.launch_token()}"
+        return f"{self.url}/?token={self.web.security.launch_links.create()}"
 
     async def status(self) -> Status:
         """What there is to tell at a glance."""

@@ -30,14 +30,12 @@ from appliance.roster import Roster
 from appliance.tasks import Tasks
 from appliance.web.educators import Educators
 from appliance.web.educators.feed import Feed, Students
-from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
+from appliance.web.errors import IDLE_CONNECTIONS, ApiError, answer, as_api_error
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
 from appliance.web.monitoring import Readings
 from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
-from appliance.web.security.access import HEADERS, Security, is_here
-from appliance.web.security.idle_connections import Strangers
-from appliance.web.security.sessions import SignedOut
+from appliance.web.security import HEADERS, IdleConnections, Security, SignedOut, is_here
 from appliance.web.students import Conversations, Joining, Registry
 from appliance.web.students.admission import Admission
 
@@ -67,7 +65,7 @@ class WebApp:
         educators: has the classes and the status.
         machine: has the secret of this run.
         feed: what dashboards get.
-        strangers: bounds connections that wait.
+        idle_connections: bounds connections without a request.
     """
 
     def __init__(
@@ -151,7 +149,7 @@ class WebApp:
         self._counters = counters
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self.application.on_response_prepare.append(_note_response)
-        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
+        self.idle_connections = self.application[IDLE_CONNECTIONS] = IdleConnections(limits, counters)
         self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
         self._routes(Joining(pipeline, roster, states, settings, counters, self._admission))
 
@@ -166,7 +164,7 @@ class WebApp:
         await self._conversations.close()
         await self._sockets.close()
         await self.feed.close()
-        self.strangers.close()
+        self.idle_connections.close()
 
     def _routes(self, joining: Joining) -> None:
         route = self.application.router.add_route
@@ -215,8 +213,8 @@ class WebApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
-        self.strangers.begin(request)
-        request = self.security.behind_proxy(request)
+        self.idle_connections.begin(request)
+        request = self.security.proxies.original(request)
         try:
             self.security.guard(request)
             response = await handler(request)
@@ -224,11 +222,11 @@ class WebApp:
             begun = request.get(_RESPONSE)
             response = as_api_error(error).response() if begun is None else await self._cut_short(request, begun, error)
         finally:
-            self.strangers.answered(request)
+            self.idle_connections.answered(request)
         if not response.prepared:
             response.headers.update(HEADERS)
             origin = request.headers.get("Origin")
-            if request.path in _FOREIGN and self.security.foreign_allowed(origin):
+            if request.path in _FOREIGN and self.security.origins.is_configured(origin):
                 response.headers.update({"Access-Control-Allow-Origin": origin or "", "Vary": "Origin"})
         return response
 
@@ -254,8 +252,8 @@ class WebApp:
 
     def _educator(self, handler: Handler) -> Handler:
         async def only_educators(request: web.Request) -> web.StreamResponse:
-            self.security.educator(request)
-            with self.security.in_use(request):
+            self.security.require_educator(request)
+            with self.security.sessions.in_use(request):
                 return await handler(request)
 
         return only_educators
@@ -284,11 +282,11 @@ class WebApp:
             return await self._educators_page("dashboard.html")(request)
         if not is_here(request):
             raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
-        if not self.security.redeem(token) and not self.security.is_educator(request):
+        if not self.security.launch_links.redeem(token) and not self.security.is_educator(request):
             return self._pages.serve(request, "welcome.html", status=403)
         # The token goes out of the address bar and the history; it is worth nothing any more.
         response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
-        self.security.start_session(request, response)
+        self.security.sessions.start(request, response)
         return response
 
     @property
@@ -308,7 +306,7 @@ class WebApp:
         return FIREWALL_HINT.format(port=self._network.port)
 
     async def _preflight(self, request: web.Request) -> web.StreamResponse:
-        if not self.security.foreign_allowed(request.headers.get("Origin")):
+        if not self.security.origins.is_configured(request.headers.get("Origin")):
             raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
         return web.Response(status=204, headers=_CORS)
 

@@ -17,7 +17,7 @@ from appliance import __version__
 from appliance.network.network import Network
 from appliance.web.educators.feed import ClassView
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security.access import Security, bearer_token, is_here
+from appliance.web.security import Security, bearer_token, is_here
 
 # Written when the program is packaged; a checkout has none.
 LICENCES = Path(appliance.__file__).parent.parent / "licences.txt"
@@ -57,7 +57,7 @@ class ProgramRoutes:
     async def launch(self, request: web.Request) -> web.Response:
         """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
         self.only_program(request)
-        return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
+        return answer({"url": f"http://{request.host}/?token={self._security.launch_links.create()}"})
 
     async def quit(self, request: web.Request) -> web.Response:
         """``POST /api/v1/quit``: end the program, for its own command ``stop``."""

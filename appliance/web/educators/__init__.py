@@ -27,7 +27,7 @@ from appliance.text import counted
 from appliance.web.educators.feed import ClassView, Students
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.program_routes import about
-from appliance.web.security.access import Security, Tries
+from appliance.web.security import GuessLimit, Security
 
 
 class _ClassBody(msgspec.Struct):
@@ -82,7 +82,7 @@ class Educators:
         self._students = students
         self._health = health
         self.space: Callable[[], Space | None] = lambda: None
-        self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
+        self._guesses = GuessLimit(settings.limits.login_tries, counters, "limit_login_tries")
         self._network = network
         self._hint = hint
         self._task_states = task_states
@@ -209,21 +209,21 @@ class Educators:
         if request.content_type != "application/json":
             raise ApiError(415, "not_json", "Send the request with the content type application/json.")
         address = request.remote or ""
-        self._tries.check(address)
+        self._guesses.check(address)
         body = await body_of(request, _LoginBody)
         # Many tries may have begun together; from here on each is counted before the next is answered.
-        self._tries.check(address)
+        self._guesses.check(address)
         if not self._security.is_educator_token(body.token.strip()):
-            self._tries.wrong(address)
-            raise ApiError(401, "bad_token", "That is not the educator's token of this server.")
+            self._guesses.add_wrong(address)
+            raise ApiError(401, "bad_token", "This is not the teacher key of this server.")
         response = web.Response(status=204)
-        self._security.start_session(request, response)
+        self._security.sessions.start(request, response)
         return response
 
     async def logout(self, request: web.Request) -> web.Response:
         """``POST /api/v1/logout``."""
         response = web.Response(status=204)
-        await self._security.end_session(request, response)
+        await self._security.sessions.end(request, response)
         return response
 
     async def _set_state(self, request: web.Request, state: State) -> web.Response:

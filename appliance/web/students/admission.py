@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -24,6 +24,7 @@ from appliance.roster import Joined, JoinError, Roster, Student
 from appliance.states import student_key
 from appliance.text import counted
 from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.security import RateLimit
 
 # A page that has just joined connects, and then its student begins to write.
 _GRACE_SECONDS = 60.0
@@ -34,36 +35,6 @@ _JOINS_KEPT = 20_000
 
 class _IdleBody(msgspec.Struct):
     class_id: str | None = None
-
-
-class Rate:
-    """How often something may happen within a minute, by key, for a bounded number of keys."""
-
-    def __init__(self, most: int, counters: Counters, counter: str, *, seconds: float = 60, keys: int = 10_000) -> None:
-        self._most = most
-        self._seconds = seconds
-        self._keys = keys
-        self._counters = counters
-        self._counter = counter
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait(self, key: str) -> float:
-        """Seconds to wait until it may happen once more; 0 where it may now."""
-        times = self._times.get(key)
-        now = time.monotonic()
-        while times and now - times[0] >= self._seconds:
-            times.popleft()
-        if times is None or len(times) < self._most:
-            return 0.0
-        self._counters.add(self._counter)
-        return self._seconds - (now - times[0])
-
-    def add(self, key: str) -> None:
-        """It happens."""
-        self._times.setdefault(key, deque()).append(time.monotonic())
-        self._times.move_to_end(key)
-        while len(self._times) > self._keys:
-            self._times.popitem(last=False)
 
 
 class Admission:
@@ -94,8 +65,8 @@ class Admission:
         self._states = states
         self._online = online
         self._counters = counters
-        self._of_class = Rate(limits.joins_per_minute, counters, "limit_joins_per_minute")
-        self._of_address = Rate(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
+        self._of_class = RateLimit(limits.joins_per_minute, counters, "limit_joins_per_minute")
+        self._of_address = RateLimit(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
         self._joined: OrderedDict[str, float] = OrderedDict()
         self._freeing = asyncio.Lock()
 

@@ -11,7 +11,7 @@ from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.roster import Class, JoinError, Roster, plain_code
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security.access import Tries, bearer_token
+from appliance.web.security import GuessLimit, bearer_token
 from appliance.web.students.admission import Admission
 
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
@@ -40,21 +40,21 @@ class Joining:
         self._roster = roster
         self._states = states
         self._admission = admission
-        self._tries = Tries(settings.limits.join_tries, counters, "limit_join_tries")
+        self._guesses = GuessLimit(settings.limits.join_tries, counters, "limit_join_tries")
 
     async def join(self, request: web.Request) -> web.Response:
         """``POST /api/v1/join``."""
         address = request.remote or ""
-        self._tries.check(address)
+        self._guesses.check(address)
         body = await body_of(request, _JoinBody)
         await self._pipeline.check_whole()
         if (body.name is None) == (body.student_id is None):
             raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
         section = await self._by_code(body.code)
         # Many tries may have begun together; from here on each is counted before the next is answered.
-        self._tries.check(address)
+        self._guesses.check(address)
         if section is None:
-            self._tries.wrong(address)
+            self._guesses.add_wrong(address)
             raise ApiError(403, "wrong_code", "No class has this code. Look at the code again, or ask your teacher.")
         try:
             joined = await self._admission.join(

@@ -28,7 +28,7 @@ from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
 from appliance.states import TAKING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
-from appliance.web.security.access import is_here
+from appliance.web.security import is_here
 from appliance.web.students import protocol
 from appliance.web.students.budget import Budgets, Rates
 from appliance.web.students.connection import Connection
