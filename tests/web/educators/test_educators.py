@@ -417,7 +417,7 @@ async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> Non
                 await student.acked(10)
 
         await asyncio.gather(*(write(number) for number in range(100)))
-        await until(lambda: len(w.node.web._sockets) == 0)
+        await until(lambda: len(w.node.web.registry) == 0)
         words: dict[str, int] = {}
         online: dict[str, bool] = {}
         while len(words) < 100 or set(words.values()) != {10} or any(online.values()):

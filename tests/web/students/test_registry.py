@@ -68,7 +68,7 @@ async def test_the_server_says_that_it_is_there_when_it_has_nothing_else_to_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
         await clock.after(0)
         await clock.after(4.9)
@@ -97,7 +97,7 @@ async def test_the_look_comes_by_itself_in_time(tmp_path: Path) -> None:
 
 async def test_who_is_lost_is_asked_and_then_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w:
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         joined = await w.join()
         presence: list[tuple[str, str, bool]] = []
         registry.on_presence.add(lambda _: 1 / 0)
@@ -123,7 +123,7 @@ async def test_who_is_lost_is_asked_and_then_offline(tmp_path: Path, monkeypatch
 
 async def test_who_answers_pings_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
         connection = only(registry)
         # A browser answers pings by itself, as this client does while it reads.
@@ -141,7 +141,7 @@ async def test_part_of_a_large_message_is_a_sign_of_life(tmp_path: Path, monkeyp
         assert await slow.answered() == 101
         slow.send(frame(hello((await w.join())["token"])))
         await slow.message("welcome")
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
         connection = only(registry)
         message = frame(json.dumps({"type": "events", "first": 1, "events": [A]}) + " " * 1000)
@@ -155,7 +155,7 @@ async def test_part_of_a_large_message_is_a_sign_of_life(tmp_path: Path, monkeyp
 
 async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        account = only(w.node.web._sockets).account
+        account = only(w.node.web.registry).account
         account.bytes = 0.0
         account._rates = structs.replace(account._rates, bytes_per_second=1)
         await student.socket.ping(b"x" * 100)
@@ -165,7 +165,7 @@ async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
 
 async def test_an_end_of_the_program_does_not_wait_for_a_loud_students_credit(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        connection = only(w.node.web._sockets)
+        connection = only(w.node.web.registry)
         connection.account.bytes = -1e9
         connection.account.owing = True
         await student.send(A)
@@ -181,7 +181,7 @@ async def test_who_goes_while_the_page_is_opened_was_never_there(
 ) -> None:
     async with world(tmp_path) as w:
         token = (await w.join())["token"]
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         presence: list[str] = []
         registry.on_presence.add(lambda of_class, of: presence.append(of))
         go, asked = asyncio.Event(), asyncio.Event()
@@ -209,7 +209,7 @@ async def test_a_connection_that_is_not_read_is_not_called_silent(
 ) -> None:
     async with world(tmp_path, limits={"unacked": 2}) as w, w.student() as student:
         hold = Hold(monkeypatch, w)
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
         for _ in range(4):
             await student.send(A)
@@ -231,7 +231,7 @@ async def test_a_students_bytes_wait_for_room_over_all_streams(tmp_path: Path, m
                 await student.hello(joined["token"])
                 await student.send({**A, "note": "x" * 5000})
             await until(lambda: w.node.counters["limit_student_buffer_bytes"] > 0)
-            account = w.node.web._sockets.budgets.of(joined["student_id"])
+            account = w.node.web.registry.budgets.of(joined["student_id"])
             for _ in range(3):
                 await one.send({**A, "note": "x" * 5000})
                 await two.send({**A, "note": "x" * 5000})
@@ -275,7 +275,7 @@ async def test_a_loud_student_waits_for_itself(tmp_path: Path) -> None:
 
 async def test_work_is_paid_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        account = only(w.node.web._sockets).account
+        account = only(w.node.web.registry).account
         account._work_clock = iter(number * 0.3 for number in range(1000)).__next__
         for _ in range(4):
             await student.send({**A, "note": "x" * 2000})
@@ -359,7 +359,7 @@ async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
         joined = await w.join("Ada")
         async with w.connect() as deaf, w.student("Ben") as ben:
             await deaf.hello(joined["token"])
-            registry = w.node.web._sockets
+            registry = w.node.web.registry
             [connection] = registry.of_student(joined["student_id"])
             transport = connection.request.transport
             assert transport is not None
@@ -381,7 +381,7 @@ async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
 
 async def test_one_who_does_not_read_messages_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        registry = w.node.web._sockets
+        registry = w.node.web.registry
         monkeypatch.setattr(Connection, "waiting_bytes", lambda self: 2_000_000)
         registry.post((only(registry),), b"{}")
         assert await student.close_code() == Close.SILENT
@@ -413,8 +413,8 @@ async def test_the_sender_of_acknowledgements_goes_on_after_anything(
 
 async def test_a_control_that_names_nobody_here_does_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        w.node.web._sockets._control("class-1", Control(removed="somebody"))
-        w.node.web._sockets._control("class-2", Control(state="paused"))
+        w.node.web.registry._control("class-1", Control(removed="somebody"))
+        w.node.web.registry._control("class-2", Control(state="paused"))
         await student.send(A)
         await student.acked(1)
 
@@ -447,7 +447,7 @@ async def test_the_page_of_a_quarantined_stream_is_closed_and_begins_again(
                 received = await ada.socket.receive(PATIENCE)
             assert (received.type, received.data) == (WSMsgType.CLOSE, Close.UNUSABLE)
             assert received.extra == "The server could not use the last changes of this page."
-            assert w.node.web._sockets.budgets.of(joined["student_id"]).waiting == 0
+            assert w.node.web.registry.budgets.of(joined["student_id"]).waiting == 0
             async with w.connect() as again:
                 welcome = await again.hello(joined["token"], stream=ada.stream)
                 assert (welcome["ack"], welcome["paused_to"]) == (2, 2)
@@ -473,7 +473,7 @@ async def test_what_a_closed_stream_is_sent_closes_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        stream = only(w.node.web._sockets).stream
+        stream = only(w.node.web.registry).stream
         stream.become(StreamState.CLOSED)
         await student.send(A)
         assert await student.close_code() == Close.UNUSABLE
@@ -486,7 +486,7 @@ async def test_a_stream_is_closed_when_its_last_connection_leaves_and_not_before
             await old.hello(token)
             await new.hello(token, stream=old.stream)
             assert await old.close_code() == Close.OPEN_ELSEWHERE
-            connection = only(w.node.web._sockets)
+            connection = only(w.node.web.registry)
             assert connection.stream.state is StreamState.OPEN
             await new.send(A)
             await new.acked(1)
@@ -519,7 +519,7 @@ class Tiny:
 
     def __init__(self, w: World) -> None:
         self._node = w.node
-        self._registry = w.node.web._sockets
+        self._registry = w.node.web.registry
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         return await self._registry.serve(request, self._talk)
@@ -572,7 +572,7 @@ async def test_another_protocol_joins_without_copying(tmp_path: Path) -> None:
             for number in (1, 2, 3):
                 await ada.send_str(json.dumps(A))
                 assert await ada.receive_str(timeout=PATIENCE) == str(number)
-            assert w.node.web._sockets.online(joined["student_id"])
+            assert w.node.web.registry.online(joined["student_id"])
             await ben.send(A)
             await ben.acked(1)
             seen = await w.get(f"/api/v1/students/{joined['student_id']}")
