@@ -27,8 +27,7 @@ from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.security import HEADERS, IdleConnections, Security, SignedOut, is_here
 from appliance.web.services import ClassServices, Monitoring
-from appliance.web.students import Conversations, Joining, Registry
-from appliance.web.students.admission import Admission
+from appliance.web.students import Admission, Conversations, Joining, Registry
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +236,7 @@ class WebApp:
         if isinstance(begun, web.WebSocketResponse):
             try:
                 if expected:
-                    message = b"The server cannot reach its storage just now; come back later."
+                    message = b"The server cannot reach its storage; come back later."
                     await begun.close(code=WSCloseCode.TRY_AGAIN_LATER, message=message)
                 else:
                     await begun.close(code=WSCloseCode.INTERNAL_ERROR, message=b"Something went wrong in the server.")
@@ -293,9 +292,9 @@ class WebApp:
         return self.registry.students
 
     def connections(self) -> dict[str, int]:
-        """Open WebSockets by kind; a stranger is one that said no hello yet."""
-        strangers = len(self.registry.strangers)
-        return {"student": len(self.registry), "stranger": strangers, "dashboard": len(self.feed)}
+        """Open WebSockets by kind; a stranger is one that is not authenticated yet."""
+        unauthenticated = len(self.registry.unauthenticated)
+        return {"student": len(self.registry), "stranger": unauthenticated, "dashboard": len(self.feed)}
 
     def _firewall_hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
@@ -305,7 +304,7 @@ class WebApp:
 
     async def _preflight(self, request: web.Request) -> web.StreamResponse:
         if not self.security.origins.is_configured(request.headers.get("Origin")):
-            raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
+            raise ApiError(403, "foreign_origin", "Pages of that site may not use this server.")
         return web.Response(status=204, headers=_CORS)
 
     async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
