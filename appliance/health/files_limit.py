@@ -17,7 +17,7 @@ from appliance.health import Finding, finding
 NEAR = 0.85
 """The share of the limit from which on the program warns."""
 # Where the hard limit is "unlimited", macOS takes no more than this (OPEN_MAX), and more is of no use elsewhere.
-_MOST = 10_240 if sys.platform == "darwin" else 1_048_576
+MOST = 10_240 if sys.platform == "darwin" else 1_048_576
 _DESCRIPTORS = "/proc/self/fd" if sys.platform.startswith("linux") else "/dev/fd"
 
 if sys.platform != "win32":
@@ -33,7 +33,7 @@ def raise_limit() -> int | None:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    wanted = _MOST if hard == unlimited else min(hard, _MOST)
+    wanted = MOST if hard == unlimited else min(hard, MOST)
     if soft != unlimited and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -18,8 +18,7 @@ from appliance.errors import BackendError, place_of
 from appliance.health import worst
 from appliance.health.codes import COMPONENTS
 from appliance.network.network import Network
-from appliance.web.educators import Educators
-from appliance.web.educators.feed import Feed, Students
+from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
 from appliance.web.errors import IDLE_CONNECTIONS, ApiError, answer, as_api_error
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
 from appliance.web.monitoring import Readings
@@ -102,7 +101,7 @@ class WebApp:
         self._open_students_side(services, monitoring)
         self._open_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
-            self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views
+            self.security, network, secrets.token_urlsafe(32), stop, self.educators.classes.views
         )
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self.application.on_response_prepare.append(_note_response)
@@ -122,7 +121,7 @@ class WebApp:
 
     def _open_educators_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
-        students = Students(services.roster, services.kvs, self._online, counters)
+        students = StudentViews(services.roster, services.kvs, self._online, counters)
         self.educators = Educators(
             settings,
             services,
@@ -139,12 +138,8 @@ class WebApp:
             services.hints,
             monitoring.tasks,
             counters,
-            classes=self.educators.class_views,
-            updates_per_second=limits.dashboard_updates_per_second,
-            dashboards=limits.dashboards,
-            send_buffer_bytes=limits.send_buffer_bytes,
-            message_bytes=limits.body_bytes,
-            stuck_seconds=float(limits.stuck_dashboard_seconds),
+            classes=self.educators.classes.views,
+            limits=FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
@@ -166,31 +161,31 @@ class WebApp:
         """Each route of the server, and what answers it."""
         route = self.application.router.add_route
         educator = self._educator
-        people, joining = self.educators, self._joining
+        educators, joining = self.educators, self._joining
         route("GET", "/healthz", self._healthz)
         route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._conversations.handle)
-        route("POST", "/api/v1/login", people.login)
-        route("POST", "/api/v1/logout", educator(people.logout))
-        route("GET", "/api/v1/status", educator(people.status))
-        route("GET", "/api/v1/tasks", educator(people.tasks))
-        route("GET", "/api/v1/students", educator(people.list_students))
-        route("GET", "/api/v1/students/{id}", educator(people.one_student))
-        route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))
-        route("GET", "/api/v1/classes", educator(people.list_classes))
-        route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
+        route("POST", "/api/v1/login", educators.session.login)
+        route("POST", "/api/v1/logout", educator(educators.session.logout))
+        route("GET", "/api/v1/status", educator(educators.status.status))
+        route("GET", "/api/v1/tasks", educator(educators.status.tasks))
+        route("GET", "/api/v1/students", educator(educators.students.list_students))
+        route("GET", "/api/v1/students/{id}", educator(educators.students.one_student))
+        route("POST", "/api/v1/students/{id}/remove", educator(educators.students.remove_student))
+        route("GET", "/api/v1/classes", educator(educators.classes.list_classes))
+        route("GET", "/api/v1/classes/{id}/qr.svg", educator(educators.classes.qr))
         route("POST", "/api/v1/launch", self.program_routes.launch)
         route("POST", "/api/v1/quit", self.program_routes.quit)
         route("POST", DIAGNOSTICS, self._diagnostics)
         route("POST", "/api/v1/address", educator(self.program_routes.address))
         route("POST", "/api/v1/stop", educator(self.program_routes.stop))
         route("GET", "/api/v1/licences", educator(self.program_routes.licences))
-        route("POST", "/api/v1/class/pause", educator(people.pause))
-        route("POST", "/api/v1/class/resume", educator(people.resume))
-        route("POST", "/api/v1/class/message", educator(people.message))
-        route("POST", "/api/v1/class/change", educator(people.change))
+        route("POST", "/api/v1/class/pause", educator(educators.classes.pause))
+        route("POST", "/api/v1/class/resume", educator(educators.classes.resume))
+        route("POST", "/api/v1/class/message", educator(educators.classes.message))
+        route("POST", "/api/v1/class/change", educator(educators.classes.change))
         route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
         route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
@@ -344,7 +339,7 @@ class WebApp:
         )
 
     def _presence(self, class_id: str, student_id: str) -> None:
-        self.feed.touch((student_id,))
+        self.feed.students_changed((student_id,))
         if self._membership is not None:
             self._membership.present(student_id, self.registry.online(student_id))
 

@@ -1,4 +1,4 @@
-"""What concerns the computer that the appliance runs on: its address, a second start, about, and stopping."""
+"""What concerns the computer that the appliance runs on: its address, a second start, licences, and stopping."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import msgspec
 from aiohttp import web
 
 import appliance
-from appliance import __version__
 from appliance.network.network import Network
-from appliance.web.educators.feed import ClassView
+from appliance.web.educators import ClassView
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.security import Security, bearer_token, is_here
 
@@ -104,11 +103,6 @@ class ProgramRoutes:
         return web.Response(
             text=await asyncio.to_thread(licences), content_type="text/plain", charset="utf-8", headers=headers
         )
-
-
-def about(request: web.Request) -> dict[str, object]:
-    """What the dashboard says of the program."""
-    return {"version": __version__, "python": sys.version.split()[0], "here": is_here(request)}
 
 
 def licences() -> str:

@@ -238,8 +238,8 @@ def test_the_soft_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
     try:
-        expected = before[1] if before[1] != resource.RLIM_INFINITY else files_limit._MOST
-        assert files_limit.raise_limit() == min(expected, files_limit._MOST)
+        expected = before[1] if before[1] != resource.RLIM_INFINITY else files_limit.MOST
+        assert files_limit.raise_limit() == min(expected, files_limit.MOST)
         monkeypatch.setattr(resource, "setrlimit", _refused)
         resource_limit = files_limit.limit()
         assert files_limit.raise_limit() == resource_limit

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
-from appliance.errors import BackendError
 from appliance.lessons.class_control import Control
 from appliance.states import Stream, StreamState
 from appliance.web.students import protocol
@@ -49,27 +48,6 @@ async def test_an_error_in_a_conversation_is_a_close_code(
         assert "what a student wrote" not in caplog.text
         await ben.send(A)
         await ben.acked(1)
-
-
-@pytest.mark.parametrize(("error", "code"), [(BackendError("The store is away."), 1013), (ValueError("x"), 1011)])
-async def test_no_http_answer_is_written_into_an_open_websocket(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    error: Exception,
-    code: int,
-) -> None:
-    async with world(tmp_path) as w:
-
-        async def fail(dashboard: object) -> None:
-            raise error
-
-        monkeypatch.setattr(w.node.web.feed, "_listen", fail)
-        async with w.dashboard() as dashboard:
-            received = await dashboard.receive(PATIENCE)
-            assert (received.type, received.data) == (WSMsgType.CLOSE, code)
-        assert "Traceback" not in caplog.text
-        assert ("ValueError in fail()" in caplog.text) is (code == 1011)
 
 
 async def test_a_message_to_many_pages_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
