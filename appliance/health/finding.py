@@ -7,6 +7,7 @@ get: it is not in logs, metrics, ``/healthz`` or diagnostics.
 
 from __future__ import annotations
 
+import logging
 import string
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping

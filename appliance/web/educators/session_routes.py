@@ -37,7 +37,7 @@ class SessionRoutes:
         self._guesses.check(address)
         if not self._security.is_educator_token(body.token.strip()):
             self._guesses.add_wrong(address)
-            raise ApiError(401, "bad_token", "This is not the teacher key of this server.")
+            raise ApiError(401, "bad_token", "This is not the teacher key of this program.")
         response = web.Response(status=204)
         self._security.sessions.start(request, response)
         return response

@@ -346,7 +346,7 @@ class Registry:
         if control.removed is not None:
             for connection in self.of_student(control.removed):
                 if connection.student.class_id == class_id:
-                    connection.close(Close.REMOVED, "Your teacher removed you from the class.")
+                    connection.close(Close.REMOVED, "Your teacher removed you.")
         self.on_control(class_id, control)
 
     async def _publish_opening(self, connection: StudentConnection) -> None:
