@@ -18,19 +18,15 @@ from appliance.errors import BackendError, place_of
 from appliance.health import worst
 from appliance.health.codes import COMPONENTS
 from appliance.network.network import Network
-from appliance.web.educators import Educators
-from appliance.web.educators.feed import Feed, Students
-from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
+from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
+from appliance.web.errors import IDLE_CONNECTIONS, ApiError, answer, as_api_error
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
 from appliance.web.monitoring import Readings
 from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
-from appliance.web.security.access import HEADERS, Security, is_here
-from appliance.web.security.idle_connections import Strangers
-from appliance.web.security.sessions import SignedOut
+from appliance.web.security import HEADERS, IdleConnections, Security, SignedOut, is_here
 from appliance.web.services import ClassServices, Monitoring
-from appliance.web.students import Conversations, Joining, Registry
-from appliance.web.students.admission import Admission
+from appliance.web.students import Admission, Conversations, Joining, Registry
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +53,9 @@ class WebApp:
         security: makes launch tokens.
         educators: has the classes and the status.
         program_routes: has the secret of this run.
+        registry: the WebSockets of students.
         feed: what dashboards get.
-        strangers: bounds connections that wait.
+        idle_connections: bounds connections without a request.
     """
 
     def __init__(
@@ -104,27 +101,27 @@ class WebApp:
         self._open_students_side(services, monitoring)
         self._open_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
-            self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views
+            self.security, network, secrets.token_urlsafe(32), stop, self.educators.classes.views
         )
         self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
         self.application.on_response_prepare.append(_note_response)
-        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
+        self.idle_connections = self.application[IDLE_CONNECTIONS] = IdleConnections(limits, counters)
         self._add_routes()
 
     def _open_students_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
         roster, class_control, pipeline = services.roster, services.class_control, services.pipeline
-        self._sockets = Registry(pipeline, class_control, limits, counters, monitoring.health, monitoring.tasks)
-        self._sockets.on_presence.add(self._presence)
+        self.registry = Registry(pipeline, class_control, limits, counters, monitoring.health, monitoring.tasks)
+        self.registry.on_presence.add(self._presence)
         self._conversations = Conversations(
-            self._sockets, pipeline, roster, class_control, settings, counters, monitoring.tasks
+            self.registry, pipeline, roster, class_control, settings, counters, monitoring.tasks
         )
         self._admission = Admission(roster, services.kvs, pipeline, class_control, self._online, limits, counters)
         self._joining = Joining(pipeline, roster, class_control, settings, counters, self._admission)
 
     def _open_educators_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
-        students = Students(services.roster, services.kvs, self._online, counters)
+        students = StudentViews(services.roster, services.kvs, self._online, counters)
         self.educators = Educators(
             settings,
             services,
@@ -141,58 +138,54 @@ class WebApp:
             services.hints,
             monitoring.tasks,
             counters,
-            classes=self.educators.class_views,
-            updates_per_second=limits.dashboard_updates_per_second,
-            dashboards=limits.dashboards,
-            send_buffer_bytes=limits.send_buffer_bytes,
-            message_bytes=limits.body_bytes,
-            stuck_seconds=float(limits.stuck_dashboard_seconds),
+            classes=self.educators.classes.views,
+            limits=FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
-        self._sockets.start()
+        self.registry.start()
         self._conversations.start()
         self.feed.start()
 
     async def close(self) -> None:
         """Send students and dashboards away."""
         await self._conversations.close()
-        await self._sockets.close()
+        await self.registry.close()
         await self.feed.close()
-        self.strangers.close()
+        self.idle_connections.close()
 
     def _add_routes(self) -> None:
         """Each route of the server, and what answers it."""
         route = self.application.router.add_route
         educator = self._educator
-        people, joining = self.educators, self._joining
+        educators, joining = self.educators, self._joining
         route("GET", "/healthz", self._healthz)
         route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._conversations.handle)
-        route("POST", "/api/v1/login", people.login)
-        route("POST", "/api/v1/logout", educator(people.logout))
-        route("GET", "/api/v1/status", educator(people.status))
-        route("GET", "/api/v1/tasks", educator(people.tasks))
-        route("GET", "/api/v1/students", educator(people.list_students))
-        route("GET", "/api/v1/students/{id}", educator(people.one_student))
-        route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))
-        route("GET", "/api/v1/classes", educator(people.list_classes))
-        route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
+        route("POST", "/api/v1/login", educators.session.login)
+        route("POST", "/api/v1/logout", educator(educators.session.logout))
+        route("GET", "/api/v1/status", educator(educators.status.status))
+        route("GET", "/api/v1/tasks", educator(educators.status.tasks))
+        route("GET", "/api/v1/students", educator(educators.students.list_students))
+        route("GET", "/api/v1/students/{id}", educator(educators.students.one_student))
+        route("POST", "/api/v1/students/{id}/remove", educator(educators.students.remove_student))
+        route("GET", "/api/v1/classes", educator(educators.classes.list_classes))
+        route("GET", "/api/v1/classes/{id}/qr.svg", educator(educators.classes.qr))
         route("POST", "/api/v1/launch", self.program_routes.launch)
         route("POST", "/api/v1/quit", self.program_routes.quit)
         route("POST", DIAGNOSTICS, self._diagnostics)
         route("POST", "/api/v1/address", educator(self.program_routes.address))
         route("POST", "/api/v1/stop", educator(self.program_routes.stop))
         route("GET", "/api/v1/licences", educator(self.program_routes.licences))
-        route("POST", "/api/v1/class/pause", educator(people.pause))
-        route("POST", "/api/v1/class/resume", educator(people.resume))
-        route("POST", "/api/v1/class/message", educator(people.message))
-        route("POST", "/api/v1/class/change", educator(people.change))
+        route("POST", "/api/v1/class/pause", educator(educators.classes.pause))
+        route("POST", "/api/v1/class/resume", educator(educators.classes.resume))
+        route("POST", "/api/v1/class/message", educator(educators.classes.message))
+        route("POST", "/api/v1/class/change", educator(educators.classes.change))
         route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
         route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
@@ -212,8 +205,8 @@ class WebApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: host, origin, errors as JSON, and the headers that forbid what we never need."""
-        self.strangers.begin(request)
-        request = self.security.behind_proxy(request)
+        self.idle_connections.begin(request)
+        request = self.security.proxies.original(request)
         try:
             self.security.guard(request)
             response = await handler(request)
@@ -221,11 +214,11 @@ class WebApp:
             begun = request.get(_RESPONSE)
             response = as_api_error(error).response() if begun is None else await self._cut_short(request, begun, error)
         finally:
-            self.strangers.answered(request)
+            self.idle_connections.answered(request)
         if not response.prepared:
             response.headers.update(HEADERS)
             origin = request.headers.get("Origin")
-            if request.path in _FOREIGN and self.security.foreign_allowed(origin):
+            if request.path in _FOREIGN and self.security.origins.is_configured(origin):
                 response.headers.update({"Access-Control-Allow-Origin": origin or "", "Vary": "Origin"})
         return response
 
@@ -238,7 +231,7 @@ class WebApp:
         if isinstance(begun, web.WebSocketResponse):
             try:
                 if expected:
-                    message = b"The server cannot reach its storage just now; come back later."
+                    message = b"The server cannot reach its storage; come back later."
                     await begun.close(code=WSCloseCode.TRY_AGAIN_LATER, message=message)
                 else:
                     await begun.close(code=WSCloseCode.INTERNAL_ERROR, message=b"Something went wrong in the server.")
@@ -251,8 +244,8 @@ class WebApp:
 
     def _educator(self, handler: Handler) -> Handler:
         async def only_educators(request: web.Request) -> web.StreamResponse:
-            self.security.educator(request)
-            with self.security.in_use(request):
+            self.security.require_educator(request)
+            with self.security.sessions.in_use(request):
                 return await handler(request)
 
         return only_educators
@@ -281,32 +274,32 @@ class WebApp:
             return await self._educators_page("teacher/dashboard.html")(request)
         if not is_here(request):
             raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
-        if not self.security.redeem(token) and not self.security.is_educator(request):
+        if not self.security.launch_links.redeem(token) and not self.security.is_educator(request):
             return self._pages.serve(request, "shared/welcome.html", status=403)
         # The token goes out of the address bar and the history; it is worth nothing any more.
         response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
-        self.security.start_session(request, response)
+        self.security.sessions.start(request, response)
         return response
 
     @property
     def students_online(self) -> int:
         """How many students have a connection to this node."""
-        return self._sockets.students
+        return self.registry.students
 
     def connections(self) -> dict[str, int]:
-        """Open WebSockets by kind; a stranger is one that said no hello yet."""
-        strangers = len(self._sockets.strangers)
-        return {"student": len(self._sockets), "stranger": strangers, "dashboard": len(self.feed)}
+        """Open WebSockets by kind; a stranger is one that is not authenticated yet."""
+        unauthenticated = len(self.registry.unauthenticated)
+        return {"student": len(self.registry), "stranger": unauthenticated, "dashboard": len(self.feed)}
 
     def _firewall_hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
-        if not WINDOWS or self._sockets.from_elsewhere:
+        if not WINDOWS or self.registry.from_elsewhere:
             return ""
         return FIREWALL_HINT.format(port=self._network.port)
 
     async def _preflight(self, request: web.Request) -> web.StreamResponse:
-        if not self.security.foreign_allowed(request.headers.get("Origin")):
-            raise ApiError(403, "foreign_origin", "Pages of that site may not talk to this server.")
+        if not self.security.origins.is_configured(request.headers.get("Origin")):
+            raise ApiError(403, "foreign_origin", "Pages of that site may not use this server.")
         return web.Response(status=204, headers=_CORS)
 
     async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
@@ -341,14 +334,14 @@ class WebApp:
 
     def _online(self, student_id: str) -> bool:
         """Whether a student is connected to this node or another."""
-        return self._sockets.online(student_id) or (
+        return self.registry.online(student_id) or (
             self._membership is not None and self._membership.online(student_id)
         )
 
     def _presence(self, class_id: str, student_id: str) -> None:
-        self.feed.touch((student_id,))
+        self.feed.students_changed((student_id,))
         if self._membership is not None:
-            self._membership.present(student_id, self._sockets.online(student_id))
+            self._membership.present(student_id, self.registry.online(student_id))
 
 
 async def _note_response(request: web.Request, response: web.StreamResponse) -> None:

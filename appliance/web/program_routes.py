@@ -1,4 +1,4 @@
-"""What concerns the computer that the appliance runs on: its address, a second start, about, and stopping."""
+"""What concerns the computer that the appliance runs on: its address, a second start, licences, and stopping."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import msgspec
 from aiohttp import web
 
 import appliance
-from appliance import __version__
 from appliance.network.network import Network
-from appliance.web.educators.feed import ClassView
+from appliance.web.educators import ClassView
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security.access import Security, bearer_token, is_here
+from appliance.web.security import Security, bearer_token, is_here
 
 # Written when the program is packaged; a checkout has none.
 LICENCES = Path(appliance.__file__).parent.parent / "licences.txt"
@@ -57,7 +56,7 @@ class ProgramRoutes:
     async def launch(self, request: web.Request) -> web.Response:
         """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
         self.only_program(request)
-        return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
+        return answer({"url": f"http://{request.host}/?token={self._security.launch_links.create()}"})
 
     async def quit(self, request: web.Request) -> web.Response:
         """``POST /api/v1/quit``: end the program, for its own command ``stop``."""
@@ -104,11 +103,6 @@ class ProgramRoutes:
         return web.Response(
             text=await asyncio.to_thread(licences), content_type="text/plain", charset="utf-8", headers=headers
         )
-
-
-def about(request: web.Request) -> dict[str, object]:
-    """What the dashboard says of the program."""
-    return {"version": __version__, "python": sys.version.split()[0], "here": is_here(request)}
 
 
 def licences() -> str:
