@@ -282,9 +282,7 @@ def test_every_code_that_is_used_is_known_and_gets_what_its_sentence_needs() -> 
 
 def test_every_code_is_used() -> None:
     literals: set[object] = set()
-    for path, text in SOURCES.items():
-        if path.name == "health_codes.py":
-            continue
+    for text in SOURCES.values():
         nodes = list(ast.walk(ast.parse(text)))
         # Where codes are declared they are the keys of a table.
         keys = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
