@@ -26,7 +26,6 @@ from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.datafolder.files import write_private
 from appliance.errors import ArchiveError, ObserverError, PortInUseError, SettingsError, place_of
-from appliance.events import EventLimits
 from appliance.health import Finding, Health, files_limit, finding
 from appliance.health.codes import SEVERITIES, Severity
 from appliance.health.watchdog import Watchdog
@@ -39,7 +38,7 @@ from appliance.network.addresses import base_url
 from appliance.network.announce import Announcer
 from appliance.network.network import WILDCARDS, Network
 from appliance.node.measured import measure_archive, measure_kvs, measure_pubsub
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.rebuild import Rebuild
@@ -145,18 +144,12 @@ class Node:
         )
         self.pipeline = Pipeline(
             self.fold,
-            self.kvs,
-            self.pubsub,
-            self.archive,
+            Backends(self.kvs, self.pubsub, self.archive),
             self.counters,
-            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values),
+            PipelineOptions.of(settings),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,
-            commit_seconds=settings.pipeline.commit_ms / 1000,
-            commit_events=settings.pipeline.commit_events,
-            streams_per_student=limits.streams_per_student,
-            buffer_bytes=settings.archive.buffer_bytes,
         )
         self.recovery = (
             Recovery(settings.data_path, self.kvs, self.pipeline, self.archive, self.counters)
@@ -272,7 +265,7 @@ class Node:
             self.school.nodes.on_presence.add(self.web.feed.touch)
         self.pipeline.start()
         await self.pipeline.settle()
-        if self.pipeline.fold.held:
+        if self.pipeline.fold.suspended:
             self._rebuilding = in_background(self._rebuild(), "rebuild")
         self._running += self.upkeep.start(self.tasks)
         await self.following.look()
@@ -321,7 +314,7 @@ class Node:
         await self.announcer.close()
         if self._listening:
             self._listening.close()
-        self.pipeline.hurry()
+        self.pipeline.stop_retries()
         try:
             with contextlib.suppress(ObserverError):
                 await self.pipeline.settle()
@@ -409,9 +402,9 @@ class Node:
         """Rebuild the states of the reducers that are held, again with back-off where that fails."""
         back_off = BackOff(first=1.0, most=60.0)
         failed: set[str] = set()
-        while self.pipeline.fold.held:
+        while self.pipeline.fold.suspended:
             rebuild = self.rebuild = Rebuild(
-                self.pipeline, self.archive, self.pipeline.fold.held, limits=StateLimits.of(self.settings.limits)
+                self.pipeline, self.archive, self.pipeline.fold.suspended, limits=StateLimits.of(self.settings.limits)
             )
             try:
                 await rebuild.run()

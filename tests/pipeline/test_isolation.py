@@ -21,9 +21,17 @@ from appliance.pipeline import StreamClosedError, batch
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.start import Recovery, snapshot
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State
-from appliance.states import Fold, StateLimits, StreamState, StreamStateError, Student, student_key
+from appliance.states import (
+    Fold,
+    StateLimits,
+    StreamState,
+    StreamStateError,
+    StudentStates,
+    student_details,
+    student_key,
+)
 from appliance.states.replay import replay_records
-from appliance.states.student import MEASURED_BYTES
+from appliance.states.student_states import MEASURED_BYTES
 from tests.pipeline.world import CLASS, STREAM, Tally, World, world
 
 MARK = "FAULT"
@@ -167,13 +175,13 @@ def event(n: int, **fields: object) -> dict[str, object]:
     return {"event": "e", "document": "d", "n": n, **fields}
 
 
-def replayed(w: World) -> dict[str, Student]:
+def replayed(w: World) -> dict[str, StudentStates]:
     """The students as a replay of the archive gives them."""
     fold = Fold(w.fold.reducers, Counters(), StateLimits(50, 100))
-    students: dict[str, Student] = {}
+    students: dict[str, StudentStates] = {}
 
-    def student(student_id: str, class_id: str) -> Student:
-        return students.setdefault(student_id, Student(fold, student_id, class_id))
+    def student(student_id: str, class_id: str) -> StudentStates:
+        return students.setdefault(student_id, StudentStates(fold, student_id, class_id))
 
     replay_records(read([w.folder]), fold, student, lambda *_: None)
     return students
@@ -555,11 +563,11 @@ async def test_what_is_kept_of_one_student_is_bounded_in_all(tmp_path: Path) -> 
             w.accept(bad, n, {"event": "edit", "document": f"d{n % 3}", "insert": "x" * 100, "t": n})
             # What is not measured yet is far less than half of what fits.
             await w.pipeline.settle()
-            w.pipeline.students()["bad"].take_in(MEASURED_BYTES)
+            w.pipeline.students()["bad"].measure_after(MEASURED_BYTES)
         w.accept(good, 1, {"event": "edit", "document": "d", "insert": "x" * 400})
         await w.pipeline.settle()
         student = w.pipeline.students()["bad"]
-        assert student.size == 1000 == sum(len(cell.state.text) for cell in student.slots[0].cells.values())
+        assert student.size == 1000 == sum(len(cell.state.text) for cell in student.scope_states[0].cells.values())
         assert w.counters["limit_student_state_bytes"] == 20
         assert w.codes() == ["student.full"]
         [row] = await w.kvs.read([student_key("bad")])
@@ -567,10 +575,10 @@ async def test_what_is_kept_of_one_student_is_bounded_in_all(tmp_path: Path) -> 
         assert w.pipeline.students()["good"].limited_at is None
         # A replay of the archive comes to the same.
         fold = Fold(w.fold.reducers, Counters(), limits)
-        again = Student(fold, "bad", CLASS)
+        again = StudentStates(fold, "bad", CLASS)
         replay_records((r for r in w.lines() if r.student_id == "bad"), fold, lambda *_: again, lambda *_: None)
-        assert {v: c.state for v, c in again.slots[0].cells.items()} == {
-            v: c.state for v, c in student.slots[0].cells.items()
+        assert {v: c.state for v, c in again.scope_states[0].cells.items()} == {
+            v: c.state for v, c in student.scope_states[0].cells.items()
         }
         assert again.limited_at == student.limited_at
 
@@ -618,7 +626,7 @@ async def test_a_wrong_step_of_a_streams_life_says_what_was_expected(tmp_path: P
         w.pipeline.paused.add(CLASS)
         w.accept(stream, 1, event(1))
         assert stream.state is StreamState.PAUSED
-        w.pipeline.leave(stream)
+        w.pipeline.close_stream(stream)
         with pytest.raises(StreamStateError, match="closed cannot become open, only opening"):
             stream.become(StreamState.OPEN)
         with pytest.raises(StreamClosedError):
@@ -677,7 +685,7 @@ async def test_an_opening_waits_for_the_commit_of_its_own_student_alone(tmp_path
     async with world(tmp_path, Tally(), kvs=kvs, commit_seconds=0.001) as w:
         busy = await w.stream("busy", "stream-busy-1")
         w.accept(busy, 1, event(1))
-        await until(lambda: w.pipeline._commits.has_in_hand(busy.student), "its commit is under way")
+        await until(lambda: w.pipeline._committer.is_committing(busy.student), "its commit is under way")
         assert (await w.stream("free", "stream-free-1")).last == 0
         opening = asyncio.create_task(w.stream("busy", "stream-busy-2"))
         with pytest.raises(BackendError):
@@ -695,9 +703,9 @@ async def test_a_window_is_bounded_and_says_how_much_was_left_out(tmp_path: Path
         w.accept(stream, 1, *({"event": "e" * n, "document": f"d{n}"} for n in range(1, 50)))
         await w.pipeline.settle()
         [row] = await w.kvs.read([student_key("s-1")])
-        whole = w.fold.details(row)
+        whole = student_details(w.fold, row)
         assert (len(whole.scopes["documents"]), whole.left_out) == (49, 0)
-        some = w.fold.details(row, 1000)
+        some = student_details(w.fold, row, 1000)
         assert 0 < some.left_out < 49
         shown = [detail for found in some.scopes["documents"].values() for detail in found.values()]
         assert sum(len(bytes(detail)) for detail in shown) <= 1000

@@ -19,10 +19,10 @@ from appliance.events import EventLimits
 from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
 from appliance.pipeline import GapError, TooManyStreamsError, class_topic
-from appliance.pipeline.turns import QUANTUM
+from appliance.pipeline.scheduler import QUANTUM
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import Event, Reducer
-from appliance.states import Fold, StateLimits, Stream, standing_of, student_key
+from appliance.states import Fold, StateLimits, Stream, decode_stream_position, student_details, student_key
 from tests.pipeline.world import CLASS, STREAM, Fragile, Tally, TallyState, World, world
 
 A = {"event": "a", "document": "d1"}
@@ -166,10 +166,10 @@ async def test_a_large_frame_is_taken_in_parts_and_its_work_is_reported(tmp_path
         stream = await w.stream()
         texts = [b'{"event":"a","x":"%b"}' % (b"x" * size) for size in [1] * 900 + [QUANTUM, 2 * QUANTUM, 1, QUANTUM]]
         w.accept(stream, 1, *texts)
-        assert len(stream.waiting) > 4
-        assert all(part.size <= QUANTUM or len(part.texts) == 1 for part in stream.waiting)
-        assert [text for part in stream.waiting for text in part.texts] == texts
-        assert stream.last == stream.waiting[-1].last == len(texts)
+        assert len(stream.queued) > 4
+        assert all(part.size <= QUANTUM or len(part.texts) == 1 for part in stream.queued)
+        assert [text for part in stream.queued for text in part.texts] == texts
+        assert stream.last == stream.queued[-1].last == len(texts)
         await w.pipeline.settle()
         assert [line.seq for line in w.lines()] == list(range(1, len(texts) + 1))
         assert [bytes(line.event) for line in w.lines()] == texts
@@ -243,7 +243,7 @@ async def test_what_is_told_of_a_failure_holds_nothing_of_the_event(
     async with world(tmp_path) as w:
         w.accept(await w.stream(), 1, {"event": "boom", "essay": "private words"})
         await w.pipeline.settle()
-        told = w.fold.failures["fragile"] + caplog.text
+        told = w.fold.failures.last["fragile"] + caplog.text
         assert "ValueError" in told
         assert "private" not in told
         assert "secret" not in told
@@ -283,7 +283,7 @@ async def test_it_is_known_how_far_a_stream_was_paused(tmp_path: Path) -> None:
         await w.pipeline.settle()
         assert w.pipeline.paused_to(other) == 0
         [row] = await w.kvs.read([student_key("s-1")])
-    assert standing_of(row.fields["stream/" + STREAM]).paused_to == 3
+    assert decode_stream_position(row.fields["stream/" + STREAM]).paused_to == 3
     assert len(json.loads(row.fields["stream/another-stream"])) == 2, "rows are as before where there was no pause"
 
 
@@ -312,7 +312,7 @@ async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
         w.accept(await w.stream(), 1, *events)
         await w.pipeline.settle()
         [row] = await w.kvs.read(["student/s-1"])
-        details = w.fold.details(row)
+        details = student_details(w.fold, row)
         assert json.loads(bytes(details.summaries["tally"]))["seen"] == 5
         documents = details.scopes["documents"]
         assert {d: json.loads(bytes(r["tally"]))["seen"] for d, r in documents.items()} == {"d1": 2, "d2": 1}
@@ -325,7 +325,7 @@ async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp
         w.accept(stream, 6, {"event": "a", "document": "d" * 101})
         await w.pipeline.settle()
         [row] = await w.kvs.read(["student/s-1"])
-        assert len(w.fold.details(row).scopes["documents"]) == 3
+        assert len(student_details(w.fold, row).scopes["documents"]) == 3
         assert w.counters["limit_scope_values"] == 2
         assert w.counters["limit_scope_characters"] == 1
         assert (await w.summary("tally"))["seen"] == 6
@@ -559,7 +559,7 @@ async def test_a_store_that_lost_its_memory_gets_the_pause_from_the_archive(tmp_
         await ArchiveUpload(w.archive, BEGINNING, kvs, w.pubsub, fold, w.counters, {}).run(0.0)
         [lived] = await w.kvs.read([student_key("s-1")])
         [refilled] = await kvs.read([student_key("s-1")])
-    assert standing_of(refilled.fields["stream/" + STREAM]).paused_to == 2
+    assert decode_stream_position(refilled.fields["stream/" + STREAM]).paused_to == 2
     assert refilled.fields == lived.fields
 
 

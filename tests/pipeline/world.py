@@ -15,7 +15,7 @@ from appliance.health import Health
 from appliance.kvs import KVS
 from appliance.kvs.memory import MemoryKVS
 from appliance.metrics import Metrics
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State, UnusableError, replace
 from appliance.states import Fold, StateLimits, Stream, student_key
@@ -82,18 +82,14 @@ class World:
             options.pop("state_limits", None) or StateLimits(options.pop("values", 50), 100),
             health=self.health,
         )
-        limits = options.pop("limits", EventLimits())
         self.pipeline = Pipeline(
             self.fold,
-            kvs,
-            pubsub,
-            self.archive,
+            Backends(kvs, pubsub, self.archive),
             self.counters,
-            limits,
+            PipelineOptions(event_limits=options.pop("limits", EventLimits()), **options),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,
-            **options,
         )
 
     def failing(self) -> str | None:
