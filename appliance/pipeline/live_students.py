@@ -19,7 +19,8 @@ from appliance.pipeline.commit import Committer
 from appliance.states import Fold, Stream, StreamState, StudentStates, student_key
 from appliance.states.replay import Restored, replay_records
 
-_BUSY_SECONDS = 3.0
+BUSY_SECONDS = 3.0
+"""How long the opening of a stream waits for a commit of its student, and for the row."""
 
 
 class TooManyStreamsError(ObserverError):
@@ -142,7 +143,7 @@ class LiveStudents:
         """The student as the store has it now: another node may have served a stream meanwhile."""
         student = await self.load(student_id, class_id)
         try:
-            async with asyncio.timeout(_BUSY_SECONDS):
+            async with asyncio.timeout(BUSY_SECONDS):
                 await self._refresh(student)
         except TimeoutError:
             raise BackendError("The key-value store does not keep up.") from None
