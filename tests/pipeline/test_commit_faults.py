@@ -342,3 +342,17 @@ async def test_a_pipeline_whose_background_commit_failed_at_the_end_gives_the_er
         await w.pipeline.settle()
         assert stream.durable_to == 1
         assert json.loads(w.kvs.row(student_key("s-1")).fields["summary/tally"])["seen"] == 1
+
+
+async def test_a_pipeline_with_a_postponed_student_does_not_close_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, Tally(), commit_seconds=3600) as w:
+        stream = await w.stream()
+        with monkeypatch.context() as patch:
+            Steps(*[RuntimeError("unexpected")] * 20).patch(patch, MemoryKVS, "commit")
+            w.accept(stream, 1, event(1))
+            with pytest.raises(BackendError, match="could not be made durable"):
+                await w.pipeline.close()
+        await w.pipeline.settle()
+        assert stream.durable_to == 1

@@ -109,6 +109,9 @@ def test_discarded_frames_are_not_served() -> None:
     assert (one.queued, one.queued_cost, queue.bytes) == ([], 0, 15)
     queue.discard(one)
     assert queue.scheduler.streams() == [two]
+    queue.discard(two)
+    assert served(queue) == []
+    queue.add(two, frame())
     queue.scheduler.postpone(student)
     queue.discard(two)
     assert served(queue) == []

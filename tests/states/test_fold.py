@@ -216,6 +216,16 @@ def test_failures_without_health_are_counted_alone(monkeypatch: pytest.MonkeyPat
     assert (live["reducer_failures{failing}"], list(other.failures.last)) == (1, ["failing"])
 
 
+def test_failures_of_states_that_were_built_aside_are_findings() -> None:
+    aside = Fold([failing("reduce", error)], Counters(), StateLimits(50, 100))
+    student = StudentStates(aside, "s-1", "class-1")
+    aside.reduce(student.stream("stream-1", "source"), [Event("a", 1.0, "source", A)] * 3)
+    f = Folding(Tally())
+    f.fold.failures.add_all(aside.failures)
+    assert f.counters["reducer_failures{failing}"] == 3
+    assert [(found.code, found.subject) for found in f.health.findings()] == [("reducer.failing", "failing")]
+
+
 def test_a_reducer_with_sources_gets_their_events_alone() -> None:
     class Chosen(Tally):
         name = "chosen"

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from appliance.archive import read
 from appliance.counters import Counters
+from appliance.errors import SettingsError
 from appliance.kvs.memory import MemoryKVS
+from appliance.plugins import Catalog, Loaded
 from appliance.reducer import DOCUMENT, Event, Reducer, State
-from appliance.states import MEASURED_BYTES, Fold, StateLimits, StudentStates, student_details, student_key
-from appliance.states.replay import replay_records
-from tests.pipeline.world import CLASS, A, Tally, world
+from appliance.states import MEASURED_BYTES, Fold, StateLimits, StudentStates, student_details, student_key, to_json
+from appliance.states.replay import chosen_reducers, replay_records
+from tests.pipeline.world import CLASS, A, Fragile, Tally, world
 
 
 async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
@@ -129,3 +133,15 @@ async def test_details_are_bounded_and_give_the_number_of_those_left_out(tmp_pat
         assert sum(len(bytes(detail)) for detail in shown) <= 1000
         assert set(some.scopes["documents"]) == set(whole.scopes["documents"])
         assert w.counters["limit_window_bytes"] == 1
+
+
+def test_a_text_with_half_a_surrogate_pair_becomes_json_with_a_replacement_character() -> None:
+    assert to_json({"text": "a\ud83d", "number": 1}) == '{"text": "a\ufffd", "number": 1}'.encode()
+
+
+def test_reducers_are_chosen_by_name() -> None:
+    catalog = Catalog((Loaded(Tally(), "bundled"), Loaded(Fragile(), "bundled")), ())
+    assert [reducer.name for reducer in chosen_reducers(catalog, [])] == ["tally", "fragile"]
+    assert [reducer.name for reducer in chosen_reducers(catalog, ["fragile"])] == ["fragile"]
+    with pytest.raises(SettingsError, match="There is no reducer 'none'; there are fragile, tally"):
+        chosen_reducers(catalog, ["none"])
