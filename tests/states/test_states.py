@@ -97,7 +97,7 @@ async def test_all_states_of_one_student_together_are_bounded(tmp_path: Path) ->
         bad, good = await w.stream("bad", "stream-of-bad"), await w.stream("good", "stream-of-good")
         for n in range(1, 31):
             w.accept(bad, n, {"event": "edit", "document": f"d{n % 3}", "insert": "x" * 100, "t": n})
-            # What is not measured yet is far less than half of what fits.
+            # The size that is not measured yet is far less than half of the limit.
             await w.pipeline.settle()
             w.pipeline.students()["bad"].measure_after(MEASURED_BYTES)
         w.accept(good, 1, {"event": "edit", "document": "d", "insert": "x" * 400})
@@ -109,7 +109,7 @@ async def test_all_states_of_one_student_together_are_bounded(tmp_path: Path) ->
         [row] = await w.kvs.read([student_key("bad")])
         assert json.loads(row.fields["summary/"])["limited_at"] == student.limited_at
         assert w.pipeline.students()["good"].limited_at is None
-        # A replay of the archive comes to the same.
+        # A replay of the archive gives the same states.
         fold = Fold(w.fold.reducers, Counters(), limits)
         again = StudentStates(fold, "bad", CLASS)
         replay_records((r for r in w.lines() if r.student_id == "bad"), fold, lambda *_: again, lambda *_: None)
