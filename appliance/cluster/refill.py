@@ -38,7 +38,7 @@ from appliance.kvs.records import SharedRecords, erased_mark
 from appliance.listeners import AsyncListeners
 from appliance.pipeline import Pipeline, class_topic
 from appliance.pubsub import PubSub
-from appliance.states import STREAM, Fold, Student, standing_of, student_key
+from appliance.states import STREAM, Fold, StudentStates, decode_stream_position, student_key
 from appliance.tasks import Supervised
 from appliance.text import counted
 
@@ -108,7 +108,7 @@ class ArchiveUpload:
         self._counters = counters
         self._erased = erased
         self._marks: dict[str, int] = {}
-        self._students: dict[str, Student] = {}
+        self._students: dict[str, StudentStates] = {}
         self._gaps = False
 
     async def run(self, patience: float) -> None:
@@ -144,7 +144,7 @@ class ArchiveUpload:
             student_id = row.key.removeprefix(student_key(""))
             for field, encoded in row.fields.items():
                 needed = self.blocked.get((student_id, field.removeprefix(STREAM)))
-                if needed is not None and standing_of(encoded).applied + 1 >= needed:
+                if needed is not None and decode_stream_position(encoded).applied + 1 >= needed:
                     return True
         return False
 
@@ -194,7 +194,7 @@ class ArchiveUpload:
         while waiting:
             for row in await self._kvs.read([student_key(id) for id in unread]):
                 self._load(row, slice)
-            changes: dict[str, tuple[Student, Change]] = {}
+            changes: dict[str, tuple[StudentStates, Change]] = {}
             until = time.monotonic() + _GIVE_WAY_SECONDS
             for id in waiting:
                 student = self._students[id]
@@ -218,10 +218,10 @@ class ArchiveUpload:
 
     def _load(self, row: Row, slice: dict[str, list[Record]]) -> None:
         id = row.key.removeprefix(student_key(""))
-        student = self._students[id] = Student(self._fold, id, slice[id][0].class_id)
+        student = self._students[id] = StudentStates(self._fold, id, slice[id][0].class_id)
         student.load(row)
 
-    def _apply(self, student: Student, records: Iterable[Record]) -> None:
+    def _apply(self, student: StudentStates, records: Iterable[Record]) -> None:
         """Fold what is next of each stream."""
         for record in records:
             stream = student.stream(record.stream, record.source)
@@ -236,10 +236,10 @@ class ArchiveUpload:
             # Where the store has gone on meanwhile, nothing is missing any more.
             self.blocked.pop(key, None)
             event = _event_of(record)
-            stream.pass_line(record)
+            stream.advance_to(record)
             if event is not None:
                 self._fold.reduce(stream, (event,))
-            student.note(stream, record.at)
+            student.note_applied(stream, record.at)
             self.events += 1
 
 

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.coalescing import RequestCoalescer
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Finding, finding
 from appliance.kvs.records import MEMBERS, SharedRecords
-from appliance.pipeline.together import Together
 from appliance.roster import (
     FIRST_CLASS,
     Class,
@@ -127,7 +127,7 @@ class SharedRoster(JoinPolicy):
         self._lists = ListFolder(folder, limits)
         self._sharing = asyncio.Lock()
         # A school that comes back at one instant asks once.
-        self._tokens: Together[str, _Held | None] = Together(self._read_held)
+        self._tokens: RequestCoalescer[str, _Held | None] = RequestCoalescer(self._read_held)
 
     async def classes(self) -> list[Class]:
         await self._look()
