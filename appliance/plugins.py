@@ -73,7 +73,7 @@ def load(folder: Path, disabled: Sequence[str]) -> Catalog:
         if name not in gathered.disabled_found:
             gathered.findings.append(finding("plugin.unknown", name))
     for found in gathered.findings:
-        log.warning("%s: %s", found.label, found.text)
+        log.log(found.log_level, "%s: %s", found.label, found.text)
     return Catalog(tuple(gathered.reducers.values()), tuple(gathered.findings))
 
 

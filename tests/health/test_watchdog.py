@@ -46,7 +46,7 @@ async def test_a_standstill_is_counted_and_its_place_is_logged(caplog: pytest.Lo
     finally:
         w.watchdog.stop()
     assert "for more than 100 ms" in caplog.text
-    assert "tests/health/test_watchdog.py:" in caplog.text
+    assert "health/test_watchdog.py:" in caplog.text
     assert "_a_reducer_that_sleeps" in caplog.text
     assert w.health.findings() == []
 
@@ -71,7 +71,7 @@ async def test_standstills_that_recur_are_a_finding_with_the_worst_and_the_place
     assert found.code == "loop.blocked"
     assert found.params["count"] == watchdog.RECUR_TIMES
     assert float(found.params["worst"]) >= 0.3
-    assert str(found.params["place"]).startswith("tests/health/test_watchdog.py:")
+    assert str(found.params["place"]).startswith("health/test_watchdog.py:")
     assert "?" not in found.text
 
 

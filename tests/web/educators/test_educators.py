@@ -375,7 +375,7 @@ async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_pat
     async with world(tmp_path) as w:
         w.node.health.report("commit.failing", detail="The disk is full.")
         [found] = (await w.get("/api/v1/status"))["findings"]
-        assert found["text"].startswith("The disk is full. What students do waits")
+        assert found["text"].startswith("The disk is full. Students' work waits")
 
 
 async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
