@@ -113,9 +113,11 @@ async def test_one_that_says_nothing_works_once_it_has_run_for_a_while(
 
 
 async def test_the_end_ends_all_and_starts_none_again(w: _World) -> None:
+    started: list[str] = []
     ended: list[str] = []
 
     async def work(task: Supervised) -> None:
+        started.append(task.name)
         try:
             await asyncio.get_running_loop().create_future()
         finally:
@@ -123,8 +125,7 @@ async def test_the_end_ends_all_and_starts_none_again(w: _World) -> None:
 
     one = w.tasks.run("one", work, owner="tests")
     w.tasks.run("two", work, owner="tests")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: len(started) == 2)
     await w.tasks.end(one)
     assert [state.name for state in w.tasks.states()] == ["two"]
     await w.tasks.close()

@@ -17,10 +17,28 @@ from tests.web.world import world
 
 
 class _World:
-    def __init__(self, blocked_ms: int = 100, **clocks: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        blocked_ms: int = 100,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
         self.counters = Counters()
         self.health = Health(self.counters)
-        self.watchdog = Watchdog(self.health, self.counters, blocked_ms=blocked_ms, **clocks)
+        self._clock = clock
+        self._measured = 0
+        self.watchdog = Watchdog(self.health, self.counters, blocked_ms=blocked_ms, clock=self._read_clock, used=used)
+
+    def _read_clock(self) -> float:
+        self._measured += 1
+        return self._clock()
+
+    async def until_measured(self) -> None:
+        """Wait until the watchdog has checked the loop at least once more; each check reads the clock a few times."""
+        wanted = self._measured + 10
+        async with asyncio.timeout(10):
+            while self._measured < wanted:
+                await asyncio.sleep(0.005)
 
     async def until_counted(self, times: int) -> None:
         async with asyncio.timeout(10):
@@ -29,7 +47,7 @@ class _World:
 
 
 def _a_reducer_that_sleeps() -> None:
-    # The loop stands still for as long as this thread does.
+    # This blocks the event loop.
     time.sleep(0.4)
 
 
@@ -37,7 +55,7 @@ async def test_a_standstill_is_counted_and_its_place_is_logged(caplog: pytest.Lo
     w = _World()
     w.watchdog.start()
     try:
-        await asyncio.sleep(0.05)
+        await w.until_measured()
         _a_reducer_that_sleeps()
         await w.until_counted(1)
         async with asyncio.timeout(10):
@@ -59,7 +77,7 @@ async def test_standstills_that_recur_are_a_finding_with_the_worst_and_the_place
     try:
         for number in range(watchdog.RECUR_TIMES):
             assert w.health.findings() == []
-            await asyncio.sleep(0.1)
+            await w.until_measured()
             _a_reducer_that_sleeps()
             await w.until_counted(number + 1)
         async with asyncio.timeout(10):
@@ -89,7 +107,7 @@ async def test_a_call_into_native_code_that_holds_everything_up_is_counted_too()
     w = _World(used=time.monotonic)
     w.watchdog.start()
     try:
-        await asyncio.sleep(0.1)
+        await w.until_measured()
         # One call, which lets no other thread run.
         "x".join(map(str, range(6_000_000)))
         await w.until_counted(1)
@@ -108,9 +126,9 @@ async def test_a_computer_that_slept_or_let_nobody_run_is_no_standstill() -> Non
     w = _World(clock=clock, used=lambda: 0.0)
     w.watchdog.start()
     try:
-        await asyncio.sleep(0.1)
+        await w.until_measured()
         _a_reducer_that_sleeps()
-        await asyncio.sleep(0.1)
+        await w.until_measured()
     finally:
         w.watchdog.stop()
     assert w.counters["loop_blocked"] == 0
