@@ -21,7 +21,7 @@ from appliance.network.network import Network
 from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
 from appliance.web.errors import IDLE_CONNECTIONS, ApiError, answer, as_api_error
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
-from appliance.web.monitoring import Readings
+from appliance.web.monitoring import MonitoringRoutes
 from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.security import HEADERS, IdleConnections, Security, SignedOut, is_here
@@ -97,7 +97,11 @@ class WebApp:
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        self._readings = Readings(self.security, monitoring.metrics, services.roster, settings.metrics.token, counters)
+        self._monitoring = MonitoringRoutes(
+            self.security, monitoring.metrics, services.roster, settings.metrics.token, counters
+        )
+            self.security, monitoring.metrics, services.roster, settings.metrics.token, counters
+        )
         self._open_students_side(services, monitoring)
         self._open_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
@@ -163,7 +167,7 @@ class WebApp:
         educator = self._educator
         educators, joining = self.educators, self._joining
         route("GET", "/healthz", self._healthz)
-        route("GET", "/metrics", self._readings.metrics)
+        route("GET", "/metrics", self._monitoring.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._conversations.handle)
@@ -305,7 +309,7 @@ class WebApp:
     async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/diagnostics``, for the program's own command."""
         self.program_routes.only_program(request)
-        return await self._readings.diagnostics()
+        return await self._monitoring.diagnostics()
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
         """``GET /healthz``: how each part of this node is, for everyone; only codes, as sentences may name files."""
