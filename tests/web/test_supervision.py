@@ -210,7 +210,7 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("task", "place", "function"),
     [
-        ("network", "network", "look"),
+        ("network", "network", "refresh"),
         ("feed.alive", "web.feed", "check_dashboards"),
         ("upkeep.space", "archive", "used_bytes"),
     ],
