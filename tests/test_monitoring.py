@@ -1,4 +1,4 @@
-"""What monitors the program names only what there is: alert rules, dashboard, and the tables of docs/monitoring.md.
+"""Alert rules, the dashboard and docs/monitoring.md name only metrics that exist.
 
 `make docs` runs this file as a program, which writes the tables.
 """
@@ -57,7 +57,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where each expression stands, and what it is."""
+    """The place of each expression, and the expression."""
     for rule in rules():
         yield f"alert {rule['alert']}", rule["expr"]
     for panel in panels():
@@ -102,7 +102,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
 
 
 def wrong_in(expression: str, names: Names) -> list[str]:
-    """What an expression names and the program does not export, or what is no valid expression."""
+    """What an expression names and the program does not export, or why it is not valid."""
     bare = re.sub(r"\[\d+[smh]\]", "", expression)
     wrong = wrong_matchers(bare, names)
     bare = re.sub(r"\{[^}]*\}", "", bare)

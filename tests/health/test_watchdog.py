@@ -1,4 +1,4 @@
-"""The watchdog of the event loop: it names what holds everybody up, and nothing where the machine itself slept."""
+"""The watchdog of the event loop: it names the code that blocks the loop, and ignores a computer that slept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _a_reducer_that_sleeps() -> None:
     time.sleep(0.4)
 
 
-async def test_a_standstill_is_counted_and_its_place_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_block_is_counted_and_its_place_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     w = _World()
     w.watchdog.start()
     try:
@@ -69,7 +69,7 @@ async def test_a_standstill_is_counted_and_its_place_is_logged(caplog: pytest.Lo
     assert w.health.findings() == []
 
 
-async def test_standstills_that_recur_are_a_finding_with_the_worst_and_the_place(
+async def test_repeated_blocks_are_a_finding_with_the_longest_and_the_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     w = _World()
@@ -93,7 +93,7 @@ async def test_standstills_that_recur_are_a_finding_with_the_worst_and_the_place
     assert "?" not in found.text
 
 
-async def test_those_of_long_ago_are_no_finding() -> None:
+async def test_blocks_long_ago_are_no_finding() -> None:
     now = [0.0]
     w = _World(clock=lambda: now[0])
     for _ in range(5):
@@ -102,7 +102,7 @@ async def test_those_of_long_ago_are_no_finding() -> None:
     assert w.health.findings() == []
 
 
-async def test_a_call_into_native_code_that_holds_everything_up_is_counted_too() -> None:
+async def test_a_blocking_call_into_native_code_is_counted_too() -> None:
     # As on a computer that has nothing else to do: all the time that passes is used by this process.
     w = _World(used=time.monotonic)
     w.watchdog.start()
@@ -115,7 +115,7 @@ async def test_a_call_into_native_code_that_holds_everything_up_is_counted_too()
         w.watchdog.stop()
 
 
-async def test_a_computer_that_slept_or_let_nobody_run_is_no_standstill() -> None:
+async def test_a_computer_that_slept_or_was_too_busy_is_no_block() -> None:
     # The thread's own wait took an hour, and nothing used the processor meanwhile.
     now = [0.0]
 
@@ -134,7 +134,7 @@ async def test_a_computer_that_slept_or_let_nobody_run_is_no_standstill() -> Non
     assert w.counters["loop_blocked"] == 0
 
 
-async def test_work_that_gives_way_is_no_standstill() -> None:
+async def test_work_that_yields_is_no_block() -> None:
     w = _World(blocked_ms=1000)
     w.watchdog.start()
     try:
