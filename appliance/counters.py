@@ -87,7 +87,6 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         # Backends.
         "redis_errors": Declared("redis_errors", "Errors of a Redis server or of the connection to it."),
         "kvs_conflicts": Declared("kvs_conflicts", "Rows whose version was not the expected one."),
-        "kvs_without_scripts": Declared("kvs_without_scripts", "Commits to a Redis that does not allow scripts."),
         "publish_failures": Declared("publish_failures", "Messages that could not be published."),
         "pubsub_reconnects": Declared("pubsub_reconnects", "Connections to the Redis pubsub that were made again."),
         "pubsub_reconnections": Declared("pubsub_xmpp_reconnects", "Connections to the XMPP server made again."),

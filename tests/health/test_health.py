@@ -164,9 +164,9 @@ def test_lines_of_a_check_say_how_it_is_what_was_checked_and_what_to_do() -> Non
     )
     assert finding("redis.memory_unlimited", used=3).line == "ok  redis memory (3 MiB used, no limit)"
     assert finding("port.in_use", port=80, host="h").line.startswith("bad port 80 on h: Another program listens there")
-    assert finding("redis.no_scripts").line.startswith("warn redis scripting: The server forbids scripts")
+    assert finding("redis.no_info").line.startswith("warn redis version: This user may not run INFO")
     assert finding("port.in_use", port=80, host="h").bad
-    assert not finding("redis.no_scripts").bad
+    assert not finding("redis.no_info").bad
     # A code without a label.
     assert finding("task.down", "feed", place="a").line.startswith("bad tasks feed: ")
     assert finding("student.waiting", "ada", place="a").line.startswith("bad pipeline: ")

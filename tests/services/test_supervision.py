@@ -101,7 +101,7 @@ async def test_a_place_that_cannot_be_noted_in_time_is_noted_later(w: World, mon
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.1)
-    publisher = w.node.pubsub._publisher  # type: ignore[attr-defined]
+    publisher = w.node.pubsub.publisher  # type: ignore[attr-defined]
     async with failing(w, monkeypatch, "pubsub.publish", kind, publisher, "_publish") as fault:
         while fault.left:
             await w.node.hints.send("class/class-1", b"[]")
@@ -110,7 +110,7 @@ async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_listened_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    listener = w.node.pubsub._listener  # type: ignore[attr-defined]
+    listener = w.node.pubsub.listener  # type: ignore[attr-defined]
     async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve", times=1):
         # The link of now is lost; then the next beginning fails.
         for task in asyncio.all_tasks():
@@ -138,8 +138,8 @@ async def test_xmpp_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with Prosody(tmp_path / "prosody") as prosody:
         async with world(tmp_path, pubsub={"url": url(prosody.port, prosody.ca)}) as w:
             await is_live(w)
-            connection: Any = w.node.pubsub._connection  # type: ignore[attr-defined]
+            connection: Any = w.node.pubsub.connection  # type: ignore[attr-defined]
             async with failing(w, monkeypatch, "pubsub.connection", kind, connection, "_live"):
                 # The session of now ends; then the next two beginnings fail.
-                connection._client.abort()
+                connection.client.abort()
             await is_live(w)

@@ -87,9 +87,9 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         ),
         "redis.scripting": Code("ok", "redis", "{source} scripting"),
         "redis.no_scripts": Code(
-            "warning",
+            "error",
             "redis",
-            "The server forbids scripts (EVALSHA, EVAL), so each commit takes one more round trip; everything works.",
+            "The server forbids scripts, which every commit needs; allow this user +evalsha and +eval.",
             label="{source} scripting",
         ),
     }

@@ -44,7 +44,7 @@ class Away:
             yield
 
         self._pubsub.publish, self._pubsub.subscribe = publish, subscribe
-        self._pubsub._subscribers.end()
+        self._pubsub.subscribers.end()
 
     def come(self) -> None:
         self._pubsub.publish, self._pubsub.subscribe = self._publish, self._subscribe
