@@ -250,7 +250,7 @@ class Program:
         def on_ready(running: Node, ready: Ready) -> None:
             self._node = running
             instance.write(
-                self.settings.data_path, Instance(os.getpid(), running.url, running.web.machine.launch_secret)
+                self.settings.data_path, Instance(os.getpid(), running.url, running.web.program_routes.launch_secret)
             )
             self._started.set()
             opens = self.settings.desktop.browser and browser.has_desktop()

@@ -13,21 +13,11 @@ from aiohttp import ClientError, WSCloseCode, web
 import appliance
 from appliance import __version__
 from appliance.cluster.credentials import Credentials
-from appliance.cluster.membership import Membership
 from appliance.config import Settings
-from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
-from appliance.health import Health, worst
+from appliance.health import worst
 from appliance.health.codes import COMPONENTS
-from appliance.kvs import KVS
-from appliance.lessons.class_control import ClassControl
-from appliance.metrics import Metrics
 from appliance.network.network import Network
-from appliance.pipeline import Pipeline
-from appliance.plugins import Catalog
-from appliance.pubsub.hints import Hints
-from appliance.roster import Roster
-from appliance.tasks import Tasks
 from appliance.web.educators import Educators
 from appliance.web.educators.feed import Feed, Students
 from appliance.web.errors import STRANGERS, ApiError, answer, as_api_error
@@ -38,6 +28,7 @@ from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.security.access import HEADERS, Security, is_here
 from appliance.web.security.idle_connections import Strangers
 from appliance.web.security.sessions import SignedOut
+from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Conversations, Joining, Registry
 from appliance.web.students.admission import Admission
 
@@ -65,7 +56,7 @@ class WebApp:
         application: for aiohttp to run.
         security: makes launch tokens.
         educators: has the classes and the status.
-        machine: has the secret of this run.
+        program_routes: has the secret of this run.
         feed: what dashboards get.
         strangers: bounds connections that wait.
     """
@@ -74,29 +65,32 @@ class WebApp:
         self,
         settings: Settings,
         credentials: Credentials,
-        catalog: Catalog,
-        pipeline: Pipeline,
-        kvs: KVS,
-        hints: Hints,
-        tasks: Tasks,
-        roster: Roster,
-        states: ClassControl,
-        counters: Counters,
-        health: Health,
+        services: ClassServices,
+        monitoring: Monitoring,
         network: Network,
         stop: Callable[[], None],
-        nodes: Membership | None = None,
-        metrics: Metrics | None = None,
     ) -> None:
-        """Put the rooms together; nothing listens yet.
+        """Connect the routes to the rest of the appliance; nothing listens yet.
+
+        Args:
+            settings: of the node.
+            credentials: what educators must show.
+            services: classes, students and their states.
+            monitoring: what watches this node.
+            network: the addresses of this computer.
+            stop: ends the program.
 
         Raises:
             SettingsError: the pages are missing.
         """
         limits = settings.limits
+        counters = monitoring.counters
         self._settings = settings
-        self._health = health
-        self._states = states
+        self._health = monitoring.health
+        self._counters = counters
+        self._network = network
+        self._membership = services.membership
+        self._pages = Pages(WEBUI)
         self.security = Security(
             credentials,
             counters,
@@ -106,38 +100,46 @@ class WebApp:
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        self._network = network
-        self._pages = Pages(WEBUI)
-        self._sockets = Registry(pipeline, states, limits, counters, health, tasks)
+        self._readings = Readings(self.security, monitoring.metrics, services.roster, settings.metrics.token, counters)
+        self._open_students_side(services, monitoring)
+        self._open_educators_side(services, monitoring)
+        self.program_routes = ProgramRoutes(
+            self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views
+        )
+        self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
+        self.application.on_response_prepare.append(_note_response)
+        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
+        self._add_routes()
+
+    def _open_students_side(self, services: ClassServices, monitoring: Monitoring) -> None:
+        settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
+        roster, class_control, pipeline = services.roster, services.class_control, services.pipeline
+        self._sockets = Registry(pipeline, class_control, limits, counters, monitoring.health, monitoring.tasks)
         self._sockets.on_presence.add(self._presence)
-        self._conversations = Conversations(self._sockets, pipeline, roster, states, settings, counters, tasks)
-        self._nodes = nodes
-        self._readings = Readings(self.security, metrics or Metrics(counters), roster, settings.metrics.token, counters)
-        students = Students(roster, kvs, self._online, counters)
+        self._conversations = Conversations(
+            self._sockets, pipeline, roster, class_control, settings, counters, monitoring.tasks
+        )
+        self._admission = Admission(roster, services.kvs, pipeline, class_control, self._online, limits, counters)
+        self._joining = Joining(pipeline, roster, class_control, settings, counters, self._admission)
+
+    def _open_educators_side(self, services: ClassServices, monitoring: Monitoring) -> None:
+        settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
+        students = Students(services.roster, services.kvs, self._online, counters)
         self.educators = Educators(
             settings,
-            catalog,
-            pipeline,
-            roster,
-            kvs,
-            states,
-            self._online,
+            services,
+            monitoring,
             self.security,
-            counters,
             students,
-            health,
-            network,
-            self._hint,
-            tasks.states,
-        )
-        self.machine = ProgramRoutes(
-            self.security, network, secrets.token_urlsafe(32), stop, self.educators.class_views
+            self._network,
+            online=self._online,
+            hint=self._firewall_hint,
         )
         self.feed = Feed(
             students,
-            roster,
-            hints,
-            tasks,
+            services.roster,
+            services.hints,
+            monitoring.tasks,
             counters,
             classes=self.educators.class_views,
             updates_per_second=limits.dashboard_updates_per_second,
@@ -146,14 +148,8 @@ class WebApp:
             message_bytes=limits.body_bytes,
             stuck_seconds=float(limits.stuck_dashboard_seconds),
         )
-        network.on_change.add(self.feed.classes_changed)
-        states.on_changed.add(self.feed.changed_here)
-        self._counters = counters
-        self.application = web.Application(middlewares=[self._guard], client_max_size=limits.body_bytes)
-        self.application.on_response_prepare.append(_note_response)
-        self.strangers = self.application[STRANGERS] = Strangers(limits, counters)
-        self._admission = Admission(roster, kvs, pipeline, states, self._online, limits, counters)
-        self._routes(Joining(pipeline, roster, states, settings, counters, self._admission))
+        self._network.on_change.add(self.feed.classes_changed)
+        services.class_control.on_changed.add(self.feed.changed_here)
 
     def start(self) -> None:
         """Begin to serve WebSockets."""
@@ -168,10 +164,11 @@ class WebApp:
         await self.feed.close()
         self.strangers.close()
 
-    def _routes(self, joining: Joining) -> None:
+    def _add_routes(self) -> None:
+        """Each route of the server, and what answers it."""
         route = self.application.router.add_route
         educator = self._educator
-        people = self.educators
+        people, joining = self.educators, self._joining
         route("GET", "/healthz", self._healthz)
         route("GET", "/metrics", self._readings.metrics)
         route("POST", "/api/v1/join", joining.join)
@@ -186,12 +183,12 @@ class WebApp:
         route("POST", "/api/v1/students/{id}/remove", educator(people.remove_student))
         route("GET", "/api/v1/classes", educator(people.list_classes))
         route("GET", "/api/v1/classes/{id}/qr.svg", educator(people.qr))
-        route("POST", "/api/v1/launch", self.machine.launch)
-        route("POST", "/api/v1/quit", self.machine.quit)
+        route("POST", "/api/v1/launch", self.program_routes.launch)
+        route("POST", "/api/v1/quit", self.program_routes.quit)
         route("POST", DIAGNOSTICS, self._diagnostics)
-        route("POST", "/api/v1/address", educator(self.machine.address))
-        route("POST", "/api/v1/stop", educator(self.machine.stop))
-        route("GET", "/api/v1/licences", educator(self.machine.licences))
+        route("POST", "/api/v1/address", educator(self.program_routes.address))
+        route("POST", "/api/v1/stop", educator(self.program_routes.stop))
+        route("GET", "/api/v1/licences", educator(self.program_routes.licences))
         route("POST", "/api/v1/class/pause", educator(people.pause))
         route("POST", "/api/v1/class/resume", educator(people.resume))
         route("POST", "/api/v1/class/message", educator(people.message))
@@ -301,7 +298,7 @@ class WebApp:
         strangers = len(self._sockets.strangers)
         return {"student": len(self._sockets), "stranger": strangers, "dashboard": len(self.feed)}
 
-    def _hint(self) -> str:
+    def _firewall_hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
         if not _WINDOWS or self._sockets.from_elsewhere:
             return ""
@@ -314,7 +311,7 @@ class WebApp:
 
     async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/diagnostics``, for the program's own command."""
-        self.machine.only_program(request)
+        self.program_routes.only_program(request)
         return await self._readings.diagnostics()
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
@@ -344,12 +341,14 @@ class WebApp:
 
     def _online(self, student_id: str) -> bool:
         """Whether a student is connected to this node or another."""
-        return self._sockets.online(student_id) or (self._nodes is not None and self._nodes.online(student_id))
+        return self._sockets.online(student_id) or (
+            self._membership is not None and self._membership.online(student_id)
+        )
 
     def _presence(self, class_id: str, student_id: str) -> None:
         self.feed.touch((student_id,))
-        if self._nodes is not None:
-            self._nodes.present(student_id, self._sockets.online(student_id))
+        if self._membership is not None:
+            self._membership.present(student_id, self._sockets.online(student_id))
 
 
 async def _note_response(request: web.Request, response: web.StreamResponse) -> None:

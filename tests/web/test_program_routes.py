@@ -28,7 +28,9 @@ async def asked(w: World, path: str, body: object = None, **headers: str) -> tup
 
 async def test_a_second_start_gets_a_link_that_signs_in_once(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        status, answer = await asked(w, "/api/v1/launch", Authorization=f"Bearer {w.node.web.machine.launch_secret}")
+        status, answer = await asked(
+            w, "/api/v1/launch", Authorization=f"Bearer {w.node.web.program_routes.launch_secret}"
+        )
         assert status == 200
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
             async with browser.get(answer["url"]) as page:
@@ -41,7 +43,7 @@ async def test_a_second_start_gets_a_link_that_signs_in_once(tmp_path: Path) -> 
 
 async def test_nobody_else_gets_such_a_link(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        secret = f"Bearer {w.node.web.machine.launch_secret}"
+        secret = f"Bearer {w.node.web.program_routes.launch_secret}"
         assert (await asked(w, "/api/v1/launch"))[0] == 403
         assert (await asked(w, "/api/v1/launch", **w.educator))[0] == 403
         assert (await asked(w, "/api/v1/launch", Authorization="Bearer é"))[0] == 403
@@ -54,7 +56,7 @@ async def test_nobody_else_gets_such_a_link(tmp_path: Path) -> None:
 async def test_an_educator_at_this_computer_stops_the_program(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         stopped = asyncio.Event()
-        w.node.web.machine._stop = stopped.set
+        w.node.web.program_routes._stop = stopped.set
         assert (await w.get("/api/v1/status"))["here"] is True
         assert await asked(w, "/api/v1/stop", **w.educator) == (202, {"stopping": True})
         assert stopped.is_set()
@@ -63,7 +65,7 @@ async def test_an_educator_at_this_computer_stops_the_program(tmp_path: Path) ->
 async def test_an_educator_elsewhere_does_not(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         stopped = asyncio.Event()
-        w.node.web.machine._stop = stopped.set
+        w.node.web.program_routes._stop = stopped.set
         elsewhere = {**w.educator, "X-Forwarded-For": "192.168.1.9"}
         status, answer = await asked(w, "/api/v1/stop", **elsewhere)
         assert (status, answer["error"]["code"]) == (403, "not_here")

@@ -148,7 +148,7 @@ async def test_what_changes_in_a_class_is_heard_again(
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "control class-1", kind, w.node.states, "_read") as fault:
+        async with failing(w, monkeypatch, "control class-1", kind, w.node.class_control, "_read") as fault:
             async with asyncio.timeout(10):
                 while fault.left:
                     await w.node.pubsub.publish("control/class-1", b'{"state":"open"}')
@@ -157,14 +157,14 @@ async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.Mon
         [row] = await w.node.kvs.read(["class/class-1"])
         await w.node.kvs.commit([Change("class/class-1", row.version, {"state": Encoded(b"paused")})])
         await w.node.pubsub.publish("control/class-1", b'{"state":"paused"}')
-        await until(lambda: w.node.states.state("class-1") == "paused")
+        await until(lambda: w.node.class_control.state("class-1") == "paused")
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "following", kind, w.node.following, "look"):
-            w.node.following.tell()
+        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "look"):
+            w.node.roster_watch.tell()
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
     async with world(tmp_path) as w:
         w.node.upkeep._snapshot_seconds = 0
         owner: Any = w.node.archive if task == "upkeep.compress" else w.node.recovery
-        await w.node.tasks.end(next(one for one in w.node._running if one.name == task))
+        await w.node.tasks.end(next(one for one in w.node.supervised if one.name == task))
         work = {
             "upkeep.compress": w.node.upkeep._keep_compressing,
             "upkeep.snapshot": w.node.upkeep._keep_saving,
         }[task]
         function = "compress" if task == "upkeep.compress" else "save"
         async with failing(w, monkeypatch, task, kind, owner, function):
-            w.node._running.append(w.node.tasks.run(task, work, owner="upkeep", says_so=True))
+            w.node.supervised.append(w.node.tasks.run(task, work, owner="upkeep", says_so=True))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])

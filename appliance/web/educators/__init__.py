@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from appliance.config import Settings
-from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.health import Finding, Health
-from appliance.kvs import KVS
-from appliance.lessons.class_control import ClassControl, State
+from appliance.health import Finding
+from appliance.lessons.class_control import State
 from appliance.network import addresses
 from appliance.network.network import Network
-from appliance.pipeline import Pipeline
-from appliance.plugins import Catalog
-from appliance.recovery.upkeep import Space
-from appliance.roster import Class, JoinError, Roster, new_code
+from appliance.roster import Class, JoinError, new_code
 from appliance.states import student_key
-from appliance.tasks import TaskState
 from appliance.text import counted
 from appliance.web.educators.feed import ClassView, Students
 from appliance.web.errors import ApiError, answer, body_of
 from appliance.web.program_routes import about
 from appliance.web.security.access import Security, Tries
+from appliance.web.services import ClassServices, Monitoring
 
 
 class _ClassBody(msgspec.Struct):
@@ -56,36 +51,41 @@ class Educators:
     def __init__(
         self,
         settings: Settings,
-        catalog: Catalog,
-        pipeline: Pipeline,
-        roster: Roster,
-        kvs: KVS,
-        states: ClassControl,
-        online: Callable[[str], bool],
+        services: ClassServices,
+        monitoring: Monitoring,
         security: Security,
-        counters: Counters,
         students: Students,
-        health: Health,
         network: Network,
+        *,
+        online: Callable[[str], bool],
         hint: Callable[[], str],
-        task_states: Callable[[], Sequence[TaskState]],
     ) -> None:
+        """Args:
+        settings: of the node.
+        services: classes, students and their states.
+        monitoring: what the status says.
+        security: checks tokens and keeps sessions.
+        students: reads students as dashboards show them.
+        network: the addresses of this computer.
+        online: whether the student of an id is connected, to any node.
+        hint: what may keep students out, for the join panel; "" where nothing is known.
+        """
         self._settings = settings
-        self._catalog = catalog
-        self._pipeline = pipeline
-        self._roster = roster
-        self._kvs = kvs
-        self._states = states
+        self._catalog = services.catalog
+        self._pipeline = services.pipeline
+        self._roster = services.roster
+        self._kvs = services.kvs
+        self._states = services.class_control
         self._online = online
         self._security = security
-        self._counters = counters
+        self._counters = monitoring.counters
         self._students = students
-        self._health = health
-        self.space: Callable[[], Space | None] = lambda: None
-        self._tries = Tries(settings.limits.login_tries, counters, "limit_login_tries")
+        self._health = monitoring.health
+        self._space = monitoring.space
+        self._tries = Tries(settings.limits.login_tries, monitoring.counters, "limit_login_tries")
         self._network = network
         self._hint = hint
-        self._task_states = task_states
+        self._task_states = monitoring.tasks.states
 
     async def list_students(self, request: web.Request) -> web.Response:
         """``GET /api/v1/students``."""
@@ -195,7 +195,7 @@ class Educators:
                 "node": self._settings.node_name,
                 "reducers": reducers,
                 "findings": [_shown(found) for found in self._health.findings()],
-                "space": self.space(),
+                "space": self._space(),
                 "counters": self._counters.snapshot(),
             }
         )

@@ -104,7 +104,7 @@ async def test_a_message_that_cannot_be_sent_is_not_said_to_be(tmp_path: Path) -
             assert answer.status == 503
             assert (await answer.json())["error"]["code"] == "not_sent"
         away.come()
-        await until(lambda: w.node.states._listening["class-1"].hears)
+        await until(lambda: w.node.class_control._listening["class-1"].hears)
         assert await w.post("/api/v1/class/message", {"text": "Hello"}) == {"sent": 1}
         assert await ada.receive_type("message") == {"type": "message", "text": "Hello"}
 
