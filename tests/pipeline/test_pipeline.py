@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from appliance.archive import BEGINNING, Damage, Record, read
-from appliance.cluster.refill import ArchiveUpload
+from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError
 from appliance.events import EventLimits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,25 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-async def w(tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("appliance.cluster.membership._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.cluster.refill._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.cluster.refill.LOOK_SECONDS", 0.02)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.cluster.membership.STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill.STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill.CHECK_SECONDS", 0.02)
     monkeypatch.setattr("appliance.pubsub.hints.HANDLE_SECONDS", STEP_SECONDS)
-    limits = {"node_silent_seconds": 3}
+
+
+@asynccontextmanager
+async def a_node(folder: Path, redis: RedisServer, silent_seconds: int = 3) -> AsyncIterator[World]:
+    """A node that shares its store, without any others."""
     sections: dict[str, dict[str, object]] = {"kvs": {"url": redis.url()}, "pubsub": {"url": redis.url()}}
-    async with world(tmp_path, limits=limits, **sections) as w:
+    async with world(folder, limits={"node_silent_seconds": silent_seconds}, **sections) as w:
+        yield w
+
+
+@pytest.fixture
+async def w(tmp_path: Path, redis: RedisServer) -> AsyncIterator[World]:
+    async with a_node(tmp_path, redis) as w:
         yield w
 
 
@@ -61,40 +72,43 @@ async def test_no_task_of_a_node_among_others_is_unwatched(w: World) -> None:
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_node_beats_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     assert w.node.cluster is not None
-    nodes = w.node.cluster.nodes
-    nodes._silent = 0.3
-    async with failing(w, monkeypatch, "beats", kind, nodes, "beat"):
-        before = nodes._beat
-    await until(lambda: nodes._beat > before)
+    membership = w.node.cluster.membership
+    membership.silent_seconds = 0.3
+    async with failing(w, monkeypatch, "beats", kind, membership, "beat"):
+        before = membership.beats
+    await until(lambda: membership.beats > before)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_other_nodes_are_heard_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert w.node.cluster is not None
-    listening: Any = w.node.cluster.nodes._listening
-    async with failing(w, monkeypatch, "nodes", kind, listening, "_hear") as fault:
-        async with asyncio.timeout(20):
-            while fault.left:
-                await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1"}')
-                await asyncio.sleep(0.02)
-    await until(lambda: listening.hears)
+async def test_other_nodes_are_heard_again(
+    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # A beat reads the other nodes' rows too; none comes while this test runs.
+    async with a_node(tmp_path, redis, silent_seconds=3600) as w:
+        assert w.node.cluster is not None
+        membership = w.node.cluster.membership
+        async with failing(w, monkeypatch, "nodes", kind, membership, "read_others") as fault:
+            async with asyncio.timeout(20):
+                while fault.left:
+                    await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","seq":1}')
+                    await asyncio.sleep(0.02)
+        heard: list[bool] = []
+        membership.on_roster.add(lambda: heard.append(True))
+        await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","roster":true}')
+        await until(lambda: heard)
 
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
-@pytest.mark.parametrize("function", ["_agree", "_note"])
-async def test_the_store_is_looked_at_again(
-    w: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
-) -> None:
+@pytest.mark.parametrize("function", ["check", "keep_up"])
+async def test_the_store_is_checked_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str) -> None:
     assert w.node.cluster is not None
-    w.node.cluster._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", kind, w.node.cluster._refill, function):
+    async with failing(w, monkeypatch, "refill", kind, w.node.cluster.refill, function):
         pass
 
 
-async def test_a_place_that_cannot_be_noted_in_time_is_noted_later(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upkeep_of_the_store_that_hangs_is_tried_again(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert w.node.cluster is not None
-    w.node.cluster._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", "hang", w.node.cluster._refill, "_note"):
+    async with failing(w, monkeypatch, "refill", "hang", w.node.cluster.refill, "keep_up"):
         pass
 
 

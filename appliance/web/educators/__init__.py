@@ -12,7 +12,7 @@ from aiohttp import web
 from appliance.config import Settings
 from appliance.errors import BackendError
 from appliance.health import Finding
-from appliance.lessons.class_control import State
+from appliance.lessons.class_control import ClassState
 from appliance.network import addresses
 from appliance.network.network import Network
 from appliance.roster import Class, JoinError, new_code
@@ -226,7 +226,7 @@ class Educators:
         await self._security.end_session(request, response)
         return response
 
-    async def _set_state(self, request: web.Request, state: State) -> web.Response:
+    async def _set_state(self, request: web.Request, state: ClassState) -> web.Response:
         body = await body_of(request, _ClassBody) if request.can_read_body else _ClassBody()
         for section in await self._chosen(body.class_id):
             await self._states.set_state(section.class_id, state)
