@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from appliance.kvs import open_kvs
-from appliance.kvs.records import ERASED, SharedRecords
+from appliance.kvs.records import ERASED, MEMBERS, SharedRecords
 from appliance.roster import token_hash
-from appliance.roster.shared import MEMBERS, student_row
+from appliance.roster.shared_rows import student_row
 from appliance.states import student_key
 from tests.launcher import Program
 from tests.maintenance.test_erase import forms, texts
