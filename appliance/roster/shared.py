@@ -250,7 +250,7 @@ class SharedRoster(JoinPolicy):
             lists = self._lists.changed()
             if lists is not None:
                 changed = await self._share(lists)
-                self._lists.take(lists)
+                self._lists.accept()
                 self._list_findings = lists.findings
                 if changed:
                     self.on_change()

@@ -18,10 +18,10 @@ from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
 from appliance.roster.class_members import ClassMembers
 from appliance.roster.shared import SharedRoster
 from appliance.roster.shared_rows import MemberRecord, class_key
-from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
+from tests.contract.roster import LIMITS, Reopen, RosterContract, always_checked
 from tests.services.servers import RedisServer
 
-__all__ = ["looked_at_always"]
+__all__ = ["always_checked"]
 
 
 def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
@@ -235,7 +235,7 @@ class TestTwoNodes:
         assert len(await nodes[0].students("class-1")) == 1000
 
     async def test_a_list_in_one_nodes_folder_counts_at_every_node(
-        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path, looked_at_always: None
+        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path, always_checked: None
     ) -> None:
         here, there = nodes
         (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda,5b,1\nBob,5b,2\n")
