@@ -24,7 +24,7 @@ from appliance.kvs import KVS, Change, Row
 from appliance.kvs.records import erased_mark
 from appliance.pipeline import class_topic
 from appliance.pubsub import PubSub
-from appliance.states import STREAM, Fold, Student, standing_of, student_key
+from appliance.states import STREAM, Fold, StudentStates, decode_stream_position, student_key
 
 _SLICE_RECORDS = 20_000
 _SLICE_BYTES = 16 * 1024 * 1024
@@ -76,7 +76,7 @@ class ArchiveUpload:
         self._counters = counters
         self._erased = erased
         self._erased_at: dict[str, int] = {}
-        self._students: dict[str, Student] = {}
+        self._students: dict[str, StudentStates] = {}
         self._accepts_gaps = False
 
     async def run(self, patience: float) -> None:
@@ -112,7 +112,7 @@ class ArchiveUpload:
             student_id = row.key.removeprefix(student_key(""))
             for field, encoded in row.fields.items():
                 needed = self.blocked.get((student_id, field.removeprefix(STREAM)))
-                if needed is not None and standing_of(encoded).applied + 1 >= needed:
+                if needed is not None and decode_stream_position(encoded).applied + 1 >= needed:
                     return True
         return False
 
@@ -167,7 +167,7 @@ class ArchiveUpload:
         while waiting:
             for row in await self._kvs.read([student_key(id) for id in unread]):
                 self._load(row, slice)
-            changes: dict[str, tuple[Student, Change]] = {}
+            changes: dict[str, tuple[StudentStates, Change]] = {}
             until = time.monotonic() + _GIVE_WAY_SECONDS
             for id in waiting:
                 student = self._students[id]
@@ -191,10 +191,10 @@ class ArchiveUpload:
 
     def _load(self, row: Row, slice: dict[str, list[Record]]) -> None:
         id = row.key.removeprefix(student_key(""))
-        student = self._students[id] = Student(self._fold, id, slice[id][0].class_id)
+        student = self._students[id] = StudentStates(self._fold, id, slice[id][0].class_id)
         student.load(row)
 
-    def _apply(self, student: Student, records: Iterable[Record]) -> None:
+    def _apply(self, student: StudentStates, records: Iterable[Record]) -> None:
         """Fold the next lines of each stream."""
         for record in records:
             stream = student.stream(record.stream, record.source)
@@ -209,10 +209,10 @@ class ArchiveUpload:
             # If the store has got the earlier numbers since, nothing is missing any more.
             self.blocked.pop(key, None)
             event = _event_of(record)
-            stream.pass_line(record)
+            stream.advance_to(record)
             if event is not None:
                 self._fold.reduce(stream, (event,))
-            student.note(stream, record.at)
+            student.note_applied(stream, record.at)
             self.events += 1
 
 

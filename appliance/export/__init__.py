@@ -37,7 +37,7 @@ from appliance.export.codebook import write as write_codebook
 from appliance.export.deidentify import Deidentifier
 from appliance.export.tables import UNDECLARED, Format, Table, load_parquet
 from appliance.reducer import Column, Reducer
-from appliance.states import ScopedReducer, StateLimits, to_json
+from appliance.states import ScopedReducer, StateLimits, student_details, to_json
 from appliance.states.replay import Replay
 from appliance.text import counted
 
@@ -291,7 +291,7 @@ class _Writing:
         fold = self._replay.fold
         tables: dict[tuple[str, str], Table] = {}
         places: dict[str, dict[str, ScopedReducer]] = {}
-        for place in fold.places:
+        for place in fold.scoped_reducers:
             if place.index == fold.summarized[place.name]:
                 tables[place.name, ""] = self._reducer_table(stack, place, overview=True)
             if place.fields:
@@ -299,10 +299,10 @@ class _Writing:
                 places.setdefault(plural, {})[place.name] = place
                 tables[place.name, plural] = self._reducer_table(stack, place, overview=False)
         for student_id in self._in_order():
-            seen = fold.details(self._replay.students[student_id].row())
+            seen = student_details(fold, self._replay.students[student_id].row())
             head = {"student_id": self._student(student_id)}
             for name, raw in seen.summaries.items():
-                self._add(tables[name, ""], fold.places[fold.summarized[name]], head, raw)
+                self._add(tables[name, ""], fold.scoped_reducers[fold.summarized[name]], head, raw)
             for plural, values in seen.scopes.items():
                 for value, details in values.items():
                     for name, raw in details.items():

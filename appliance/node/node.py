@@ -16,7 +16,6 @@ from appliance.cluster.credentials import Credentials, load_credentials
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, ObserverError
-from appliance.events import EventLimits
 from appliance.health import Health, files_limit, finding
 from appliance.health.watchdog import Watchdog
 from appliance.kvs import open_kvs
@@ -34,7 +33,7 @@ from appliance.node.metric_sources import build_of, sources_of
 from appliance.node.ready_file import Ready
 from appliance.node.rebuilding import Rebuilding
 from appliance.node.status import Status, status_of
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
@@ -119,18 +118,12 @@ class Node:
         self.fold = Fold(reducers, self.counters, StateLimits.of(limits), health=self.health)
         self.pipeline = Pipeline(
             self.fold,
-            self.kvs,
-            self.pubsub,
-            self.archive,
+            Backends(self.kvs, self.pubsub, self.archive),
             self.counters,
-            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values),
+            PipelineOptions.of(settings),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,
-            commit_seconds=settings.pipeline.commit_ms / 1000,
-            commit_events=settings.pipeline.commit_events,
-            streams_per_student=limits.streams_per_student,
-            buffer_bytes=settings.archive.buffer_bytes,
         )
         # A shared store keeps the states itself; the one in memory is restored from snapshots and the archive.
         self.recovery = (
@@ -271,7 +264,7 @@ class Node:
         await asyncio.gather(*(self.tasks.end(task) for task in self.supervised))
         await self.announcer.close()
         self._http_server.stop_accepting()
-        self.pipeline.hurry()
+        self.pipeline.stop_retries()
         try:
             with contextlib.suppress(ObserverError):
                 await self.pipeline.settle()

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.coalescing import RequestCoalescer
 from appliance.counters import Counters
 from appliance.health import Finding, finding
 from appliance.kvs.records import SharedRecords
-from appliance.pipeline.together import Together
 from appliance.roster import (
     FIRST_CLASS,
     Class,
@@ -74,7 +74,7 @@ class SharedRoster(JoinPolicy):
         self._lists = ListFolder(folder, limits)
         self._sharing = asyncio.Lock()
         # When a whole school reconnects at once, its tokens are read together.
-        self._students: Together[str, StudentRecord | None] = Together(self._read_students)
+        self._students: RequestCoalescer[str, StudentRecord | None] = RequestCoalescer(self._read_students)
 
     async def classes(self) -> list[Class]:
         await self._share_changed_lists()

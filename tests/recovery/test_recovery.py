@@ -224,7 +224,7 @@ class TestRebuild:
         now = [later()] if later else [Tally(), ActivityReducer()]
         core = Core(tmp_path, *now, segment_bytes=4096)
         await core.start()
-        assert core.recovery.stale == {"tally"} == core.fold.held
+        assert core.recovery.stale == {"tally"} == core.fold.suspended
         core.pipeline.start()
         rebuilding = asyncio.create_task(core.rebuild())
         first = 201
@@ -237,7 +237,7 @@ class TestRebuild:
         await _class_of_two(core, first, 1)
         await core.pipeline.settle()
         assert core.state("s-1", "tally//").seen == (2 if later else 1) * first
-        assert not core.fold.held
+        assert not core.fold.suspended
         lived = core.states()
         await core.stop()
         assert lived == await replayed(tmp_path, *now)
@@ -287,7 +287,7 @@ class TestRebuild:
         assert core.recovery.stale == {"fails"}
         await core.rebuild()
         assert core.counters["reducer_failures{fails}"] == 20
-        assert "ValueError" in core.fold.failures["fails"]
+        assert "ValueError" in core.fold.failures.last["fails"]
         await core.stop()
 
     async def test_a_state_that_no_longer_fits_is_rebuilt(self, tmp_path: Path) -> None:

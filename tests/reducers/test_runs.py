@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.counters import Counters
 from appliance.reducer import Event, Reducer
-from appliance.states import Fold, StateLimits, Student
+from appliance.states import Fold, StateLimits, StudentStates
 from reducers.activity import ActivityReducer
 from reducers.responses import ResponsesReducer
 from reducers.time_on_task import TimeOnTaskReducer
@@ -66,7 +66,7 @@ def _events(script: list[tuple[tuple[str, dict[str, Any]], int, Any]]) -> list[E
 def _lived(events: list[Event], cuts: set[int]) -> tuple[dict[str, bytes], dict[str, int]]:
     counters = Counters()
     fold = Fold(REDUCERS, counters, StateLimits(50, 100))
-    student = Student(fold, "s-1", "class-1")
+    student = StudentStates(fold, "s-1", "class-1")
     stream = student.stream("stream-1", "org.example.test")
     start = 0
     for end in [*sorted(cuts), len(events)]:

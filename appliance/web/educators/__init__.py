@@ -16,7 +16,7 @@ from appliance.lessons.class_control import ClassState
 from appliance.network import addresses
 from appliance.network.network import Network
 from appliance.roster import Class, JoinError, new_code
-from appliance.states import student_key
+from appliance.states import student_details, student_key
 from appliance.text import counted
 from appliance.web.educators.feed import ClassView, Students
 from appliance.web.errors import ApiError, answer, body_of
@@ -99,7 +99,7 @@ class Educators:
         [entry] = await self._students.entries([student])
         [row] = await self._kvs.read([student_key(student.student_id)])
         # Hundreds of documents take their time; states are immutable, so another thread may decode them.
-        details = await asyncio.to_thread(self._pipeline.fold.details, row, self._settings.limits.window_bytes)
+        details = await asyncio.to_thread(student_details, self._pipeline.fold, row, self._settings.limits.window_bytes)
         content: dict[str, Any] = msgspec.structs.asdict(entry)
         return answer({**content, **details.scopes, "left_out": details.left_out})
 

@@ -21,7 +21,7 @@ from appliance.kvs import KVS, Row
 from appliance.pipeline import class_topic
 from appliance.pubsub.hints import Hints, Listening, decoded
 from appliance.roster import Roster, Student
-from appliance.states import SUMMARY, StudentSummary, own_of, student_key
+from appliance.states import SUMMARY, StudentSummary, decode_student_summary, student_key
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Students:
             if row is not None:
                 summaries = {name.removeprefix(SUMMARY): _checked(json) for name, json in row.fields.items()}
                 own = summaries.pop("", None)
-                about = own_of(bytes(own)) if own is not None else about
+                about = decode_student_summary(bytes(own)) if own is not None else about
         except Exception as error:
             self.unreadable(error)
             summaries = {}

@@ -18,8 +18,8 @@ from msgspec import structs
 
 from appliance.errors import BackendError
 from appliance.lessons.class_control import Control
-from appliance.pipeline.batch import Batch, Builder
-from appliance.states import Stream, StreamState, Waiting
+from appliance.pipeline.batch import Batch, BatchBuilder
+from appliance.states import QueuedFrame, Stream, StreamState
 from appliance.web.students import protocol
 from appliance.web.students.connection import Connection
 from appliance.web.students.protocol import Close
@@ -421,14 +421,14 @@ async def test_a_control_that_names_nobody_here_does_nothing(tmp_path: Path) -> 
 
 def cannot_build(monkeypatch: pytest.MonkeyPatch, note: str) -> None:
     """No batch with an event of this note can be built."""
-    build = Builder._build
+    build = BatchBuilder._build
 
-    def fail(self: Builder, stream: Stream, frames: list[Waiting]) -> Batch:
+    def fail(self: BatchBuilder, stream: Stream, frames: list[QueuedFrame]) -> Batch:
         if any(note.encode() in text for frame in frames for text in frame.texts):
             raise ValueError("what a student wrote")
         return build(self, stream, frames)
 
-    monkeypatch.setattr(Builder, "_build", fail)
+    monkeypatch.setattr(BatchBuilder, "_build", fail)
 
 
 async def test_the_page_of_a_quarantined_stream_is_closed_and_begins_again(
