@@ -73,11 +73,13 @@ EXCLUDED = [
 ]
 
 # Drivers that a backend imports only when the configuration names it, and what they in turn find by name.
-DRIVERS = ("redis", "hiredis", "slixmpp", "asyncpg")
+DRIVERS = ("redis", "hiredis", "slixmpp")
 # Half of slixmpp is extensions for chat programs. A client that uses pubsub needs these; each names what it needs.
 XMPP_EXTENSIONS = tuple(
     f"slixmpp.plugins.xep_{number:04}" for number in (4, 30, 59, 60, 82, 115, 128, 131, 163, 198, 199, 222, 223, 300)
 )
+# The libraries of the tray icon, which the program does without where they are missing.
+TRAY = ("pystray", "PIL")
 GTK = ("Gtk", "Gdk", "GdkPixbuf", "GLib", "GObject", "Gio", "DBus", "AyatanaAppIndicator3")
 
 # Files that hooks gather to be safe and that this program never opens, as they are named in the bundle.
@@ -94,12 +96,13 @@ UNNEEDED = re.compile(
 def hidden_imports() -> list[str]:
     """Names of modules that nothing in the program imports where PyInstaller could see it."""
     names = ["appliance.cli", *stdlib(), *submodules("appliance"), *submodules("reducers")]
-    for package in DRIVERS:
+    for package in (*DRIVERS, *TRAY):
         if importlib.util.find_spec(package) is None:
             raise SystemExit(
-                f"{package} is not installed; the program is built with all backends: pip install '.[school]'"
+                f"{package} is not installed; the program is built with all backends and the tray icon: "
+                "pip install '.[package]'"
             )
-    names += [*submodules("redis"), "hiredis", "asyncpg.pgproto.pgproto", "asyncpg.protocol.protocol", "slixmpp"]
+    names += [*submodules("redis"), "hiredis", "slixmpp"]
     for extension in XMPP_EXTENSIONS:
         names += [extension, *submodules(extension)]
     # Of the tray's ways to a desktop only those of this system, and without the one that offers no menu.

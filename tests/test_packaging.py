@@ -104,9 +104,18 @@ def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
 def test_the_school_extra_is_all_backends() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [school] = extras.pop("school")
-    extras.pop("test")
-    # Neither is a backend.
-    extras.pop("tray")
-    extras.pop("parquet", None)
-    assert "classroom-observer[school]" in extras.pop("package"), "the packaged program holds every backend"
-    assert school == f"classroom-observer[{','.join(extras)}]"
+    backends = [name for name in extras if name not in ("desktop", "tray", "parquet", "package", "test")]
+    assert school == f"classroom-observer[{','.join(backends)}]"
+    assert "classroom-observer[desktop,school]" in extras["package"], (
+        "the packaged program has every backend and a tray"
+    )
+
+
+def test_a_server_needs_no_library_of_the_desktop() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = " ".join(project["dependencies"]).lower()
+    assert "pystray" not in core
+    assert "pillow" not in core
+    assert {"pystray", "Pillow"} == {re.split("[>=]", need)[0] for need in project["optional-dependencies"]["desktop"]}
+    # What `make run` installs.
+    assert 'install -e ".[desktop]"' in (ROOT / "Makefile").read_text()

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_WINDOWS = os.name == "nt"
+WINDOWS = os.name == "nt"
 WEBUI = Path(appliance.__file__).parent.parent / "webui"
 _RESPONSE = web.RequestKey("response", web.StreamResponse)
 """Where a request keeps the answer that has begun."""
@@ -300,7 +300,7 @@ class WebApp:
 
     def _firewall_hint(self) -> str:
         """On Windows, until somebody got through: what may keep students out."""
-        if not _WINDOWS or self._sockets.from_elsewhere:
+        if not WINDOWS or self._sockets.from_elsewhere:
             return ""
         return FIREWALL_HINT.format(port=self._network.port)
 

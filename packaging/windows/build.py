@@ -134,7 +134,7 @@ class Build:
         extras = project["optional-dependencies"]
         # zoneinfo, which plug-ins may use, has no time zones of its own on Windows.
         wanted = [*project["dependencies"], *extras["package"][1:], "setuptools", "tzdata"]
-        wanted += [one for name in ("redis", "xmpp", "postgres") for one in extras[name] if "slixmpp" not in one]
+        wanted += [one for name in ("desktop", "redis", "xmpp") for one in extras[name] if "slixmpp" not in one]
         wanted += self._slixmpp_needs()
         with nullcontext() if self._native else Wine(self.work / "wine") as windows:
             if windows is None:

@@ -73,11 +73,11 @@ class TestRun:
     def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None]]:
         calls: list[tuple[Settings, Path | None]] = []
 
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, desktop: object) -> int:
             calls.append((settings, ready_file))
             return 0
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        stand_in(monkeypatch, "program.process", run=run)
         return calls
 
     def test_no_command_runs_the_appliance(self, observer: World, started: list[Any]) -> None:
@@ -114,18 +114,18 @@ class TestRun:
     def test_an_error_of_ours_is_one_line_and_its_exit_code(
         self, observer: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, desktop: object) -> int:
             raise PortInUseError("Port 8000 is in use by another program.")
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        stand_in(monkeypatch, "program.process", run=run)
         assert observer("run") == 3
         assert observer.err == "classroom-observer: Port 8000 is in use by another program.\n"
 
     def test_a_person_who_interrupts_sees_no_traceback(self, observer: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        def run(settings: Settings, ready_file: Path | None, config_file: Path | None) -> int:
+        def run(settings: Settings, ready_file: Path | None, desktop: object) -> int:
             raise KeyboardInterrupt
 
-        stand_in(monkeypatch, "desktop.program", run=run)
+        stand_in(monkeypatch, "program.process", run=run)
         assert observer("run") == 130
         assert observer.err == ""
 

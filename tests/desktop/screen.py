@@ -71,8 +71,8 @@ class Screen:
         number_read, number_write = os.pipe()
         self._start("Xvfb", "-displayfd", str(number_write), "-screen", "0", "1000x700x24", pass_fds=(number_write,))
         os.close(number_write)
-        with os.fdopen(number_read) as told:
-            environment["DISPLAY"] = f":{told.readline().strip()}"
+        with os.fdopen(number_read) as number:
+            environment["DISPLAY"] = f":{number.readline().strip()}"
         runtime = desk.folder / "runtime"
         runtime.mkdir(mode=0o700)
         environment.update(

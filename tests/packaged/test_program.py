@@ -195,7 +195,7 @@ import concurrent.futures.thread, email.mime.text, json.decoder, multiprocessing
 
 
 class TestDrivers:
-    DRIVERS = ("redis", "hiredis", "slixmpp", "asyncpg", "gi", "pystray", "PIL")
+    DRIVERS = ("redis", "hiredis", "slixmpp", "gi", "pystray", "PIL")
 
     def test_all_are_inside(self, in_folder: World) -> None:
         code = f"""
@@ -203,7 +203,7 @@ import importlib
 for name in {self.DRIVERS!r}:
     if name != "pystray":
         importlib.import_module(name)
-import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis, asyncpg.protocol
+import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis
 import slixmpp.plugins.xep_0060.pubsub, slixmpp.plugins.xep_0199, slixmpp.plugins.xep_0198
 assert redis.__version__[0].isdigit()
 import slixmpp.jid

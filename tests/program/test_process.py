@@ -9,14 +9,14 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from appliance.program import process as program_module
-from tests.desktop.world import Desk, desk, posix, until
+from appliance.config import Settings
+from appliance.program import process
+from tests.desktop.world import Desk, desk, posix, signs_in, until
 
 pytestmark = posix
 
@@ -25,18 +25,6 @@ pytestmark = posix
 def here(tmp_path: Path) -> Iterator[Desk]:
     with desk(tmp_path) as made:
         yield made
-
-
-def signs_in(link: str) -> bool:
-    """Whether a link opens the dashboard."""
-    address = urlsplit(link)
-    connection = HTTPConnection(address.netloc, timeout=10)
-    try:
-        connection.request("GET", f"{address.path}?{address.query}")
-        answer = connection.getresponse()
-        return answer.status == 303 and "Set-Cookie" in answer.headers
-    finally:
-        connection.close()
 
 
 class TestStarting:
@@ -151,7 +139,6 @@ class TestEnding:
         assert running.wait() == 0
 
     def test_nohup_is_respected(self, here: Desk) -> None:
-        here.stand_in("under-nohup", 'trap "" HUP; exec "$@"')
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             running = here.start("--no-tray", "--no-browser")
@@ -173,8 +160,6 @@ class TestEnding:
         assert running.wait() == 0
 
     def test_a_watchdog_ends_what_hangs(self, here: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-        from appliance.config import Settings
-
         ended: list[int] = []
         done = threading.Event()
 
@@ -182,50 +167,21 @@ class TestEnding:
             ended.append(code)
             done.set()
 
-        monkeypatch.setattr(program_module, "QUIT_SECONDS", 0.1)
-        monkeypatch.setattr(program_module.os, "_exit", end)
-        monkeypatch.setattr(program_module.logging, "shutdown", lambda: None)
+        monkeypatch.setattr(process, "QUIT_SECONDS", 0.1)
+        monkeypatch.setattr(process.os, "_exit", end)
+        monkeypatch.setattr(process.logging, "shutdown", lambda: None)
         (here.folder / "data").mkdir()
         with socket.socket() as listener:
-            hanging = program_module.Program(Settings(data_dir=str(here.folder / "data")), listener, None)
+            settings = Settings(data_dir=str(here.folder / "data"))
+            hanging = process.Program(settings, listener, None, process.NoDesktop())
             for _ in range(3):
                 hanging.quit()
             assert done.wait(10)
         assert ended == [1]
 
 
-class TestTellingWhyNot:
-    def test_who_sees_no_terminal_is_told_in_a_window_and_where_the_log_is(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            failed = here.start("--port", str(other.getsockname()[1]))
-            assert failed.wait() == 3
-        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
-        assert "is in use by" in told.read_text()
-        assert str(here.log_file) in told.read_text()
-        assert "is in use by" in here.log_file.read_text()
-
-    def test_a_wrong_setting_is_told_before_there_is_a_log_folder(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        del here.environment["CLASSROOM_OBSERVER_LOG_DIR"]
-        here.environment["CLASSROOM_OBSERVER_WEB__PORT"] = "http"
-        failed = here.start()
-        assert failed.wait() == 2
-        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
-        log = Path(here.environment["XDG_STATE_HOME"]) / "classroom-observer" / "log" / "classroom-observer.log"
-        assert "must be a whole number" in log.read_text()
-
-    def test_started_by_a_program_no_window_opens(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            assert here.start("--no-browser", "--port", str(other.getsockname()[1])).wait() == 3
-        assert not told.exists()
-
-    def test_without_a_console_all_goes_to_the_log(self, here: Desk) -> None:
-        here.stand_in("python-without-console", 'exec "$@" <&- >&- 2>&-')
+class TestWithoutAConsole:
+    def test_all_output_goes_to_the_log(self, here: Desk) -> None:
         running = here.start("--no-tray", "--no-browser", preexec_fn=lambda: [os.close(n) for n in (1, 2)])
         running.ready()
         assert running.stop() == 0

@@ -195,7 +195,7 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("task", "place", "function"),
     [
-        ("network", "network", "look"),
+        ("network", "network", "refresh"),
         ("feed.alive", "web.feed", "look_after_all"),
         ("upkeep.space", "upkeep", "_found"),
     ],
