@@ -158,21 +158,21 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         at = start - self.start
         if at >= 0 and stop - self.start <= len(self.active):
             return self.active[at : stop - self.start]
-        return written(pieces(self._placed()[0], start, stop))
+        return written(pieces(self.placed()[0], start, stop))
 
     def pieces(self) -> list[Chunk]:
         """The whole text in its normal form: UTF-16 units and, as numbers, long runs of NULs in turn."""
-        return normal([chunk for block in self._placed()[0] for chunk in block[3]])
+        return normal([chunk for block in self.placed()[0] for chunk in block[3]])
 
     def equals(self, units: str) -> bool:
         """Whether the text is these UTF-16 units. The cost grows with their number alone."""
         return len(units) == self.units and units == written(
-            [chunk for block in self._placed()[0] for chunk in block[3]]
+            [chunk for block in self.placed()[0] for chunk in block[3]]
         )
 
     def visible(self) -> str:
         """The whole text as it is shown: real characters, without NULs."""
-        text = text_of("".join([brief(chunk) for block in self._placed()[0] for chunk in block[3]]))
+        text = text_of("".join([brief(chunk) for block in self.placed()[0] for chunk in block[3]]))
         return text.replace("\0", "") if self.nuls else text
 
     def offset_of_point(self, point: int) -> int:
@@ -182,7 +182,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         if point >= self.points:
             return self.units + point - self.points
         offset = 0
-        for units, pairs, _, chunks in self._placed()[0]:
+        for units, pairs, _, chunks in self.placed()[0]:
             if point >= units - pairs:
                 point -= units - pairs
                 offset += units
@@ -198,7 +198,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
     def padded(self, number: int) -> Text:
         """The text with NULs after its end. The cost does not depend on their number."""
-        blocks, sparse = self._placed()
+        blocks, sparse = self.placed()
         b = len(blocks) - 1
         c = len(blocks[b][3]) - 1
         blocks, more, _ = spliced(blocks, b, c, b, c, [blocks[b][3][c], number], self.surrogates > 0)
@@ -207,7 +207,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         counts = self.words, self.pairs, self.nuls + number, self.surrogates
         return _active_at(blocks, near, units, units, counts, sparse + more)
 
-    def _placed(self) -> tuple[tuple[Block, ...], int]:
+    def placed(self) -> tuple[tuple[Block, ...], int]:
         """The blocks with the active chunk put back, and the units in runs."""
         blocks = self.blocks
         active = self.active
@@ -234,7 +234,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
     def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], ChunkIndex, int, str, int] | None:
         """Blocks, index, start, chunk and units in runs if one chunk, which is no run, holds all that is removed."""
-        blocks, sparse = self._placed()
+        blocks, sparse = self.placed()
         b, begin, c, start = find(blocks, offset, *self._near(blocks, offset))
         chunks = blocks[b][3]
         chunk = chunks[c]
@@ -264,7 +264,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
     def _edit_widely(self, offset: int, remove: int, insert: str) -> Text:
         """An edit that adds or removes chunks."""
-        blocks, sparse = self._placed()
+        blocks, sparse = self.placed()
         b1, begin, c1, start1 = find(blocks, offset, *self._near(blocks, offset))
         b2, _, c2, start2 = find(blocks, offset + remove, b1, begin)
         end = blocks[b2][3][c2]
