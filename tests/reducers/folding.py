@@ -66,7 +66,7 @@ def memory(thing: object) -> int:
 def check_any_body(
     reducer: Reducer[S], names: list[str], fields: list[str], bodies: Any = None, examples: int = 150
 ) -> None:
-    """For any content of the fields: a new state or `UnusableError`, and a state that can be stored, shown and loaded."""
+    """For any content of the fields: a new state or `UnusableError`; the state can be stored, shown and loaded."""
     arbitrary = st.dictionaries(st.sampled_from(fields), values, max_size=len(fields))
     chosen = arbitrary if bodies is None else arbitrary | bodies
 
