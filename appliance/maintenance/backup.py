@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from appliance import __version__
+from appliance.config import Settings, redact
 from appliance.datafolder import BACKUPS, LOCK, PASSING, DataFolder
 from appliance.datafolder.files import last_line_end, replace, sync_folder
 from appliance.errors import ObserverError
@@ -88,6 +89,15 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise
     sync_folder(out.parent)
     return manifest
+
+
+def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What of an installation is not in its data folder: what it is, and its URL without passwords."""
+    scheme, _, path = settings.roster_url.partition(":")
+    if scheme != "file" or settings.data_path.resolve() not in Path(path).resolve().parents:
+        yield "roster", redact(settings.roster_url)
+    if settings.shared:
+        yield "key-value store", redact(settings.kvs.url)
 
 
 def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest, Path | None]:

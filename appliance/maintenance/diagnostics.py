@@ -115,6 +115,8 @@ class Diagnostics:
     def _ask(self) -> None:
         """Ask what runs on the data folder, and workers in it."""
         data = self._settings.data_path
+        if not data.is_dir():
+            self.notes.append(f"There is no data folder at {data}.")
         workers = sorted((data / WORKERS).glob("*")) if (data / WORKERS).is_dir() else []
         for prefix, folder in (("", data), *((f"worker-{one.name}/", one) for one in workers)):
             found = instance.read(folder)

@@ -121,6 +121,21 @@ def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> lis
     return list(found.values())
 
 
+def student_named(name: str, known: Iterable[Known]) -> str:
+    """The id of the student who has a name, in whatever case.
+
+    Raises:
+        ObserverError: nobody has it, or several students have.
+    """
+    found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
+    if not found:
+        raise ObserverError("The roster has nobody of that name; give the id, which is in the archive.")
+    if len(found) > 1:
+        ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
+        raise ObserverError(f"Several students have that name: {ids}. Give the id.")
+    return next(iter(found))
+
+
 def erase(
     data: Path,
     roster: Path | None,

@@ -197,7 +197,7 @@ class SharedRoster(JoinPolicy):
         def rename(row: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             record = student_in(row)
             if record is None:
-                raise JoinError("unknown_student", "You were just taken out of the class. Join again.")
+                raise JoinError("unknown_student", "Your teacher has removed you. Join again.")
             return student_change(StudentRecord(student, record.tokens))
 
         await self._records.update(student_row(student.student_id), rename)

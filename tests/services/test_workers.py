@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.launcher import Program
-from tests.services.school import a_school, until
+from tests.services.cluster import a_cluster, until
 from tests.services.servers import RedisServer
 
 pytestmark = [
@@ -38,26 +38,26 @@ async def test_workers_share_a_port_and_one_that_dies_comes_again(
     tmp_path: Path, redis: RedisServer, chance: random.Random
 ) -> None:
     options = {"CLASSROOM_OBSERVER_WEB__WORKERS": "3"}
-    async with a_school(tmp_path, redis, chance, nodes=1, options=options) as school:
-        [program] = school.nodes
+    async with a_cluster(tmp_path, redis, chance, nodes=1, options=options) as cluster:
+        [program] = cluster.nodes
         assert program.ready["pid"] == program.pid
         assert len(children(program.pid)) == 3
-        await school.students(12)
-        dashboards = [await school.dashboard(0) for _ in range(4)]
-        school.connect()
-        school.type(5)
-        await until(lambda: all(tab.acked > 5 for tab in school.every_tab()), "everybody is at work")
+        await cluster.students(12)
+        dashboards = [await cluster.dashboard(0) for _ in range(4)]
+        cluster.connect()
+        cluster.type(5)
+        await until(lambda: all(tab.acked > 5 for tab in cluster.every_tab()), "everybody is at work")
         os.kill(children(program.pid)[0], signal.SIGKILL)
         await until(lambda: len(children(program.pid)) == 3, "the worker is started again")
-        before = [tab.acked for tab in school.every_tab()]
+        before = [tab.acked for tab in cluster.every_tab()]
         await until(
-            lambda: all(tab.acked > acked for tab, acked in zip(school.every_tab(), before, strict=True)),
+            lambda: all(tab.acked > acked for tab, acked in zip(cluster.every_tab(), before, strict=True)),
             "everybody is acknowledged again",
         )
-        await school.rest()
-        await school.settled()
-        await until(lambda: all(d.events() == school.model() for d in dashboards), "all dashboards agree", 5)
-        await school.complete()
+        await cluster.rest()
+        await cluster.settled()
+        await until(lambda: all(d.events() == cluster.model() for d in dashboards), "all dashboards agree", 5)
+        await cluster.complete()
         began = time.monotonic()
         assert program.stop() == 0
         assert time.monotonic() - began < 5.5
@@ -66,7 +66,7 @@ async def test_workers_share_a_port_and_one_that_dies_comes_again(
         assert done.returncode == 0, done.stderr
         students = json.loads(out.read_text())["students"]
         counts = {id: student["summaries"]["activity"]["events"] for id, student in students.items()}
-        assert counts == school.model()
+        assert counts == cluster.model()
 
 
 @pytest.mark.parametrize("flags", [[], ["--kvs", "redis://127.0.0.1:1/0"]])
