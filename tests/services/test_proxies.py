@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import subprocess
@@ -13,6 +14,7 @@ from urllib.request import Request, urlopen
 import aiohttp
 import pytest
 
+from tests.launcher import PATIENCE
 from tests.services.cluster import Cluster, Page, a_cluster, until
 from tests.services.servers import RedisServer, ServerProcess, need
 
@@ -23,7 +25,7 @@ NAME = "observer.school.example"
 
 
 class Proxy(ServerProcess):
-    """A reverse proxy with the example configuration, in which nothing but ports is another."""
+    """A reverse proxy with the example configuration, in which only the ports are changed."""
 
     example = ""
 
@@ -122,7 +124,7 @@ async def test_a_class_works_through_a_proxy(
             async with cluster.client.post(f"{url}/api/v1/login", json=login, headers={"Host": NAME}) as answer:
                 assert answer.status == 204
 
-            # The node that serves the page dies; the proxy leads to the other one.
+            # The node that serves the page ends; the proxy forwards to the other one.
             cluster.nodes[0].kill()
             second: list[Page] = []
 
@@ -133,12 +135,12 @@ async def test_a_class_works_through_a_proxy(
                     return False
                 return second[-1].closed is None
 
-            for _ in range(100):
-                if await again():
-                    break
+            async with asyncio.timeout(PATIENCE):
+                while not await again():
+                    await asyncio.sleep(0.02)
             assert second[-1].welcome["ack"] == 1
 
-            # Tries are counted for the client, not for the proxy, and not for whom the client claims to be.
+            # Attempts count for the client's address, not for the proxy's, nor for one that the client claims.
             for _ in range(12):
                 status = await wrong_login(cluster, proxy.port, "127.0.0.2")
             assert status == 429

@@ -1,4 +1,4 @@
-"""Several workers on one port: students and educators may reach any of them, and one that dies comes again."""
+"""Several workers on one port: students and educators may reach any of them, and one that ends is started again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.launcher import Program
-from tests.services.cluster import a_cluster, until
+from tests.services.cluster import SOON_SECONDS, a_cluster, until
 from tests.services.servers import RedisServer
 
 pytestmark = [
     pytest.mark.services,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT shares connections out on Linux"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT distributes connections on Linux"),
 ]
 
 
@@ -34,7 +34,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def test_workers_share_a_port_and_one_that_dies_comes_again(
+async def test_workers_share_a_port_and_one_that_ends_is_started_again(
     tmp_path: Path, redis: RedisServer, chance: random.Random
 ) -> None:
     options = {"CLASSROOM_OBSERVER_WEB__WORKERS": "3"}
@@ -56,7 +56,9 @@ async def test_workers_share_a_port_and_one_that_dies_comes_again(
         )
         await cluster.rest()
         await cluster.settled()
-        await until(lambda: all(d.events() == cluster.model() for d in dashboards), "all dashboards agree", 5)
+        await until(
+            lambda: all(d.events() == cluster.model() for d in dashboards), "all dashboards agree", SOON_SECONDS
+        )
         await cluster.complete()
         began = time.monotonic()
         assert program.stop() == 0
@@ -70,7 +72,7 @@ async def test_workers_share_a_port_and_one_that_dies_comes_again(
 
 
 @pytest.mark.parametrize("flags", [[], ["--kvs", "redis://127.0.0.1:1/0"]])
-def test_workers_without_something_to_share_are_refused_in_a_sentence(tmp_path: Path, flags: list[str]) -> None:
+def test_workers_without_a_shared_store_are_refused_in_a_sentence(tmp_path: Path, flags: list[str]) -> None:
     program = Program(tmp_path, flags=["--workers", "2", *flags])
     done = program.run("run", "--workers", "2", "--data-dir", str(tmp_path / str(uuid.uuid4())), *flags)
     assert done.returncode == 2
