@@ -188,6 +188,20 @@ class Roster(ABC):
         """Close files and connections."""
 
 
+def open_shared_roster(settings: Settings, records: SharedRecords, counters: Counters) -> Roster:
+    """The roster that all nodes share, with the lists in this node's data folder.
+
+    Args:
+        settings: this node's.
+        records: what the nodes share.
+        counters: counts limits that are hit.
+    """
+    from appliance.roster.shared import SharedRoster
+
+    folder, limits = settings.data_path / "roster", RosterLimits.of(settings.limits)
+    return SharedRoster(records, folder, settings.node_name, limits, counters)
+
+
 def new_code() -> str:
     """One of about 7 million join codes such as ``ABC-234``, without letters and digits that are easily confused."""
     letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
@@ -221,17 +235,3 @@ def open_roster(url: str, limits: RosterLimits, counters: Counters) -> Roster:
 
         return FlatFileRoster(Path(path), limits, counters)
     raise SettingsError(f"roster: {scheme!r} is not a roster this version knows; use file: and a folder.")
-
-
-def open_shared_roster(settings: Settings, records: SharedRecords, counters: Counters) -> Roster:
-    """The roster that all nodes share, with the lists in this node's data folder.
-
-    Args:
-        settings: this node's.
-        records: what the nodes share.
-        counters: counts limits that are hit.
-    """
-    from appliance.roster.shared import SharedRoster
-
-    folder, limits = settings.data_path / "roster", RosterLimits.of(settings.limits)
-    return SharedRoster(records, folder, settings.node_name, limits, counters)

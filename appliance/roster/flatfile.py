@@ -82,7 +82,7 @@ class FlatFileRoster(JoinPolicy):
 
     @property
     def class_ids(self) -> list[str]:
-        """The ids of all classes in the files; nothing is written."""
+        """The ids of all classes that the files know; nothing is written."""
         return list(dict.fromkeys([*self._classes, *self._lists.classes]))
 
     def findings(self) -> list[Finding]:

@@ -423,7 +423,8 @@ class SentinelServer(ServerProcess):
                 f"dir {self.folder}",
                 "daemonize no",
                 f"sentinel monitor {self.name} 127.0.0.1 {self._master.port} 1",
-                f"sentinel down-after-milliseconds {self.name} 500",
+                # On a busy computer a server that is up may be silent for a second.
+                f"sentinel down-after-milliseconds {self.name} 2000",
                 f"sentinel failover-timeout {self.name} 3000",
             ]
             if self._master.password:
