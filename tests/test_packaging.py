@@ -1,4 +1,4 @@
-"""What is published works on its own: the wheel holds the program, its reducers and its pages."""
+"""The published packages are complete: the wheel contains the program, its reducers and its pages."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_installed_program_runs_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
-    said = run("-m", "appliance", "version", cwd=tmp_path, PYTHONPATH=str(installed))
-    assert said == f"classroom-observer {appliance.__version__}\n"
+    output = run("-m", "appliance", "version", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert output == f"classroom-observer {appliance.__version__}\n"
     where = run("-c", "import appliance; print(appliance.__file__)", cwd=tmp_path, PYTHONPATH=str(installed))
     assert Path(where.strip()).is_relative_to(installed)
 

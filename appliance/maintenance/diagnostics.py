@@ -29,11 +29,12 @@ from appliance.datafolder import WORKERS, instance
 from appliance.datafolder.files import write_private
 from appliance.datafolder.instance import Instance
 from appliance.errors import ObserverError, place_of
+from appliance.kvs import kvs_facts
 from appliance.logs import CRASH_FILE, FILE
 from appliance.maintenance import check
 from appliance.maintenance.erase import known_students
 from appliance.maintenance.redaction import Redaction, secrets_of
-from appliance.roster import RosterLimits
+from appliance.roster import RosterLimits, roster_facts
 from appliance.text import counted
 from appliance.web.monitoring import ROUTE, Running
 
@@ -177,8 +178,8 @@ class Diagnostics:
     def _people(self) -> set[str]:
         """Ids and names of all students that the running program and the roster's files know."""
         settings = self._settings
-        scheme, _, path = settings.roster_url.partition(":")
-        roster = Path(path) if scheme == "file" else settings.data_path / "roster"
+        facts = roster_facts(settings.roster_url)
+        roster = facts.folder or settings.data_path / "roster"
         found = {word for said in self._running.values() for word in said.people}
         try:
             for data in (settings.data_path, *settings.data_path.glob("workers/*")):
@@ -186,7 +187,7 @@ class Diagnostics:
                     found |= {student.student_id, student.name}
         except (ObserverError, OSError) as error:
             self.notes.append(f"The roster's files cannot be read ({place_of(error)}).")
-        elsewhere = scheme != "file" or settings.shared
+        elsewhere = facts.shared or kvs_facts(settings.kvs.url).shared
         if (elsewhere and not self._running) or not all(said.whole for said in self._running.values()):
             self.notes.append(
                 "The roster could not be asked for students' names, so they were not searched for in these files. None "

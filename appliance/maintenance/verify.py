@@ -22,14 +22,13 @@ from appliance.counters import Counters
 from appliance.datafolder import BACKUPS, FormatFile
 from appliance.errors import ObserverError
 from appliance.health import Finding, finding
-from appliance.kvs import Row, open_kvs
+from appliance.kvs import Row, kvs_facts, open_kvs
 from appliance.maintenance import backup
 from appliance.maintenance.erase import INTENT
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import stale_reducers, without
-from appliance.roster import RosterLimits, open_roster
-from appliance.roster.flatfile import FlatFileRoster
+from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import (
     STATE,
     STREAM,
@@ -139,7 +138,7 @@ async def verify(
                 found(finding("streams.equal"))
     else:
         found(finding("states.none"))
-    if settings.kvs.url.partition(":")[0] != "memory":
+    if kvs_facts(settings.kvs.url).shared:
         await _store(settings, catalog, [*([folder] if segments else []), *others], found)
     _other_files(settings.data_path, found)
     await _roster(settings, found)
@@ -303,7 +302,8 @@ def _note(stream: Stream, at: float, late: int, received: float) -> None:
 
 
 async def _roster(settings: Settings, found: Callable[[Finding], None]) -> None:
-    if not _is_there(settings.roster_url):
+    folder = roster_facts(settings.roster_url).folder
+    if folder is not None and not folder.exists():
         found(finding("roster.none"))
         return
     try:
@@ -312,9 +312,8 @@ async def _roster(settings: Settings, found: Callable[[Finding], None]) -> None:
         found(finding("roster.unreadable", detail=str(error)))
         return
     try:
-        # To ask a roster of files for its classes would make those that are new; that is the appliance's to do.
-        ids = roster.class_ids if isinstance(roster, FlatFileRoster) else [c.class_id for c in await roster.classes()]
-        students = [await roster.students(class_id) for class_id in ids]
+        # Asked for its classes, the roster would make those that are new; only the appliance does that.
+        students = [await roster.students(class_id) for class_id in await roster.class_ids()]
         for one in roster.findings():
             found(_as_error(one))
         found(finding("roster.read", classes=len(students), students=sum(map(len, students))))
@@ -322,8 +321,3 @@ async def _roster(settings: Settings, found: Callable[[Finding], None]) -> None:
         found(finding("roster.unreadable", detail=str(error)))
     finally:
         await roster.close()
-
-
-def _is_there(url: str) -> bool:
-    scheme, _, path = url.partition(":")
-    return scheme != "file" or Path(path).exists()

@@ -203,7 +203,7 @@ class Network:
         except FileNotFoundError:
             return SavedNetwork()
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("%s cannot be read; the address is chosen anew.", self._file)
+            log.warning("%s cannot be read and is not used.", self._file)
             return SavedNetwork()
 
     def _write(self) -> None:

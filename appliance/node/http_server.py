@@ -10,7 +10,8 @@ from aiohttp import web
 
 from appliance.counters import Counters
 from appliance.web.app import WebApp
-from appliance.web.security.idle_connections import LINGER_SECONDS, ServerLog
+from appliance.web.security import LINGER_SECONDS
+from appliance.web.server_log import ServerLog
 
 # All students of a school may connect at the same moment. They wait in the system's queue, and the event loop accepts
 # so many of them in one turn; between turns it serves those who are connected. Windows accepts one at a time, and the
@@ -42,7 +43,7 @@ class HttpServer:
         await self._runner.setup()
         assert self._runner.server is not None
         self._server = await asyncio.get_running_loop().create_server(
-            self._app.strangers.protocol(self._runner.server), sock=listener, backlog=_ACCEPTED_AT_ONCE
+            self._app.idle_connections.protocol(self._runner.server), sock=listener, backlog=_ACCEPTED_AT_ONCE
         )
         # The event loop accepts as many in one turn as its `backlog`; the system's queue may be longer.
         listener.listen(_BACKLOG)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from appliance.config import Settings
 from appliance.health import Health
+from appliance.kvs import kvs_facts
 from appliance.metrics import Build, Disk, Sources, Waiting
 from appliance.pipeline import Pipeline
+from appliance.pubsub import pubsub_facts
 from appliance.recovery.upkeep import Space
+from appliance.roster import roster_facts
 from appliance.tasks import Tasks
 from appliance.web.app import WebApp
 
@@ -42,5 +45,5 @@ def sources_of(
 
 def build_of(settings: Settings) -> Build:
     """The node's name, and the kinds of its backends."""
-    urls = (settings.kvs.url, settings.pubsub.url, settings.roster_url)
-    return Build(settings.node_name, *(url.partition(":")[0] for url in urls))
+    backends = (kvs_facts(settings.kvs.url), pubsub_facts(settings.pubsub.url), roster_facts(settings.roster_url))
+    return Build(settings.node_name, *(facts.scheme for facts in backends))

@@ -193,7 +193,7 @@ class Node:
         self.metrics.follow(
             sources_of(self.settings, self.pipeline, self.web, self.health, self.tasks, space), build_of(self.settings)
         )
-        self._http_server = HttpServer(self.web, self.counters)
+        self.http_server = HttpServer(self.web, self.counters)
 
     def _add_finding_sources(self) -> None:
         """Let the registry of findings ask each part that can report on itself."""
@@ -202,7 +202,7 @@ class Node:
         add(lambda: self.recovery.findings if self.recovery else ())
         add(self.roster.findings)
         add(self.upkeep.findings)
-        add(lambda: [finding("node.deaf")] if self._http_server.lost and not self._closing else [])
+        add(lambda: [finding("node.deaf")] if self.http_server.lost and not self._closing else [])
         add(self.rebuilding.findings)
         add(files_limit.findings)
         # Closing is logged already, and is no error.
@@ -227,12 +227,12 @@ class Node:
         self.rebuilding.start()
         self.supervised += self.upkeep.start(self.tasks)
         await self.roster_watch.check()
-        self.roster_watch.on_change.add(self.web.feed.look_again)
+        self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
-        await self._http_server.start(listener)
+        await self.http_server.start(listener)
         self.network.on_addresses.add(self.announcer.again)
         self._run("network", lambda task: self.network.watch())
         self._run("health", lambda task: self.health.watch())
@@ -247,7 +247,7 @@ class Node:
         self.web.security.use(self.credentials)
         sessions.share(cluster.records)
         self._run("sessions", lambda task: sessions.run())
-        cluster.membership.on_presence.add(self.web.feed.touch)
+        cluster.membership.on_presence.add(self.web.feed.students_changed)
 
     def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
         self.supervised.append(self.tasks.run(name, work, owner="node", says_so=says_so))
@@ -263,7 +263,7 @@ class Node:
         await self.rebuilding.close()
         await asyncio.gather(*(self.tasks.end(task) for task in self.supervised))
         await self.announcer.close()
-        self._http_server.stop_accepting()
+        self.http_server.stop_accepting()
         self.pipeline.stop_retries()
         try:
             with contextlib.suppress(ObserverError):
@@ -277,7 +277,7 @@ class Node:
                     await self.recovery.save()
         finally:
             await self.class_control.close()
-            await self._http_server.close()
+            await self.http_server.close()
             with contextlib.suppress(ArchiveError):
                 # What it cannot write now, the pipeline could not write either, and reported.
                 await self.archive.close()
@@ -288,7 +288,7 @@ class Node:
 
     async def ready(self) -> Ready:
         """What others need to use this appliance, with a new link that signs in once."""
-        [view, *_] = await self.web.educators.class_views()
+        [view, *_] = await self.web.educators.classes.views()
         return Ready(
             os.getpid(), self.port, self.launch_url(), view.join_url, view.code, self.credentials.educator_token
         )
@@ -301,7 +301,7 @@ class Node:
 
     def launch_url(self) -> str:
         """A link that opens the dashboard once, on this computer."""
-        return f"{self.url}/?token={self.web.security.launch_token()}"
+        return f"{self.url}/?token={self.web.security.launch_links.create()}"
 
     async def status(self) -> Status:
         """The status at this moment.
@@ -309,7 +309,7 @@ class Node:
         Raises:
             BackendError: the roster cannot be read.
         """
-        views = await self.web.educators.class_views()
+        views = await self.web.educators.classes.views()
         return status_of(views, self.health.findings(), self.web.students_online)
 
     async def set_paused(self, paused: bool) -> None:

@@ -46,7 +46,7 @@ class Rebuilding:
             self._task = in_background(self._run(), "rebuild")
 
     async def close(self) -> None:
-        """Give up; the next start of the program begins anew."""
+        """Give up; the next start of the program begins again."""
         if self._task:
             await cancelled(self._task)
 

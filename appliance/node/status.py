@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.health import Finding
 from appliance.health.codes import SEVERITIES, Severity
-from appliance.web.educators.feed import ClassView
+from appliance.web.educators import ClassView
 
 _SERIOUS = SEVERITIES[SEVERITIES.index("warning") :]
 

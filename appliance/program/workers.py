@@ -23,10 +23,13 @@ from appliance import node
 from appliance.config import Settings
 from appliance.datafolder import WORKERS, DataFolder
 from appliance.errors import ObserverError, SettingsError
+from appliance.kvs import kvs_facts
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.network.addresses import base_url
 from appliance.node.ready_file import read_ready_file, write_ready_file
 from appliance.program.parent import end_with_parent
+from appliance.pubsub import pubsub_facts
+from appliance.roster import roster_facts
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -80,13 +83,16 @@ def check(settings: Settings) -> None:
     """
     if not sys.platform.startswith("linux"):
         raise SettingsError("--workers needs Linux; on other systems run one node, or several behind a proxy.")
-    for name, url in (("kvs", settings.kvs.url), ("pubsub", settings.pubsub.url)):
-        if url.partition(":")[0] == "memory":
+    for name, url, facts in (
+        ("kvs", settings.kvs.url, kvs_facts(settings.kvs.url)),
+        ("pubsub", settings.pubsub.url, pubsub_facts(settings.pubsub.url)),
+    ):
+        if not facts.shared:
             raise SettingsError(
                 f"--workers needs a {name} that processes can share, and {url} is of one process; set --{name} to "
                 "redis://..."
             )
-    if settings.roster.url.startswith("file:"):
+    if settings.roster.url and not roster_facts(settings.roster.url).shared:
         raise SettingsError("--workers needs a roster that processes can share; leave --roster out.")
 
 

@@ -30,7 +30,7 @@ class TestLinux:
         assert not entry.enabled()
         entry.disable()
 
-    def test_the_desktop_starts_the_very_words(self, tmp_path: Path) -> None:
+    def test_the_desktop_starts_exactly_this_command_line(self, tmp_path: Path) -> None:
         gio = pytest.importorskip("gi.repository.Gio", reason="PyGObject is not installed")
         program = tmp_path / "Class Room" / "observer"
         program.parent.mkdir()
@@ -98,7 +98,7 @@ class TestMacOS:
 
 
 class Registry(types.ModuleType):
-    """What of the registry is asked for, in a dictionary."""
+    """The functions of `winreg` that are used, on a dictionary."""
 
     HKEY_CURRENT_USER = 1
     REG_SZ = 1

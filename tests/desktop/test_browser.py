@@ -1,4 +1,4 @@
-"""Pages and folders open with the desktop's own programs, as if those had been started by the desktop itself."""
+"""Pages and folders open with the default programs of the desktop, in its environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ URL = "http://127.0.0.1:8000/"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path, for stand-ins; the real openers are out of reach."""
+    """The only folder on the path, for fake programs; the real openers cannot be found."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -47,7 +47,7 @@ def state_of(running: Program) -> str:
 
 
 def mostly(shown: Screen, colour: tuple[int, int, int], folder: Path) -> bool:
-    """Whether the icon on the screen is of this colour: that of its tile covers a good part of it."""
+    """Whether this colour covers more than a fifth of the icon on the screen."""
     colours = shown.colours(folder / "icon.png")
     near = sum(
         number for found, number in colours.items() if all(abs(a - b) < 12 for a, b in zip(found, colour, strict=True))
@@ -88,7 +88,7 @@ class TestStatusNotifierPanel:
         until(lambda: state_of(running) == "open", "the class goes on")
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
 
-        # What changes meanwhile leaves the open menu open, and says so in it.
+        # A change of the status leaves the open menu open, and appears in it.
         x, y, width, height = shown.open_menu()
         running.ask("POST", "/api/v1/class/pause", {})
         until(lambda: mostly(shown, YELLOW, here.folder), "the icon shows it")
@@ -116,7 +116,7 @@ class TestStatusNotifierPanel:
 class TestOlderTray:
     """A tray of the kind that XEMBED describes, as in window managers alone."""
 
-    def test_the_icon_has_a_window_that_tells_the_state_and_a_menu_that_works(self, here: Desk, shown: Screen) -> None:
+    def test_the_icon_has_a_window_with_the_status_and_a_menu_that_works(self, here: Desk, shown: Screen) -> None:
         shown.bus()
         shown.panel("trayer")
         running = here.start("--no-browser").ready()

@@ -1,4 +1,4 @@
-"""The program as a person starts it, on a desktop of the test's own."""
+"""The program as a person starts it, in an environment that a test controls."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Program:
 
     @property
     def instance(self) -> dict[str, Any]:
-        """What it says of itself to a second start; {} while it says nothing."""
+        """The content of its instance file; {} until it serves."""
         try:
             found: dict[str, Any] = json.loads((self.data / "instance.json").read_bytes())
         except FileNotFoundError:
@@ -118,7 +118,7 @@ class Program:
         return self.process.wait(timeout=seconds)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it as the system does; returns its exit code."""
+        """End it with a signal; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
@@ -145,7 +145,7 @@ class Desk:
         return program
 
     def fake_program(self, name: str, script: str = 'echo "$@" >> $CALLS') -> Path:
-        """Put a program of ours first on the path; returns the file ``$CALLS`` that it may write."""
+        """Put a shell script first on the path; returns the file ``$CALLS``, to which it may write."""
         programs = self.folder / "programs"
         programs.mkdir(exist_ok=True)
         calls = programs / f"{name}.calls"
@@ -157,7 +157,7 @@ class Desk:
         return calls
 
     def with_browser(self) -> Path:
-        """A desktop of which no test needs more than its browser; returns the file of the addresses it opens."""
+        """Pretend that there is a desktop with a browser; returns the file with the addresses that it opens."""
         self.environment["DISPLAY"] = ":none"
         calls = self.fake_program("browser")
         self.environment["BROWSER"] = str(calls.with_suffix(""))
@@ -170,7 +170,7 @@ class Desk:
 
 @contextmanager
 def desk(folder: Path, program: Sequence[str] = (sys.executable, "run.py")) -> Iterator[Desk]:
-    """A desk whose programs, started by this command line, are ended with it."""
+    """A desk whose programs, started with this command line, end with it."""
     made = Desk(folder, program)
     try:
         yield made

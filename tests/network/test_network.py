@@ -180,9 +180,9 @@ class TestAnnouncing:
 
         asking = AsyncZeroconf(interfaces=["127.0.0.1"])
         try:
-            asked = AddressResolverIPv4(f"{name}.")
-            await asked.async_request(asking.zeroconf, 2000)
-            return asked.parsed_addresses()
+            resolver = AddressResolverIPv4(f"{name}.")
+            await resolver.async_request(asking.zeroconf, 2000)
+            return resolver.parsed_addresses()
         finally:
             await asking.async_close()
 

@@ -1,4 +1,4 @@
-"""One program per data folder; it starts, and ends, in good order however it is asked to."""
+"""One program per data folder; every way to end it is an orderly end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestStarting:
         assert signs_in(opened.read_text().strip())
         assert running.stop() == 0
 
-    def test_without_a_desktop_one_line_says_so_and_the_program_goes_on(self, here: Desk) -> None:
+    def test_without_a_desktop_one_log_line_says_so_and_the_program_serves(self, here: Desk) -> None:
         running = here.start().ready()
         until(lambda: "No desktop was found" in running.log, "the line is written")
         assert running.ask("GET", "/api/v1/status")["version"]
@@ -93,7 +93,7 @@ class TestSecondStart:
         assert f"Another appliance (process {running.process.pid}) uses the data folder" in second.log
         assert not file.exists()
 
-    def test_what_a_killed_program_left_behind_is_no_obstacle(self, here: Desk) -> None:
+    def test_files_of_a_killed_program_do_not_prevent_a_start(self, here: Desk) -> None:
         killed = here.start("--no-tray", "--no-browser").ready()
         assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
         assert (killed.data / "instance.json").exists()
@@ -101,17 +101,17 @@ class TestSecondStart:
         running = here.start("--no-tray", "--no-browser").ready()
         assert running.stop() == 0
 
-    def test_a_foreign_program_at_the_old_address_is_not_believed(self, here: Desk) -> None:
+    def test_another_program_at_the_old_address_is_not_trusted(self, here: Desk) -> None:
         from appliance.datafolder.instance import Instance, ask_for_link
 
-        heard = []
+        received = []
         with socket.create_server(("127.0.0.1", 0)) as other:
             url = f"http://127.0.0.1:{other.getsockname()[1]}"
 
             def answer() -> None:
                 connection, _ = other.accept()
                 with connection:
-                    heard.append(connection.recv(65536))
+                    received.append(connection.recv(65536))
                     body = b'{"url":"http://evil.example/?token=x"}'
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
@@ -119,19 +119,19 @@ class TestSecondStart:
             thread.start()
             assert ask_for_link(Instance(1, url, "one-run")) is None
             thread.join()
-        assert b"one-run" in heard[0]
+        assert b"one-run" in received[0]
 
 
 class TestEnding:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_a_signal_ends_it_in_good_order_and_soon(self, here: Desk, number: int) -> None:
+    def test_a_signal_ends_it_in_an_orderly_way_and_soon(self, here: Desk, number: int) -> None:
         running = here.start("--no-tray", "--no-browser").ready()
         began = time.monotonic()
         assert running.stop(number) == 0
         assert time.monotonic() - began < 5
         assert "Stopping." in running.log
 
-    def test_a_second_signal_does_not_spoil_a_good_end(self, here: Desk) -> None:
+    def test_a_second_signal_does_not_interrupt_an_orderly_end(self, here: Desk) -> None:
         running = here.start("--no-tray", "--no-browser").ready()
         while running.process.poll() is None:
             running.process.send_signal(signal.SIGTERM)

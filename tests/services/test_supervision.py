@@ -1,4 +1,4 @@
-"""Supervision of what only nodes with servers run: membership, refill, and the backends' own links."""
+"""Supervision of tasks that only nodes with servers run: membership, refill, and the links of the backends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.proxy import a_proxy
 from tests.services.prosody import Prosody
 from tests.services.servers import RedisServer
 from tests.services.xmpp import url
-from tests.web.test_supervision import FAULTS, STEP_SECONDS, all_are_covered, failing
+from tests.web.test_supervision import FAULTS, STEP_SECONDS, all_are_covered, failing, publish_until
 from tests.web.world import World, until, world
 
 pytestmark = pytest.mark.services
@@ -52,7 +52,7 @@ async def w(tmp_path: Path, redis: RedisServer) -> AsyncIterator[World]:
 
 
 async def is_live(w: World) -> None:
-    """A student's work reaches a dashboard, by way of the pubsub."""
+    """Check that a student's work reaches a dashboard."""
     async with w.student("Ada") as ada, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         await ada.send(WORD)
@@ -63,7 +63,7 @@ async def is_live(w: World) -> None:
                     return
 
 
-async def test_no_task_of_a_node_among_others_is_unwatched(w: World) -> None:
+async def test_every_task_of_a_node_in_a_cluster_is_supervised(w: World) -> None:
     await all_are_covered(w)
     names = {state.name for state in w.node.tasks.states()}
     assert {"nodes", "beats", "refill", "pubsub.listen", "pubsub.publish"} <= names
@@ -88,10 +88,7 @@ async def test_other_nodes_are_heard_again(
         assert w.node.cluster is not None
         membership = w.node.cluster.membership
         async with failing(w, monkeypatch, "nodes", kind, membership, "read_others") as fault:
-            async with asyncio.timeout(20):
-                while fault.left:
-                    await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","seq":1}')
-                    await asyncio.sleep(0.02)
+            await publish_until(w, "nodes", b'{"node":"other","run":"1","seq":1}', fault)
         heard: list[bool] = []
         membership.on_roster.add(lambda: heard.append(True))
         await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","roster":true}')
@@ -115,7 +112,7 @@ async def test_upkeep_of_the_store_that_hangs_is_tried_again(w: World, monkeypat
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.1)
-    publisher = w.node.pubsub._publisher  # type: ignore[attr-defined]
+    publisher = w.node.pubsub.publisher  # type: ignore[attr-defined]
     async with failing(w, monkeypatch, "pubsub.publish", kind, publisher, "_publish") as fault:
         while fault.left:
             await w.node.hints.send("class/class-1", b"[]")
@@ -124,9 +121,10 @@ async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_listened_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    listener = w.node.pubsub._listener  # type: ignore[attr-defined]
-    async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve", times=1):
-        # The link of now is lost; then the next beginning fails.
+    listener = w.node.pubsub.listener  # type: ignore[attr-defined]
+    async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve") as fault:
+        # The current link is lost; then one new beginning fails.
+        fault.left = 1
         for task in asyncio.all_tasks():
             if task.get_name() == "pubsub link":
                 task.cancel()
@@ -152,8 +150,8 @@ async def test_xmpp_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with Prosody(tmp_path / "prosody") as prosody:
         async with world(tmp_path, pubsub={"url": url(prosody.port, prosody.ca)}) as w:
             await is_live(w)
-            connection: Any = w.node.pubsub._connection  # type: ignore[attr-defined]
+            connection: Any = w.node.pubsub.connection  # type: ignore[attr-defined]
             async with failing(w, monkeypatch, "pubsub.connection", kind, connection, "_live"):
-                # The session of now ends; then the next two beginnings fail.
-                connection._client.abort()
+                # The current session ends; then two new beginnings fail.
+                connection.client.abort()
             await is_live(w)

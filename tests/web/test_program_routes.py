@@ -153,31 +153,3 @@ async def test_on_windows_the_join_panel_names_the_firewall_until_a_student_gets
             async with asyncio.timeout(10):
                 while (await w.get("/api/v1/classes"))[0]["hint"]:
                     await asyncio.sleep(0.005)
-
-
-async def test_a_program_that_listens_on_one_address_is_opened_there(tmp_path: Path) -> None:
-    node = Node(settings(tmp_path, web={"host": "127.0.0.2"}))
-    listener = socket.create_server(("127.0.0.2", 0))
-    try:
-        await node.start(listener)
-        assert (await node.ready()).dashboard_url.startswith(f"http://127.0.0.2:{node.port}/?token=")
-    finally:
-        await node.stop()
-        listener.close()
-
-
-async def test_the_status_at_a_glance(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        status = await w.node.status()
-        assert (status.students, status.paused, status.findings, status.worst) == (0, False, 0, "ok")
-        assert (status.join_url, status.code) == (f"http://127.0.0.1:{w.node.port}/join", await w.code())
-        async with w.student("Ada"), w.student("Ben"):
-            assert (await w.node.status()).students == 2
-        await w.node.set_paused(True)
-        assert (await w.node.status()).paused
-        assert (await w.get("/api/v1/classes"))[0]["state"] == "paused"
-        w.node.health.report("reducer.failing", "broken", count=1, place="ValueError")
-        w.node.health.report("loop.blocked", count=1, worst=2, place="x")
-        status = await w.node.status()
-        assert (status.findings, status.worst) == (2, "error")
-        assert status.sentence.startswith("The reducer broken failed")

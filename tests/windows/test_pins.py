@@ -1,4 +1,4 @@
-"""What the Windows program is made of is pinned, and nothing that the program needs is missing among the pins."""
+"""All dependencies of the Windows program are pinned, at versions that pyproject.toml accepts."""
 
 from __future__ import annotations
 
