@@ -182,7 +182,7 @@ class Node:
             self.pipeline,
             self.kvs,
             self.hints,
-            self.cluster.nodes if self.cluster else None,
+            self.cluster.membership if self.cluster else None,
         )
 
         def space() -> Space | None:
@@ -226,7 +226,7 @@ class Node:
         await self.pipeline.settle()
         self.rebuilding.start()
         self.supervised += self.upkeep.start(self.tasks)
-        await self.roster_watch.look()
+        await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
@@ -247,7 +247,7 @@ class Node:
         self.web.security.use(self.credentials)
         sessions.share(cluster.records)
         self._run("sessions", lambda task: sessions.run())
-        cluster.nodes.on_presence.add(self.web.feed.students_changed)
+        cluster.membership.on_presence.add(self.web.feed.students_changed)
 
     def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
         self.supervised.append(self.tasks.run(name, work, owner="node", says_so=says_so))

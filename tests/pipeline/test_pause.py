@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.archive import BEGINNING
-from appliance.cluster.refill import ArchiveUpload
+from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.kvs import Change, Encoded

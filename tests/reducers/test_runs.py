@@ -1,4 +1,4 @@
-"""Reducing a run of events in one go gives what reducing one after the other gives, for every reducer that ships."""
+"""Reducing many events at once has the same result as reducing them one by one, for every bundled reducer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REDUCERS: list[Reducer[Any]] = [ActivityReducer(), ResponsesReducer(), TimeOnTas
 STEPS = st.sampled_from([0, 1, 80, 1999, 2000, 2001, 30_000, 60_000, 60_001, 599_999, 600_000, 3_600_000, -1, -45_000])
 DOCUMENTS = st.sampled_from(["one", "two", None, 7, ["one"]])
 EVENTS = st.one_of(
-    # Mostly what is typed on, which is what is put together.
+    # Mostly typing at one place, which is joined.
     st.builds(lambda text: ("edit", {"offset": "on", "insert": text}), st.sampled_from(["a", "b ", "\n", "é", "😀"])),
     st.builds(
         lambda offset, remove, text: ("edit", {"offset": offset, "remove": remove, "insert": text}),

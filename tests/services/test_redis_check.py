@@ -88,7 +88,7 @@ class TestCheck:
         with RedisServer(tmp_path, append_only=False, maxmemory="100mb", lines=lines) as server:
             found = await findings(("kvs.url", server.url()))
             assert found["kvs persistence"].severity == "warning"
-            assert "throws states away when it is full" in found["kvs memory"].text
+            assert "deletes states when its memory is full" in found["kvs memory"].text
             assert found["kvs memory"].bad
             # For states that may be forgotten both are well.
             found = await findings(("kvs.url", server.url("ttl=3600")))
