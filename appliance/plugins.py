@@ -69,19 +69,11 @@ def load(folder: Path, disabled: Sequence[str]) -> Catalog:
     _load_installed(builder)
     _load_folder(builder, folder)
     for name in disabled:
-<<<<<<< HEAD
         if name not in builder.disabled_found:
             builder.findings.append(finding("plugin.unknown", name))
     for found in builder.findings:
-        log.warning("%s: %s", found.label, found.text)
-    return Catalog(tuple(builder.reducers.values()), tuple(builder.findings))
-=======
-        if name not in gathered.disabled_found:
-            gathered.findings.append(finding("plugin.unknown", name))
-    for found in gathered.findings:
         log.log(found.log_level, "%s: %s", found.label, found.text)
-    return Catalog(tuple(gathered.reducers.values()), tuple(gathered.findings))
->>>>>>> web
+    return Catalog(tuple(builder.reducers.values()), tuple(builder.findings))
 
 
 class _CatalogBuilder:
