@@ -39,7 +39,7 @@ def _replay(parsed: argparse.Namespace) -> int:
             load_reducers(settings),
             limits=StateLimits.of(settings.limits),
             reducers=parsed.reducers,
-            choice=event_filter(parsed),
+            event_filter=event_filter(parsed),
             progress=progress,
         )
     states = replayed.to_json() + b"\n"

@@ -44,7 +44,7 @@ from appliance.maintenance import backup
 from appliance.recovery import snapshot
 from appliance.roster import RosterLimits
 from appliance.roster.lists import read_lists, without
-from appliance.roster.shared import student_row
+from appliance.roster.shared_rows import student_row
 from appliance.states import student_key
 
 log = logging.getLogger(__name__)

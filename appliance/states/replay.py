@@ -1,4 +1,4 @@
-"""Replay: archive lines through the reducers, by the same fold that live events take."""
+"""Replay: reduces archived events from nothing, by the same fold as live events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from appliance.errors import SettingsError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.plugins import Catalog
 from appliance.reducer import Reducer
-from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, Student
+from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, StudentStates, student_details
 
-# What was taken once is taken again, whatever today's limits are.
+# An event that was accepted once is accepted again, whatever the limits are now.
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
 
 
 class Restored(msgspec.Struct):
-    """What a replay did: events applied, and what could not be read."""
+    """The number of events applied, and the lines that could not be read."""
 
     events: int = 0
     damaged: list[Damage] = []
@@ -32,18 +32,18 @@ class Restored(msgspec.Struct):
 def replay_records(
     records: Iterable[Record | Damage],
     fold: Fold,
-    student_of: Callable[[str, str], Student],
+    student_of: Callable[[str, str], StudentStates],
     applied: Callable[[Stream, float, int, float], None],
 ) -> Restored:
-    """Fold archive lines into the states of students.
+    """Fold archived events into the states of students.
 
-    A line whose number its stream has passed is skipped, so reading a segment twice does no harm.
+    A line whose number its stream has passed is skipped, so it does no harm to read a segment twice.
 
     Args:
         records: the lines, in the order in which they were written.
         fold: the reducers.
-        student_of: the student with an id, in a class with an id, made where there is none yet.
-        applied: told of each line that counted, as `Student.note` is.
+        student_of: gives the states of a student by student id and class id, and makes them where there are none yet.
+        applied: called for each line that counted, with the arguments of `StudentStates.note_applied`.
     """
     result = Restored()
     for record in records:
@@ -61,8 +61,8 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        stream.pass_line(record)
-        # Compared in milliseconds, as when it came.
+        stream.advance_to(record)
+        # Compared in milliseconds, as on arrival.
         reduced = body is not None and not record.paused
         late = int(reduced and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)
         applied(stream, record.at, late, record.received)
@@ -73,14 +73,14 @@ def replay_records(
 
 
 class Replayed(msgspec.Struct):
-    """What `replay` gives: states worked out from nothing.
+    """The result of `replay`.
 
     Attributes:
         students: by student id, ``summaries`` by reducer and ``documents`` (``items``, ...) by value and reducer.
         events: lines that counted.
         damaged: lines that could not be read.
-        repeated: lines that were left out because their number had been there.
-        gaps: numbers of streams that are in none of the archives.
+        repeated: lines that were skipped because their number had been applied.
+        gaps: numbers of streams that are missing in all of the archives.
     """
 
     students: dict[str, dict[str, Any]]
@@ -94,71 +94,70 @@ class Replayed(msgspec.Struct):
 
 
 class Replay:
-    """Archives folded from nothing.
+    """Reduces archives from nothing.
 
     Attributes:
         fold: the reducers.
         students: by id, those who have events that counted.
         events: lines that counted.
         damaged: lines that could not be read.
-        merged: the archives; says what was repeated and what is missing.
+        merged: the archives, which also give the repeated and the missing numbers.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         reducers: Iterable[Reducer[Any]],
-        choice: EventFilter,
+        event_filter: EventFilter,
         *,
         limits: StateLimits,
     ) -> None:
         """Args:
         sources: the archives, see `appliance.archive.merge.sources`.
-        reducers: what is wanted of them.
-        choice: which events are reduced. Numbers that are missing are looked for among all of the chosen students.
-        limits: what is kept of one student; with the limits under which the events were taken the states are those
-            that were lived through.
+        reducers: the reducers.
+        event_filter: which events are reduced. Missing numbers are searched for among all students that it takes.
+        limits: how much is kept of one student. With the limits under which the events were accepted the states are
+            equal to the live ones.
         """
         self.fold = Fold(reducers, Counters(), limits)
-        self.students: dict[str, Student] = {}
+        self.students: dict[str, StudentStates] = {}
         self.events = 0
         self.damaged: list[Damage] = []
-        self.merged = Merged(sources, students=choice.students)
-        self._choice = choice
+        self.merged = Merged(sources, students=event_filter.students)
+        self._filter = event_filter
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
-        """Fold line after line; gives each that counted.
+        """Fold line after line; yields each that counted.
 
         Args:
-            progress: told now and then how much was read, from 0 to 1.
+            progress: called now and then with the share that was read, from 0 to 1.
 
         Raises:
             ArchiveError: a file cannot be read.
         """
-        choice = self._choice
         for line in self.merged.lines(progress):
             record = line.record
-            if isinstance(record, Record) and not choice.takes(record):
+            if isinstance(record, Record) and not self._filter.takes(record):
                 continue
-            restored = replay_records((record,), self.fold, self._student, _note)
+            restored = replay_records((record,), self.fold, self._student, _note_applied)
             for damage in restored.damaged:
                 self.damaged.append(Damage(line.file, line.number, line.byte, damage.reason))
             self.events += restored.events
             if restored.events:
                 yield record  # type: ignore[misc]
 
-    def _student(self, student_id: str, class_id: str) -> Student:
+    def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self.students.get(student_id)
         if student is None:
-            student = self.students[student_id] = Student(self.fold, student_id, class_id)
+            student = self.students[student_id] = StudentStates(self.fold, student_id, class_id)
         return student
 
 
-def _note(stream: Stream, at: float, late: int, received: float) -> None:
-    stream.student.note(stream, at, late, received)
+def _note_applied(stream: Stream, at: float, late: int, received: float) -> None:
+    stream.student.note_applied(stream, at, late, received)
 
 
-def whole(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """A text with U+FFFD in place of halves of surrogate pairs."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -167,7 +166,7 @@ def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]
     """The reducers with these names; all where none are named.
 
     Raises:
-        SettingsError: there is no such reducer; the text says which there are.
+        SettingsError: there is no such reducer; the text lists those that there are.
     """
     known = {loaded.reducer.name: loaded.reducer for loaded in catalog.reducers}
     for name in names:
@@ -182,7 +181,7 @@ def replay(
     *,
     limits: StateLimits,
     reducers: Sequence[str] = (),
-    choice: EventFilter = EVERYTHING,
+    event_filter: EventFilter = EVERYTHING,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
     """Reduce archives from nothing.
@@ -192,20 +191,23 @@ def replay(
         catalog: the reducers.
         limits: see `Replay`.
         reducers: names of those that are wanted; none for all.
-        choice: which events are reduced.
-        progress: told now and then how much was read, from 0 to 1.
+        event_filter: which events are reduced.
+        progress: called now and then with the share that was read, from 0 to 1.
 
     Raises:
         ArchiveError: a file cannot be opened.
         SettingsError: there is no such reducer.
     """
-    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, limits=limits)
+    run = Replay(sources(paths), chosen_reducers(catalog, reducers), event_filter, limits=limits)
     for _ in run.run(progress):
         pass
-    described = {}
+    students = {}
     for student in sorted(run.students.values(), key=lambda student: student.id):
-        details = run.fold.details(student.row())
-        # What a scope's value is made of may hold half a surrogate pair, which JSON in UTF-8 cannot.
-        told = {plural: {whole(v): found for v, found in values.items()} for plural, values in details.scopes.items()}
-        described[student.id] = {"summaries": details.summaries, **told}
-    return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)
+        details = student_details(run.fold, student.row())
+        # A scope's value may hold half of a surrogate pair, which JSON in UTF-8 cannot.
+        scopes = {
+            plural: {without_surrogates(value): found for value, found in values.items()}
+            for plural, values in details.scopes.items()
+        }
+        students[student.id] = {"summaries": details.summaries, **scopes}
+    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

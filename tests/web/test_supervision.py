@@ -120,12 +120,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "appliance.web.educators.feed.PUSH_SECONDS",
         "appliance.pubsub.hints.HANDLE_SECONDS",
         "appliance.pubsub.hints.SUBSCRIBE_SECONDS",
-        "appliance.lessons.roster_watch._STEP_SECONDS",
+        "appliance.lessons.roster_watch.STEP_SECONDS",
         "appliance.recovery.upkeep.SAVE_SECONDS",
     ):
         monkeypatch.setattr(name, STEP_SECONDS)
     monkeypatch.setattr("appliance.recovery.upkeep.LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("appliance.lessons.roster_watch.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -183,8 +183,8 @@ async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "look"):
-            w.node.roster_watch.tell()
+        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "check"):
+            w.node.roster_watch.note_foreign_change()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from tests.bench.load import frame
+from tests.raw_client import frame
 from tests.web.world import PATIENCE
 
 __all__ = ("Raw", "frame", "hello", "raw")
