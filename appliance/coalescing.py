@@ -59,8 +59,7 @@ class RequestCoalescer(Generic[K, V]):
         try:
             answers = await self._send(list(requests))
             for future, answer in zip(requests.values(), answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+                future.set_result(answer)
         except Exception as error:
             for future in requests.values():
                 if not future.done():

@@ -72,7 +72,7 @@ def load(folder: Path, disabled: Sequence[str]) -> Catalog:
         if name not in builder.disabled_found:
             builder.findings.append(finding("plugin.unknown", name))
     for found in builder.findings:
-        log.warning("%s: %s", found.label, found.text)
+        log.log(found.log_level, "%s: %s", found.label, found.text)
     return Catalog(tuple(builder.reducers.values()), tuple(builder.findings))
 
 

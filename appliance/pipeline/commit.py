@@ -140,7 +140,7 @@ class Committer:
         Raises:
             ObserverError: the appliance is closing, and a backend is unavailable.
         """
-        self._began = time.monotonic()
+        began = self._began = time.monotonic()
         self.postponed.failures = 0
         changed, self.changed = self.changed, {}
         self._current = dict.fromkeys(changed.values())
@@ -156,7 +156,7 @@ class Committer:
                 await self._store_all(list(self._current))
                 stored = [one for one in transactions if one.student in self._current]
                 self._publisher.changed(self._current)
-                self._finish(stored)
+                self._finish(stored, began)
                 self._report_stuck(bool(stored))
         except BaseException:
             self._abort()
@@ -320,8 +320,13 @@ class Committer:
 
     # The end of a commit.
 
-    def _finish(self, transactions: list[StudentTransaction]) -> None:
-        """Settle what is durable, and call the listeners."""
+    def _finish(self, transactions: list[StudentTransaction], began: float) -> None:
+        """Settle what is durable, and call the listeners.
+
+        Args:
+            transactions: those that are archived and stored.
+            began: when the commit began, by the monotonic clock.
+        """
         streams = []
         events = 0
         now = time.time() * 1000
@@ -345,8 +350,7 @@ class Committer:
         self._counters.add("commits")
         self._counters.add("events_committed", events)
         self._metrics.commit_events.observe(events)
-        if self._began is not None:
-            self._metrics.commit_seconds.observe(time.monotonic() - self._began)
+        self._metrics.commit_seconds.observe(time.monotonic() - began)
         self.on_durable(streams)
 
     def _quarantine_unusable(self, batch: Batch) -> None:

@@ -64,7 +64,7 @@ class PostponedStudents:
             error: the reason.
             transaction: see `_Postponement`.
         """
-        postponement = self.keep(student, transaction)
+        postponement = self._postponement(student, transaction)
         wait = postponement.back_off.next()
         loop = asyncio.get_running_loop()
         postponement.until = loop.time() + wait
@@ -76,12 +76,9 @@ class PostponedStudents:
         place = error.place if isinstance(error, ShortageError) else place_of(error)
         self._health.report("student.waiting", student.id, place=place)
 
-    def keep(self, student: StudentStates, transaction: StudentTransaction | None) -> _Postponement:
-        """Postpone a student until the next commit, without a report."""
-        postponement = self._students.setdefault(student, _Postponement())
-        postponement.transaction = transaction
-        self._queue.scheduler.postpone(student)
-        return postponement
+    def keep(self, student: StudentStates, transaction: StudentTransaction) -> None:
+        """Postpone a student with an archived transaction until the next commit, without a report."""
+        self._postponement(student, transaction)
 
     def due(self, *, everybody: bool) -> list[StudentTransaction]:
         """Resume the students whose time has come.
@@ -135,6 +132,12 @@ class PostponedStudents:
         """Seconds until the next attempt for any student; 0 where none is postponed."""
         now = asyncio.get_running_loop().time()
         return max(0.0, min((one.until for one in self._students.values()), default=now) - now)
+
+    def _postponement(self, student: StudentStates, transaction: StudentTransaction | None) -> _Postponement:
+        postponement = self._students.setdefault(student, _Postponement())
+        postponement.transaction = transaction
+        self._queue.scheduler.postpone(student)
+        return postponement
 
     def _forget(self, student: StudentStates) -> None:
         del self._students[student]

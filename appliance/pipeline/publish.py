@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 10.0
 """A message that the pubsub has not accepted within so long counts as lost."""
-_LAST_SECONDS = 1.0
+LAST_SECONDS = 1.0
+"""How long the last messages may take when the appliance closes."""
 
 
 def class_topic(class_id: str) -> str:
@@ -60,7 +61,7 @@ class Publisher:
     async def close(self) -> None:
         """Publish the changes that are left, if that takes a second at most."""
         try:
-            async with asyncio.timeout(_LAST_SECONDS):
+            async with asyncio.timeout(LAST_SECONDS):
                 await self._publish_all()
         except TimeoutError:
             pass

@@ -171,7 +171,7 @@ async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
     assert await run(two, one / "archive", kvs="redis://shared") == (True, [])
     well, wrong = await run(one, kvs="redis://shared")
     assert not well
-    assert any("states of writing in the store" in line and "Name the archives of all nodes" in line for line in wrong)
+    assert any("states of writing in the store" in line and "with the archives of all nodes" in line for line in wrong)
 
 
 async def test_states_of_a_reducer_that_is_no_longer_there_are_left_as_they_are(data: Path) -> None:

@@ -10,13 +10,16 @@ import msgspec
 import pytest
 
 from appliance.archive import Damage, Record, read
+from appliance.config import ArchiveSettings, LimitSettings, PipelineSettings, Settings
 from appliance.errors import ArchiveError, BackendError
+from appliance.events import EventLimits
 from appliance.kvs import Change
 from appliance.kvs.memory import MemoryKVS
-from appliance.pipeline import GapError, class_topic
+from appliance.pipeline import GapError, PipelineOptions, class_topic
 from appliance.pipeline.scheduler import QUANTUM
+from appliance.pubsub.memory import MemoryPubSub
 from appliance.states import Stream
-from tests.pipeline.world import CLASS, A, Fragile, Order, world
+from tests.pipeline.world import CLASS, A, Fragile, Order, until, world
 
 
 async def test_events_are_durable_in_archive_and_store_before_they_may_be_acknowledged(tmp_path: Path) -> None:
@@ -256,3 +259,37 @@ async def test_damaged_lines_are_skipped_and_reported_with_their_position(tmp_pa
     assert [type(line) for line in found] == [Record, Damage, Record, Damage, Damage]
     assert next((d.line, d.byte) for d in found if isinstance(d, Damage)) == (2, len(lines[0]))
     assert found[-1].reason == "the line is cut off"
+
+
+async def test_a_pubsub_that_fails_or_hangs_delays_neither_commits_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(self: MemoryPubSub, topic: str, message: bytes) -> None:
+        raise BackendError("The pubsub is unavailable.")
+
+    async def hangs(self: MemoryPubSub, topic: str, message: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("appliance.pipeline.publish.LAST_SECONDS", 0.01)
+    async with world(tmp_path, commit_seconds=3600) as w:
+        stream = await w.stream()
+        monkeypatch.setattr(MemoryPubSub, "publish", fails)
+        for number in (1, 2):
+            w.accept(stream, number, A)
+            await w.pipeline.settle()
+            await until(lambda n=number: w.counters["publish_failures"] == n, "it is counted")  # type: ignore[misc]
+        assert caplog.text.count("The pubsub is unavailable.") == 1
+        monkeypatch.setattr(MemoryPubSub, "publish", hangs)
+        w.accept(stream, 3, A)
+    assert stream.durable_to == 3
+
+
+def test_options_of_the_configuration() -> None:
+    settings = Settings(
+        limits=LimitSettings(
+            event_bytes=1, event_depth=2, event_name_characters=3, event_values=4, streams_per_student=5
+        ),
+        pipeline=PipelineSettings(commit_ms=6, commit_events=7),
+        archive=ArchiveSettings(buffer_bytes=8),
+    )
+    assert PipelineOptions.of(settings) == PipelineOptions(EventLimits(1, 2, 3, 4), 0.006, 7, 5, 8)

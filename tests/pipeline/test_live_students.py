@@ -147,3 +147,91 @@ async def test_a_task_that_waits_for_a_number_goes_on_when_it_is_durable_or_gets
         await w.pipeline.settle()
         with pytest.raises(StreamClosedError):
             await waits[2]
+
+
+async def test_while_the_store_gets_its_data_back_no_stream_is_opened(tmp_path: Path) -> None:
+    async with world(tmp_path, Tally(), kvs=SharedKVS()) as w:
+        assert w.pipeline.shared
+        w.pipeline.refilling = True
+        assert w.pipeline.refilling
+        with pytest.raises(BackendError, match="being given back"):
+            await w.stream()
+        with pytest.raises(BackendError, match="being given back"):
+            await w.pipeline.check_whole()
+        w.pipeline.refilling = False
+        await w.pipeline.check_whole()
+        assert (await w.stream()).last == 0
+
+
+async def test_a_stream_that_the_store_has_lost_is_opened_once_gaps_are_accepted(tmp_path: Path) -> None:
+    kvs = SharedKVS()
+    async with world(tmp_path, Tally(), kvs=kvs, commit_seconds=3600) as w:
+        lost: list[bool] = []
+        w.pipeline.on_lost.add(lambda: lost.append(True))
+        stream, other = await w.stream(), await w.stream(stream="another-stream")
+        w.accept(stream, 1, event(1), event(2))
+        w.accept(other, 1, event(1))
+        await w.pipeline.settle()
+        await kvs.remove([student_key("s-1")])
+        w.accept(other, 2, event(2))
+        with pytest.raises(BackendError, match="being given back"):
+            await w.stream()
+        assert lost == [True]
+        w.pipeline.accept_gaps = True
+        assert w.pipeline.accept_gaps
+        assert (await w.stream()).last == 0
+        assert other.last == 2, "its events are queued, and the page does not send them again"
+        await w.pipeline.settle()
+        assert other.durable_to == 2
+
+
+async def test_rows_are_read_again_after_the_store_has_lost_its_versions(tmp_path: Path) -> None:
+    kvs = SharedKVS()
+    async with world(tmp_path, Tally(), kvs=kvs, commit_seconds=3600) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, event(1))
+        await w.pipeline.settle()
+        w.pipeline.forget_versions()
+        w.accept(stream, 2, event(2))
+        await w.pipeline.settle()
+        assert w.counters["commit_conflicts"] == 1
+        assert (await w.summary("tally"))["seen"] == 2
+
+
+async def test_a_row_that_was_read_during_a_commit_of_this_node_is_read_again(tmp_path: Path) -> None:
+    class Gated(SharedKVS):
+        gate: asyncio.Event | None = None
+        reads = 0
+
+        async def read(self, keys: Any, prefix: str = "") -> Any:
+            rows = await super().read(keys, prefix)
+            self.reads += 1
+            if self.gate:
+                await self.gate.wait()
+            return rows
+
+    kvs = Gated()
+    async with world(tmp_path, Tally(), kvs=kvs, commit_seconds=3600) as w:
+        stream = await w.stream()
+        kvs.gate, kvs.reads = asyncio.Event(), 0
+        opening = asyncio.create_task(w.stream(stream="another-stream"))
+        await until(lambda: kvs.reads, "the row is read")
+        w.accept(stream, 1, event(1))
+        await w.pipeline.settle()
+        kvs.gate.set()
+        await opening
+        assert (kvs.reads, stream.applied, stream.student.version) == (2, 1, 1)
+
+
+async def test_a_stream_is_closed_once_and_accepts_nothing_until_it_is_opened_again(tmp_path: Path) -> None:
+    async with world(tmp_path, Tally(), buffer_bytes=1000, commit_seconds=3600) as w:
+        stream = await w.stream()
+        assert (w.pipeline.has_room(), w.pipeline.buffer_bytes) == (True, 1000)
+        w.accept(stream, 1, event(1, text="x" * 1000))
+        assert not w.pipeline.has_room()
+        w.pipeline.close_stream(stream)
+        w.pipeline.close_stream(stream)
+        with pytest.raises(StreamClosedError, match="closed"):
+            w.accept(stream, 2, event(2))
+        await w.pipeline.settle()
+        assert (stream.durable_to, w.pipeline.has_room()) == (1, True)

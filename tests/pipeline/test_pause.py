@@ -129,7 +129,7 @@ async def test_how_far_a_stream_was_paused_is_known_while_a_commit_fails(tmp_pat
     with pytest.raises(BackendError):
         await w.pipeline.close()
     assert (stream.durable_to, w.pipeline.paused_to(stream)) == (0, 1)
-    # Another node changes the row, which does not know of the pause and is read anew.
+    # Another node changes the row, which does not have the pause, and is read again.
     kvs.broken = False
     await kvs.commit([Change(student_key("s-1"), 0, {"stream/elsewhere": Encoded(b"[1,1]")})])
     await w.pipeline.close()

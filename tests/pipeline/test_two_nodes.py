@@ -77,7 +77,7 @@ async def test_queued_events_that_another_node_has_applied_count_once(tmp_path: 
         one.accept(here, 1, {"event": "a"}, {"event": "b"})
         two.accept(there, 1, {"event": "a"}, {"event": "b"})
         await two.pipeline.settle()
-        # Another tab opens, and this node reads the student's row anew.
+        # Another tab opens, and this node reads the student's row again.
         await one.stream(stream="another-stream")
         durable: list[Stream] = []
         one.pipeline.on_durable.add(durable.extend)
@@ -89,7 +89,7 @@ async def test_queued_events_that_another_node_has_applied_count_once(tmp_path: 
 
 
 async def test_frames_after_one_that_another_node_has_applied_in_part_are_applied_whole(tmp_path: Path) -> None:
-    """Of several frames that wait, those after the one that another node took in part lose nothing."""
+    """Of several queued frames, those after the one that another node has applied in part are applied whole."""
     kvs = SharedKVS()
     async with world(tmp_path / "a", kvs=kvs, commit_seconds=3600) as a:
         async with world(tmp_path / "b", kvs=kvs, commit_seconds=3600) as b:
@@ -106,7 +106,7 @@ async def test_frames_after_one_that_another_node_has_applied_in_part_are_applie
 
 
 class _ForgetfulKVS(SharedKVS):
-    """Commits, and then loses the connection before it can say so."""
+    """Commits, and loses the connection before the answer."""
 
     lost = 1
 

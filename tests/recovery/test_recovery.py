@@ -1,4 +1,4 @@
-"""Snapshots, and starts from them: what was committed is there again, once."""
+"""Snapshots, and starts from them: every committed event is in the states again, once."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path:
     core = Core(tmp_path, Tally())
     await core.start()
     stream = await core.stream("s-1", STREAM)
-    held = [{"event": "edit", "t": now - 60_000 + n} for n in range(3)]
-    core.accept(stream, 1, *held, "no object", {"event": "edit", "t": now - 30_000}, {"event": "edit"}, received=now)
+    late = [{"event": "edit", "t": now - 60_000 + n} for n in range(3)]
+    core.accept(stream, 1, *late, "no object", {"event": "edit", "t": now - 30_000}, {"event": "edit"}, received=now)
     await core.pipeline.settle()
     assert (stream.student.late, stream.student.late_at) == (3, now / 1000)
     core.accept(stream, 7, {"event": "edit", "t": now}, received=now + 60_000)
@@ -102,7 +102,7 @@ async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path:
         student = core.pipeline.students()["s-1"] if save else (await core.stream("s-1", STREAM)).student
         assert (student.late, student.late_at) == lived
         await (core.stop() if save else core.crash())
-    # Others that come much later are counted anew.
+    # Others that arrive much later are counted as a new group.
     core = Core(tmp_path, Tally())
     await core.start()
     stream = await core.stream("s-1", STREAM)
@@ -203,7 +203,7 @@ async def test_how_far_a_stream_was_paused_is_known_after_every_start(tmp_path: 
 
 
 class Doubled(Tally):
-    """`Tally` in its second version, which counts double."""
+    """`Tally` in its second version, which counts each event twice."""
 
     version = 2
 
@@ -314,9 +314,9 @@ class TestRebuild:
 
 @settings(max_examples=60, stateful_step_count=25, deadline=None)
 class Life(RuleBasedStateMachine):
-    """An appliance's life against a model that is a list of the events of each stream.
+    """Random steps of an appliance, compared with a model: the list of the events of each stream.
 
-    Whatever happens, what was committed stays, in its order and once; replaying gives what was lived through.
+    Whatever happens, committed events stay, in their order and once, and replay gives the live states.
     """
 
     students = st.sampled_from(["s-1", "s-2"])
@@ -362,7 +362,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(student=students, stream=streams, events=st.lists(event, min_size=1, max_size=6), again=st.integers(0, 3))
     def send(self, student: str, stream: str, events: list[object], again: int) -> None:
-        """New events, after some that were sent before."""
+        """Send new events after some that were sent before."""
         taken = self.taken.setdefault((student, stream), [])
         again = min(again, len(taken))
         first = len(taken) + 1 - again
@@ -406,7 +406,7 @@ class Life(RuleBasedStateMachine):
         self.do(self.core.crash())
         plain = [path for _, path in numbered(self.folder / "archive") if path.suffix != ".gz"]
         if plain and cut:
-            # Half a line that was being written and never acknowledged.
+            # A line that was written in part and never acknowledged.
             with plain[-1].open("ab") as file:
                 file.write(json.dumps({"received": 1, "student_id": "s-1", "text": "é" * 20}).encode()[:cut])
         self.open()
@@ -420,7 +420,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def compare(self) -> None:
-        """The states are those that the archive gives."""
+        """The states are equal to those from the archive."""
         self.commit()
         assert self.core.states() == self.do(replayed(self.folder, *bundled()))
         for (student, stream), taken in self.taken.items():

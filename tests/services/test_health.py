@@ -82,7 +82,7 @@ async def test_a_node_that_other_nodes_are_newer_than_says_that_it_takes_no_stud
     assert (said["status"], said["reasons"], said["components"]["nodes"]) == ("trouble", ["nodes.outdated"], "critical")
     status = await there.node.status()
     assert status.worst == "critical"
-    assert status.sentence.startswith("This node takes no students: other nodes run newer versions of writing.")
+    assert status.sentence.startswith("This node accepts no students: other nodes run newer versions of writing.")
 
 
 async def test_a_node_that_fills_its_store_again_takes_no_students_and_says_so(

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from appliance.archive import read
 from appliance.counters import Counters
+from appliance.errors import SettingsError
 from appliance.kvs.memory import MemoryKVS
+from appliance.plugins import Catalog, Loaded
 from appliance.reducer import DOCUMENT, Event, Reducer, State
-from appliance.states import MEASURED_BYTES, Fold, StateLimits, StudentStates, student_details, student_key
-from appliance.states.replay import replay_records
-from tests.pipeline.world import CLASS, A, Tally, world
+from appliance.states import MEASURED_BYTES, Fold, StateLimits, StudentStates, student_details, student_key, to_json
+from appliance.states.replay import chosen_reducers, replay_records
+from tests.pipeline.world import CLASS, A, Fragile, Tally, world
 
 
 async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ async def test_all_states_of_one_student_together_are_bounded(tmp_path: Path) ->
         bad, good = await w.stream("bad", "stream-of-bad"), await w.stream("good", "stream-of-good")
         for n in range(1, 31):
             w.accept(bad, n, {"event": "edit", "document": f"d{n % 3}", "insert": "x" * 100, "t": n})
-            # What is not measured yet is far less than half of what fits.
+            # The size that is not measured yet is far less than half of the limit.
             await w.pipeline.settle()
             w.pipeline.students()["bad"].measure_after(MEASURED_BYTES)
         w.accept(good, 1, {"event": "edit", "document": "d", "insert": "x" * 400})
@@ -105,7 +109,7 @@ async def test_all_states_of_one_student_together_are_bounded(tmp_path: Path) ->
         [row] = await w.kvs.read([student_key("bad")])
         assert json.loads(row.fields["summary/"])["limited_at"] == student.limited_at
         assert w.pipeline.students()["good"].limited_at is None
-        # A replay of the archive comes to the same.
+        # A replay of the archive gives the same states.
         fold = Fold(w.fold.reducers, Counters(), limits)
         again = StudentStates(fold, "bad", CLASS)
         replay_records((r for r in w.lines() if r.student_id == "bad"), fold, lambda *_: again, lambda *_: None)
@@ -129,3 +133,15 @@ async def test_details_are_bounded_and_give_the_number_of_those_left_out(tmp_pat
         assert sum(len(bytes(detail)) for detail in shown) <= 1000
         assert set(some.scopes["documents"]) == set(whole.scopes["documents"])
         assert w.counters["limit_window_bytes"] == 1
+
+
+def test_a_text_with_half_a_surrogate_pair_becomes_json_with_a_replacement_character() -> None:
+    assert to_json({"text": "a\ud83d", "number": 1}) == '{"text": "a\ufffd", "number": 1}'.encode()
+
+
+def test_reducers_are_chosen_by_name() -> None:
+    catalog = Catalog((Loaded(Tally(), "bundled"), Loaded(Fragile(), "bundled")), ())
+    assert [reducer.name for reducer in chosen_reducers(catalog, [])] == ["tally", "fragile"]
+    assert [reducer.name for reducer in chosen_reducers(catalog, ["fragile"])] == ["fragile"]
+    with pytest.raises(SettingsError, match="There is no reducer 'none'; there are fragile, tally"):
+        chosen_reducers(catalog, ["none"])

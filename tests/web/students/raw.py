@@ -59,7 +59,7 @@ class Raw:
             return first & 0x0F, await self.reader.readexactly(size)
 
     async def message(self, kind: str) -> dict[str, Any]:
-        """The next message of a type; what comes before it is left aside."""
+        """The next message of a type; messages before it are ignored."""
         while True:
             opcode, content = await self.frame()
             assert opcode != 8, content
