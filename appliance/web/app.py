@@ -14,7 +14,6 @@ from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.network.network import Network
 from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
-from appliance.web.errors import IDLE_CONNECTIONS
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Handler, Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
@@ -22,6 +21,7 @@ from appliance.web.monitoring import MonitoringRoutes
 from appliance.web.page_routes import PageRoutes
 from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
+from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.security import IdleConnections, Security, SignedOut
 from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry

@@ -107,13 +107,13 @@ class Owner(msgspec.Struct, frozen=True):
         new_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
         lost: called when `XmppConnection.is_ready` ends to be true.
         event: gets each message with a pubsub event, after the address that sent it.
-        trouble: gets each change of `XmppConnection.away`.
+        away_changed: gets each change of `XmppConnection.away`.
     """
 
     new_session: Callable[[], Awaitable[None]]
     lost: Callable[[], None]
     event: Callable[[str, Element], None]
-    trouble: Callable[[TroubleError | None], None]
+    away_changed: Callable[[TroubleError | None], None]
 
 
 class XmppConnection:
@@ -357,7 +357,7 @@ class XmppConnection:
         self._known.set()
         if str(trouble) != str(self.away):
             self.away = trouble
-            self._owner.trouble(trouble)
+            self._owner.away_changed(trouble)
 
     def _make_client(self) -> _Client:
         url = self._url

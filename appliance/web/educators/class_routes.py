@@ -15,7 +15,8 @@ from appliance.network.network import Network
 from appliance.roster import Class, JoinError, Roster, new_code
 from appliance.text import counted
 from appliance.web.educators.views import ClassView
-from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.errors import ApiError, answer
+from appliance.web.request_body import body_of
 
 _TITLE_CHARACTERS = 100
 
