@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import appliance.roster.names
-from appliance import archive, config, events, jsontext
+from appliance import config, events, jsontext
+from appliance.archive import records, segments
 from appliance.web.students import protocol
 from tests.bench.growth import Shape, shapes
 
@@ -101,7 +102,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         return read
 
     with monkeypatch.context() as patched:
-        for module in (protocol, events, archive, jsontext, config):
+        for module in (protocol, events, records, segments, jsontext, config):
             for name, value in vars(module).copy().items():
                 if isinstance(value, re.Pattern):
                     patched.setattr(module, name, Pattern(value, steps))

@@ -423,7 +423,7 @@ def _replay(parsed: argparse.Namespace) -> int:
             _catalog(settings),
             limits=StateLimits.of(limits),
             reducers=parsed.reducer,
-            choice=_choice(parsed),
+            event_filter=_choice(parsed),
             progress=progress,
         )
     states = replayed.to_json()

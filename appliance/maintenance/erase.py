@@ -33,7 +33,9 @@ from typing import Any
 
 import msgspec
 
-from appliance.archive import SEGMENT_NAME, Damage, Position, numbered, opened, parsed
+from appliance.archive import Damage, Position, numbered_segments
+from appliance.archive.records import parse_line
+from appliance.archive.segments import SEGMENT_NAME, open_segment
 from appliance.cluster.membership import node_key
 from appliance.datafolder import BACKUPS
 from appliance.datafolder.files import sync_folder, write_private
@@ -222,9 +224,9 @@ def _planned(data: Path, roster: Path | None, student_id: str, limits: RosterLim
     lines, streams = 0, set()
     for _, path in _segments(data):
         try:
-            with opened(path) as file:
+            with open_segment(path) as file:
                 for raw in file:
-                    record = parsed(path, raw, 0, 0)
+                    record = parse_line(raw, path.name, 0, 0)
                     if not isinstance(record, Damage) and record.student_id == student_id:
                         lines += 1
                         streams.add(record.stream)
@@ -304,11 +306,11 @@ def _rewrite_segment(path: Path, intent: Intent) -> None:
     part = path.with_name(path.name + ".part")
     erased = False
     try:
-        with opened(path) as old, part.open("wb") as file:
+        with open_segment(path) as old, part.open("wb") as file:
             part.chmod(0o600)
             new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
             for raw in old:
-                record = parsed(path, raw, 0, 0)
+                record = parse_line(raw, path.name, 0, 0)
                 theirs = _names(raw, intent) if isinstance(record, Damage) else record.student_id == intent.student_id
                 erased = erased or theirs
                 if not theirs:
@@ -358,7 +360,7 @@ def _segments(data: Path) -> list[tuple[int, Path]]:
     folder = data / "archive"
     if not folder.is_dir():
         return []
-    found = numbered(folder)
+    found = numbered_segments(folder)
     chosen = {path for _, path in found}
     for path in folder.iterdir():
         if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from appliance.archive import BEGINNING, Damage, Position, Reader, Record, misplaced, numbered, whole_bytes
+from appliance.archive import BEGINNING, Damage, Position, Reader, Record, misplaced_folders, numbered_segments
 from appliance.archive.merge import Merged, sources
+from appliance.archive.segments import complete_bytes
 from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -96,10 +97,10 @@ async def verify(
             found(_as_error(one))
     if usable:
         found(finding("snapshot.read", rows=len(usable.rows)))
-    segments = numbered(folder) if folder.is_dir() else []
-    for path in misplaced(folder) if folder.is_dir() else ():
+    segments = numbered_segments(folder) if folder.is_dir() else []
+    for path in misplaced_folders(folder) if folder.is_dir() else ():
         found(_as_error(finding("archive.folder", path.name)))
-    end = Position(segments[-1][0], whole_bytes(segments[-1][1])) if segments else BEGINNING
+    end = Position(segments[-1][0], complete_bytes(segments[-1][1])) if segments else BEGINNING
 
     lived = _States(settings, catalog)
     reader = Reader(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced
+from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced_folders
 from appliance.counters import Counters
 from appliance.datafolder.files import write_private
 from appliance.errors import ArchiveError
@@ -72,7 +72,7 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
-        for path in misplaced(self._archive.folder):
+        for path in misplaced_folders(self._archive.folder):
             self.findings.append(finding("archive.folder", path.name))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))

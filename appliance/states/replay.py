@@ -23,7 +23,7 @@ _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, 
 
 
 class Restored(msgspec.Struct):
-    """What a replay did: events applied, and what could not be read."""
+    """Result of a replay: the number of events applied, and the lines that could not be read."""
 
     events: int = 0
     damaged: list[Damage] = []
@@ -43,7 +43,7 @@ def replay_records(
         records: the lines, in the order in which they were written.
         fold: the reducers.
         student_of: the student with an id, in a class with an id, made where there is none yet.
-        applied: told of each line that counted, as `Student.note` is.
+        applied: called for each line that counted, with the arguments of `Student.note`.
     """
     result = Restored()
     for record in records:
@@ -73,13 +73,13 @@ def replay_records(
 
 
 class Replayed(msgspec.Struct):
-    """What `replay` gives: states worked out from nothing.
+    """Result of `replay`: states computed from the archive alone.
 
     Attributes:
         students: by student id, ``summaries`` by reducer and ``documents`` (``items``, ...) by value and reducer.
-        events: lines that counted.
+        events: number of lines that counted.
         damaged: lines that could not be read.
-        repeated: lines that were left out because their number had been there.
+        repeated: number of lines that were left out because their stream had the number already.
         gaps: numbers of streams that are in none of the archives.
     """
 
@@ -94,51 +94,51 @@ class Replayed(msgspec.Struct):
 
 
 class Replay:
-    """Archives folded from nothing.
+    """Folds archives, starting without states.
 
     Attributes:
         fold: the reducers.
         students: by id, those who have events that counted.
-        events: lines that counted.
+        events: number of lines that counted.
         damaged: lines that could not be read.
-        merged: the archives; says what was repeated and what is missing.
+        merged: the archives, with what is repeated in them and what is missing.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         reducers: Iterable[Reducer[Any]],
-        choice: EventFilter,
+        event_filter: EventFilter,
         *,
         limits: StateLimits,
     ) -> None:
         """Args:
         sources: the archives, see `appliance.archive.merge.sources`.
-        reducers: what is wanted of them.
-        choice: which events are reduced. Numbers that are missing are looked for among all of the chosen students.
+        reducers: the reducers to run.
+        event_filter: which events are reduced. Missing numbers are those of all lines of its students.
         limits: what is kept of one student; with the limits under which the events were taken the states are those
-            that were lived through.
+            of that time.
         """
         self.fold = Fold(reducers, Counters(), limits)
         self.students: dict[str, Student] = {}
         self.events = 0
         self.damaged: list[Damage] = []
-        self.merged = Merged(sources, students=choice.students)
-        self._choice = choice
+        self.merged = Merged(sources, students=event_filter.students)
+        self._filter = event_filter
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
-        """Fold line after line; gives each that counted.
+        """Fold line after line, and yield each that counted.
 
         Args:
-            progress: told now and then how much was read, from 0 to 1.
+            progress: called now and then with the share that was read, from 0 to 1.
 
         Raises:
             ArchiveError: a file cannot be read.
         """
-        choice = self._choice
+        takes = self._filter.takes
         for line in self.merged.lines(progress):
             record = line.record
-            if isinstance(record, Record) and not choice.takes(record):
+            if isinstance(record, Record) and not takes(record):
                 continue
             restored = replay_records((record,), self.fold, self._student, _note)
             for damage in restored.damaged:
@@ -158,16 +158,16 @@ def _note(stream: Stream, at: float, late: int, received: float) -> None:
     stream.student.note(stream, at, late, received)
 
 
-def whole(text: str) -> str:
+def _without_halves(text: str) -> str:
     """A text with U+FFFD in place of halves of surrogate pairs."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]]:
-    """The reducers with these names; all where none are named.
+    """The reducers with these names; all where no name is given.
 
     Raises:
-        SettingsError: there is no such reducer; the text says which there are.
+        SettingsError: there is no such reducer; the text names those that there are.
     """
     known = {loaded.reducer.name: loaded.reducer for loaded in catalog.reducers}
     for name in names:
@@ -182,30 +182,33 @@ def replay(
     *,
     limits: StateLimits,
     reducers: Sequence[str] = (),
-    choice: EventFilter = EVERYTHING,
+    event_filter: EventFilter = EVERYTHING,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
-    """Reduce archives from nothing.
+    """Reduce archives, starting without states.
 
     Args:
         paths: archive files and folders, of one node or several, in any order; see `appliance.archive.merge`.
         catalog: the reducers.
         limits: see `Replay`.
-        reducers: names of those that are wanted; none for all.
-        choice: which events are reduced.
-        progress: told now and then how much was read, from 0 to 1.
+        reducers: names of the reducers to run; none for all.
+        event_filter: which events are reduced.
+        progress: called now and then with the share that was read, from 0 to 1.
 
     Raises:
         ArchiveError: a file cannot be opened.
         SettingsError: there is no such reducer.
     """
-    run = Replay(sources(paths), chosen_reducers(catalog, reducers), choice, limits=limits)
+    run = Replay(sources(paths), chosen_reducers(catalog, reducers), event_filter, limits=limits)
     for _ in run.run(progress):
         pass
     described = {}
     for student in sorted(run.students.values(), key=lambda student: student.id):
         details = run.fold.details(student.row())
-        # What a scope's value is made of may hold half a surrogate pair, which JSON in UTF-8 cannot.
-        told = {plural: {whole(v): found for v, found in values.items()} for plural, values in details.scopes.items()}
-        described[student.id] = {"summaries": details.summaries, **told}
+        # The value of a scope comes from an event, so it may hold half a surrogate pair, which JSON in UTF-8 cannot.
+        scopes = {
+            plural: {_without_halves(value): found for value, found in values.items()}
+            for plural, values in details.scopes.items()
+        }
+        described[student.id] = {"summaries": details.summaries, **scopes}
     return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

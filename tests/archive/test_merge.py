@@ -154,7 +154,7 @@ def test_what_an_appliance_is_writing_just_now_is_left_out(tmp_path: Path) -> No
 
 
 def test_many_waiting_lines_go_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "HELD_BYTES", 1000)
+    monkeypatch.setattr(merge, "WAITING_BYTES", 1000)
     late = written(tmp_path / "late", *(Sent(10_000 + n, "a", "s", n, f"é{n}") for n in range(1, 500)))
     early = written(tmp_path / "early", *(Sent(n, "a", "s", n, f"é{n}") for n in range(500, 1000)))
     assert order(late, early) == [("s", n) for n in range(1, 1000)]

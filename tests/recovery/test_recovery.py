@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from appliance.archive import Position, numbered
+from appliance.archive import Position, numbered_segments
 from appliance.kvs import Encoded, Row
 from appliance.recovery import snapshot
 from appliance.reducer import Reducer
@@ -404,7 +404,7 @@ class Life(RuleBasedStateMachine):
     def crash(self, cut: int) -> None:
         paused = self.core.classes.state(CLASS)
         self.do(self.core.crash())
-        plain = [path for _, path in numbered(self.folder / "archive") if path.suffix != ".gz"]
+        plain = [path for _, path in numbered_segments(self.folder / "archive") if path.suffix != ".gz"]
         if plain and cut:
             # Half a line that was being written and never acknowledged.
             with plain[-1].open("ab") as file:
