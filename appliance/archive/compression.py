@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance.datafolder.files import remove_if_unused, replace, sync_folder
+from appliance.datafolder.files import PART, remove_if_unused, replace, sync_folder
 
 # Lines of JSON shrink to 6 % at this level and to 4.5 % at the highest, which takes seven times as long: longer than
 # everything else that is done with an event.
@@ -25,7 +25,7 @@ def compress(path: Path, stop: Callable[[], bool]) -> None:
     Raises:
         OSError: it could not be read or written; the segment is as it was.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + PART)
     try:
         with path.open("rb") as plain, part.open("wb") as file:
             with gzip.GzipFile("", "wb", _LEVEL, fileobj=file, mtime=0) as compressed:

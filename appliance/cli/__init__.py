@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from appliance.archive.merge import Gap
     from appliance.cli.progress import Progress
     from appliance.config import Configuration, Settings
+    from appliance.datafolder.stored_files import KnownStudent
     from appliance.export.deidentify import Deidentifier
     from appliance.health import Finding
-    from appliance.maintenance.erase import Known
     from appliance.plugins import Catalog
 
 PROGRAM = "classroom-observer"
@@ -726,7 +726,7 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _student_named(name: str, known: Sequence[Known]) -> str:
+def _student_named(name: str, known: Sequence[KnownStudent]) -> str:
     found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
     if not found:
         raise ObserverError("The roster knows nobody of that name; give the id, which stands in the archive.")

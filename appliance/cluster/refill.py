@@ -45,6 +45,7 @@ from appliance.text import counted
 log = logging.getLogger(__name__)
 
 REDUCERS = "reducers"
+MARK_FILE = "store.json"
 LOOK_SECONDS = 2.0
 _VERSION = "version/"
 _GENERATION = "generation"
@@ -292,7 +293,7 @@ class Refill:
         mark_seconds: how often the place is noted from which the archive is read after a short loss.
         """
         self.on_lost: AsyncListeners[[]] = AsyncListeners()
-        self._file = folder / "store.json"
+        self._file = folder / MARK_FILE
         self._kvs = kvs
         self._pubsub = pubsub
         self._pipeline = pipeline

@@ -24,12 +24,15 @@ from appliance import __version__
 from appliance.errors import DataFolderInUseError, SettingsError
 
 FORMAT = 2
+FORMAT_FILE = "format.json"
 BACKUPS = "backups"
 LOCK = "lock"
 WORKERS = "workers"
 """Where the data folders of workers are (`appliance.program.workers`)."""
 INSTANCE = "instance.json"
-# What belongs to the program that runs just now, not to the data.
+READY = "ready.json"
+"""Where a worker says that it listens."""
+# What belongs to the program that runs, not to the data.
 PASSING = (LOCK, INSTANCE)
 
 
@@ -84,7 +87,7 @@ def format_of(path: Path) -> int:
     Raises:
         SettingsError: ``format.json`` cannot be read, or names a later format.
     """
-    file = path / "format.json"
+    file = path / FORMAT_FILE
     try:
         found = msgspec.json.decode(file.read_bytes(), type=FormatFile)
     except FileNotFoundError:

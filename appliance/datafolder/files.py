@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import IO
 
 WINDOWS_PATIENCE = 1.0
+PART = ".part"
+"""Suffix of a large file that is being written beside the one that it replaces."""
+
+# The names that `write_private` gives while it writes.
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
 def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -33,6 +39,14 @@ def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def unfinished_name(path: Path) -> str | None:
+    """The name that a file gets once it is written whole; None where it is no file that is being written."""
+    if path.suffix == PART:
+        return path.stem
+    found = _TEMPORARY.fullmatch(path.name)
+    return found[1] if found else None
 
 
 def replace(source: Path, target: Path) -> None:
@@ -78,7 +92,7 @@ def write_all(handle: int, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable; Windows does so by itself and cannot be told to."""
+    """Make a folder's entries durable; Windows does so by itself and has no call for it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

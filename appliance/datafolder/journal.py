@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def damaged_lines_path(path: Path) -> Path:
+    """The file beside a journal that keeps its damaged lines."""
+    return path.with_name(f"{path.stem}-damaged.jsonl")
+
+
 class Journal(Generic[T]):
     """A journal of entries of one type.
 
@@ -181,7 +186,7 @@ class Journal(Generic[T]):
         """Keep damaged lines in a file beside this one."""
         if not self.damaged:
             return
-        aside = self.path.with_name(f"{self.path.stem}-damaged.jsonl")
+        aside = damaged_lines_path(self.path)
         before = aside.read_bytes() if aside.exists() else b""
         write_private(aside, before + b"".join(line + b"\n" for line in self.damaged))
 

@@ -448,6 +448,11 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.read": Code("ok", "files", "{subject}"),
         "file.unreadable": Code("error", "files", "It cannot be read: {detail}. Change its rights.", label="{subject}"),
         "file.damaged": Code("error", "files", "It is damaged. Restore it from a backup.", label="{subject}"),
+        "file.other": Code(
+            "ok",
+            "files",
+            "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)",
+        ),
         "erase.unfinished": Code(
             "error",
             "files",

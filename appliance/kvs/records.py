@@ -27,6 +27,8 @@ from appliance.kvs import KVS, Change, Encoded
 Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
 """Given a row's records by field as JSON texts, the fields to change and their new values; None takes one away."""
 
+JOURNAL = "shared.jsonl"
+"""The journal's file in the data folder of a node."""
 ERASED = "erased"
 MEMBERS = "roster/class/"
 """What the keys of rows begin with whose fields are ids of students."""

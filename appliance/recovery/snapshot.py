@@ -24,6 +24,7 @@ from appliance.kvs import Row, Value
 
 log = logging.getLogger(__name__)
 
+FOLDER = "snapshots"
 FORMAT = 1
 KEPT = 2
 

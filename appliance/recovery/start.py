@@ -30,6 +30,7 @@ from appliance.text import counted
 log = logging.getLogger(__name__)
 
 CLASS_ROWS = "class/"
+CLASSES_FILE = "classes.json"
 _SLICE = 2000
 _TELL_SECONDS = 5.0
 
@@ -52,8 +53,8 @@ class Recovery:
         """
         self.findings: list[Finding] = []
         self.stale: set[str] = set()
-        self._snapshots = folder / "snapshots"
-        self._classes = folder / "classes.json"
+        self._snapshots = folder / snapshot.FOLDER
+        self._classes = folder / CLASSES_FILE
         self._kvs = kvs
         self._pipeline = pipeline
         self._archive = archive
