@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-WINDOWS_PATIENCE = 1.0
+WINDOWS_SECONDS = 1.0
 PART = ".part"
 """Suffix of a large file that is being written beside the one that it replaces."""
 
@@ -19,11 +19,11 @@ _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
 def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file whole or not at all, readable by its owner alone (mode 0600).
+    """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
     Args:
         path: the file.
-        content: what it holds, whole or in pieces.
+        content: its content, whole or in pieces.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
@@ -50,15 +50,15 @@ def unfinished_name(path: Path) -> str | None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give a file another's name and take its place.
+    """Rename a file; it replaces one that has the new name.
 
-    Windows refuses that while another program has the other one open, as a virus scanner or a backup does for a moment;
-    so it is tried again for up to `WINDOWS_PATIENCE` seconds.
+    Windows refuses that while another program has the file open that is replaced, as a virus scanner or a backup does
+    for a moment; so it is tried again for up to `WINDOWS_SECONDS`.
 
     Raises:
         OSError: it cannot be done; both are as they were.
     """
-    end = time.monotonic() + WINDOWS_PATIENCE
+    end = time.monotonic() + WINDOWS_SECONDS
     while True:
         try:
             source.replace(target)

@@ -26,17 +26,17 @@ from appliance.health import Finding, finding
 SECONDS_TO_ANSWER = 10
 
 
-async def check(configuration: Callable[[], Configuration], tell: Callable[[Finding], None]) -> bool:
+async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
     """Check one thing after the other; returns whether all is well.
 
     Args:
         configuration: reads the configuration, which is the first thing checked.
-        tell: gets each finding as soon as it is known.
+        report: called with each finding as soon as it is known.
     """
     try:
         read = configuration()
     except SettingsError as error:
-        tell(finding("config.unusable", detail=str(error)))
+        report(finding("config.unusable", detail=str(error)))
         return False
     settings = read.settings
     wrong = 0
@@ -44,7 +44,7 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
     def found(one: Finding) -> None:
         nonlocal wrong
         wrong += one.bad
-        tell(one)
+        report(one)
 
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
@@ -79,7 +79,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
 
 def _folder(what: str, folder: Path) -> Finding:
-    """Whether files can be made there."""
+    """Whether files can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
@@ -92,33 +92,33 @@ def _folder(what: str, folder: Path) -> Finding:
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
-    """What a backend tells of itself, and last whether its work was done.
+    """The findings of a backend about itself, and last whether it works.
 
     Args:
         name: the section of the configuration.
-        url: where it is.
-        attempt: examines the backend, then uses it; an error is the last finding.
+        url: its address.
+        attempt: examines the backend, then uses it; an error becomes the last finding.
     """
-    place = redact(url)
+    shown = redact(url)
     try:
         while True:
             async with asyncio.timeout(SECONDS_TO_ANSWER):
                 found = await anext(attempt)
             yield _of(name, found)
     except StopAsyncIteration:
-        last = finding("backend.works", url=place)
+        last = finding("backend.works", url=shown)
     except TimeoutError:
-        last = finding("backend.silent", url=place, seconds=SECONDS_TO_ANSWER)
+        last = finding("backend.silent", url=shown, seconds=SECONDS_TO_ANSWER)
     except ObserverError as error:
-        last = finding("backend.refused", url=place, detail=str(error))
+        last = finding("backend.refused", url=shown, detail=str(error))
     except Exception as error:
         # A driver's own error; its text may quote the URL.
-        last = finding("backend.failing", url=place, detail=f"{type(error).__name__}: {error}")
+        last = finding("backend.failing", url=shown, detail=f"{type(error).__name__}: {error}")
     yield _of(name, last)
 
 
 def _of(section: str, found: Finding) -> Finding:
-    """A finding as one of a section of the configuration, without passwords."""
+    """A finding with a section of the configuration as its source, without passwords."""
     params = {name: redact(value) if isinstance(value, str) else value for name, value in found.params.items()}
     return msgspec.structs.replace(found, source=section, params=params)
 
@@ -218,7 +218,7 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _port(host: str, port: int) -> Finding:
-    """Whether we could listen there."""
+    """Whether the program could listen there."""
     if port == 0:
         return finding("port.any")
     try:
@@ -229,7 +229,7 @@ def _port(host: str, port: int) -> Finding:
         try:
             with socket.socket(family, kind, protocol) as listener:
                 if sys.platform != "win32":
-                    # As a server does it: a port that was in use a moment ago is free.
+                    # As servers do: a port that was in use a moment ago is free.
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
         except OSError as error:

@@ -38,7 +38,7 @@ _Found = Callable[[Finding], None]
 async def verify(
     settings: Settings,
     catalog: Catalog,
-    tell: _Found,
+    report: _Found,
     progress: Callable[[float], None],
     others: Sequence[Path] = (),
 ) -> bool:
@@ -47,7 +47,7 @@ async def verify(
     Args:
         settings: name the folder and the store.
         catalog: the reducers.
-        tell: called with each finding as soon as it is known.
+        report: called with each finding as soon as it is known.
         progress: called now and then with the share of the archive that was read, from 0 to 1.
         others: archives of the other nodes that share a store on a server.
 
@@ -59,7 +59,7 @@ async def verify(
     def found(one: Finding) -> None:
         nonlocal wrong
         wrong += one.severity != "ok"
-        tell(one)
+        report(one)
 
     _files(settings, found)
     folder = settings.data_path / ARCHIVE

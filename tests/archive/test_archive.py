@@ -150,7 +150,7 @@ async def test_half_a_line_that_cannot_be_put_aside_waits_for_room(
     await archive.close()
 
 
-async def test_reading_on_from_a_place(tmp_path: Path) -> None:
+async def test_reading_on_from_a_position(tmp_path: Path) -> None:
     archive = open_archive(tmp_path, segment_bytes=500)
     await write(archive, 1)
     middle = archive.position
@@ -214,7 +214,7 @@ class TestSync:
         return handles
 
     @pytest.mark.parametrize(("sync", "each"), [("strict", 1), ("relaxed", 0), ("none", 0)])
-    async def test_what_is_waited_for(self, tmp_path: Path, synced: list[int], sync: Any, each: int) -> None:
+    async def test_what_a_sync_mode_waits_for(self, tmp_path: Path, synced: list[int], sync: Any, each: int) -> None:
         archive = open_archive(tmp_path, sync)
         await write(archive, 1)
         synced.clear()

@@ -175,7 +175,10 @@ async def test_a_backup_of_an_archive_that_is_being_written(tmp_path: Path) -> N
     writing = asyncio.create_task(write())
     for number in range(5):
         await asyncio.to_thread(backup.back_up, data, tmp_path / f"{number}.tar")
-        await asyncio.sleep(0.05)
+        size = core.archive.used_bytes()
+        async with asyncio.timeout(20):
+            while core.archive.used_bytes() == size:
+                await asyncio.sleep(0)
     stop = True
     assert await writing > 100
     await core.stop()

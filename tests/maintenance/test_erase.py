@@ -52,15 +52,15 @@ class World:
             await core.start()
             stream = f"stream-of-zoe-{day}"
             self.secrets.append(stream)
-            await self._write(core, self.student, stream, TEXT)
-            await self._write(core, self.other, f"stream-of-bo-{day}", OTHERS_TEXT)
+            await self.write(core, self.student, stream, TEXT)
+            await self.write(core, self.other, f"stream-of-bo-{day}", OTHERS_TEXT)
             if day == 1:
                 await core.archive.compress()
             await core.stop()
         with DataFolder(self.data) as folder:
             bring_up_to_date(folder)
 
-    async def _write(self, core: Core, student: str, name: str, text: str) -> None:
+    async def write(self, core: Core, student: str, name: str, text: str) -> None:
         stream = await core.stream(student, name)
         core.accept(stream, 1, {"event": "document", "document": "essay", "title": TITLE if text == TEXT else "Bo's"})
         core.accept(stream, 2, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
@@ -69,7 +69,7 @@ class World:
         await core.pipeline.settle()
 
     def spoil(self) -> None:
-        """What accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
+        """Add what accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
         with last.open("ab") as file:
@@ -97,7 +97,7 @@ class World:
         backup.back_up(self.data, self.data / "backups" / "format-1-20261124-000000.tar")
 
     def found(self) -> dict[str, list[str]]:
-        """By file, what of the student stands in it."""
+        """By file, what it still has of the student."""
         found: dict[str, list[str]] = {}
         for path in self.data.rglob("*"):
             if path.is_file():
@@ -182,7 +182,7 @@ async def test_lines_after_the_snapshot_are_read_at_the_next_start(world: World)
     core = Core(world.data, *bundled())
     await core.start()
     for student in (world.student, world.other):
-        await world._write(core, student, "stream-later", TEXT if student == world.student else OTHERS_TEXT)
+        await world.write(core, student, "stream-later", TEXT if student == world.student else OTHERS_TEXT)
     others = {key: fields for key, fields in core.states().items() if world.student not in key}
     await core.crash()
     world.erase()

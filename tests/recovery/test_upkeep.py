@@ -34,7 +34,7 @@ async def test_room_that_gets_short_is_a_finding_until_there_is_room(
     upkeep, counters = of(core, tmp_path, warn=2 << 30)
     for free, words in ((3 << 30, []), (1 << 30, ["1.0 GiB are free"]), (1 << 20, ["1.0 MiB are free"]), (3 << 30, [])):
         monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
-        upkeep.look()
+        upkeep.measure()
         found = upkeep.findings()
         assert [one.code for one in found] == ["archive.space"] * len(words)
         assert all(said in one.text for one, said in zip(found, words, strict=True))

@@ -307,7 +307,7 @@ async def test_the_status_tells_the_space_that_is_taken_and_left(tmp_path: Path)
     async with world(tmp_path) as w, w.student("Ada") as ada:
         await ada.send({"event": "a"})
         await ada.acked(1)
-        w.node.upkeep.look()
+        w.node.upkeep.measure()
         space = (await w.get("/api/v1/status"))["space"]
         assert space["archive_bytes"] == _archived(tmp_path) > 0
         assert space["free_bytes"] > 0
