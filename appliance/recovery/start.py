@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CLASS_ROWS = "class/"
 CLASSES_FILE = "classes.json"
 _LINES_AT_ONCE = 2000
-_LOG_SECONDS = 5.0
+LOG_SECONDS = 5.0
 
 
 class Recovery:
@@ -99,7 +99,7 @@ class Recovery:
             for damage in restored.damaged:
                 self._damaged(damage)
             await asyncio.sleep(0)
-            if time.monotonic() - logged >= _LOG_SECONDS:
+            if time.monotonic() - logged >= LOG_SECONDS:
                 logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
         if damaged:

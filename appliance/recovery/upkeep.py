@@ -127,8 +127,10 @@ class Upkeep:
 def size(number: int) -> str:
     """A number of bytes for people to read, in units of 1,024."""
     amount = float(number)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024:
             break
         amount /= 1024
+    else:
+        unit = "GiB"
     return counted(number, "byte") if unit == "bytes" else f"{amount:.1f} {unit}"
