@@ -2,11 +2,15 @@
 # made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run check test test-busy coverage mutants pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Most tests wait more than they work, so four processes keep two cores busy. ARGS="-n 0" runs them in one process.
+SPREAD = -n 4 --dist loadgroup --no-loadscope-reorder --durations=10
+FAST = not slow and not browser and not services and not windows
+HEART = pipeline states archive recovery web/students
 DIST ?= dist
 BUILD_PYTHON = build/packaging/bin/python
 PYINSTALLER = nice $(BUILD_PYTHON) -m PyInstaller --noconfirm --log-level ERROR \
@@ -65,7 +69,17 @@ dmg: build/packaging/.ready ## on macOS: build the disk image, dist/classroom-ob
 packages: ## install, or name, what the tests need beside Python packages
 	@.ci/packages
 
+check: lint webui-test ## check style and types, and run the fast tests: in a minute
+	@$(BIN)/python -m pytest $(SPREAD) -m "$(FAST)" $(ARGS)
+
 test: packages webui-test pytest ## run every test
+
+test-busy: packages webui-test $(VENV)/.tests ## run every test three times while other processes keep all cores busy
+	@$(BIN)/python -m tests.busy $(SPREAD) $(ARGS)
+
+coverage: $(VENV)/.tests ## run the tests of the heart, and list the branches that none of them takes
+	@$(BIN)/python -m pytest $(SPREAD) -m "not browser and not windows" $(HEART:%=tests/%) tests/test_growth.py \
+	$(foreach room,$(subst /,.,$(HEART)),--cov=appliance.$(room)) --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 webui-test: packages
 	@tests=$$(find tests/webui -name '*.test.js' -o -name '*.test.mjs' 2>/dev/null); \
@@ -75,7 +89,7 @@ webui-test: packages
 
 pytest: packages webui-test
 	@$(MAKE) --no-print-directory $(VENV)/.tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 lint: packages ## check style, types and the pages' scripts
 	@$(MAKE) --no-print-directory $(VENV)/.tests

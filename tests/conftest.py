@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.config import ENVIRONMENT_PREFIX
+from tests.distribution import SHARED, arrange, remove_shared_folder, shared_folder
 
 if TYPE_CHECKING:
     from tests.services.servers import RedisCluster
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A handler of our own would end these tests; one that does nothing is the default again in a child.
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     if config.option.seed is None:
+        config.option.seed = getattr(config, "workerinput", {}).get("seed")
+    if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(1_000_000)
 
 
@@ -39,13 +42,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"chance: --seed {config.option.seed}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of the packaged program late, which is built meanwhile, beside tests that mostly wait.
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process that runs a part of the tests what all of them share."""
+    node.workerinput[SHARED] = str(shared_folder(node.config))
+    node.workerinput["seed"] = node.config.option.seed
 
-    A browser needs all processors for itself; so it comes when the program is built, and so do measurements.
-    """
-    late = {"browser": 1, "packaged": 2, "bench": 3}
-    items.sort(key=lambda item: late.get(item.path.parent.name, 0))
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    remove_shared_folder(session.config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items, Path(__file__).parent)
 
 
 @pytest.fixture

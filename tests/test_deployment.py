@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from appliance.cli import _parser
+from appliance.cli import command_line
 from appliance.config import options
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ class TestContainerfile:
         found = dict(instructions())
         [program] = json.loads(found["ENTRYPOINT"])
         assert program.endswith("/bin/classroom-observer")
-        parsed = _parser().parse_args(json.loads(found["CMD"]))
+        parsed = command_line().parser.parse_args(json.loads(found["CMD"]))
         assert (parsed.host, parsed.port) == ("0.0.0.0", found["EXPOSE"])
 
     def test_it_sets_options_that_there_are(self) -> None:
@@ -132,7 +132,7 @@ class TestUnit:
     def test_it_starts_the_program_with_flags_that_it_has(self) -> None:
         program, *words = shlex.split(self.value("ExecStart"))
         assert program.endswith("/bin/classroom-observer")
-        parsed = _parser().parse_args(words)
+        parsed = command_line().parser.parse_args(words)
         assert parsed.tray is False
         assert str(parsed.data_dir).startswith("%S/" + self.value("StateDirectory"))
         assert self.value("Environment").partition("=")[0] in VARIABLES

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import string
@@ -102,16 +101,13 @@ class TestHealthPage:
         assert list(json.loads(example)["components"]) == list(health_codes.COMPONENTS)
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    parser = cli._parser()
-    [choices] = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(choices)
+COMMANDS = cli.command_line().by_name
 
 
 class TestCommands:
     PAGES = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")))
 
-    @pytest.mark.parametrize("command", commands())
+    @pytest.mark.parametrize("command", COMMANDS)
     def test_each_is_documented(self, command: str) -> None:
         assert f"| `{command}` |" in (DOCS / "commands.md").read_text(encoding="utf-8")
 
@@ -120,14 +116,13 @@ class TestCommands:
         "command", ["replay", "export", "import-roster", "erase-student", "backup", "restore", "diagnostics"]
     )
     def test_its_flags_are_documented(self, command: str) -> None:
-        flags = {flag for action in commands()[command]._actions for flag in action.option_strings}
-        assert [flag for flag in flags - {"-h", "--help", "--yes"} if f"{flag}" not in self.PAGES] == []
+        flags = COMMANDS[command].flags - {"-h", "--help", "--yes"}
+        assert [flag for flag in flags if flag not in self.PAGES] == []
 
     def test_examples_have_flags_that_there_are(self) -> None:
         for line in re.findall(r"(?m)^ +classroom-observer ([^`\n]*)$", self.PAGES):
             command, *words = re.split(r"   ", line)[0].split()
-            known = {flag for action in commands()[command]._actions for flag in action.option_strings}
-            assert {word for word in words if word.startswith("--")} <= known, line
+            assert {word for word in words if word.startswith("--")} <= COMMANDS[command].flags, line
 
 
 class TestReducersPage:

@@ -1,4 +1,4 @@
-"""What is counted is said in the right number, wherever the program says it."""
+"""Singular and plural are right in every sentence of the program."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A student who types: the students' wire protocol as a page speaks it, that keeps what is not acknowledged.
 
-Like webui/client.js it numbers events from 1, sends again what no acknowledgement covers, and comes back after every
+Like webui/client it numbers events from 1, sends again what no acknowledgement covers, and comes back after every
 kind of end. Beyond that it knows what it has typed and been promised, and notes each answer that breaks a promise.
 """
 

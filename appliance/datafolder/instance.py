@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from appliance.datafolder import INSTANCE, LOCK, DataFolder
+from appliance.datafolder import INSTANCE, LOCK, WORKERS, DataFolder
 from appliance.datafolder.files import write_private
 from appliance.errors import DataFolderInUseError
 
@@ -37,6 +37,15 @@ class Instance(msgspec.Struct, frozen=True):
     pid: int
     url: str = ""
     secret: str = ""
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens on; None while it is starting."""
+        try:
+            address = urlsplit(self.url)
+            return address.port or (80 if address.hostname else None)
+        except ValueError:
+            return None
 
 
 class _Link(msgspec.Struct):
@@ -62,6 +71,22 @@ def read(folder: Path) -> Instance | None:
 def remove(folder: Path) -> None:
     """Remove the file."""
     (folder / INSTANCE).unlink(missing_ok=True)
+
+
+def running(folder: Path) -> list[Instance]:
+    """The appliance that runs on a data folder, or each of its workers; none where nothing runs on it.
+
+    Raises:
+        SettingsError: the folder cannot be written.
+    """
+    if not (folder / LOCK).exists():
+        return []
+    try:
+        with DataFolder(folder):
+            return []
+    except DataFolderInUseError:
+        folders = (folder, *sorted((folder / WORKERS).glob("*")))
+        return [instance for one in folders if (instance := read(one)) is not None]
 
 
 def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:

@@ -242,6 +242,11 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         ),
         "port.any": Code("ok", "port", "port (any free one)"),
         "port.free": Code("ok", "port", "port {port} on {host}"),
+        "port.ours": Code(
+            "ok",
+            "port",
+            "port {port} on {host}, in use by the appliance that runs on this data folder (process {process})",
+        ),
         "port.unknown_host": Code(
             "error",
             "port",
@@ -251,7 +256,8 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         "port.in_use": Code(
             "error",
             "port",
-            "Another program listens there, perhaps Classroom Observer itself; stop it or choose another web.port.",
+            "Another program listens there, perhaps Classroom Observer with another data folder; stop it or choose "
+            "another web.port.",
             label="port {port} on {host}",
         ),
         "port.forbidden": Code(

@@ -10,15 +10,17 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, DataFolder
 from appliance.datafolder.files import sync_folder
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up
 from appliance.maintenance.backup_format import BackupError, Manifest, check
 
-__all__ = ["BackupError", "Manifest", "back_up", "check", "restore"]
+__all__ = ["BackupError", "Manifest", "back_up", "check", "not_included", "restore"]
 
 
 def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
@@ -33,6 +35,15 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
     if out.exists() and not force:
         raise BackupError(f"{out} is there already; choose another name, or overwrite it with --force.")
     return backup_format.write(out, data, backed_up(data))
+
+
+def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What of an installation is not in its data folder: what it is, and its URL without passwords."""
+    scheme, _, path = settings.roster_url.partition(":")
+    if scheme != "file" or settings.data_path.resolve() not in Path(path).resolve().parents:
+        yield "roster", redact(settings.roster_url)
+    if settings.shared:
+        yield "key-value store", redact(settings.kvs.url)
 
 
 def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest, Path | None]:

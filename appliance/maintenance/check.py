@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
+from appliance.datafolder import instance
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 
@@ -62,7 +63,7 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
     ):
         async for one in _backend(what, url, attempt):
             found(one)
-    found(_port(settings.web.host, settings.web.port))
+    found(_port(settings.web.host, settings.web.port, settings.data_path))
     return wrong == 0
 
 
@@ -217,26 +218,43 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
         await store.close()
 
 
-def _port(host: str, port: int) -> Finding:
-    """Whether the program could listen there."""
+def _port(host: str, port: int, data: Path) -> Finding:
+    """Whether the appliance could listen there, or listens there already.
+
+    Args:
+        host: the address to listen on.
+        port: the port; 0 for any.
+        data: the data folder, whose lock says whether the appliance runs.
+    """
     if port == 0:
         return finding("port.any")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         return finding("port.unknown_host", port=port, host=host)
-    for family, kind, protocol, _, address in addresses:
-        try:
+    try:
+        for family, kind, protocol, _, address in addresses:
             with socket.socket(family, kind, protocol) as listener:
                 if sys.platform != "win32":
                     # As servers do: a port that was in use a moment ago is free.
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
-        except OSError as error:
-            if error.errno in _PORT_CODES:
-                return finding(_PORT_CODES[error.errno], port=port, host=host)
-            return finding("port.unusable", port=port, host=host, detail=_reason(error))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and (process := _listening(data, port)):
+            return finding("port.ours", port=port, host=host, process=process)
+        if error.errno in _PORT_CODES:
+            return finding(_PORT_CODES[error.errno], port=port, host=host)
+        return finding("port.unusable", port=port, host=host, detail=_reason(error))
     return finding("port.free", port=port, host=host)
+
+
+def _listening(data: Path, port: int) -> int:
+    """The process of the appliance that runs on a data folder, if it listens on a port; 0 if none does."""
+    try:
+        instances = instance.running(data)
+    except ObserverError:
+        return 0
+    return next((one.pid for one in instances if one.port == port), 0)
 
 
 _PORT_CODES = {

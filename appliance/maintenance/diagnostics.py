@@ -117,6 +117,8 @@ class Diagnostics:
     def _ask(self) -> None:
         """Ask the program that runs on the data folder, and workers in it."""
         data, *workers = self._folders()
+        if not data.is_dir():
+            self.notes.append(f"There is no data folder at {data}.")
         for prefix, folder in (("", data), *((f"worker-{one.name}/", one) for one in workers)):
             found = instance.read(folder)
             if found is None:

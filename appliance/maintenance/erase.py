@@ -21,11 +21,11 @@ import msgspec
 from appliance.datafolder.files import sync_folder, write_private
 from appliance.datafolder.stored_files import EraseError, KnownStudent, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
+from appliance.errors import ObserverError
 from appliance.maintenance.all_files import ERASED, ERASING, WORK_PREFIX, BackupFiles, stored_files
-from appliance.maintenance.erase_store import erase_in_store
 from appliance.roster import RosterLimits
 
-__all__ = ["EraseError", "Erased", "KnownStudent", "erase", "erase_in_store", "finish", "known_students"]
+__all__ = ["EraseError", "Erased", "KnownStudent", "erase", "finish", "known_students", "student_named"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,21 @@ def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> lis
     """All students whom stored files name, now or once; one of them may be there with several names."""
     parts = stored_files(data, roster, limits)
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
+
+
+def student_named(name: str, known: Iterable[KnownStudent]) -> str:
+    """The id of the student with a name; case does not matter.
+
+    Raises:
+        ObserverError: nobody has it, or several students have.
+    """
+    found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
+    if not found:
+        raise ObserverError("The roster has nobody of that name; give the id, which is in the archive.")
+    if len(found) > 1:
+        ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
+        raise ObserverError(f"Several students have that name: {ids}. Give the id.")
+    return next(iter(found))
 
 
 def erase(

@@ -126,11 +126,7 @@ class Upkeep:
 
 def size(number: int) -> str:
     """A number of bytes for people to read, in units of 1,024."""
-    amount = float(number)
-    for unit in ("bytes", "KiB", "MiB"):
-        if amount < 1024:
-            break
-        amount /= 1024
-    else:
-        unit = "GiB"
-    return counted(number, "byte") if unit == "bytes" else f"{amount:.1f} {unit}"
+    if number < 1024:
+        return counted(number, "byte")
+    power = 1 if number < 1 << 20 else 2 if number < 1 << 30 else 3
+    return f"{number / 1024**power:.1f} {'KMG'[power - 1]}iB"

@@ -31,7 +31,7 @@ class JoinPolicy(Roster):
         if section is None:
             raise JoinError("unknown_class", "There is no such class.")
         if not section.open:
-            raise JoinError("class_closed", "This class takes nobody just now. Ask your teacher to open it.")
+            raise JoinError("class_closed", "This class is closed to new students right now. Ask your teacher.")
         if name is not None:
             name = self._clean(name)
         known = await self.student_by_token(token) if token is not None else None

@@ -282,7 +282,7 @@ class SharedRoster(JoinPolicy):
     async def _rename(self, student: Student) -> None:
         def rename(rows: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             if _HELD not in rows:
-                raise JoinError("unknown_student", "You were just taken out of the class. Join again.")
+                raise JoinError("unknown_student", "Your teacher has removed you. Join again.")
             return {_HELD: _Held(student, _decode_held(rows[_HELD]).tokens)}
 
         await self._records.update(student_row(student.student_id), rename)

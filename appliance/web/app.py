@@ -199,11 +199,11 @@ class WebApp:
         route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
         route("GET", "/ws/dashboard", educator(self.feed.handle))
         route("GET", "/", self._dashboard)
-        route("GET", "/setup", self._educators_page("setup.html"))
+        route("GET", "/setup", self._educators_page("teacher/setup.html"))
         for path, name in (
-            ("/join", "join.html"),
-            ("/write", "write.html"),
-            ("/login", "login.html"),
+            ("/join", "student/join.html"),
+            ("/write", "student/write.html"),
+            ("/login", "teacher/login.html"),
             ("/client.js", "client.js"),
             ("/client.classic.js", "client.classic.js"),
             ("/favicon.ico", "icon.svg"),
@@ -269,7 +269,7 @@ class WebApp:
     def _educators_page(self, name: str) -> Handler:
         async def page(request: web.Request) -> web.StreamResponse:
             if not self.security.is_educator(request):
-                return self._pages.serve(request, "welcome.html", status=401)
+                return self._pages.serve(request, "shared/welcome.html", status=401)
             return self._pages.serve(request, name)
 
         return page
@@ -281,11 +281,11 @@ class WebApp:
         """``GET /``: the dashboard; with ``?token=`` the one-use link that the program itself opens."""
         token = request.query.get("token")
         if token is None:
-            return await self._educators_page("dashboard.html")(request)
+            return await self._educators_page("teacher/dashboard.html")(request)
         if not is_here(request):
             raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
         if not self.security.redeem(token) and not self.security.is_educator(request):
-            return self._pages.serve(request, "welcome.html", status=403)
+            return self._pages.serve(request, "shared/welcome.html", status=403)
         # The token goes out of the address bar and the history; it is worth nothing any more.
         response = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
         self.security.start_session(request, response)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
+import re
 from pathlib import Path
 
 from aiohttp import web
 
 from appliance.errors import SettingsError
 from appliance.web.errors import ApiError
+from appliance.web.scripts import classic_script, module_script
 
 _TYPES = {
     ".js": "text/javascript",
@@ -22,7 +24,8 @@ _TYPES = {
     ".md": "text/plain",
     ".txt": "text/plain",
 }
-_EXPORT = "export { ClassroomStream };"
+_CLIENT = "client/stream.js"
+_PAGE_SCRIPT = re.compile(r'<script type="module" src="/static/([^"]+)"')
 
 
 class _File:
@@ -43,22 +46,31 @@ class Pages:
     """The files of the webui folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Read them all.
+        """Read them all, and join each page's script from its modules.
 
         Raises:
-            SettingsError: the folder is not there; the installation is incomplete.
+            SettingsError: the folder is missing, so that the installation is incomplete; or a module cannot be joined.
         """
-        if not (folder / "client.js").is_file():
+        if not (folder / _CLIENT).is_file():
             raise SettingsError(f"The pages are missing from {folder}. Install Classroom Observer again.")
-        self._files = {
-            path.relative_to(folder).as_posix(): _File(path.name, path.read_bytes())
+        contents = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file()
             and path.suffix != ".py"
             and not any(part.startswith(("_", ".")) for part in path.parts[-2:])
         }
-        client = self._files["client.js"].content.decode()
-        self._files["client.classic.js"] = _File("client.classic.js", classic_script(client).encode())
+        modules = {name: content.decode() for name, content in contents.items() if name.endswith((".js", "LICENSE"))}
+        scripts = {
+            entry: module_script(modules, entry)
+            for name, content in contents.items()
+            if name.endswith(".html")
+            for entry in _PAGE_SCRIPT.findall(content.decode())
+        }
+        scripts["client.js"] = module_script(modules, _CLIENT)
+        scripts["client.classic.js"] = classic_script(modules, _CLIENT)
+        contents |= {name: script.encode() for name, script in scripts.items()}
+        self._files = {name: _File(name, content) for name, content in contents.items()}
 
     def serve(self, request: web.Request, name: str, status: int = 200) -> web.Response:
         """One file.
@@ -74,16 +86,3 @@ class Pages:
         if file.packed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=file.packed, status=status, headers={**file.headers, "Content-Encoding": "gzip"})
         return web.Response(body=file.content, status=status, headers=file.headers)
-
-
-def classic_script(module: str) -> str:
-    """A module with one export, in its last line, as a classic script that sets a global of that name.
-
-    Raises:
-        SettingsError: the module does not end so.
-    """
-    text = module.rstrip()
-    if not text.endswith(_EXPORT):
-        raise SettingsError(f"webui/client.js must end with the line {_EXPORT!r}.")
-    body = text.removesuffix(_EXPORT)
-    return f'(() => {{\n"use strict";\n{body}\nglobalThis.ClassroomStream = ClassroomStream;\n}})();\n'

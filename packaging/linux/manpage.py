@@ -1,12 +1,12 @@
-"""Writes the manual page, classroom-observer(1), from what the command line tells of itself."""
+"""Writes the manual page, classroom-observer(1), from the parsers of the command line."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 
 from appliance import __version__, cli
+from appliance.cli.commands import CommandParser
 
 ABOUT = """\
 Classroom Observer shows educators live what each of their students is doing: who writes, who has stopped, who waits
@@ -48,8 +48,7 @@ def manual_page(date: str) -> str:
     Args:
         date: the day of the last change, such as ``2026-11-24``.
     """
-    parser = cli._parser()
-    commands = _commands(parser)
+    commands = cli.command_line()
     lines = [
         f'.TH CLASSROOM\\-OBSERVER 1 "{date}" "Classroom Observer {__version__}" "User Commands"',
         ".SH NAME",
@@ -61,11 +60,11 @@ def manual_page(date: str) -> str:
         *_text(ABOUT),
         ".SH COMMANDS",
     ]
-    for name, command in commands.items():
+    for name, command in commands.by_name.items():
         usage = command.format_usage().removeprefix("usage: ").split()
-        lines += [f'.SS "{_plain(name)}"', _plain(_summary(parser, name)), ".PP", *_usage(usage)]
+        lines += [f'.SS "{_plain(name)}"', _plain(f"{commands.summaries[name]}."), ".PP", *_usage(usage)]
         lines += list(_flags(command))
-    lines += [".SH FLAGS OF EVERY COMMAND", *_flags(parser, help_too=True)]
+    lines += [".SH FLAGS OF EVERY COMMAND", *_flags(commands.parser, help_too=True)]
     for heading, entries in (("FILES", FILES), ("ENVIRONMENT", ENVIRONMENT), ("EXIT STATUS", STATUS)):
         lines.append(f".SH {heading}")
         for term, meaning in entries:
@@ -85,17 +84,6 @@ def manual_page(date: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    [found] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(found.choices)
-
-
-def _summary(parser: argparse.ArgumentParser, name: str) -> str:
-    [found] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    [summary] = [choice.help or "" for choice in found._choices_actions if choice.dest == name]
-    return summary[:1].upper() + summary[1:] + "."
-
-
 def _usage(words: list[str]) -> Iterator[str]:
     yield ".nh"
     yield ".ad l"
@@ -104,9 +92,9 @@ def _usage(words: list[str]) -> Iterator[str]:
     yield ".hy"
 
 
-def _flags(parser: argparse.ArgumentParser, *, help_too: bool = False) -> Iterator[str]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction) or (action.dest == "help" and not help_too):
+def _flags(parser: CommandParser, *, help_too: bool = False) -> Iterator[str]:
+    for action in parser.arguments:
+        if action.dest == "help" and not help_too:
             continue
         value = (
             action.metavar if isinstance(action.metavar, str) else (action.dest.upper() if action.nargs != 0 else "")

@@ -23,11 +23,11 @@ from tests.browser.world import HOST, until
 ALIVE_SECONDS = 2.0
 LIMITS = {"frame_bytes": 1048576, "events_per_frame": 2000, "unacked": 1000}
 PAGES = {
-    "/": "welcome.html",
-    "/join": "join.html",
-    "/login": "login.html",
-    "/write": "write.html",
-    "/dashboard": "dashboard.html",
+    "/": "shared/welcome.html",
+    "/join": "student/join.html",
+    "/login": "teacher/login.html",
+    "/write": "student/write.html",
+    "/dashboard": "teacher/dashboard.html",
 }
 
 

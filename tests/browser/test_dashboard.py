@@ -36,17 +36,17 @@ def test_who_is_in_the_list_and_never_came_is_said_to_be_missing(tmp_path: Path)
     with classroom(tmp_path) as room:
         teacher = room.teacher()
         until(lambda: names(teacher) == ["Ada A.", "Bo B.", "Cy C."], "the list is shown")
-        assert {state(teacher, name) for name in names(teacher)} == {"not joined yet"}
+        assert {state(teacher, name) for name in names(teacher)} == {"Not joined yet"}
         assert teacher.is_visible("#code")
         student = room.student("Bo B.")
         until(lambda: names(teacher) == ["Bo B.", "Ada A.", "Cy C."], "who is there comes first")
-        until(lambda: "online" in state(teacher, "Bo B."), "Bo is online")
+        until(lambda: "Online" in state(teacher, "Bo B."), "Bo is online")
         assert teacher.is_hidden("#code")
         # Bo wrote nothing, and yet was there.
         student.context.close()
-        until(lambda: "offline" in state(teacher, "Bo B."), "Bo is gone")
+        until(lambda: "Offline" in state(teacher, "Bo B."), "Bo is gone")
         assert names(teacher) == ["Bo B.", "Ada A.", "Cy C."]
-        assert state(teacher, "Ada A.") == "not joined yet"
+        assert state(teacher, "Ada A.") == "Not joined yet"
         assert room.complaints == []
 
 

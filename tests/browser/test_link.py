@@ -86,7 +86,7 @@ def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Bro
     fake.ahead = 7200
     fake.students = [entry("Ada", last_event_at=fake.now() - 53)]
     page = teacher(browser, fake)
-    assert "online" in state(page, "Ada")
+    assert "Online" in state(page, "Ada")
     last = fake.now()
     fake.silent = True
     page.wait_for_selector("#tiles.stale")
@@ -95,13 +95,13 @@ def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Bro
     assert found[1] in (time.strftime("%H:%M", time.localtime(at)) for at in (last - 5, last + 1))
     assert 9 <= fake.now() - last <= 20
     # A minute has passed since Ada wrote, and nobody knows whether she wrote on.
-    assert "online" in state(page, "Ada")
+    assert "Online" in state(page, "Ada")
     fake.students += [entry("Bo")]
     fake.silent = False
     page.wait_for_selector('#connection[data-state="live"]')
     until(lambda: page.locator(".tile").count() == 2, "what is new is shown without a reload")
     assert page.locator("#tiles.stale").count() == 0
-    until(lambda: "idle" in state(page, "Ada"), "the clock goes again")
+    until(lambda: "Not typing for" in state(page, "Ada"), "the clock goes again")
 
 
 def test_a_dashboard_that_hears_the_server_is_live(browser: Browser, fake: Fake) -> None:
@@ -170,6 +170,12 @@ def test_findings_are_shown_worst_first_in_words_and_can_be_put_away(browser: Br
         f"\N{INFORMATION SOURCE} Note, since {at}: writing is being rebuilt.",
     ]
     shown = page.locator("#findings > div")
+    until(lambda: shown.all_inner_texts() == expected[:2], f"the worst are shown, not {shown.all_inner_texts()}")
+    # The others are one key away.
+    more = page.get_by_role("button", name="2 more")
+    assert more.get_attribute("aria-expanded") == "false"
+    more.focus()
+    page.keyboard.press("Enter")
     until(lambda: shown.all_inner_texts() == expected, f"the findings are shown, not {shown.all_inner_texts()}")
     assert page.inner_text("#connection").endswith("Live, not saving")
     shown.nth(1).get_by_label("Close").click()
@@ -178,6 +184,8 @@ def test_findings_are_shown_worst_first_in_words_and_can_be_put_away(browser: Br
     assert page.inner_text("#connection").endswith("Live")
     fake.findings[-1]["severity"] = "critical"
     until(lambda: shown.count() == 3, "what got worse is shown again")
+    page.get_by_role("button", name="Show fewer").click()
+    until(lambda: shown.count() == 2, "the list is short again")
 
 
 def test_what_is_not_shown_of_a_student_is_said(browser: Browser, fake: Fake) -> None:
@@ -190,13 +198,13 @@ def test_what_is_not_shown_of_a_student_is_said(browser: Browser, fake: Fake) ->
     fake.whole = {"documents": {"essay": {"writing": writing}}}
     page = teacher(browser, fake)
     said = {name: page.locator(".tile", has_text=name).locator(".missing") for name in ("Ada", "Bo", "Cy")}
-    assert said["Ada"].inner_text() == f"⚠ The text is no longer followed since {at}. All of it is saved."
-    assert "newer documents are saved but not shown, since" in said["Bo"].inner_text()
+    assert said["Ada"].inner_text() == f"⚠ The text is shown as of {at}. Newer text is saved."
+    assert f"Documents begun after {at} are saved, but not shown" in said["Bo"].inner_text()
     assert said["Cy"].is_hidden()
     page.locator(".tile", has_text="Ada").click()
     page.wait_for_selector("#student .text")
     notes = page.locator("#student-content .notification")
-    assert notes.all_inner_texts() == [f"⚠ This text is no longer followed since {at}."]
+    assert notes.all_inner_texts() == [f"⚠ This text is shown as of {at}. Newer text is saved."]
     assert "incomplete" not in page.inner_text("#student-content")
 
 
@@ -240,7 +248,7 @@ def test_what_could_not_be_used_is_said_and_the_text_is_sent_again(browser: Brow
     saved(page)
     fake.unusable = 2
     write(page, "two ")
-    says(page, "Something of your last changes could not be used. Your text is sent again.")
+    says(page, "Some of your last changes could not be used. Your text is sent again.")
     assert page.get_attribute("#saved", "data-state") == "waiting"
     write(page, "three")
     saved(page)
@@ -375,6 +383,7 @@ def test_what_is_said_of_trouble_can_be_read(browser: Browser, fake: Fake, schem
     fake.students = [entry("Ada", limited_at=since)]
     fake.whole = {"documents": {"essay": {"writing": {"text": "x", "position": None, "incomplete_since": since}}}}
     page = teacher(browser, fake, color_scheme=scheme)
+    page.click("#findings-more")
     until(lambda: page.locator("#findings > div").count() == 4, "the findings are shown")
     found = {"findings": pale(page)}
     page.click(".tile")

@@ -30,7 +30,7 @@ from tests.faults.proxy import Proxy, a_proxy
 ROOT = Path(__file__).parents[2]
 HOST = "classroom.test"
 PATIENCE = 30
-_ARGUMENTS = [
+ARGUMENTS = [
     "--no-sandbox",
     "--disable-background-networking",
     "--disable-component-update",
@@ -154,7 +154,7 @@ def chromium() -> Iterator[Browser]:
     """A browser, for contexts without anything in common."""
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
             yield browser
         finally:

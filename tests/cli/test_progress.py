@@ -1,4 +1,4 @@
-"""The bar on a terminal, and nothing where output goes elsewhere."""
+"""The progress bar on a terminal, and nothing where the output goes elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_it_says_how_far_and_how_long_and_goes_away(clock: list[float]) -> None:
+def test_it_shows_the_share_and_the_time_left_and_is_removed(clock: list[float]) -> None:
     terminal = Terminal()
     progress = Progress("Reading", terminal)
     progress(0.0)
@@ -34,7 +34,7 @@ def test_it_says_how_far_and_how_long_and_goes_away(clock: list[float]) -> None:
     assert last.endswith("\r")
 
 
-def test_it_draws_ten_times_a_second_at_the_most_and_always_the_end(clock: list[float]) -> None:
+def test_it_is_drawn_at_most_ten_times_a_second_and_always_at_the_end(clock: list[float]) -> None:
     terminal = Terminal()
     progress = Progress("Reading", terminal)
     for share in range(101):

@@ -240,10 +240,16 @@ class TestNotRunning:
         assert "roster/students.csv" in members(out)["files.txt"]
         assert_nothing_of(out, "too-short-secret")
 
-    def test_no_data_folder_at_all(self, home: Path) -> None:
-        code = cli.main(["diagnostics", "--data-dir", str(home / "none"), "--out", str(home / "out.zip")])
-        assert code == 0
-        assert members(home / "out.zip")["about.txt"]
+    def test_a_data_folder_that_was_never_made_is_noted(self, home: Path) -> None:
+        assert cli.main(["diagnostics", "--out", str(home / "out.zip")]) == 0
+        assert "There is no data folder at " in members(home / "out.zip")["about.txt"]
+
+    def test_a_named_data_folder_that_does_not_exist_is_an_error(
+        self, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["diagnostics", "--data-dir", str(home / "none"), "--out", str(home / "out.zip")]) == 1
+        assert f"There is no data folder at {home / 'none'}; check --data-dir." in capsys.readouterr().err
+        assert not (home / "out.zip").exists()
 
     def test_a_part_that_fails_keeps_nothing_else_back(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> Any:

@@ -252,6 +252,6 @@ class TestCommand:
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 0
         said = capsys.readouterr().out
         assert re.search(r"redis://\S+ got 1 row from redis://\S+, for 1 student;", said)
-        assert "let kvs.url name the new store" in said
+        assert "set kvs.url to the new store" in said
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 1
         assert "--force removes them first" in capsys.readouterr().err

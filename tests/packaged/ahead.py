@@ -13,10 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ import pytest
 
 from tests.packaged.world import BUILT, ROOT, build
 from tests.services.servers import need
+
+if sys.platform != "win32":
+    import fcntl
 
 GRACE = 10.0
 """Seconds that builds have to tidy up when they are ended."""
@@ -83,37 +86,71 @@ STEPS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 class Ahead:
-    """The builds that are under way, or done."""
+    """The builds that are under way, or done.
 
-    def __init__(self, steps: Collection[str]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="ahead-"))
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["nice", sys.executable, "-m", "tests.packaged.ahead", self._folder, *steps],
+    Several processes of one test run share them: one starts them, each waits for what it needs, and the process that
+    made the folder ends them.
+
+    Args:
+        folder: where the outcomes are, the same for all processes of a test run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def start(self, steps: Collection[str]) -> None:
+        """Start building; the process goes on when this one ends, so that other processes can still wait for it."""
+        with self._log.open("wb") as log, self._lock.open("wb") as lock:
+            # The builds inherit the lock, which is free again once they have ended, however they ended.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = subprocess.Popen(
+                ["nice", "-n", "5", sys.executable, "-m", "tests.packaged.ahead", self._folder, *steps],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
+        self._number.write_text(str(process.pid))
 
     @property
     def _log(self) -> Path:
         return self._folder / "log"
 
+    @property
+    def _lock(self) -> Path:
+        return self._folder / "lock"
+
+    @property
+    def _number(self) -> Path:
+        return self._folder / "pid"
+
+    @property
+    def running(self) -> bool:
+        with self._lock.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def made(self, step: str) -> Any:
         """Wait for what a step made.
 
         Raises:
-            pytest.fail.Exception, pytest.skip.Exception: it could not be made; tells why.
+            pytest.fail.Exception, pytest.skip.Exception: it could not be made, with the reason.
         """
         file = _outcome(self._folder, step)
+        # Another process of this test run may be about to start the builds.
+        while not self._number.exists():
+            time.sleep(0.05)
         # Asked in this order, it has written all that it ever will if it has ended.
-        while self._process.poll() is None and not file.exists():
+        while self.running and not file.exists():
             time.sleep(0.05)
         if not file.exists():
             said = self._log.read_text(errors="replace")[-5000:]
-            pytest.fail(f"The build ended with {self._process.returncode}, and made no {step}.\n{said}", pytrace=False)
+            pytest.fail(f"The build ended early and made no {step}.\n{said}", pytrace=False)
         outcome = json.loads(file.read_bytes())
         if "skipped" in outcome:
             pytest.skip(outcome["skipped"])
@@ -122,14 +159,15 @@ class Ahead:
         return outcome["made"]
 
     def end(self) -> None:
-        """End the builds that nobody waits for any more."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+        """End the builds that nobody waits for any more, and remove the folder."""
+        if self._number.exists():
+            group = int(self._number.read_text())
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                deadline = time.monotonic() + GRACE
+                while self.running and time.monotonic() < deadline:
+                    with suppress(ProcessLookupError):
+                        os.killpg(group, number)
+                    time.sleep(0.1)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.distribution import shared_folder
 from tests.packaged.ahead import STEPS, Ahead
 from tests.packaged.world import World, world
 
@@ -16,15 +18,12 @@ _AHEAD = pytest.StashKey[Ahead]()
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin to build what the tests of this folder need; other tests run meanwhile."""
     here = [item for item in session.items if item.path.parent == Path(__file__).parent]
-    needed = {name for item in here if isinstance(item, pytest.Function) for name in item.fixturenames}
-    if needed & STEPS.keys() and not session.config.option.collectonly:
-        session.config.stash[_AHEAD] = Ahead(sorted(needed & STEPS.keys()))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the builds that are not done, if the tests end early."""
-    if ahead := session.config.stash.get(_AHEAD, None):
-        ahead.end()
+    needed = {name for item in here if isinstance(item, pytest.Function) for name in item.fixturenames} & STEPS.keys()
+    if needed and not session.config.option.collectonly:
+        session.config.stash[_AHEAD] = ahead = Ahead(shared_folder(session.config))
+        # All processes of a test run find the same tests; the first one builds for all.
+        if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+            ahead.start(sorted(needed))
 
 
 @pytest.fixture(scope="session")

@@ -71,12 +71,10 @@ def test_the_service_is_there_and_nothing_enables_it(deb: Path, inside: tarfile.
 def test_the_manual_page_tells_every_command_and_every_flag(inside: tarfile.TarFile, tmp_path: Path) -> None:
     page = gzip.decompress(read(inside, "usr/share/man/man1/classroom-observer.1.gz")).decode()
     sections = dict(re.findall(r'(?ms)^\.SS "(.+?)"\n(.+?)(?=^\.SS |^\.SH )', page.replace("\\-", "-")))
-    parser = cli._parser()
-    [commands] = [action.choices for action in parser._actions if action.metavar == "COMMAND"]
+    commands = cli.command_line().by_name
     assert set(sections) == set(commands)
     for name, command in commands.items():
-        flags = set(re.findall(r"(?m)^ +(--[a-z-]+)", command.format_help())) - {"--help"}
-        for flag in flags:
+        for flag in command.flags - {"-h", "--help"}:
             assert f"\\fB{flag}\\fR" in sections[name], f"{name} {flag}"
     assert "\\fB--version\\fR" in page.replace("\\-", "-")
     if shutil.which("man"):

@@ -1,8 +1,8 @@
-// What the tests of connections share: a server of one's own, and time that passes when the test says so.
+// What tests of connections share: a fake server, and a clock that the test moves.
 
 import { mock } from "node:test";
 
-/** A server for one test: every socket that is opened is in `sockets`, and `frames` has what came. */
+/** A WebSocket to a fake server: `sockets` has every one that was opened, and `frames` what it received. */
 export class FakeSocket {
   static sockets = [];
   static answer = () => {};
@@ -39,12 +39,12 @@ export class FakeSocket {
   }
 }
 
-/** Whatever was begun goes on until it waits for time to pass. */
+/** Run everything that was begun until it waits for a timer. */
 export async function settle() {
   for (let round = 0; round < 20; round++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Time for timers, the date and `performance.now`; `pass(ms)` lets it pass, `end()` gives the true one back. */
+/** A clock for timers, the date and `performance.now`: `pass(ms)` moves it, `end()` restores the real one. */
 export function aClock() {
   let passed = 0;
   const { performance } = globalThis;
@@ -59,7 +59,7 @@ export function aClock() {
         await settle();
       }
     },
-    /** The page is held up: time passes in which none of its timers runs, and then they all do. */
+    /** The page is blocked: time passes in which no timer runs, and then all that are due do. */
     async jump(ms) {
       passed += ms;
       mock.timers.setTime(Date.now() + ms);

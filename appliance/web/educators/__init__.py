@@ -215,7 +215,7 @@ class Educators:
         self._tries.check(address)
         if not self._security.is_educator_token(body.token.strip()):
             self._tries.wrong(address)
-            raise ApiError(401, "bad_token", "That is not the educator's token of this server.")
+            raise ApiError(401, "bad_token", "This is not the teacher key of this program.")
         response = web.Response(status=204)
         self._security.start_session(request, response)
         return response

@@ -55,7 +55,7 @@ class Joining:
         self._tries.check(address)
         if section is None:
             self._tries.wrong(address)
-            raise ApiError(403, "wrong_code", "No class has this code. Look at the code again, or ask your teacher.")
+            raise ApiError(403, "wrong_code", "We do not know this code. Check it, or ask your teacher.")
         try:
             joined = await self._admission.join(
                 section.class_id, address, name=body.name, student_id=body.student_id, token=body.token
@@ -79,7 +79,7 @@ class Joining:
         student = await self._roster.student_by_token(bearer_token(request) or "")
         if student is None:
             await self._pipeline.check_whole()
-            raise ApiError(401, "bad_token", "This browser has not joined a class, or was taken out of it.")
+            raise ApiError(401, "bad_token", "This browser has not joined a class, or your teacher removed it.")
         title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
         return answer(
             {"student_id": student.student_id, "name": student.name, "class_id": student.class_id, "class_title": title}

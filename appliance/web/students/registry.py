@@ -345,7 +345,7 @@ class Registry:
         if control.removed is not None:
             for connection in self.of_student(control.removed):
                 if connection.student.class_id == class_id:
-                    connection.close(Close.REMOVED, "You were taken out of the class.")
+                    connection.close(Close.REMOVED, "Your teacher removed you.")
         self.on_control(class_id, control)
 
     async def _publish_opening(self, connection: Connection) -> None:

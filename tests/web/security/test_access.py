@@ -347,7 +347,7 @@ async def test_a_change_must_be_json_by_its_content_type(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/join", "/write", "/login", "/setup", "/static/app.css", "/client.js", "/healthz", "/x"]
+    "path", ["/", "/join", "/write", "/login", "/setup", "/static/shared/app.css", "/client.js", "/healthz", "/x"]
 )
 async def test_every_answer_forbids_what_no_page_needs(tmp_path: Path, path: str) -> None:
     async with world(tmp_path) as w, w.client.get(w.url + path) as answer:
@@ -402,7 +402,7 @@ async def test_names_travel_as_json_and_never_as_markup(tmp_path: Path) -> None:
 
 async def test_no_page_has_inline_script_or_style_or_a_foreign_address() -> None:
     webui = Path(__file__).parents[3] / "webui"
-    pages = list(webui.glob("*.html"))
+    pages = list(webui.rglob("*.html"))
     assert {page.stem for page in pages} >= {"dashboard", "join", "write", "login", "setup", "welcome"}
     for page in pages:
         text = page.read_text()

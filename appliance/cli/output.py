@@ -1,0 +1,105 @@
+"""What commands print, and how they write files."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.datafolder.files import write_private
+from appliance.errors import ObserverError
+from appliance.text import counted
+
+if TYPE_CHECKING:
+    from appliance.archive import Damage
+    from appliance.archive.merge import Gap
+    from appliance.cli.progress import Progress
+    from appliance.health import Finding
+
+_DAMAGE_SHOWN = 20
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table whose columns are as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def print_finding(finding: Finding) -> None:
+    print(finding.line, flush=True)
+
+
+def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap]) -> None:
+    """Print to stderr what is missing in archives or could not be read, without naming a student."""
+    if damaged:
+        skipped = counted(len(damaged), "line could not be read and was", "lines could not be read and were")
+        print(f"{skipped} skipped:", file=sys.stderr)
+    for damage in damaged[:_DAMAGE_SHOWN]:
+        print(f"  {damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}", file=sys.stderr)
+    if len(damaged) > _DAMAGE_SHOWN:
+        print(f"  and {len(damaged) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
+    if repeated:
+        print(f"{counted(repeated, 'line was', 'lines were')} repeated and counted once.", file=sys.stderr)
+    if gaps:
+        missing = sum(gap.last - gap.first + 1 for gap in gaps)
+        streams = len({(gap.student_id, gap.stream) for gap in gaps})
+        print(f"These archives lack {counted(missing, 'event')} of {counted(streams, 'stream')}.", file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A bar on the terminal, removed at the end.
+
+    Args:
+        what: what is being done, such as "Reading the archive".
+    """
+    from appliance.cli.progress import Progress
+
+    progress = Progress(what)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+@contextmanager
+def plugin_log_silenced() -> Iterator[None]:
+    """For a command that prints the problems of plug-ins itself."""
+    logger = logging.getLogger("classroom_observer.plugins")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a sentence that names the file.
+
+    Args:
+        path: named where the error does not name a file.
+
+    Raises:
+        ObserverError: a file cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ObserverError(f"{error.filename or path}: {error.strerror or type(error).__name__}.") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, readable by this user alone: it holds students' work.
+
+    Raises:
+        ObserverError: it cannot be written.
+    """
+    try:
+        write_private(path, content)
+    except OSError as error:
+        raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None

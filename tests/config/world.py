@@ -1,0 +1,21 @@
+"""What a person reads who wrote something that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.config import load
+from appliance.errors import SettingsError
+
+
+def refusal(file: Path | None = None, environment: dict[str, str] | None = None, **flags: object) -> str:
+    """The sentence of the SettingsError that these raise."""
+    given = {key.replace("__", "."): value for key, value in flags.items()}
+    with pytest.raises(SettingsError) as caught:
+        load(file, environment or {}, given)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith((".", "?"))
+    return text

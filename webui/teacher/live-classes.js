@@ -1,0 +1,103 @@
+/** This device's time in ms, by a clock that nobody sets while the page is open. */
+function deviceTime() {
+  return performance.timeOrigin + performance.now();
+}
+
+/** The teacher's classes and students, as the frames of the server give them. */
+export class LiveClasses {
+  /** Students of all classes, by id. */
+  students = new Map();
+  classes = [];
+  /** Number of the last frame; null when only a snapshot can continue. */
+  version = null;
+  /** When the connection was lost, in seconds by the server's clock; null while it is there, or nothing came so far. */
+  lostAt = null;
+  #offset = 0;
+  #heardAt = null;
+  #chosen = null;
+  #shown = null;
+
+  /** The connection is lost. Until the next snapshot the time stops, since nothing newer is known. */
+  lost() {
+    this.version = null;
+    if (this.#heardAt !== null) this.lostAt ??= (this.#heardAt + this.#offset) / 1000;
+  }
+
+  /** The teacher chose a class to see. */
+  choose(classId) {
+    this.#chosen = classId;
+  }
+
+  /** The class to show: the chosen one if it exists, else the one shown last, else the first; null if there is none. */
+  current() {
+    const known = (id) => this.classes.find((view) => view.class_id === id);
+    const view = known(this.#chosen) ?? known(this.#shown) ?? this.classes[0] ?? null;
+    this.#shown = view?.class_id ?? null;
+    return view;
+  }
+
+  /** The students of the class that is shown. */
+  members() {
+    const classId = this.current()?.class_id;
+    return [...this.students.values()].filter((student) => student.class_id === classId);
+  }
+
+  /** How many students are online, in all classes. */
+  online() {
+    return [...this.students.values()].filter((student) => student.online).length;
+  }
+
+  /**
+   * Take a frame.
+   *
+   * @param {number} time this device's, in ms
+   * @returns {boolean} whether it was enough; if not, ask for a snapshot
+   */
+  take(frame, time = deviceTime()) {
+    if (frame.type === "alive") {
+      // After the connection was lost, time continues with the snapshot.
+      if (this.version !== null) this.#heard(frame, time);
+      return true;
+    }
+    if (frame.type === "snapshot") {
+      this.students = new Map(frame.students.map((student) => [student.student_id, student]));
+    } else if (frame.type !== "update") {
+      return true;
+    } else if (!this.#update(frame)) {
+      return false;
+    }
+    this.version = frame.version;
+    this.#heard(frame, time);
+    this.lostAt = null;
+    const added = this.#takeClasses(frame);
+    // An update holds who changed, and not who is in a new class.
+    return frame.type === "snapshot" || !added;
+  }
+
+  #update(frame) {
+    if (this.version === null || frame.version !== this.version + 1) {
+      this.version = null;
+      return false;
+    }
+    for (const student of frame.students) this.students.set(student.student_id, student);
+    for (const id of frame.removed ?? []) this.students.delete(id);
+    return true;
+  }
+
+  /** Whether there are new classes. */
+  #takeClasses(frame) {
+    const before = new Set(this.classes.map((view) => view.class_id));
+    if (frame.classes) this.classes = frame.classes;
+    return this.classes.some((view) => !before.has(view.class_id));
+  }
+
+  #heard(frame, time) {
+    this.#offset = frame.now - time;
+    this.#heardAt = time;
+  }
+
+  /** Seconds by the server's clock. */
+  now(time = deviceTime()) {
+    return this.lostAt ?? (time + this.#offset) / 1000;
+  }
+}

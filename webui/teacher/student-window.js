@@ -1,0 +1,76 @@
+import { find } from "../shared/page.js";
+import { onClick } from "./actions.js";
+import { partsOf } from "./student-details.js";
+
+const READ_MS = 1_000;
+
+/** The window of one student: all texts and figures, read again while the student works. */
+export class StudentWindow {
+  #classes;
+  #api;
+  #isConnected;
+  #id = null;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #reading = false;
+
+  /** @param {() => boolean} isConnected whether the page is live */
+  constructor(classes, api, isConnected) {
+    this.#classes = classes;
+    this.#api = api;
+    this.#isConnected = isConnected;
+    find("student").addEventListener("close", () => {
+      this.#id = null;
+    });
+    onClick("remove", () => this.#remove());
+  }
+
+  open(id) {
+    this.#id = id;
+    this.#readAt = Number.NEGATIVE_INFINITY;
+    find("student-content").replaceChildren();
+    find("student-failed").textContent = "";
+    find("student").showModal();
+    this.draw();
+  }
+
+  /** Read the student again, at most once a second. */
+  draw() {
+    if (!this.#id) return;
+    const student = this.#classes.students.get(this.#id);
+    if (!student) return find("student").close();
+    find("student-name").textContent = student.name;
+    // Without a connection, what was read last stays.
+    if (this.#reading || !this.#isConnected()) return;
+    this.#reading = true;
+    setTimeout(() => this.#read(), Math.max(0, READ_MS - (performance.now() - this.#readAt)));
+  }
+
+  async #read() {
+    this.#reading = false;
+    this.#readAt = performance.now();
+    const id = this.#id;
+    if (!id || !this.#isConnected()) return;
+    try {
+      const student = await this.#api.get(`/api/v1/students/${encodeURIComponent(id)}`);
+      if (id === this.#id) this.#show(student);
+      find("student-failed").textContent = "";
+    } catch (error) {
+      if (id === this.#id && this.#isConnected()) find("student-failed").textContent = error.message;
+    }
+  }
+
+  #show(student) {
+    const content = find("student-content");
+    const scroll = content.querySelector(".text")?.scrollTop ?? 0;
+    content.replaceChildren(...partsOf(student, this.#classes.now()));
+    const text = content.querySelector(".text");
+    if (text) text.scrollTop = scroll;
+  }
+
+  async #remove() {
+    const student = this.#classes.students.get(this.#id);
+    if (!student || !confirm(`Remove ${student.name} from the class? The work is kept.`)) return;
+    await this.#api.post(`/api/v1/students/${encodeURIComponent(student.student_id)}/remove`);
+    find("student").close();
+  }
+}
