@@ -77,10 +77,11 @@ def read(paths: Iterable[Path]) -> Iterator[Record | Damage]:
 
 def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[Line]:
     number = 0
+    name = path.name
 
     def broken(error: Exception) -> Line:
-        damage = Damage(path.name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}")
-        return Line(damage, path.name, number + 1, byte, byte)
+        damage = Damage(name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}")
+        return Line(damage, name, number + 1, byte, byte)
 
     try:
         file.seek(byte)
@@ -101,4 +102,4 @@ def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[L
         start = byte
         byte += len(text)
         if text.strip():
-            yield Line(parse_line(text, path.name, number, start), path.name, number, start, byte)
+            yield Line(parse_line(text, name, number, start), name, number, start, byte)
