@@ -23,7 +23,7 @@ help: ## list these commands
 
 $(VENV)/.runs: pyproject.toml
 	@python=$$(.ci/python) && rm -rf $(VENV) && "$$python" -m venv $(VENV)
-	@$(PIP) install -e .
+	@$(PIP) install -e ".[desktop]"
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs

@@ -86,7 +86,6 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         # Backends.
         "redis_errors": Declared("redis_errors", "Errors of a Redis server or of the way to it."),
         "kvs_conflicts": Declared("kvs_conflicts", "Rows whose version was not the expected one."),
-        "kvs_without_scripts": Declared("kvs_without_scripts", "Commits to a Redis that had to do without scripts."),
         "publish_failures": Declared("publish_failures", "Messages that could not be handed to the pubsub."),
         "pubsub_reconnects": Declared("pubsub_reconnects", "Connections to the Redis pubsub that were made again."),
         "pubsub_reconnections": Declared("pubsub_xmpp_reconnects", "Connections to the XMPP server made again."),

@@ -1,4 +1,4 @@
-"""What goes into the packaged program (our modules and pages, drivers, the standard library), and what stays out."""
+"""The contents of the packaged program (its modules and pages, drivers, the standard library) and what is excluded."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ LINUX = sys.platform.startswith("linux")
 WINDOWS = sys.platform == "win32"
 MACOS = sys.platform == "darwin"
 
-# A plug-in may import all of the standard library but what needs files or a screen of its own (tkinter, turtle), is
-# there for developers of Python, has had its day (nis), or brings a library whose licence asks for more than ours
-# (readline, gdbm, Berkeley DB).
+# A plug-in may import all of the standard library except what needs large libraries or a screen (tkinter, turtle), is
+# for developers of Python, is obsolete (nis), or needs a library with a stricter licence (readline, gdbm, Berkeley DB).
 STDLIB_OUT = frozenset(
     {
         "antigravity",
@@ -59,7 +58,7 @@ EXCLUDED = [
     "pycparser",
     "dbus",
     "apt",
-    # Pictures of the tray are PNG and ICO; what reads other kinds, writes letters or knows colour profiles is large.
+    # The pictures of the tray are PNG and ICO; code for other formats, fonts and colour profiles is large.
     "PIL._avif",
     "PIL._webp",
     "PIL._imagingcms",
@@ -72,15 +71,17 @@ EXCLUDED = [
     "Xlib",
 ]
 
-# Drivers that a backend imports only when the configuration names it, and what they in turn find by name.
-DRIVERS = ("redis", "hiredis", "slixmpp", "asyncpg")
-# Half of slixmpp is extensions for chat programs. A client that uses pubsub needs these; each names what it needs.
+# Drivers that a backend imports only when the configuration names it.
+DRIVERS = ("redis", "hiredis", "slixmpp")
+# Half of slixmpp is extensions for chat programs. A client of pubsub needs these; each lists its dependencies.
 XMPP_EXTENSIONS = tuple(
     f"slixmpp.plugins.xep_{number:04}" for number in (4, 30, 59, 60, 82, 115, 128, 131, 163, 198, 199, 222, 223, 300)
 )
+# The libraries of the tray icon, which the program does without where they are missing.
+TRAY = ("pystray", "PIL")
 GTK = ("Gtk", "Gdk", "GdkPixbuf", "GLib", "GObject", "Gio", "DBus", "AyatanaAppIndicator3")
 
-# Files that hooks gather to be safe and that this program never opens, as they are named in the bundle.
+# Files that PyInstaller's hooks collect and that this program never opens, by their names in the bundle.
 UNNEEDED = re.compile(
     r"""
       ^gio_modules/ | ^share/(fontconfig|icons|locale|mime|themes)/
@@ -92,17 +93,18 @@ UNNEEDED = re.compile(
 
 
 def hidden_imports() -> list[str]:
-    """Names of modules that nothing in the program imports where PyInstaller could see it."""
+    """Names of modules whose import PyInstaller cannot see."""
     names = ["appliance.cli", *stdlib(), *submodules("appliance"), *submodules("reducers")]
-    for package in DRIVERS:
+    for package in (*DRIVERS, *TRAY):
         if importlib.util.find_spec(package) is None:
             raise SystemExit(
-                f"{package} is not installed; the program is built with all backends: pip install '.[school]'"
+                f"{package} is not installed; the program is built with all backends and the tray icon: "
+                "pip install '.[package]'"
             )
-    names += [*submodules("redis"), "hiredis", "asyncpg.pgproto.pgproto", "asyncpg.protocol.protocol", "slixmpp"]
+    names += [*submodules("redis"), "hiredis", "slixmpp"]
     for extension in XMPP_EXTENSIONS:
         names += [extension, *submodules(extension)]
-    # Of the tray's ways to a desktop only those of this system, and without the one that offers no menu.
+    # Only the backends of pystray for this system, without the one that has no menu.
     names += ["pystray", "PIL.PngImagePlugin", "PIL.IcoImagePlugin"]
     names += ["pystray._win32"] if WINDOWS else ["pystray._darwin"] if MACOS else []
     if LINUX:
@@ -148,7 +150,7 @@ def _is_missing(name: str) -> bool:
 
 
 def datas() -> list[tuple[str, str]]:
-    """Files beside the modules: where they are, and the folder of the bundle that they go to."""
+    """Files beside the modules: each with its path and its folder in the bundle."""
     found = [(str(ROOT / "webui"), "webui"), (str(ROOT / "LICENSE"), ".")]
     for file in sorted((ROOT / "appliance").rglob("*")):
         if file.is_file() and file.suffix not in (".py", ".pyc", ".pyi") and "__pycache__" not in file.parts:
@@ -165,20 +167,20 @@ def is_needed(name: str) -> bool:
     """Whether a file belongs in the bundle; its name is the path in the bundle."""
     path = PurePath(name).as_posix()
     if path.startswith("tzdata/") or "/zoneinfo/" in path:
-        # Windows alone has no time zones of its own.
+        # Only Windows has no time zone data of its own.
         return WINDOWS
     return UNNEEDED.search(path) is None
 
 
 def without_orphans(binaries: Iterable[tuple[str, str, str]], typelibs: Iterable[str]) -> list[tuple[str, str, str]]:
-    """A table of binaries without the shared libraries that no extension module, and no library of one, asks for.
+    """A table of binaries without the shared libraries that no extension module needs, directly or indirectly.
 
-    Hooks bring plug-ins of GTK (pictures, networks) with all their libraries; the plug-ins are left out, and what
-    only they needed goes with them.
+    PyInstaller's hooks collect plug-ins of GTK (pictures, networks) with all their libraries; the plug-ins are left
+    out, and so are the libraries that only they need.
 
     Args:
         binaries: a table of contents of PyInstaller: name in the bundle, file, kind.
-        typelibs: files that tell which libraries GObject opens by name.
+        typelibs: files that name the libraries that GObject opens.
     """
     from PyInstaller.depend.bindepend import get_imports
 

@@ -2,7 +2,7 @@
 
 What was copied is known from PyInstaller's tables of contents: modules and libraries belong to a Python distribution
 (whose metadata hold the licence), to Python itself, or, on Debian, to a package with a copyright file. A part without
-a licence text ends the build: a program whose parts are not accounted for must not be given away.
+a licence text fails the build: a program with unknown licences must not be distributed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TEXTS = Path(__file__).parent / "licences"
 
 @dataclass(frozen=True)
 class Part:
-    """Something that was copied in.
+    """A component that was copied into the program.
 
     Attributes:
-        name: name and version, as its makers write them.
+        name: name and version.
         licence: the licence in a few words; may be empty.
         texts: the licence texts, whole.
     """
@@ -43,8 +43,8 @@ def write_licences(analysis: Any, vendored: Path, out: Path) -> Path:
     """Write the licences of all parts of a program into one file.
 
     Args:
-        analysis: PyInstaller's analysis, after what is not needed was taken out.
-        vendored: folder of files that were taken whole from others; each has a folder with its LICENSE.
+        analysis: PyInstaller's analysis, without the files that are not needed.
+        vendored: folder of third-party files; each component has a folder with its LICENSE.
         out: the file to write.
 
     Raises:
@@ -66,7 +66,7 @@ def write_licences(analysis: Any, vendored: Path, out: Path) -> Path:
 
 
 def document(parts: Iterable[Part]) -> str:
-    """The text: a list of the parts, then each licence; one that several parts share stands there once."""
+    """The text: a list of the parts, then each licence; a licence that several parts share appears once."""
     parts = list(parts)
     by_text: dict[str, list[str]] = {}
     for part in parts:
@@ -98,7 +98,7 @@ def python_itself() -> Part:
 
 
 def bootloader() -> Part:
-    """What PyInstaller puts before the program."""
+    """The part of PyInstaller that starts the program."""
     found = metadata.distribution("pyinstaller")
     return Part(
         f"PyInstaller {found.version} (bootloader)", "GPL with an exception for the bootloader", tuple(texts(found))
@@ -106,7 +106,7 @@ def bootloader() -> Part:
 
 
 def distributions(modules: Iterable[str], files: Iterable[Path]) -> Iterator[Part]:
-    """The Python distributions of which something was copied.
+    """The Python distributions from which something was copied.
 
     Args:
         modules: names of top-level modules that were copied.
@@ -143,15 +143,15 @@ def licence(found: metadata.Distribution) -> str:
 
 
 def texts(found: metadata.Distribution) -> Iterator[str]:
-    """The licence texts that a distribution brings, else what is kept here for it."""
-    brought = [
+    """The licence texts of a distribution: its own, or those that are kept here for it."""
+    own = [
         Path(str(found.locate_file(file)))
         for file in found.files or ()
         if LICENCE_FILE.match(Path(file.name).name) and Path(file.name).suffix.lower() not in (".py", ".pyc")
     ]
     kept = TEXTS / f"{found.name}.txt"
-    if brought:
-        yield from (_read(file) for file in brought if file.is_file())
+    if own:
+        yield from (_read(file) for file in own if file.is_file())
     elif kept.is_file():
         yield _read(kept)
     elif "\n" in (found.metadata.get("License") or ""):
@@ -159,7 +159,7 @@ def texts(found: metadata.Distribution) -> Iterator[str]:
 
 
 def vendored_files(folder: Path) -> Iterator[Part]:
-    """Files for the pages that were taken from others, with versions from the table in the folder's README."""
+    """Third-party files of the pages, with versions from the table in the folder's README."""
     table = dict(re.findall(r"(?m)^\|[^|]*\| (\S+) \| (\S+) \|", _read(folder / "README.md")))
     licences = dict(re.findall(r"(?m)^\|[^|]*\| (\S+) \| \S+ \| ([^|]+) \|", _read(folder / "README.md")))
     for each in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -169,15 +169,15 @@ def vendored_files(folder: Path) -> Iterator[Part]:
 
 
 def debian_packages(files: Iterable[Path]) -> Iterator[Part]:
-    """The Debian packages of which something was copied, with the licences that their copyright files refer to."""
+    """The Debian packages from which something was copied, with the licences that their copyright files refer to."""
     system = sorted(
         {str(file.resolve()) for file in files if file.is_absolute() and file.resolve().is_relative_to("/usr")}
     )
     if not system or shutil.which("dpkg-query") is None:
         return
     # Files under /usr/lib may be registered under /lib, where they were before the two became one.
-    asked = [*system, *(name.removeprefix("/usr") for name in system)]
-    owners = subprocess.run(["dpkg-query", "--search", *asked], capture_output=True, text=True, check=False)
+    paths = [*system, *(name.removeprefix("/usr") for name in system)]
+    owners = subprocess.run(["dpkg-query", "--search", *paths], capture_output=True, text=True, check=False)
     packages = {line.partition(":")[0] for line in owners.stdout.splitlines() if not line.startswith("diversion ")}
     common: set[str] = set()
     for package in sorted(packages):

@@ -29,10 +29,11 @@ CODES_TABLE = re.compile(r"(?s)(?<=<!-- codes: begin \(written by `make docs`\) 
 
 def codes_tables() -> str:
     """The codes of findings, those of a running appliance apart from those that only checks find."""
-    checks = {**health_codes.CHECK, **health_codes.REDIS, **health_codes.XMPP, **health_codes.VERIFY}
-    running = {code: kind for code, kind in health.CODES.items() if code not in checks}
     tables = []
-    for title, codes in (("While the appliance runs", running), ("`check` and `verify`", checks)):
+    for title, codes in (
+        ("While the appliance runs", health_codes.RUNNING),
+        ("`check` and `verify`", health_codes.CHECKS),
+    ):
         lines = [f"### {title}", "", "| code | severity | source | what it says |", "|---|---|---|---|"]
         for code, kind in sorted(codes.items(), key=lambda item: (-SEVERITIES.index(item[1].severity), item[0])):
             label = f"{_shown(kind.label)}: " if kind.label else ""

@@ -1,4 +1,4 @@
-"""What is published works on its own: the wheel holds the program, its reducers and its pages."""
+"""The published packages are complete: the wheel contains the program, its reducers and its pages."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_installed_program_runs_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
-    said = run("-m", "appliance", "version", cwd=tmp_path, PYTHONPATH=str(installed))
-    assert said == f"classroom-observer {appliance.__version__}\n"
+    output = run("-m", "appliance", "version", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert output == f"classroom-observer {appliance.__version__}\n"
     where = run("-c", "import appliance; print(appliance.__file__)", cwd=tmp_path, PYTHONPATH=str(installed))
     assert Path(where.strip()).is_relative_to(installed)
 
@@ -104,9 +104,18 @@ def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
 def test_the_school_extra_is_all_backends() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [school] = extras.pop("school")
-    extras.pop("test")
-    # Neither is a backend.
-    extras.pop("tray")
-    extras.pop("parquet", None)
-    assert "classroom-observer[school]" in extras.pop("package"), "the packaged program holds every backend"
-    assert school == f"classroom-observer[{','.join(extras)}]"
+    backends = [name for name in extras if name not in ("desktop", "tray", "parquet", "package", "test")]
+    assert school == f"classroom-observer[{','.join(backends)}]"
+    assert "classroom-observer[desktop,school]" in extras["package"], (
+        "the packaged program has every backend and a tray"
+    )
+
+
+def test_a_server_needs_no_library_of_the_desktop() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = " ".join(project["dependencies"]).lower()
+    assert "pystray" not in core
+    assert "pillow" not in core
+    assert {"pystray", "Pillow"} == {re.split("[>=]", need)[0] for need in project["optional-dependencies"]["desktop"]}
+    # What `make run` installs.
+    assert 'install -e ".[desktop]"' in (ROOT / "Makefile").read_text()

@@ -31,16 +31,16 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     import asyncio
 
     from appliance.datafolder import DataFolder
+    from appliance.kvs import kvs_facts
     from appliance.maintenance import erase, erase_store
-    from appliance.roster import RosterLimits
+    from appliance.roster import RosterLimits, roster_facts
 
     settings = settings_of(parsed)
     if (parsed.student is None) == (parsed.name is None):
         raise SettingsError("Name one student: erase-student ID, or erase-student --name NAME.")
     data, limits = data_folder(settings), RosterLimits.of(settings.limits)
-    scheme, _, path = settings.roster_url.partition(":")
-    roster = Path(path) if scheme == "file" else None
-    store = settings.kvs.url if settings.shared else None
+    roster = roster_facts(settings.roster_url).folder
+    store = settings.kvs.url if kvs_facts(settings.kvs.url).shared else None
     with disk_errors(data), DataFolder(data):
         student_id = parsed.student or erase.student_named(parsed.name, erase.known_students(data, roster, limits))
         if not parsed.yes and not _confirmed():

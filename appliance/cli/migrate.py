@@ -24,10 +24,11 @@ def _migrate(parsed: argparse.Namespace) -> int:
     import asyncio
 
     from appliance.config import redact
+    from appliance.kvs import kvs_facts
     from appliance.maintenance.migrate import migrate
 
     settings = settings_of(parsed)
-    if not settings.shared:
+    if not kvs_facts(settings.kvs.url).shared:
         data_folder(settings)
     with plugin_log_silenced():
         catalog = load_reducers(settings)

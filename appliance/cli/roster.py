@@ -31,17 +31,17 @@ def add(commands: Commands) -> None:
 
 
 def _import_roster(parsed: argparse.Namespace) -> int:
-    from appliance.roster import RosterLimits
+    from appliance.roster import RosterLimits, roster_facts
     from appliance.roster.imports import import_list
 
     settings = settings_of(parsed)
-    scheme, _, path = settings.roster_url.partition(":")
-    if scheme != "file":
-        raise SettingsError(f"import-roster writes to a roster of files; this one is {scheme}:.")
+    roster = roster_facts(settings.roster_url)
+    if roster.folder is None:
+        raise SettingsError(f"import-roster writes to a roster of files; this one is {roster.scheme}:.")
     with disk_errors(parsed.list):
         outcome = import_list(
             parsed.list,
-            Path(path),
+            roster.folder,
             RosterLimits.of(settings.limits),
             classes=parsed.classes,
             replace=parsed.replace,

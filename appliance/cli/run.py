@@ -38,9 +38,10 @@ def _run(parsed: argparse.Namespace) -> int:
             from appliance.program import workers
 
             return workers.run(settings, parsed.ready_file)
+        from appliance.desktop import Desktop
         from appliance.program import process
 
-        return process.run(settings, parsed.ready_file, parsed.config)
+        return process.run(settings, parsed.ready_file, Desktop(settings, parsed.config))
     except Exception as error:
         _report_failure(error, parsed)
         raise

@@ -88,11 +88,6 @@ class Settings(msgspec.Struct, frozen=True):
         return self.roster.url or f"file:{self.data_path / 'roster'}"
 
     @property
-    def shared(self) -> bool:
-        """Whether other nodes may share the key-value store."""
-        return self.kvs.url.partition(":")[0] != "memory"
-
-    @property
     def node_name(self) -> str:
         """This node's name, never empty, fit for a file name and a topic."""
         if self.node:

@@ -1,1 +1,5 @@
-"""What the appliance does on a desktop. Nothing outside this room needs it, so that a server runs without."""
+"""The desktop: tray icon, browser, clipboard, start at login. It knows the program only by `protocols`."""
+
+from appliance.desktop.desktop import Desktop
+
+__all__ = ["Desktop"]

@@ -1,4 +1,4 @@
-"""Start at login, for this user alone: a tick in the tray's menu, a small file or registry value behind it.
+"""Start at login, for this user only: an entry with a tick in the tray's menu; in the system, a file or registry value.
 
 =======  =====================================================================================================
 system   where
@@ -8,7 +8,7 @@ Windows  the value ``Classroom Observer`` of ``HKEY_CURRENT_USER\\Software\\Micr
 macOS    ``org.classroom-observer.plist`` in ``~/Library/LaunchAgents``
 =======  =====================================================================================================
 
-The started program opens no browser: whoever signs in wants to see what they signed in for.
+The program that is started so opens no browser: a person who signs in wants to do something else first.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Autostart(Protocol):
     """Starts one command when this user signs in."""
 
     def enabled(self) -> bool:
-        """Whether this very command is started; one of a program that was moved away is not."""
+        """Whether this command is started; False where the entry starts a program at another path."""
 
     def enable(self) -> None:
-        """Have it started.
+        """Add the entry.
 
         Raises:
             OSError: the entry cannot be written.
         """
 
     def disable(self) -> None:
-        """Have it started no more.
+        """Remove the entry.
 
         Raises:
             OSError: the entry cannot be removed.
@@ -52,7 +52,7 @@ class Autostart(Protocol):
 
 
 def for_this_system(settings: Settings, config_file: Path | None = None) -> Autostart:
-    """The entry of this program as it runs now."""
+    """The entry for this program, with its path and its settings."""
     words = command(settings, config_file)
     if sys.platform == "win32":
         return WindowsRunKey(words)
@@ -63,7 +63,7 @@ def for_this_system(settings: Settings, config_file: Path | None = None) -> Auto
 
 
 def command(settings: Settings, config_file: Path | None = None) -> list[str]:
-    """The command line that starts this program again, on the same data, without a browser."""
+    """The command line that starts this program with the same data and without a browser."""
     words = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "appliance"]
     words += ["run", "--no-browser"]
     if config_file is not None:
@@ -74,11 +74,11 @@ def command(settings: Settings, config_file: Path | None = None) -> list[str]:
 
 
 class XdgAutostart:
-    """A desktop file, as the freedesktop.org autostart specification has it."""
+    """A desktop file, by the autostart specification of freedesktop.org."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command_line: Sequence[str]) -> None:
         self.file = folder / DESKTOP_FILE
-        self._exec = " ".join(map(_quoted, words))
+        self._exec = " ".join(map(_quoted, command_line))
 
     def enabled(self) -> bool:
         entry = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
@@ -111,33 +111,33 @@ class XdgAutostart:
 
 
 def _quoted(word: str) -> str:
-    """A word as the key Exec of a desktop file wants it."""
-    # Four characters are escaped in the quotes, and the backslashes of that once more as in any value; % begins a code.
+    """A word in the quotes of the key Exec of a desktop file."""
+    # Four characters are escaped within quotes; then backslashes are escaped as in any value. % begins a field code.
     escaped = "".join(f"\\{letter}" if letter in '"`$\\' else letter for letter in word)
     return '"' + escaped.replace("\\", "\\\\").replace("%", "%%") + '"'
 
 
 class LaunchAgent:
-    """A property list for launchd, of this user."""
+    """A property list for launchd, for this user."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command_line: Sequence[str]) -> None:
         self.file = folder / f"{LABEL}.plist"
-        self._words = list(words)
+        self._command_line = list(command_line)
 
     def enabled(self) -> bool:
         try:
             entry = plistlib.loads(self.file.read_bytes())
         except (OSError, plistlib.InvalidFileException, ValueError):
             return False
-        return bool(entry.get("ProgramArguments") == self._words and entry.get("RunAtLoad"))
+        return bool(entry.get("ProgramArguments") == self._command_line and entry.get("RunAtLoad"))
 
     def enable(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         entry = {
             "Label": LABEL,
-            "ProgramArguments": self._words,
+            "ProgramArguments": self._command_line,
             "RunAtLoad": True,
-            # Who quits it in the menu does not want it back at once.
+            # launchd must not restart it when the user quits it in the menu.
             "KeepAlive": False,
             "ProcessType": "Interactive",
         }
@@ -148,11 +148,11 @@ class LaunchAgent:
 
 
 class WindowsRunKey:
-    """A value of the registry key whose programs Windows starts at sign-in; it needs no administrator's rights."""
+    """A value of the registry key whose programs Windows starts at sign-in; it needs no administrator rights."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        # As the installer writes it: the program in quotes whether it needs them or not.
-        self._line = f'"{words[0]}" {subprocess.list2cmdline(words[1:])}'
+    def __init__(self, command_line: Sequence[str]) -> None:
+        # As the installer writes it: the program is always in quotes.
+        self._line = f'"{command_line[0]}" {subprocess.list2cmdline(command_line[1:])}'
 
     def enabled(self) -> bool:
         import winreg

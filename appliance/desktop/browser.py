@@ -1,9 +1,8 @@
-"""Opens pages and folders with the programs that the desktop has for them.
+"""Opens pages and folders with the default programs of the desktop.
 
-A frozen program runs with library paths that point into its own bundle. A browser that inherits them loads the
-wrong libraries and does not start, so the paths are restored first to what they were before our program began. Nor may
-a browser inherit the signals that our program blocks, for then nobody could end it, nor our place at the terminal,
-where Ctrl+C would end it with us.
+A packaged program runs with library paths that point into its own bundle. A browser that inherits them loads the wrong
+libraries and does not start, so their original values are restored for it. Nor must a browser inherit blocked signals,
+because then no signal could end it, or the process group, because then Ctrl+C in the terminal would end it too.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-log = logging.getLogger("classroom_observer.desktop")
+log = logging.getLogger(__name__)
 
 BUNDLE_VARIABLES = ("LD_LIBRARY_PATH", "XDG_DATA_DIRS")
 
-# A starter that runs for so long has become the browser, or waits for it.
+# An opener that runs for so long has become the browser, or waits for it.
 STARTED_SECONDS = 10.0
 
 _OPENERS = (("xdg-open",), ("gio", "open"))
@@ -38,7 +37,7 @@ def has_desktop(platform: str = sys.platform, environment: Mapping[str, str] = o
 
 def open_url(url: str) -> None:
     """Show a web page in the default browser, without waiting for it. Never raises."""
-    # Some desktops take seconds to start a browser, or end the starter only with it.
+    # On some desktops the opener takes seconds to start a browser, or ends only with it.
     threading.Thread(target=show, args=(url,), name="browser", daemon=True).start()
 
 
@@ -46,17 +45,18 @@ def show(url: str, seconds: float = STARTED_SECONDS) -> bool:
     """Show a web page in the default browser; returns whether that worked, after at most `seconds`."""
     shown = _open(url, _of_pages(url, os.environ), seconds)
     if not shown:
-        # The URL itself may hold a sign-in token, which belongs in no log.
+        # The URL may contain a sign-in token, which must not be logged.
         log.warning("The browser could not be opened; open the dashboard's address by hand.")
     return shown
 
 
 def open_folder(folder: Path) -> None:
     """Show a folder in the desktop's file manager, without waiting for it. Never raises."""
-    threading.Thread(target=_show_folder, args=(folder,), name="folder", daemon=True).start()
+    threading.Thread(target=show_folder, args=(folder,), name="folder", daemon=True).start()
 
 
-def _show_folder(folder: Path) -> None:
+def show_folder(folder: Path) -> None:
+    """Show a folder in the desktop's file manager; a failure is logged."""
     if not _open(str(folder), [[*opener, str(folder)] for opener in _OPENERS], STARTED_SECONDS):
         log.warning("The folder could not be opened: %s", folder)
 
@@ -74,7 +74,7 @@ def _open(target: str, commands: Sequence[Sequence[str]] | Iterator[list[str]], 
 
 
 def _of_pages(url: str, environment: Mapping[str, str]) -> Iterator[list[str]]:
-    """Commands that may open a page, best first; ``BROWSER`` is what the person chose, as for Python's own module."""
+    """Commands that may open a page, best first; ``BROWSER`` is the user's choice, as in Python's `webbrowser`."""
     for entry in environment.get("BROWSER", "").split(os.pathsep):
         try:
             words = shlex.split(entry)
@@ -89,14 +89,14 @@ def _of_pages(url: str, environment: Mapping[str, str]) -> Iterator[list[str]]:
 
 
 def run(words: Sequence[str], seconds: float) -> bool:
-    """Run another program as the desktop would start it.
+    """Run another program as the desktop would start it; see `start`.
 
     Args:
         words: the program, found on the path, and its arguments.
         seconds: how long to wait for its end.
 
     Returns:
-        Whether it ended well, or runs still.
+        Whether it ended with exit code 0, or still runs.
     """
     process = start(words)
     end = time.monotonic() + seconds
@@ -107,19 +107,19 @@ def run(words: Sequence[str], seconds: float) -> bool:
             return os.waitstatus_to_exitcode(status) == 0
         time.sleep(pause)
         pause = min(0.2, pause * 1.5)
-    # It is waited for, so that no zombie remains.
+    # Reap it when it ends, so that no zombie process remains.
     threading.Thread(target=os.waitpid, args=(process, 0), name="browser", daemon=True).start()
     return True
 
 
 def start(words: Sequence[str]) -> int:
-    """Start another program in the environment of the system, with no signal blocked; returns its process id.
+    """Start another program in the original environment, with no signal blocked; returns its process id.
 
     Raises:
         OSError: it cannot be started.
     """
     if sys.platform == "win32":
-        raise NotImplementedError("Windows opens things by itself.")
+        raise NotImplementedError("On Windows the system opens pages and folders.")
     quiet = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -130,11 +130,11 @@ def start(words: Sequence[str]) -> int:
 
 
 def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> dict[str, str]:
-    """The environment for another program: without what a frozen program changed in it.
+    """The environment for another program: without the changes of a packaged program.
 
     Args:
-        environment: ours.
-        bundle: the folder in which the frozen program was unpacked; None where it is not frozen.
+        environment: of this program.
+        bundle: the folder in which the packaged program was unpacked; None where it is not packaged.
     """
     cleaned = dict(environment)
     if bundle is None:
@@ -143,8 +143,7 @@ def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> di
         original = cleaned.pop(f"{name}_ORIG", None)
         if original is not None:
             cleaned[name] = original
-    # GTK is told by half a dozen variables where its parts lie. Nothing was kept of their originals: what remains of
-    # each is all that does not lie in the bundle.
+    # Half a dozen more variables name folders of GTK. Their originals were not kept; all paths outside the bundle stay.
     for name, value in list(cleaned.items()):
         parts = value.split(os.pathsep)
         outside = [part for part in parts if not Path(part).is_relative_to(bundle)]
@@ -156,6 +155,6 @@ def clean_environment(environment: Mapping[str, str], bundle: Path | None) -> di
 
 
 def bundle() -> Path | None:
-    """The folder in which a frozen program was unpacked; None where it is not frozen."""
+    """The folder in which a packaged program was unpacked; None where it is not packaged."""
     unpacked = getattr(sys, "_MEIPASS", None)
     return Path(unpacked) if getattr(sys, "frozen", False) and unpacked else None

@@ -1,4 +1,4 @@
-"""Puts a text on the clipboard, from the tray's menu; pystray has no way of its own to do so."""
+"""Copies text to the clipboard, for the tray's menu; pystray cannot."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _SECONDS = 2.0
 
 
 def copy(text: str) -> bool:
-    """Put a text on the clipboard; returns whether that worked. To be called from the thread of the tray icon."""
+    """Copy text to the clipboard; returns whether that worked. Call it in the thread of the tray icon."""
     try:
         if sys.platform == "win32":
             return _copy_windows(text)
         if sys.platform == "darwin":
             return _copy_macos(text)
-        # Wayland gives its clipboard only to the window that has the keyboard, or to such a tool.
+        # Wayland allows only the window with the keyboard focus, and such a tool, to set the clipboard.
         if os.environ.get("WAYLAND_DISPLAY") and shutil.which("wl-copy"):
             return browser.run(["wl-copy", "--", text], _SECONDS)
         return _copy_gtk(text)
     except Exception:
-        # What fails here is the system's; the person is shown the text instead.
+        # Libraries of the system raise all kinds of errors; the caller shows the text instead.
         return False
 
 
@@ -40,7 +40,7 @@ def _copy_gtk(text: str) -> bool:
 
     board = Gtk.Clipboard.get(Gdk.SELECTION_CLIPBOARD)
     board.set_text(text, -1)
-    # Where a clipboard manager runs, the text outlives our program.
+    # If a clipboard manager runs, the text stays after the end of this program.
     board.store()
     return True
 
@@ -67,14 +67,14 @@ if sys.platform == "win32":
         try:
             user.EmptyClipboard()
             memory = kernel.GlobalAlloc(movable, len(content))
-            place = kernel.GlobalLock(memory)
-            if not place:
+            address = kernel.GlobalLock(memory)
+            if not address:
                 return False
-            ctypes.memmove(place, content, len(content))
+            ctypes.memmove(address, content, len(content))
             kernel.GlobalUnlock(memory)
             if user.SetClipboardData(unicode_text, memory):
                 return True
-            # What the clipboard did not take is still ours.
+            # The clipboard did not take the memory, so it must be freed here.
             kernel.GlobalFree(memory)
             return False
         finally:

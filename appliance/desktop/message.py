@@ -1,4 +1,4 @@
-"""Tells a person who sees no terminal why the program did not start: in a window, and always in the log."""
+"""Shows in a window why the program did not start, to a person who sees no terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from appliance.desktop import browser
 
 TITLE = "Classroom Observer"
-# A program that is about to end does not wait for a window to be closed; it only wants to see it start.
+# The program waits only until the window has started, not until it is closed.
 _STARTED_SECONDS = 0.3
 
 
 def show(text: str) -> bool:
-    """Show words in a window of the desktop; returns whether there was a way to. Never raises."""
+    """Show a text in a window of the desktop; returns whether that worked. Never raises."""
     try:
         if sys.platform == "win32":
             return _show_windows(text)
@@ -22,12 +22,12 @@ def show(text: str) -> bool:
             return False
         return any(browser.run(words, _STARTED_SECONDS) for words in commands(text) if shutil.which(words[0]))
     except Exception:
-        # There is nobody left to tell it to.
+        # The program ends anyway, and the text is in the log.
         return False
 
 
 def commands(text: str, platform: str = sys.platform) -> Sequence[list[str]]:
-    """What may show words on this system, best first."""
+    """Commands that may show a text on this system, best first."""
     if platform == "darwin":
         script = f"display alert {_applescript(TITLE)} message {_applescript(text)} as critical"
         return [["osascript", "-e", script]]

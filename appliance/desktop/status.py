@@ -1,10 +1,10 @@
-"""What the tray icon shows of the class: one of four pictures, and sentences."""
+"""What the tray icon shows of the status: one of four pictures, and text."""
 
 from __future__ import annotations
 
 import enum
 
-from appliance.node import Status
+from appliance.desktop.protocols import Status
 from appliance.text import counted
 
 NAME = "Classroom Observer"
@@ -20,8 +20,8 @@ class TrayStatus(enum.Enum):
     TROUBLE = "trouble"
 
 
-def look_of(status: Status | None) -> TrayStatus:
-    """The picture: what needs the teacher comes first."""
+def tray_status(status: Status | None) -> TrayStatus:
+    """The picture to show; what needs the teacher comes first."""
     if status is None:
         return TrayStatus.READY
     if status.worst in ("error", "critical"):
@@ -31,25 +31,25 @@ def look_of(status: Status | None) -> TrayStatus:
     return TrayStatus.STUDENTS if status.students else TrayStatus.READY
 
 
-def sentence_of(status: Status | None) -> str:
-    """The same in words."""
+def status_text(status: Status | None) -> str:
+    """The status in words."""
     if status is None:
         return "Starting…"
-    who = counted(status.students, "student online", "students online")
+    online = counted(status.students, "student online", "students online")
     if status.worst in ("error", "critical"):
-        return f"{_number(status)} ({who})"
+        return f"{_attention(status)} ({online})"
     if status.paused:
-        return f"The class is paused ({who})"
-    words = who if status.students else "Ready: no students yet"
-    return f"{words}. {_number(status)}" if status.findings else words
+        return f"The class is paused ({online})"
+    text = online if status.students else "Ready: no students yet"
+    return f"{text}. {_attention(status)}" if status.findings else text
 
 
-def worst_of(status: Status | None) -> str:
-    """The sentence of the worst finding, short enough for a line of a menu; "" where all is well."""
+def worst_finding(status: Status | None) -> str:
+    """The text of the worst finding, cut to the length of a menu line; "" where there is none."""
     text = status.sentence if status else ""
     return text if len(text) <= MENU_CHARACTERS else text[: MENU_CHARACTERS - 1].rstrip() + "…"
 
 
-def _number(status: Status) -> str:
+def _attention(status: Status) -> str:
     things = counted(status.findings, "thing needs", "things need")
     return f"{things} attention: see the dashboard"

@@ -1,7 +1,7 @@
-"""The tray icon: its picture and words show how the class is, and its menu does what a teacher does most.
+"""The tray icon: its picture and text show the status of the class; its menu is in `tray_menu`.
 
-It runs in the main thread, as macOS wants it. Everything that it asks of the appliance is handed to the appliance's own
-thread, and everything that it shows comes from the last status, so that no click waits for anything.
+It runs in the main thread, because macOS wants it so. Its actions are executed in the appliance's own thread, and what
+it shows comes from the last status, so that no click waits for anything.
 """
 
 from __future__ import annotations
@@ -15,76 +15,78 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from appliance import __version__
-from appliance.desktop import autostart, clipboard
-from appliance.desktop import tray_host as host
-from appliance.desktop.status import NAME, TrayStatus, look_of, sentence_of, worst_of
+from appliance.config import Settings
+from appliance.desktop import tray_host
+from appliance.desktop.protocols import Program
+from appliance.desktop.status import NAME, TrayStatus, status_text, tray_status, worst_finding
 from appliance.desktop.tray_host import NoTrayError
-from appliance.node import Status
+from appliance.desktop.tray_menu import TrayMenu
 
-if TYPE_CHECKING:
-    from appliance.program.process import Program
+log = logging.getLogger(__name__)
 
-log = logging.getLogger("classroom_observer.desktop")
-
-ICONS = Path(__file__).parent / "icons"
-
-_DIGITS = "0123456789+"
-
-# After signing in, the panel may come long after us; later somebody may switch on an extension.
-_SOON_SECONDS = 2.0
-_SOON_FOR_SECONDS = 120.0
-_LATER_SECONDS = 60.0
+# At sign-in the panel may start long after this program; later somebody may switch on an extension.
+_FIRST_RETRY_SECONDS = 2.0
+_FIRST_RETRIES_FOR_SECONDS = 120.0
+_LATER_RETRY_SECONDS = 60.0
 _FAILURES = 3
 
 
 class Tray:
     """The tray icon of one program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, settings: Settings, config_file: Path | None = None) -> None:
+        """Args:
+        program: what the icon shows.
+        settings: of the program.
+        config_file: the configuration file that was named; None for the default one.
+        """
         self._program = program
+        self._menu = TrayMenu(program, settings, config_file, self._notify)
         self._icon: Any = None
+        self._backend = ""
         self._stopped = threading.Event()
-        self._autostart = autostart.for_this_system(program.settings, program.config_file)
         self._shown: tuple[TrayStatus, int, str] | None = None
         self._in_menu: tuple[bool, bool, str] | None = None
 
     def show(self) -> None:
-        """Show the icon, from the main thread, until the program ends. Where there is no place for it, wait for one."""
-        self._program.on_status.add(lambda status: self._main_thread(self._refresh))
+        """Show the icon until the program quits; without a place for icons, retry until there is one."""
+        self._program.on_status.add(lambda: self._in_main_thread(self._refresh))
         self._program.on_quit.add(self._stop)
         began = time.monotonic()
-        told = False
+        logged = False
         failures = 0
         while not self._program.quitting:
             try:
-                self._run(host.backend())
+                self._run(tray_host.backend())
             except NoTrayError as error:
-                if not told:
+                if not logged:
                     log.info("There is no tray icon: %s. The program goes on; the dashboard has all it offers.", error)
-                    told = True
+                    logged = True
                 if error.lasting:
                     return
             except Exception as error:
-                # Libraries of desktops fail each in its own way; none of them may take the class with it. In ending,
-                # the icon takes back its last notification, which fails where nobody shows any.
+                # Libraries of desktops raise all kinds of errors, and none of them may end the class. At the end the
+                # icon withdraws its last notification, which fails where nothing shows notifications.
                 if self._stopped.is_set():
                     return
                 failures += 1
                 log.warning("The tray icon failed (%s: %s).", type(error).__name__, error)
                 if failures >= _FAILURES:
                     return
-            soon = time.monotonic() - began < _SOON_FOR_SECONDS
-            if self._stopped.wait(_SOON_SECONDS if soon else _LATER_SECONDS):
+            first = time.monotonic() - began < _FIRST_RETRIES_FOR_SECONDS
+            if self._stopped.wait(_FIRST_RETRY_SECONDS if first else _LATER_RETRY_SECONDS):
                 return
 
     def _run(self, backend: str) -> None:
+        from appliance.desktop.picture import picture
+
         icon = _icon_class(backend)(
-            "classroom-observer", picture(TrayStatus.READY), NAME, menu=self._menu(bool(backend))
+            "classroom-observer", picture(TrayStatus.READY), NAME, menu=self._menu.build(with_status=bool(backend))
         )
         self._icon = icon
+        self._backend = backend
         self._shown = self._in_menu = None
         try:
             icon.run(self._ready)
@@ -93,43 +95,56 @@ class Tray:
 
     def _ready(self, icon: Any) -> None:
         icon.visible = True
-        self._main_thread(self._refresh)
+        self._in_main_thread(self._refresh)
         if self._stopped.is_set():
-            self._main_thread(icon.stop)
+            self._in_main_thread(icon.stop)
 
     def _stop(self) -> None:
         self._stopped.set()
         icon = self._icon
         if icon is not None:
-            self._main_thread(icon.stop)
+            self._in_main_thread(icon.stop)
 
     def _refresh(self) -> None:
-        """Bring picture, words and menu up to the last status."""
+        """Update picture, text and menu to the last status."""
         icon = self._icon
-        status = self._program.status
         if icon is None:
             return
-        words = sentence_of(status)
-        shown = (look_of(status), status.students if status else 0, words)
+        # The icon may be on its way out, and its library then fails in its own way.
         with contextlib.suppress(Exception):
-            if shown != self._shown:
-                if self._shown is None or shown[:2] != self._shown[:2]:
-                    icon.icon = picture(shown[0], shown[1])
-                icon.title = f"{NAME}: {words}"
-                self._shown = shown
-            in_menu = (status is not None, _paused(status), worst_of(status))
-            # A menu that is made anew closes before the teacher's eyes, so it is only where it must be: on GTK for a
-            # line that comes or goes, elsewhere for a label that changes.
-            if hasattr(icon, "_menu_handle") and sys.platform not in ("win32", "darwin"):
-                if bool(in_menu[2]) != bool(self._in_menu and self._in_menu[2]):
-                    icon.update_menu()
-                _refresh_gtk(icon)
-            elif self._in_menu != in_menu:
-                icon.update_menu()
-            self._in_menu = in_menu
+            self._refresh_icon(icon)
+            self._refresh_menu(icon)
 
-    def _main_thread(self, function: Callable[[], None]) -> None:
-        """Call a function where the icon's system wants it: on macOS that is the main thread, elsewhere any."""
+    def _refresh_icon(self, icon: Any) -> None:
+        from appliance.desktop.picture import picture
+
+        status = self._program.status
+        text = status_text(status)
+        shown = (tray_status(status), status.students if status else 0, text)
+        if shown == self._shown:
+            return
+        if self._shown is None or shown[:2] != self._shown[:2]:
+            icon.icon = picture(shown[0], shown[1])
+        icon.title = f"{NAME}: {text}"
+        self._shown = shown
+
+    def _refresh_menu(self, icon: Any) -> None:
+        """A rebuilt menu closes while the teacher reads it, so it is rebuilt only where it must be.
+
+        With GTK that is where a line appears or disappears; elsewhere where a label changes.
+        """
+        status = self._program.status
+        in_menu = (status is not None, status is not None and status.paused, worst_finding(status))
+        if self._backend:
+            if bool(in_menu[2]) != bool(self._in_menu and self._in_menu[2]):
+                icon.update_menu()
+            _refresh_gtk(icon)
+        elif self._in_menu != in_menu:
+            icon.update_menu()
+        self._in_menu = in_menu
+
+    def _in_main_thread(self, function: Callable[[], None]) -> None:
+        """Call a function in the thread that the system wants for icons: on macOS the main thread, elsewhere any."""
         if sys.platform == "darwin":
             from PyObjCTools import AppHelper
 
@@ -137,113 +152,26 @@ class Tray:
         else:
             function()
 
-    def _menu(self, with_words: bool) -> Any:
-        """The menu; its first line says how the class is, where the icon itself has no words or may have none.
-
-        The next says what is wrong, where something is.
-        """
-        import pystray
-
-        item, separator = pystray.MenuItem, pystray.Menu.SEPARATOR
-        program = self._program
-
-        def status() -> Status | None:
-            return program.status
-
-        def ready(_: Any) -> bool:
-            return program.status is not None
-
-        return pystray.Menu(
-            *([item(lambda _: sentence_of(status()), None, enabled=False)] if with_words else []),
-            item(
-                lambda _: worst_of(status()),
-                lambda: program.open_dashboard(),
-                visible=lambda _: bool(worst_of(status())),
-                enabled=ready,
-            ),
-            separator,
-            item("Open dashboard", lambda: program.open_dashboard(), default=True, enabled=ready),
-            item("Show join screen", lambda: program.open_dashboard("join"), enabled=ready),
-            item("Copy join address", self._copy_address, enabled=ready),
-            separator,
-            item(
-                lambda _: "Resume class" if _paused(status()) else "Pause class",
-                lambda: program.set_paused(not _paused(status())),
-                enabled=ready,
-            ),
-            item("Open data folder", lambda: program.open_data_folder()),
-            item("Start at login", self._toggle_autostart, checked=lambda _: self._autostart.enabled()),
-            separator,
-            item(f"About {NAME} {__version__}", lambda: program.open_dashboard("about"), enabled=ready),
-            item("Quit", lambda: program.quit()),
-        )
-
-    def _copy_address(self) -> None:
-        status = self._program.status
-        if status is None:
-            return
-        # With the code in it, as in the QR code: whoever opens it need not type.
-        address = f"{status.join_url}#{status.code}" if status.code else status.join_url
-        if clipboard.copy(address):
-            self._tell(f"Copied: {status.join_url}")
-        else:
-            self._tell(f"It could not be copied. The address is {status.join_url}")
-
-    def _toggle_autostart(self) -> None:
-        try:
-            if self._autostart.enabled():
-                self._autostart.disable()
-            else:
-                self._autostart.enable()
-        except OSError as error:
-            log.warning("Start at login could not be changed: %s.", error.strerror)
-            self._tell("Start at login could not be changed.")
-
-    def _tell(self, words: str) -> None:
-        """Show a notification, where the desktop has such; it is never the only way to learn something."""
+    def _notify(self, text: str) -> None:
+        """Show a notification, where the desktop has them; nothing important is shown in this way alone."""
         with contextlib.suppress(Exception):
             if self._icon is not None and self._icon.HAS_NOTIFICATION:
-                self._icon.notify(words, NAME)
-
-
-def _paused(status: Status | None) -> bool:
-    return status is not None and status.paused
-
-
-def picture(look: TrayStatus, students: int = 0) -> Any:
-    """The picture of the icon; where students are online, their number stands on it.
-
-    Args:
-        look: which.
-        students: how many are online.
-    """
-    from PIL import Image
-
-    with Image.open(ICONS / f"{look.value}.png") as file:
-        image = file.convert("RGBA")
-    if look is TrayStatus.STUDENTS:
-        with Image.open(ICONS / "digits.png") as file:
-            digits = file.convert("RGBA")
-        text = str(students) if students < 100 else "99+"
-        cell = digits.width // len(_DIGITS)
-        number = Image.new("RGBA", (cell * len(text), digits.height))
-        for place, letter in enumerate(text):
-            left = _DIGITS.index(letter) * cell
-            number.paste(digits.crop((left, 0, left + cell, digits.height)), (place * cell, 0))
-        if number.width > image.width:
-            number = number.resize((image.width - 4, number.height * (image.width - 4) // number.width))
-        image.alpha_composite(number, ((image.width - number.width) // 2, (image.height - number.height) // 2))
-    return image
+                self._icon.notify(text, NAME)
 
 
 def _icon_class(backend: str) -> Any:
-    """pystray's icon for a backend. Its package chooses one when it is imported, and may fail in choosing."""
+    """The icon class of a backend of pystray; "" for the system's only one.
+
+    pystray chooses the backend when it is imported, and the import may fail.
+    """
     if not backend:
         return importlib.import_module("pystray").Icon
-    # A menu needs no OpenGL, whose drivers would take 50 MB. Programs that we start have nothing to do with either.
+    # A menu needs no OpenGL, whose drivers would take 50 MB. Programs that we start must inherit neither variable.
     with _environment(PYSTRAY_BACKEND=backend, GDK_GL="disable"):
-        importlib.import_module("pystray")
-        return importlib.import_module(f"pystray._{backend}").Icon
+        loaded = sys.modules.get("pystray")
+        # An earlier try may have chosen another backend.
+        pystray = importlib.import_module("pystray") if loaded is None else importlib.reload(loaded)
+        return pystray.Icon
 
 
 @contextlib.contextmanager
@@ -261,15 +189,16 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def _refresh_gtk(icon: Any) -> None:
-    """Bring labels and tooltip of an icon of GTK up to date where they are, so that an open menu stays open.
+    """Update labels and tooltip of an icon of GTK in place, so that an open menu stays open.
 
-    pystray would make the whole menu anew, which closes it, and gives a status icon a name but no tooltip.
+    pystray offers no way to do that: it can only rebuild the whole menu, which closes it, and it gives a status icon a
+    title but no tooltip. So this uses its private `_menu_handle` and `_status_icon`; pyproject.toml pins its version.
     """
     from gi.repository import GLib
 
     def refresh() -> bool:
-        menu = icon._menu_handle
-        # What iterating over a menu gives is what is visible of it.
+        menu = getattr(icon, "_menu_handle", None)
+        # Iteration over a menu gives its visible entries only.
         for item, shown in zip(icon.menu, menu.get_children() if menu else (), strict=False):
             # Separators have no label, and that of the default entry is bold and never changes.
             if shown.get_label() and not item.default and shown.get_label() != item.text:

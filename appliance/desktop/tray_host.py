@@ -1,14 +1,15 @@
-"""Finds out whether this desktop shows tray icons, and which of pystray's ways of showing one works on it.
+"""Finds out whether this desktop shows tray icons, and which backend of pystray works on it.
 
-Without a place for icons pystray fails in ways that cannot be caught, or shows nothing and says nothing. So the place
-is looked for first: a host of StatusNotifier items on the session bus, or an owner of the system tray of X11. Of
-pystray's ways only those with a menu count.
+Without a place for icons pystray fails in ways that cannot be caught, or shows nothing and raises no error. So the
+place is searched first: a host of StatusNotifier items on the session bus, or an owner of the system tray of X11. Only
+backends with a menu are used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -19,13 +20,15 @@ APPINDICATOR = "appindicator"
 GTK = "gtk"
 _WATCHER = "org.kde.StatusNotifierWatcher"
 _ANSWER_MS = 2000
+# What the extra `desktop` installs: its name, and the module.
+_LIBRARIES = {"pystray": "pystray", "Pillow": "PIL"}
 
 
 class NoTrayError(Exception):
-    """No icon can be shown here and now.
+    """No icon can be shown at this moment.
 
     Attributes:
-        lasting: whether that stays so, as where a library is missing.
+        lasting: whether a retry is of no use, as where a library is missing.
     """
 
     def __init__(self, reason: str, *, lasting: bool = False) -> None:
@@ -37,8 +40,14 @@ def backend() -> str:
     """The name of pystray's backend to use; "" for the only one that the system has.
 
     Raises:
-        NoTrayError: there is no place for an icon.
+        NoTrayError: there is no place for an icon, or a library is not installed.
     """
+    missing = [library for library, module in _LIBRARIES.items() if not _is_installed(module)]
+    if missing:
+        verb = "are" if len(missing) > 1 else "is"
+        raise NoTrayError(
+            f'{" and ".join(missing)} {verb} not installed (pip install "classroom-observer[desktop]")', lasting=True
+        )
     if sys.platform in ("win32", "darwin"):
         return ""
     if not _session_bus(os.environ):
@@ -51,14 +60,24 @@ def backend() -> str:
         gi.require_version("DBus", "1.0")
         from gi.repository import Gio, GLib
     except (ImportError, ValueError):
-        raise NoTrayError("GTK for Python (PyGObject) is not installed", lasting=True) from None
-    # What panels call the program, whatever the file that it was started from is called.
+        raise NoTrayError(
+            'GTK for Python (PyGObject) is not installed (pip install "classroom-observer[tray]")', lasting=True
+        ) from None
+    # The name of the program in panels, whatever the name of the file that it was started from.
     GLib.set_prgname("classroom-observer")
     if _status_notifier_host(Gio) and _appindicator(gi):
         return APPINDICATOR
     if _xembed_tray():
         return GTK
     raise NoTrayError("this desktop has no place for tray icons (GNOME has one with its AppIndicator extension)")
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module could be imported. It is not: pystray fails where there is no display."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _session_bus(environment: Mapping[str, str]) -> bool:
@@ -83,7 +102,7 @@ def _status_notifier_host(gio: Any) -> bool:
 
     try:
         bus = gio.bus_get_sync(gio.BusType.SESSION, None)
-        # The bus itself would not end our program by its own end.
+        # Else the end of the bus would end the program.
         bus.set_exit_on_close(False)
         answer = bus.call_sync(
             _WATCHER,

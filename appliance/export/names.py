@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.roster import RosterLimits, open_roster
+from appliance.roster import RosterLimits, open_roster, roster_facts
 
 
 @contextmanager
@@ -19,8 +18,8 @@ def roster_names(settings: Settings) -> Iterator[Callable[[str], str | None]]:
     Raises:
         ObserverError: the roster cannot be read.
     """
-    scheme, _, path = settings.roster_url.partition(":")
-    if scheme == "file" and not Path(path).is_dir():
+    folder = roster_facts(settings.roster_url).folder
+    if folder is not None and not folder.is_dir():
         yield lambda student_id: None
         return
     roster = open_roster(settings.roster_url, RosterLimits.of(settings.limits), Counters())

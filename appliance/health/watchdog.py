@@ -1,12 +1,11 @@
-"""Watchdog: notices when the event loop stands still, and says where.
+"""Watchdog: detects that the event loop is blocked, and where.
 
-While one piece of code runs on without giving way, nobody is served and nothing is acknowledged. A thread asks the loop
-again and again to answer at once. Where the answer does not come in time, the log gets the places at which the loop's
-thread is just then: files, lines and names of functions, no values.
+While one piece of code runs without yielding, nobody is served and nothing is acknowledged. A thread asks the loop
+again and again for an immediate answer. If the answer is late, the stack of the loop's thread is logged: files, lines
+and names of functions, no values.
 
-A computer that slept, and one that is so busy that the thread itself did not come to run, say nothing about the loop;
-such a measurement is thrown away. A long call into native code may keep the thread from running too, but uses the
-processor meanwhile, by which it is known.
+If the computer slept, or was so busy that the thread itself did not run, a measurement is discarded: it says nothing
+about the loop. A long call into native code may stop the thread too, but it uses the processor, which is measured.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from appliance.health import Health
 log = logging.getLogger(__name__)
 
 RECUR_SECONDS = 600.0
-"""Within this time `RECUR_TIMES` standstills are a finding."""
+"""`RECUR_TIMES` blocks within this time are a finding."""
 RECUR_TIMES = 3
 _SLICES = 5
-"""Into how many parts the wait for an answer is divided; a part that is much too long is the thread's own trouble."""
+"""The wait for an answer is divided into so many parts; if one takes far too long, the thread itself did not run."""
 _LATE = 3.0
 _PAUSE_SECONDS = 0.05
 _OWN_SHARE = 0.3
@@ -54,9 +53,9 @@ class Watchdog:
         used: Callable[[], float] = time.process_time,
     ) -> None:
         """Args:
-        health: gets the finding ``loop.blocked`` where standstills recur.
-        counters: ``loop_blocked`` counts standstills.
-        blocked_ms: milliseconds without an answer that are a standstill.
+        health: gets the finding ``loop.blocked`` if the loop is blocked again and again.
+        counters: ``loop_blocked`` counts blocks.
+        blocked_ms: after so many milliseconds without an answer the loop counts as blocked.
         clock: seconds that pass.
         used: seconds of processor time of this process.
         """
@@ -72,14 +71,14 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to watch the loop that runs in this thread."""
+        """Begin to watch the event loop of this thread."""
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="loop watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop watching."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
@@ -97,7 +96,7 @@ class Watchdog:
                 log.exception("The watchdog failed; it goes on.")
 
     def _rest(self) -> None:
-        """Wait until the next question; a call into native code may hold everything up meanwhile.
+        """Wait until the next check; a call into native code may block everything meanwhile.
 
         Raises:
             RuntimeError: the loop is closed.
@@ -107,7 +106,7 @@ class Watchdog:
         took = self._clock() - began - _PAUSE_SECONDS
         if took > self._blocked_seconds and self._used() - used >= took * _OWN_SHARE:
             self._counters.add("loop_blocked")
-            self._over(took, [])
+            self._report(took, [])
 
     def _ask(self) -> None:
         """Ask the loop once, and wait for its answer.
@@ -121,24 +120,24 @@ class Watchdog:
         self._loop.call_soon_threadsafe(answered.set)
         if self._answers_in_time(answered):
             return
-        # One that is over when this thread comes to run held it up too, and left no trace of where it was.
+        # If the block is over already, it blocked this thread too, and its place is unknown.
         stack = [] if answered.is_set() else self._stack()
         places = " < ".join(reversed(stack)) or _NATIVE
-        log.warning("The program stands still for more than %d ms, in %s.", self._blocked_seconds * 1000, places)
+        log.warning("The event loop is blocked for more than %d ms, in %s.", self._blocked_seconds * 1000, places)
         self._counters.add("loop_blocked")
         while not answered.wait(self._blocked_seconds):
             if self._stopping.is_set():
                 return
-        self._over(self._clock() - asked, stack)
+        self._report(self._clock() - asked, stack)
 
-    def _over(self, seconds: float, stack: Sequence[str]) -> None:
+    def _report(self, seconds: float, stack: Sequence[str]) -> None:
         assert self._loop is not None
         place = _place(stack)
-        log.warning("The program stood still for %.2f s, in %s.", seconds, place)
-        self._loop.call_soon_threadsafe(self._note, round(seconds, 2), place)
+        log.warning("The event loop was blocked for %.2f s, in %s.", seconds, place)
+        self._loop.call_soon_threadsafe(self.note, round(seconds, 2), place)
 
     def _answers_in_time(self, answered: threading.Event) -> bool:
-        """Whether the answer came, or nothing can be said of it."""
+        """Whether the answer came in time, or the measurement must be discarded."""
         part = self._blocked_seconds / _SLICES
         for _ in range(_SLICES):
             began, used = self._clock(), self._used()
@@ -155,7 +154,8 @@ class Watchdog:
         return answered.is_set()
 
     def _stack(self) -> list[str]:
-        """Where the loop's thread is, the outermost first, as ``FILE:LINE FUNCTION``."""
+        """The stack of the loop's thread, the outermost first, each as ``FILE:LINE FUNCTION``."""
+        # Documented by Python, in spite of the underscore; there is no other way to read the stack of a thread.
         frame: FrameType | None = sys._current_frames().get(self._watched)
         found: list[str] = []
         while frame is not None and len(found) < _DEPTH:
@@ -165,8 +165,8 @@ class Watchdog:
             frame = frame.f_back
         return found[::-1]
 
-    def _note(self, seconds: float, place: str) -> None:
-        """Remember a standstill, in the loop's thread; a finding where it is one of several."""
+    def note(self, seconds: float, place: str) -> None:
+        """Count a block, in the loop's thread; several within `RECUR_SECONDS` are a finding."""
         now = self._clock()
         self._found.append((now, seconds, place))
         while self._found[0][0] < now - RECUR_SECONDS:
@@ -177,7 +177,7 @@ class Watchdog:
 
 
 def _short(path: str) -> str:
-    """The end of a path that says which file it is; a library's is marked."""
+    """The end of a path that identifies the file; one of a library is in brackets."""
     parts = path.replace("\\", "/").split("/")
     name = "/".join(parts[-2:])
     is_ours = any(f"/{package}/" in path.replace("\\", "/") for package in _OURS)
@@ -185,5 +185,5 @@ def _short(path: str) -> str:
 
 
 def _place(stack: Sequence[str]) -> str:
-    """The innermost place that is no library's."""
+    """The innermost place outside libraries."""
     return next((place for place in reversed(stack) if not place.startswith("(")), stack[-1] if stack else _NATIVE)

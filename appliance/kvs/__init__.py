@@ -16,9 +16,11 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from appliance.backends import Facts, facts_of, missing_driver, scheme_of
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.health import Finding, nothing
+from appliance.redis import FORMS
 
 
 class Value(Protocol):
@@ -125,6 +127,14 @@ class KVS(ABC):
         """Let go of connections. The store is not used after that."""
 
 
+_SHARED = {"memory": False} | dict.fromkeys(FORMS, True)
+
+
+def kvs_facts(url: str) -> Facts:
+    """Facts about the store that a URL names; it is not opened."""
+    return facts_of(url, _SHARED)
+
+
 def open_kvs(url: str, counters: Counters | None = None) -> KVS:
     """The store that a URL names: ``memory://``, ``redis://`` and its relatives.
 
@@ -137,20 +147,17 @@ def open_kvs(url: str, counters: Counters | None = None) -> KVS:
     Raises:
         SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.
     """
-    scheme = url.partition(":")[0]
+    scheme = scheme_of(url)
     if scheme == "memory":
         from appliance.kvs.memory import MemoryKVS
 
         return MemoryKVS()
-    if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
+    if scheme in FORMS:
         try:
             from appliance.kvs.redis import RedisKVS
         except ModuleNotFoundError as error:
             if error.name != "redis":
                 raise
-            raise SettingsError(
-                "kvs: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]', "
-                "or pip install '.[redis]' in a folder with the source."
-            ) from None
+            raise missing_driver("kvs", "redis", "redis") from None
         return RedisKVS(url, counters or Counters())
     raise SettingsError(f"kvs: {scheme!r} is not a key-value store this version knows; use memory:// or redis://.")

@@ -30,7 +30,7 @@ from appliance.recovery.start import CLASSES_FILE
 from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits
 from appliance.roster.stored_files import RosterFiles
-from appliance.web.security import sessions
+from appliance.web.security import signed_out
 
 ERASING = "erasing.json"
 """The student who is being erased, until that is done."""
@@ -59,7 +59,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         JsonFile(data, CLASSES_FILE, dict[str, dict[str, str]]),
         JsonFile(data, FORMAT_FILE, FormatFile),
         JsonFile(data, credentials.FILE, credentials.Credentials),
-        JsonFile(data, sessions.FILE, dict[str, Any]),
+        JsonFile(data, signed_out.FILE, dict[str, Any]),
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
         StoredFiles(data, refill.MARK_FILE),

@@ -16,9 +16,11 @@ from pathlib import Path
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, DataFolder
 from appliance.datafolder.files import sync_folder
+from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up
 from appliance.maintenance.backup_format import BackupError, Manifest, check
+from appliance.roster import roster_facts
 
 __all__ = ["BackupError", "Manifest", "back_up", "check", "not_included", "restore"]
 
@@ -39,10 +41,10 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
 
 def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
     """What of an installation is not in its data folder: what it is, and its URL without passwords."""
-    scheme, _, path = settings.roster_url.partition(":")
-    if scheme != "file" or settings.data_path.resolve() not in Path(path).resolve().parents:
+    folder = roster_facts(settings.roster_url).folder
+    if folder is None or settings.data_path.resolve() not in folder.resolve().parents:
         yield "roster", redact(settings.roster_url)
-    if settings.shared:
+    if kvs_facts(settings.kvs.url).shared:
         yield "key-value store", redact(settings.kvs.url)
 
 

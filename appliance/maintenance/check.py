@@ -23,6 +23,7 @@ from appliance.config import Configuration, LimitSettings, Settings, redact
 from appliance.datafolder import instance
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
+from appliance.kvs import kvs_facts
 
 SECONDS_TO_ANSWER = 10
 
@@ -57,7 +58,7 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
         ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
         (
             ("roster", settings.kvs.url, _try_shared_roster(settings))
-            if settings.shared and not settings.roster.url
+            if kvs_facts(settings.kvs.url).shared and not settings.roster.url
             else ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits))
         ),
     ):

@@ -30,12 +30,13 @@ from appliance.datafolder import instance
 from appliance.datafolder.files import write_private
 from appliance.datafolder.instance import Instance
 from appliance.errors import ObserverError, place_of
+from appliance.kvs import kvs_facts
 from appliance.logs import CRASH_FILE, FILE
 from appliance.maintenance import check
 from appliance.maintenance.all_files import WorkerFolders
 from appliance.maintenance.erase import known_students
 from appliance.maintenance.redaction import Redaction, secrets_of
-from appliance.roster import RosterLimits
+from appliance.roster import RosterLimits, roster_facts
 from appliance.text import counted
 from appliance.web.monitoring import ROUTE, Running
 
@@ -47,7 +48,7 @@ ANSWER_BYTES = 64 * 1024 * 1024
 _TRIES_PER_WORKER = 20
 _LIBRARIES = (
     *("aiohttp", "msgspec", "platformdirs", "segno", "prometheus-client", "ifaddr", "zeroconf", "uvloop", "pystray"),
-    *("Pillow", "redis", "hiredis", "slixmpp", "asyncpg", "pyarrow", "PyGObject"),
+    *("Pillow", "redis", "hiredis", "slixmpp", "pyarrow", "PyGObject"),
 )
 _WORD = (
     "(?:archive|archives|roster|snapshots?|backups?|torn|keys?|workers|lock|credentials|instance|format|class|classes|"
@@ -181,8 +182,8 @@ class Diagnostics:
     def _people(self) -> set[str]:
         """Ids and names of all students that the running program and the roster's files know."""
         settings = self._settings
-        scheme, _, path = settings.roster_url.partition(":")
-        roster = Path(path) if scheme == "file" else settings.data_path / "roster"
+        facts = roster_facts(settings.roster_url)
+        roster = facts.folder or settings.data_path / "roster"
         found = {word for running in self._running.values() for word in running.people}
         try:
             for data in self._folders():
@@ -190,7 +191,7 @@ class Diagnostics:
                     found |= {student.student_id, student.name}
         except (ObserverError, OSError) as error:
             self.notes.append(f"The roster's files cannot be read ({place_of(error)}).")
-        elsewhere = scheme != "file" or settings.shared
+        elsewhere = facts.shared or kvs_facts(settings.kvs.url).shared
         if (elsewhere and not self._running) or not all(running.whole for running in self._running.values()):
             self.notes.append(
                 "The roster could not be asked for students' names, so they were not searched for in these files. None "

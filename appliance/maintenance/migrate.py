@@ -26,7 +26,7 @@ from appliance.datafolder import DataFolder
 from appliance.datafolder.files import write_private
 from appliance.errors import ObserverError
 from appliance.events import EventLimits
-from appliance.kvs import KVS, Change, Encoded, Row, open_kvs
+from appliance.kvs import KVS, Change, Encoded, Row, kvs_facts, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.pipeline import Pipeline
@@ -63,11 +63,6 @@ class Migrated(msgspec.Struct, frozen=True):
     checksum: str
 
 
-def is_memory(url: str) -> bool:
-    """Whether a URL names the store of a data folder."""
-    return url.partition(":")[0] == "memory"
-
-
 async def migrate(
     settings: Settings, catalog: Catalog, source: str, target: str, progress: Progress, *, force: bool = False
 ) -> Migrated:
@@ -87,10 +82,11 @@ async def migrate(
         MigrateError: the target is not empty, both are one store, or they differ at the end.
     """
     data = settings.data_path
-    local = is_memory(source) or is_memory(target)
-    if is_memory(source) and is_memory(target):
+    from_folder, to_folder = (not kvs_facts(url).shared for url in (source, target))
+    local = from_folder or to_folder
+    if from_folder and to_folder:
         raise MigrateError("Both stores are the data folder; name another one with --to.")
-    if is_memory(source) and not (data / "archive").is_dir():
+    if from_folder and not (data / "archive").is_dir():
         raise MigrateError(f"The data folder {data} holds no states; check --data-dir.")
     # A data folder that is not there is not made for stores which do not need it.
     with DataFolder(data) if local or data.is_dir() else nullcontext() as folder:
@@ -181,7 +177,7 @@ def _reducers(rows: Sequence[tuple[str, int, object]]) -> dict[str, int]:
 
 @asynccontextmanager
 async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> AsyncIterator[KVS]:
-    if not is_memory(url):
+    if kvs_facts(url).shared:
         store = open_kvs(url)
         try:
             yield store
@@ -221,7 +217,7 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
 
 @asynccontextmanager
 async def _opened_target(data: Path, url: str) -> AsyncIterator[KVS]:
-    store = _FolderKVS(data) if is_memory(url) else open_kvs(url)
+    store = open_kvs(url) if kvs_facts(url).shared else _FolderKVS(data)
     try:
         yield store
     finally:

@@ -19,14 +19,13 @@ from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ObserverError
 from appliance.health import Finding, finding
-from appliance.kvs import open_kvs
+from appliance.kvs import kvs_facts, open_kvs
 from appliance.maintenance.all_files import OtherFiles, stored_files
 from appliance.maintenance.folded_states import FoldedStates, checksums
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import stale_reducers, without
-from appliance.roster import RosterLimits, open_roster
-from appliance.roster.flatfile import FlatFileRoster
+from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import VERSION, student_key
 
 _DAMAGED_LINES_SHOWN = 20
@@ -79,7 +78,7 @@ async def verify(
     else:
         stored = FoldedStates(settings, catalog)
         _snapshot_states(archived, usable, stored, Reader(folder, usable.head.position), end, found)
-    if settings.shared:
+    if kvs_facts(settings.kvs.url).shared:
         await _store_states(settings, catalog, [*([folder] if segments else []), *others], found)
     await _roster(settings, found)
     return not wrong
@@ -87,8 +86,7 @@ async def verify(
 
 def _files(settings: Settings, found: _Found) -> None:
     """The checks of each part of the program on its own files, and files that no part knows."""
-    scheme, _, path = settings.roster_url.partition(":")
-    roster = Path(path) if scheme == "file" else None
+    roster = roster_facts(settings.roster_url).folder
     parts = stored_files(settings.data_path, roster, RosterLimits.of(settings.limits))
     for part in (*parts, OtherFiles(settings.data_path, parts)):
         for one in part.verify():
@@ -183,7 +181,8 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
 
 
 async def _roster(settings: Settings, found: _Found) -> None:
-    if not _is_there(settings.roster_url):
+    folder = roster_facts(settings.roster_url).folder
+    if folder is not None and not folder.exists():
         found(finding("roster.none"))
         return
     try:
@@ -192,9 +191,8 @@ async def _roster(settings: Settings, found: _Found) -> None:
         found(finding("roster.unreadable", detail=str(error)))
         return
     try:
-        # To ask a roster of files for its classes would make those that are new; that is the appliance's to do.
-        ids = roster.class_ids if isinstance(roster, FlatFileRoster) else [c.class_id for c in await roster.classes()]
-        students = [await roster.students(class_id) for class_id in ids]
+        # Asked for its classes, the roster would make those that are new; only the appliance does that.
+        students = [await roster.students(class_id) for class_id in await roster.class_ids()]
         for one in roster.findings():
             found(_as_error(one))
         found(finding("roster.read", classes=len(students), students=sum(map(len, students))))
@@ -202,8 +200,3 @@ async def _roster(settings: Settings, found: _Found) -> None:
         found(finding("roster.unreadable", detail=str(error)))
     finally:
         await roster.close()
-
-
-def _is_there(url: str) -> bool:
-    scheme, _, path = url.partition(":")
-    return scheme != "file" or Path(path).exists()

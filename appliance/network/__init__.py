@@ -1,1 +1,1 @@
-"""This computer's addresses as they change, and its name in the local network."""
+"""This computer's addresses as they change, and its host name in the local network."""

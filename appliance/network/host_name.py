@@ -1,6 +1,6 @@
 """Finds out whether a host name in the local network is taken (multicast DNS, RFC 6762 section 8).
 
-Importing this module imports zeroconf, which takes long enough to be felt by those who are being served.
+It imports zeroconf, which takes so long that it would delay requests: import it in a thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zeroconf import RecordUpdate, RecordUpdateListener
 if TYPE_CHECKING:
     from zeroconf import Zeroconf
 
-# A computer that has the name has to answer a probe within a quarter of a second; the last wait is for slow networks.
+# A computer that has the name must answer a probe within a quarter of a second; the last wait is for slow networks.
 _PROBE_SECONDS = (0.25, 0.25, 0.5)
 _QUERY = 0
 _TYPE_A = 1
@@ -25,18 +25,18 @@ _HOST_TTL_SECONDS = 120
 
 
 class Claim(RecordUpdateListener):
-    """One host name that we want, and whether another computer has it.
+    """The claim of this computer on a host name, and whether another computer has that name.
 
-    An IPv4 address that is announced under the name and is none of ours means that another computer has it.
+    Another computer has it if an IPv4 address is announced under the name that is not one of this computer.
     """
 
     def __init__(self, zeroconf: Zeroconf, name: str, addresses: Iterable[str]) -> None:
         """Begin to listen. Only within the event loop.
 
         Args:
-            zeroconf: asks and listens; it has started.
+            zeroconf: sends and receives; it has started.
             name: the host name with ``.local``.
-            addresses: our own IPv4 addresses, which we would announce under the name.
+            addresses: the IPv4 addresses of this computer, to be announced under the name.
         """
         self._zeroconf = zeroconf
         self._name = f"{name}."
@@ -45,11 +45,11 @@ class Claim(RecordUpdateListener):
         self._on_taken: Callable[[], None] | None = None
         module: Any = importlib.import_module("zeroconf")
         self._question = module.DNSQuestion(self._name, _TYPE_A, _CLASS_IN)
-        # With what has been heard already.
+        # This also delivers the records that zeroconf has already.
         zeroconf.async_add_listener(self, self._question)
 
     async def taken(self) -> bool:
-        """Whether another computer has the name. Takes a second where none has."""
+        """Whether another computer has the name. It takes a second if none has."""
         for seconds in _PROBE_SECONDS:
             if not self._taken.is_set():
                 self._zeroconf.async_send(self._probe())
@@ -62,19 +62,19 @@ class Claim(RecordUpdateListener):
         return False
 
     def watch(self, on_taken: Callable[[], None]) -> None:
-        """Call this once when another computer turns out to have the name; at once where that is known already."""
+        """Call this once, when another computer has the name; at once if that is known already."""
         if self._taken.is_set():
             on_taken()
         else:
             self._on_taken = on_taken
 
     def release(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._on_taken = None
         self._zeroconf.async_remove_listener(self)
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
-        """Note what zeroconf heard: answers and announcements."""
+        """Process the records that zeroconf received: answers and announcements."""
         if any(self._is_foreign(update.new, now) for update in records):
             self._taken.set()
             on_taken, self._on_taken = self._on_taken, None
@@ -85,23 +85,22 @@ class Claim(RecordUpdateListener):
         return (
             record.type == _TYPE_A
             and record.name.lower() == self._name.lower()
-            # A goodbye gives the name back.
+            # A goodbye packet withdraws the name.
             and not record.is_expired(now)
             and record.address not in self._own
         )
 
     def _probe(self) -> Any:
-        """A question to all that says what we would announce.
+        """A probe: a multicast question that holds the records to be announced.
 
-        The answer is to come by multicast: one to us alone reaches only one of the programs that share port 5353 on
-        this computer (RFC 6762 section 15.1), which may be the system's own responder. What we would announce stands in
-        the authority section, because a probe is answered at once, while other answers by multicast may be held back
-        for a second and more.
+        It asks for an answer by multicast: a unicast answer reaches only one of the programs that share port 5353 on
+        this computer (RFC 6762 section 15.1), which may be the system's own responder. The records are in the authority
+        section, because a probe is answered at once, while other multicast answers may be delayed by a second and more.
         """
         module: Any = importlib.import_module("zeroconf")
         out = module.DNSOutgoing(_QUERY)
         out.add_question(self._question)
-        # Not by add_authorative_answer, which takes pointers alone.
+        # `add_authorative_answer` accepts pointer records only.
         for address in sorted(self._own):
             out.authorities.append(module.DNSAddress(self._name, _TYPE_A, _CLASS_IN, _HOST_TTL_SECONDS, address))
         return out

@@ -1,8 +1,7 @@
-"""Measured backends: how long their operations take, and how often they fail.
+"""Measures backends: how long their operations take, and how often they fail.
 
-The methods are replaced on the object; it stays of its own class, with all that this class has besides. So nobody who
-asks for the kind or an attribute of a backend sees a difference, and a method that an interface gets later works too.
-What a commit does is measured once for the commit, never for each event.
+The methods are replaced on the object, which keeps its class and all other attributes. So its users see no difference,
+and a method that is added to the interface later works too. A commit is measured as a whole, never for each event.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def measure_kvs(kvs: KVS, metrics: Metrics) -> None:
 
 
 def measure_pubsub(pubsub: PubSub, metrics: Metrics) -> None:
-    """Measure a pubsub from now on; of a subscription the time until it stands."""
+    """Measure a pubsub from now on; of a subscription, the time until it is established."""
     _measure(pubsub, PUBSUB_OPERATIONS, metrics.pubsub)
     seconds, errors = metrics.pubsub.of("subscribe")
     kind = type(pubsub)
@@ -71,7 +70,7 @@ def _measured(backend: B, name: str, operations: Operations) -> Callable[..., Aw
         try:
             result = await getattr(kind, name)(backend, *arguments, **named)
         except Exception:
-            # A cancellation is none: whoever waited had no more time.
+            # A cancellation is no error of the backend: its caller had no more time.
             errors.inc()
             raise
         seconds.observe(perf_counter() - began)

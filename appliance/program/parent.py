@@ -1,14 +1,14 @@
 """The one-file program is two processes: PyInstaller's starter, which unpacks it, and the program, its child.
 
-Whoever ends the starter hard, as a task manager or a service manager's last resort does, means the program. Without its
-starter it would live on unseen and hold the data folder; so it ends too, in good order.
+A task manager, or a service manager as a last resort, kills the starter in order to end the program. Without its
+starter the program would go on unseen and hold the data folder; so it ends too, in an orderly way.
 
 =======  ===========================================================================================================
-system   how it hears of the end
+system   how the program learns of the end
 =======  ===========================================================================================================
 Linux    the kernel sends SIGTERM when the parent dies (``PR_SET_PDEATHSIG``)
-macOS    a thread waits for the parent's end (kqueue)
-Windows  a thread waits for the parent's handle
+macOS    a thread waits for the end of the parent (kqueue)
+Windows  a thread waits for the handle of the parent
 =======  ===========================================================================================================
 """
 
@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _SYNCHRONIZE = 0x0010_0000
 _QUERY_LIMITED_INFORMATION = 0x1000
 _FOREVER = 0xFFFF_FFFF
-# ERROR_INVALID_PARAMETER, which is what OpenProcess says of a number that no process has.
+# ERROR_INVALID_PARAMETER, the error of OpenProcess for an id that no process has.
 _NO_SUCH_PROCESS = 87
 _PATH_CHARACTERS = 32_768
 
@@ -42,42 +42,44 @@ def _terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Ends:
-    """What is done when the parent has ended, and whether that has happened."""
+class StarterEnd:
+    """The end of the starter: whether it has happened, and the function to call then."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
         self._lock = threading.Lock()
-        self._stop: Callable[[], None] = _terminate
-        self._ended = False
+        self._stop = stop
+        self._happened = False
 
-    def use(self, stop: Callable[[], None]) -> None:
+    def call(self, stop: Callable[[], None]) -> None:
+        """Call this function instead; at once if the starter has ended already."""
         with self._lock:
             self._stop = stop
-            ended = self._ended
-        if ended:
+            happened = self._happened
+        if happened:
             stop()
 
     def happened(self) -> None:
+        """The starter has ended."""
         with self._lock:
-            self._ended = True
+            self._happened = True
             stop = self._stop
         stop()
 
 
-_ends = _Ends()
+_starter_end = StarterEnd(_terminate)
 
 
 def is_one_file() -> bool:
-    """Whether this is the one-file program, which its starter unpacked into a folder of its own."""
+    """Whether this is the one-file program, which a starter unpacked into a temporary folder."""
     unpacked = getattr(sys, "_MEIPASS", None)
     return bool(getattr(sys, "frozen", False)) and isinstance(unpacked, str) and Path(unpacked).name.startswith("_MEI")
 
 
 def follow() -> bool:
-    """End with the starter from now on, where this is the one-file program; returns whether the starter lives.
+    """End with the starter from now on, if this is the one-file program; returns whether the starter runs.
 
-    Call it at the very start, from the main thread. Where it returns False the starter was ended before it could be
-    watched, and the program must end at once. Where the system does not say, the program runs unwatched.
+    Call it first of all, from the main thread. If it returns False, the starter ended before it could be watched, and
+    the program must end at once. Where the system does not report the end, the program runs unwatched.
     """
     if not is_one_file():
         return True
@@ -86,7 +88,7 @@ def follow() -> bool:
     parent = os.getppid()
     if _LINUX:
         end_with_parent()
-        # It may have died before that: then another program has adopted this process.
+        # If it died before, another program has adopted this process.
         return os.getppid() == parent and not _is_adopted(parent)
     if parent == 1:
         return False
@@ -95,29 +97,29 @@ def follow() -> bool:
 
 
 def stop_with(stop: Callable[[], None]) -> None:
-    """Call this, from any thread, when the starter has ended; until then the process is ended as by SIGTERM.
+    """Set the function to call, from any thread, when the starter has ended; until it is set, the process terminates.
 
-    On Linux it is not called: SIGTERM comes.
+    On Linux it is not called: the process gets SIGTERM.
     """
-    _ends.use(stop)
+    _starter_end.call(stop)
 
 
 def end_with_parent() -> None:
-    """Linux: get SIGTERM when the parent dies; more exactly, the thread of it that started this process."""
+    """Linux: get SIGTERM when the parent dies; more exactly, that thread of it which started this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _is_adopted(parent: int) -> bool:
-    """Linux: whether the parent is another program than this one, as who adopts orphans is."""
+    """Linux: whether the parent is another program than this one, as the process that adopts orphans is."""
     theirs, ours = _program_of(parent), _program_of(os.getpid())
     if not theirs or not ours:
-        # Only of processes of other users the system does not say.
+        # The system conceals it only for processes of other users.
         return parent == 1 and not theirs
     return theirs != ours
 
 
 def _program_of(process: int) -> str:
-    """The file that a process runs; "" where that cannot be known."""
+    """The executable of a process; "" where the system conceals it."""
     try:
         return str(Path(f"/proc/{process}/exe").readlink())
     except OSError:
@@ -142,11 +144,11 @@ def _wait_for_exit(process: int) -> None:
     except OSError as error:
         log.warning("The program cannot see when its starter ends: %s.", error.strerror)
         return
-    _ends.happened()
+    _starter_end.happened()
 
 
 def _follow_handle() -> bool:
-    """Windows: watch the parent, if it runs the same program; another may have got the number of one that died."""
+    """Windows: watch the parent, if it runs the same program; a new process may have got the id of a dead parent."""
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
     kernel.OpenProcess.restype = ctypes.c_void_p
     kernel.OpenProcess.argtypes = (ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32)
@@ -174,7 +176,7 @@ def _follow_handle() -> bool:
     def wait() -> None:
         kernel.WaitForSingleObject(handle, _FOREVER)
         kernel.CloseHandle(handle)
-        _ends.happened()
+        _starter_end.happened()
 
     threading.Thread(target=wait, name="starter", daemon=True).start()
     return True

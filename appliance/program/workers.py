@@ -1,9 +1,9 @@
-"""Workers: several whole nodes on one port of one Linux machine, started, watched and ended together.
+"""Workers: several whole nodes on one port of one Linux computer, started, watched and ended together.
 
 Each worker is a process with a node of its own, named after this one (``NAME-1``, ``NAME-2``, ...), with its data in
-``workers/NUMBER`` of the data folder; the system shares new connections out among them (SO_REUSEPORT). They meet in the
-key-value store and the pubsub like nodes on different machines. The lists of classes and students stay in the data
-folder's own ``roster``. Commands that read archives find those of all workers.
+``workers/NUMBER`` of the data folder; the kernel distributes new connections among them (SO_REUSEPORT). They share the
+key-value store and the pubsub like nodes on different computers. The lists of classes and students stay in the folder
+``roster`` of the data folder. Commands that read archives find those of all workers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import msgspec
 from appliance import node
 from appliance.config import Settings
 from appliance.datafolder import READY, WORKERS, DataFolder
-from appliance.datafolder.files import write_private
 from appliance.errors import ObserverError, SettingsError
+from appliance.kvs import kvs_facts
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.network.addresses import base_url
-from appliance.node import Ready
+from appliance.node.ready_file import read_ready_file, write_ready_file
 from appliance.program.parent import end_with_parent
+from appliance.pubsub import pubsub_facts
+from appliance.roster import roster_facts
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -35,14 +37,14 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 4.7
 READY_SECONDS = 90.0
 DEATHS = 5
-"""So many ends of one worker within `DEATHS_SECONDS` end all of them: it will not get better."""
+"""So many ends of one worker within `DEATHS_SECONDS` end all of them: another restart would not help."""
 DEATHS_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
 class _Worker:
-    """One worker's process, and when earlier ones of it died."""
+    """A worker: its process, and when its earlier processes died."""
 
     def __init__(self, number: int, settings: Settings) -> None:
         self.number = number
@@ -64,7 +66,7 @@ def run(settings: Settings, ready_file: Path | None) -> int:
     check(settings)
     with DataFolder(settings.data_path) as folder:
         bring_up_to_date(folder)
-        # Holds the port for all of them, also a free one that was asked for; who does not listen gets no connections.
+        # Reserves the port for all of them, also one that the system chose; without `listen` it gets no connections.
         with contextlib.closing(node.bind(settings.web.host, settings.web.port, share=True, listen=False)) as holder:
             port = holder.getsockname()[1]
             workers = [_Worker(n, worker_settings(settings, n, port)) for n in range(1, settings.web.workers + 1)]
@@ -81,13 +83,16 @@ def check(settings: Settings) -> None:
     """
     if not sys.platform.startswith("linux"):
         raise SettingsError("--workers needs Linux; on other systems run one node, or several behind a proxy.")
-    for name, url in (("kvs", settings.kvs.url), ("pubsub", settings.pubsub.url)):
-        if url.partition(":")[0] == "memory":
+    for name, url, facts in (
+        ("kvs", settings.kvs.url, kvs_facts(settings.kvs.url)),
+        ("pubsub", settings.pubsub.url, pubsub_facts(settings.pubsub.url)),
+    ):
+        if not facts.shared:
             raise SettingsError(
                 f"--workers needs a {name} that processes can share, and {url} is of one process; set --{name} to "
                 "redis://..."
             )
-    if settings.roster.url.startswith("file:"):
+    if settings.roster.url and not roster_facts(settings.roster.url).shared:
         raise SettingsError("--workers needs a roster that processes can share; leave --roster out.")
 
 
@@ -104,14 +109,14 @@ def worker_settings(settings: Settings, number: int, port: int) -> Settings:
 
 
 class _Parent:
-    """Starts the workers, starts again those that die, ends all."""
+    """Starts the workers, restarts those that die, ends all."""
 
     def __init__(self, workers: list[_Worker], settings: Settings, port: int, ready_file: Path | None) -> None:
         self._workers = workers
         self._settings = settings
         self._port = port
         self._ready_file = ready_file
-        self._told = False
+        self._ready = False
         self._restarts = 0
         self._mask: set[int | signal.Signals] = set()
 
@@ -127,8 +132,8 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _share_lists(self) -> None:
-        """Let the first worker, and through it all, see the lists in the data folder."""
-        # Commands look for it first.
+        """Give the first worker, and through it all others, the lists in the data folder."""
+        # Commands search it before the archives of the workers.
         (self._settings.data_path / "archive").mkdir(exist_ok=True)
         lists = self._settings.data_path.absolute() / "roster"
         lists.mkdir(parents=True, exist_ok=True)
@@ -150,14 +155,14 @@ class _Parent:
     def _serve(self, worker: _Worker, parent: int) -> int:
         """In the worker's process."""
         try:
-            # Without its parent nobody would end it.
+            # Without its parent, nothing would end it.
             end_with_parent()
             if os.getppid() != parent:
                 return 1
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            from appliance.program import process as program
+            from appliance.program import process
 
-            return program.run(worker.settings, worker.ready_file)
+            return process.run(worker.settings, worker.ready_file)
         except ObserverError as error:
             log.error("Worker %d: %s", worker.number, error)
             return error.exit_code
@@ -170,27 +175,27 @@ class _Parent:
     def _watch(self) -> int:
         began = time.monotonic()
         while True:
-            found = signal.sigtimedwait(_SIGNALS, _LOOK_SECONDS)
+            found = signal.sigtimedwait(_SIGNALS, _POLL_SECONDS)
             if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 log.info("Stopping %s.", counted(len(self._workers), "worker"))
                 return 0
             code = self._reap()
             if code is not None:
                 return code
-            if not self._told and all(worker.ready_file.exists() for worker in self._workers):
-                self._tell()
-            if not self._told and time.monotonic() - began > READY_SECONDS:
+            if not self._ready and all(worker.ready_file.exists() for worker in self._workers):
+                self._write_ready_file()
+            if not self._ready and time.monotonic() - began > READY_SECONDS:
                 raise ObserverError(f"The workers did not all start within {READY_SECONDS:.0f} seconds; see the log.")
 
     def _reap(self) -> int | None:
-        """Start again the workers that died; the exit code where that is no use."""
+        """Restart the workers that died; returns the exit code where that would not help."""
         for worker in self._workers:
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if not pid:
                 continue
             worker.pid = 0
             code = os.waitstatus_to_exitcode(status)
-            if not self._told and code > 0:
+            if not self._ready and code > 0:
                 log.error("Worker %d could not start.", worker.number)
                 return code
             now = time.monotonic()
@@ -208,15 +213,15 @@ class _Parent:
             self._start(worker)
         return None
 
-    def _tell(self) -> None:
-        """Write the ready file of all."""
-        self._told = True
-        one = msgspec.json.decode(self._workers[0].ready_file.read_bytes(), type=Ready)
-        # A link that works once is known to one worker alone; the login page is the same on all.
+    def _write_ready_file(self) -> None:
+        """Write the ready file of all workers together."""
+        self._ready = True
+        first = read_ready_file(self._workers[0].ready_file)
+        # Only one worker knows a link that signs in once; the login page is the same on all.
         login = f"{base_url('127.0.0.1', self._port)}/login"
-        ready = msgspec.structs.replace(one, pid=os.getpid(), port=self._port, dashboard_url=login)
+        ready = msgspec.structs.replace(first, pid=os.getpid(), port=self._port, dashboard_url=login)
         if self._ready_file is not None:
-            write_private(self._ready_file, msgspec.json.encode(ready))
+            write_ready_file(self._ready_file, ready)
         log.info("%s on port %d.", counted(len(self._workers), "worker serves", "workers serve"), self._port)
 
     def _stop(self) -> None:

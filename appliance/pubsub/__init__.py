@@ -13,9 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Literal
 
+from appliance.backends import Facts, facts_of, missing_driver, scheme_of
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.health import Finding, Health, nothing
+from appliance.redis import FORMS
 from appliance.tasks import Tasks
 
 
@@ -82,6 +84,14 @@ class PubSub(ABC):
         """End all subscriptions and let go of connections."""
 
 
+_SHARED = {"memory": False, "xmpp": True} | dict.fromkeys(FORMS, True)
+
+
+def pubsub_facts(url: str) -> Facts:
+    """Facts about the pubsub that a URL names; it is not opened."""
+    return facts_of(url, _SHARED)
+
+
 def open_pubsub(
     url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING, tasks: Tasks | None = None
 ) -> PubSub:
@@ -100,7 +110,7 @@ def open_pubsub(
     Raises:
         SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.
     """
-    scheme = url.partition(":")[0]
+    scheme = scheme_of(url)
     tasks = tasks or Tasks(Health(counters), counters)
     if scheme == "memory":
         from appliance.pubsub.memory import MemoryPubSub
@@ -114,15 +124,12 @@ def open_pubsub(
                 f"pubsub: xmpp:// needs the package {error.name}; install classroom-observer[xmpp]."
             ) from None
         return XmppPubSub(url, counters, queue, outgoing, tasks=tasks)
-    if scheme.partition("+")[0] in ("redis", "rediss") and scheme.partition("+")[2] in ("", "sentinel", "cluster"):
+    if scheme in FORMS:
         try:
             from appliance.pubsub.redis import RedisPubSub
         except ModuleNotFoundError as error:
             if error.name != "redis":
                 raise
-            raise SettingsError(
-                "pubsub: redis:// needs a driver that is not installed: pip install 'classroom-observer[redis]', "
-                "or pip install '.[redis]' in a folder with the source."
-            ) from None
+            raise missing_driver("pubsub", "redis", "redis") from None
         return RedisPubSub(url, counters, queue, outgoing, tasks)
     raise SettingsError(f"pubsub: {scheme!r} is not a pubsub this version knows; use memory://, redis:// or xmpp://.")

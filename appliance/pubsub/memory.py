@@ -12,29 +12,33 @@ from appliance.pubsub.subscribers import Subscribers
 
 
 class MemoryPubSub(PubSub):
-    """Publishes within this process."""
+    """Publishes within this process.
+
+    Attributes:
+        subscribers: all there are.
+    """
 
     def __init__(self, counters: Counters, queue: int) -> None:
         """Args:
         counters: where slow subscribers are counted.
         queue: messages that may wait for one subscriber.
         """
-        self._subscribers = Subscribers(counters, queue)
+        self.subscribers = Subscribers(counters, queue)
         self._closed = False
 
     async def publish(self, topic: str, message: bytes) -> None:
         self._check_open()
-        self._subscribers.deliver(topic, message)
+        self.subscribers.deliver(topic, message)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
         self._check_open()
-        with self._subscribers.subscribed(topic) as subscription:
+        with self.subscribers.subscribed(topic) as subscription:
             yield subscription
 
     async def close(self) -> None:
         self._closed = True
-        self._subscribers.end()
+        self.subscribers.end()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -17,19 +17,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 from redis import exceptions
-from redis.asyncio import Connection
+from redis.asyncio.client import PubSub as Link
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Finding, Health, finding
 from appliance.pubsub import PubSub, Subscription
 from appliance.pubsub.subscribers import Subscribers
-from appliance.redis.server import Command, Connections, RedisUrl, examine_server, parse_url
+from appliance.redis.connections import Command, Connections
+from appliance.redis.examine import examine_server
+from appliance.redis.url import RedisUrl, parse_url
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
 log = logging.getLogger(__name__)
@@ -61,11 +63,16 @@ class _Channels:
 
 
 class RedisPubSub(PubSub):
-    """Publishes by way of Redis."""
+    """Publishes by way of Redis.
+
+    Attributes:
+        listener: hears the topics that this process is subscribed to.
+        publisher: sends what this process publishes.
+    """
 
     def __init__(self, url: str, counters: Counters, queue: int, outgoing: int, tasks: Tasks | None = None) -> None:
         """Args:
-        url: where; see `appliance.redis.server.parse_url`.
+        url: where; see `appliance.redis.url.parse_url`.
         counters: ``pubsub_reconnects`` counts how often the link for listening was lost, ``pubsub_resyncs`` the
             topics whose consumers were told to read the store because a message could not be published.
         queue: messages that may wait for one subscriber.
@@ -82,27 +89,27 @@ class RedisPubSub(PubSub):
         self._subscribers = Subscribers(counters, queue)
         channels = _Channels(self.url.prefix)
         tasks = tasks or Tasks(Health(counters), counters)
-        self._listener = _Listener(self._connections, channels, self._subscribers, counters, tasks)
-        self._publisher = _Publisher(self._connections, channels, counters, outgoing, tasks)
+        self.listener = _Listener(self._connections, channels, self._subscribers, counters, tasks)
+        self.publisher = _Publisher(self._connections, channels, counters, outgoing, tasks)
         self._closed = False
 
     async def publish(self, topic: str, message: bytes) -> None:
         self._check_open()
-        await self._publisher.publish(topic, message)
+        await self.publisher.publish(topic, message)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
         self._check_open()
         try:
             with self._subscribers.subscribed(topic) as subscription:
-                await self._listener.listen(topic)
+                await self.listener.listen(topic)
                 yield subscription
         finally:
             if topic not in self._subscribers:
-                self._listener.leave(topic)
+                self.listener.leave(topic)
 
     def findings(self) -> Sequence[Finding]:
-        away = self._publisher.away or self._listener.away
+        away = self.publisher.away or self.listener.away
         return () if away is None else (finding("pubsub.away", detail=str(away)),)
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
@@ -113,8 +120,8 @@ class RedisPubSub(PubSub):
     async def close(self) -> None:
         self._closed = True
         self._subscribers.end()
-        await self._publisher.close()
-        await self._listener.close()
+        await self.publisher.close()
+        await self.listener.close()
         await self._connections.close()
 
     def _check_open(self) -> None:
@@ -152,7 +159,7 @@ class _Listener:
         self._asked: set[bytes] = set()
         self._unconfirmed: dict[bytes, int] = {}
         self._heard: set[bytes] = set()
-        self._outgoing: deque[Command] = deque()
+        self._outgoing: deque[Callable[[Link], Awaitable[object]]] = deque()
         self._wake = asyncio.Event()
         self._lost = False
         self.away: BackendError | None = None
@@ -182,7 +189,7 @@ class _Listener:
         self._heard.discard(channel)
         if channel in self._asked:
             self._asked.discard(channel)
-            self._outgoing.append((b"UNSUBSCRIBE", channel))
+            self._outgoing.append(lambda link: link.unsubscribe(channel))
             self._wake.set()
 
     async def close(self) -> None:
@@ -195,14 +202,14 @@ class _Listener:
         for channel in channels:
             self._asked.add(channel)
             self._unconfirmed[channel] = self._unconfirmed.get(channel, 0) + 1
-        self._outgoing.append((b"SUBSCRIBE", *channels))
+        self._outgoing.append(lambda link: link.subscribe(*channels))
         self._wake.set()
 
     async def _run(self, task: Supervised) -> None:
         while True:
             try:
-                async with self._connections.held(self._channels.resync) as connection:
-                    await self._serve(connection, task)
+                async with self._connections.listening() as link:
+                    await self._serve(link, task)
             except BackendError as error:
                 self.away = error
                 if not self._lost:
@@ -230,7 +237,7 @@ class _Listener:
                 if not future.done():
                     future.set_exception(error)
 
-    async def _serve(self, connection: Connection, task: Supervised) -> None:
+    async def _serve(self, link: Link, task: Supervised) -> None:
         """Listen over one connection until it is lost.
 
         Raises:
@@ -241,7 +248,9 @@ class _Listener:
         self._outgoing.clear()
         self._connected = True
         self._ask([self._channels.resync, *self._wanted])
-        parts = (self._send(connection), self._receive(connection, task))
+        # The first channel decides to which server of a cluster the link goes.
+        await self._outgoing.popleft()(link)
+        parts = (self._send(link), self._receive(link, task))
         tasks = [in_background(part, "pubsub link", awaited=True) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -250,32 +259,30 @@ class _Listener:
         finally:
             await cancelled(*tasks)
 
-    async def _send(self, connection: Connection) -> None:
+    async def _send(self, link: Link) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            commands = list(self._outgoing)
-            self._outgoing.clear()
-            if commands:
-                await connection.send_packed_command(connection.pack_commands(commands))
+            while self._outgoing:
+                await self._outgoing.popleft()(link)
 
-    async def _receive(self, connection: Connection, task: Supervised) -> None:
-        asked = False
+    async def _receive(self, link: Link, task: Supervised) -> None:
+        pinged = False
         first = True
         while True:
-            answer = await connection.read_response(timeout=self._connections.url.timeout if asked else PING_SECONDS)
-            if answer is None:
-                if asked:
+            message = await link.get_message(timeout=self._connections.url.timeout if pinged else PING_SECONDS)
+            if message is None:
+                if pinged:
                     raise exceptions.TimeoutError("no answer to a ping")
-                asked = True
-                self._outgoing.append((b"PING",))
+                pinged = True
+                self._outgoing.append(lambda link: link.ping())
                 self._wake.set()
                 continue
-            asked = False
-            if answer[0] == b"message":
-                self._deliver(answer[1], answer[2])
-            elif answer[0] == b"subscribe":
-                self._confirm(answer[1])
+            pinged = False
+            if message["type"] == "message":
+                self._deliver(message["channel"], message["data"])
+            elif message["type"] == "subscribe":
+                self._confirm(message["channel"])
                 if first and not any(self._unconfirmed.values()):
                     first = False
                     self._listens()
@@ -377,7 +384,7 @@ class _Publisher:
 
     async def _publish(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-        commands: list[Command] = [(b"PUBLISH", self._channels.of(topic), message) for topic, message, _ in batch]
+        commands: list[Command] = [("PUBLISH", self._channels.of(topic), message) for topic, message, _ in batch]
         try:
             try:
                 replies = await self._send(commands)
@@ -406,7 +413,7 @@ class _Publisher:
         """Tell consumers of what could not be published to read the store."""
         topics = [b""] if self._missed_all else [_encoded(topic) for topic in self._missed]
         try:
-            for reply in await self._send([(b"PUBLISH", self._channels.resync, topic) for topic in topics]):
+            for reply in await self._send([("PUBLISH", self._channels.resync, topic) for topic in topics]):
                 self._connections.checked(reply)
         except BackendError as error:
             self.away = error

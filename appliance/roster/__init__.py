@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from appliance.backends import Facts, scheme_of
 from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, nothing
@@ -121,6 +122,10 @@ class Roster(ABC):
     async def classes(self) -> list[Class]:
         """All classes, in the order in which they were made. There is always at least one."""
 
+    async def class_ids(self) -> list[str]:
+        """The ids of all classes, without making a class that a file names for the first time."""
+        return [section.class_id for section in await self.classes()]
+
     @abstractmethod
     async def change_class(
         self, class_id: str, *, title: str | None = None, code: str | None = None, open: bool | None = None
@@ -208,15 +213,23 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def roster_facts(url: str) -> Facts:
+    """Facts about the roster that a URL names; it is not opened."""
+    scheme, _, path = url.partition(":")
+    if scheme == "file":
+        return Facts(scheme, shared=False, folder=Path(path) if path else None)
+    return Facts(scheme, shared=True)
+
+
 def open_roster(url: str, limits: RosterLimits, counters: Counters) -> Roster:
     """The roster that a URL names: ``file:PATH``, a folder. The scheme picks the backend, imported only then.
 
     Raises:
         SettingsError: no backend has that scheme, or its files cannot be read; the text says which and where.
     """
-    scheme, _, path = url.partition(":")
-    if scheme == "file" and path:
+    folder = roster_facts(url).folder
+    if folder is not None:
         from appliance.roster.flatfile import FlatFileRoster
 
-        return FlatFileRoster(Path(path), limits, counters)
-    raise SettingsError(f"roster: {scheme!r} is not a roster this version knows; use file: and a folder.")
+        return FlatFileRoster(folder, limits, counters)
+    raise SettingsError(f"roster: {scheme_of(url)!r} is not a roster this version knows; use file: and a folder.")

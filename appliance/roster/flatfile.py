@@ -73,9 +73,7 @@ class FlatFileRoster(JoinPolicy):
         self._folder = ListFolder(folder, limits)
         self._look()
 
-    @property
-    def class_ids(self) -> list[str]:
-        """The ids of all classes that the files know; nothing is written."""
+    async def class_ids(self) -> list[str]:
         return list(dict.fromkeys([*self._classes, *self._lists.classes]))
 
     def findings(self) -> list[Finding]:

@@ -1,1 +1,1 @@
-"""The web room: students' and educators' routes, the pages, and the rules that keep both safe."""
+"""The HTTP server: routes of students and educators, the pages, and the security rules."""

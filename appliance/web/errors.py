@@ -1,4 +1,4 @@
-"""How a request fails: a status, a stable code, and a sentence for the person who reads it."""
+"""How a request fails: a status, a stable code, and a sentence for a person. Also how a request body is read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from appliance.errors import ArchiveError, BackendError, place_of
 from appliance.jsontext import may_hold_halves, without_halves
 
 if TYPE_CHECKING:
-    from appliance.web.security.idle_connections import Strangers
+    from appliance.web.security.idle_connections import IdleConnections
 
 log = logging.getLogger(__name__)
 
 B = TypeVar("B")
 
-STRANGERS: web.AppKey[Strangers] = web.AppKey("strangers")
-"""What bounds the time in which a request's body must be here."""
+IDLE_CONNECTIONS: web.AppKey[IdleConnections] = web.AppKey("idle_connections")
+"""Bounds the time that a request's body may take."""
 
-_SAID = {
+_SENTENCES = {
     400: ("bad_request", "The request cannot be understood."),
     404: ("not_found", "There is nothing at this address."),
-    405: ("bad_method", "This address does not take that kind of request."),
+    405: ("bad_method", "This address does not accept that kind of request."),
     413: ("too_large", "The request is too large."),
 }
 
@@ -51,11 +51,12 @@ class ApiError(Exception):
 
     def response(self) -> web.Response:
         """The answer: ``{"error":{"code","message"}}``."""
-        said = answer({"error": {"code": self.code, "message": self.message}}, status=self.status, headers=self.headers)
+        content = {"error": {"code": self.code, "message": self.message}}
+        response = answer(content, status=self.status, headers=self.headers)
         if self.status == 408:
-            # What is still to come of that request would be taken for the next one.
-            said.force_close()
-        return said
+            # The rest of the slow request would be read as the next one.
+            response.force_close()
+        return response
 
 
 def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -69,64 +70,64 @@ def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | N
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """What the person is told when a handler raised `error`; what is not foreseen is logged by kind and place only."""
+    """The answer to a request whose handler raised `error`. An unexpected error is logged, by type and place alone."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, web.HTTPException):
-        code, message = _SAID.get(error.status, ("refused", "The request was refused."))
+        code, message = _SENTENCES.get(error.status, ("refused", "The request was refused."))
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return ApiError(error.status, code, message, headers)
     if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         return ApiError(400, "bad_request", "The request cannot be understood.")
     if isinstance(error, BackendError):
-        return ApiError(503, "backend", "The server cannot reach its storage just now. Try again in a moment.")
+        return ApiError(503, "backend", "The server cannot reach its storage. Try again in a moment.")
     if isinstance(error, ArchiveError | OSError) and not isinstance(error, ConnectionError | TimeoutError):
-        # A disk that is full or fails; what is wrong with the archive is told by the pipeline too.
+        # A full or failing disk. The pipeline reports a finding if the archive is affected.
         log.error("A request failed because of the disk or the system: %s.", place_of(error))
-        return ApiError(503, "storage", "The server cannot save that just now; its disk may be full. Try again later.")
-    log.error("A request failed in a way that is not foreseen: %s.", place_of(error))
+        return ApiError(503, "storage", "The server cannot save this: its disk may be full. Try again later.")
+    log.error("A request failed unexpectedly: %s.", place_of(error))
     return ApiError(500, "internal", "Something went wrong in the server. The log says where.")
 
 
 async def content_of(request: web.Request, seconds: float | None = None) -> bytes:
-    """The body of a request. Every handler reads it by this, so that its time is bounded.
+    """The body of a request. Every handler uses this function, so that the time is bounded.
 
     Args:
         request: the request.
-        seconds: how long it may take; None for ``limits.request_seconds``.
+        seconds: time limit; None for ``limits.request_seconds``.
 
     Raises:
-        ApiError: 400 where it is malformed, 408 where it comes too slowly, 413 where it is too large.
+        ApiError: 400 for a malformed body, 408 for a slow one, 413 for one that is too large.
     """
-    strangers = request.app[STRANGERS]
-    seconds = strangers.request_seconds if seconds is None else seconds
-    strangers.begin(request, seconds)
+    connections = request.app[IDLE_CONNECTIONS]
+    seconds = connections.request_seconds if seconds is None else seconds
+    connections.begin(request, seconds)
     try:
         async with asyncio.timeout(seconds):
             content = await request.read()
     except TimeoutError:
-        strangers.count_late()
-        raise ApiError(408, "too_slow", "The request did not come to its end in time. Try again.") from None
+        connections.count_late()
+        raise ApiError(408, "too_slow", "The request took too long to arrive. Try again.") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "too_large", "The request is too large.") from None
     except web.RequestPayloadError:
-        raise ApiError(400, "bad_body", "The request's content is not what its head says.") from None
-    strangers.whole(request)
+        raise ApiError(400, "bad_body", "The request's content does not match its headers.") from None
+    connections.complete(request)
     return content
 
 
 async def body_of(request: web.Request, kind: type[B]) -> B:
-    """The JSON body of a request.
+    """The JSON body of a request, as `kind`.
 
     Raises:
         ApiError: as `content_of`; 400 with what was expected.
     """
     content = await content_of(request)
     try:
-        # What becomes a name or a title may be cut within an emoji.
+        # A name or a title may be cut within an emoji.
         return msgspec.json.decode(without_halves(content) if may_hold_halves(content) else content, type=kind)
     except msgspec.ValidationError as error:
-        # Names the field and the kinds of value, never the value.
+        # The message has the field and the types, never the value.
         raise ApiError(400, "bad_body", f"The request's content is not as expected: {error}.") from None
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         raise ApiError(400, "not_json", "The request's content must be a JSON object in valid Unicode text.") from None

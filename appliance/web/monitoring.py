@@ -16,7 +16,7 @@ from appliance.metrics import Metrics
 from appliance.roster import Roster
 from appliance.tasks import TaskState
 from appliance.web.errors import ApiError, answer
-from appliance.web.security.access import Security, bearer_token
+from appliance.web.security import Security, bearer_token
 
 ROUTE = "/api/v1/diagnostics"
 _ROSTER_SECONDS = 3.0
@@ -60,7 +60,9 @@ class Readings:
     async def metrics(self, request: web.Request) -> web.Response:
         """``GET /metrics``: to this computer itself, to educators, and to who shows the token for it."""
         if not (
-            self._security.is_surely_here(request) or self._has_token(request) or self._security.is_educator(request)
+            self._security.proxies.is_surely_here(request)
+            or self._has_token(request)
+            or self._security.is_educator(request)
         ):
             self._counters.add("requests_refused{metrics}")
             if "Authorization" in request.headers:

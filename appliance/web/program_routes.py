@@ -1,4 +1,4 @@
-"""What concerns the computer that the appliance runs on: its address, a second start, about, and stopping."""
+"""Routes that concern the program on this computer: its address, a second start, licences, and stopping."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import msgspec
 from aiohttp import web
 
 import appliance
-from appliance import __version__
 from appliance.network.network import Network
-from appliance.web.educators.feed import ClassView
+from appliance.web.educators import ClassView
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security.access import Security, bearer_token, is_here
+from appliance.web.security import Security, bearer_token, is_here
 
-# Written when the program is packaged; a checkout has none.
+# Written when the program is packaged; missing in a source checkout.
 LICENCES = Path(appliance.__file__).parent.parent / "licences.txt"
 
 FIREWALL_HINT = (
@@ -34,10 +33,10 @@ class _AddressBody(msgspec.Struct):
 
 
 class ProgramRoutes:
-    """Handlers of routes that concern this computer.
+    """Handlers of routes that concern the program on this computer.
 
     Attributes:
-        launch_secret: lets its bearer, from this computer, ask for a link to the dashboard; another one at every start.
+        launch_secret: with it, a program on this computer may request a link to the dashboard; new at every start.
     """
 
     def __init__(
@@ -55,18 +54,18 @@ class ProgramRoutes:
         self._views = views
 
     async def launch(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/launch``: a link that opens the dashboard once, for a second start of the program."""
+        """``POST /api/v1/launch``: a link that opens the dashboard once; for a second start of the program."""
         self.only_program(request)
-        return answer({"url": f"http://{request.host}/?token={self._security.launch_token()}"})
+        return answer({"url": f"http://{request.host}/?token={self._security.launch_links.create()}"})
 
     async def quit(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/quit``: end the program, for its own command ``stop``."""
+        """``POST /api/v1/quit``: end the program; for the command ``stop``."""
         self.only_program(request)
         self._stop()
         return answer({"stopping": True}, status=202)
 
     async def address(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/address``: show students this one of the addresses from now on."""
+        """``POST /api/v1/address``: show students this address first from now on."""
         body = await body_of(request, _AddressBody)
         try:
             self._network.choose(body.url)
@@ -75,20 +74,17 @@ class ProgramRoutes:
         return answer(await self._views())
 
     async def stop(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/stop``: end the program, for an educator at this computer.
-
-        Whoever sits at another one could not start it again.
-        """
+        """``POST /api/v1/stop``: end the program; only for an educator at this computer, who can start it again."""
         if not is_here(request):
             raise ApiError(403, "not_here", "The program can be stopped only on the computer that it runs on.")
         self._stop()
         return answer({"stopping": True}, status=202)
 
     def only_program(self, request: web.Request) -> None:
-        """Let through whoever read the secret of this run in the data folder, on this computer.
+        """Allow only the program itself: a request from this computer with the secret of this run.
 
         Raises:
-            ApiError: 403 for anybody else; 415 where the body is not JSON.
+            ApiError: 403 for any other request; 415 where the body is not JSON.
         """
         shown = bearer_token(request) or ""
         if not is_here(request) or not hmac.compare_digest(
@@ -99,20 +95,15 @@ class ProgramRoutes:
             raise ApiError(415, "not_json", "Send the request with the content type application/json.")
 
     async def licences(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/licences``: the notices of what is built in, as text."""
+        """``GET /api/v1/licences``: the licence notices of all components, as text."""
         headers = {"Cache-Control": "no-cache"}
         return web.Response(
             text=await asyncio.to_thread(licences), content_type="text/plain", charset="utf-8", headers=headers
         )
 
 
-def about(request: web.Request) -> dict[str, object]:
-    """What the dashboard says of the program."""
-    return {"version": __version__, "python": sys.version.split()[0], "here": is_here(request)}
-
-
 def licences() -> str:
-    """The licence notices that were collected for the packaged program; elsewhere what the installed parts say."""
+    """The licence notices: of the packaged program; in other installations, from the metadata of installed packages."""
     try:
         return LICENCES.read_text(encoding="utf-8")
     except OSError:
@@ -130,8 +121,8 @@ def licences() -> str:
 
 
 def _licence_of(part: metadata.Distribution) -> str:
-    """What an installed part says of its licence, the newest way of saying so first."""
+    """The licence of a package in its metadata: the newest of the fields for it that is set."""
     facts = part.metadata.json
     classified = [one.rpartition(" :: ")[2] for one in facts.get("classifier", ()) if one.startswith("License ::")]
-    said = str(facts.get("license_expression") or ", ".join(classified) or facts.get("license") or "")
-    return said.strip().partition("\n")[0] or "see its own files"
+    licence = str(facts.get("license_expression") or ", ".join(classified) or facts.get("license") or "")
+    return licence.strip().partition("\n")[0] or "see its own files"

@@ -1,7 +1,7 @@
 """Draws every icon file from the SVG sources in this folder: `python packaging/icons/draw.py`, or `make icons`.
 
 Chromium draws, so that the files look as they do in a browser; Pillow puts the pictures into .ico and .icns. Each PNG
-names the SHA-256 of the source that it was drawn from, by which a test tells a file that is out of date.
+contains the SHA-256 of the source that it was drawn from, so that a test finds files that are out of date.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def source_of(size: int) -> Path:
 
 
 def digest(*sources: Path) -> str:
-    """The SHA-256 of some sources, whatever a checkout made of their line ends."""
+    """The SHA-256 of some sources, whatever line ends a checkout has."""
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def drawn(page: Page, source: Path, size: int, width: int | None = None) -> Image.Image:
-    """A source at a height in pixels, and as wide unless told otherwise, with its transparency."""
+    """A source drawn at a size in pixels, with transparency; square unless a width is given."""
     page.set_viewport_size({"width": width or size, "height": size})
     page.set_content(
         f"<style>*{{margin:0}}svg{{display:block;width:{width or size}px;height:{size}px}}</style>"

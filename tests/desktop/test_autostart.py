@@ -30,13 +30,15 @@ class TestLinux:
         assert not entry.enabled()
         entry.disable()
 
-    def test_the_desktop_starts_the_very_words(self, tmp_path: Path) -> None:
+    def test_the_desktop_starts_exactly_this_command_line(self, tmp_path: Path) -> None:
         gio = pytest.importorskip("gi.repository.Gio", reason="PyGObject is not installed")
         program = tmp_path / "Class Room" / "observer"
         program.parent.mkdir()
-        told = tmp_path / "told"
+        written = tmp_path / "written"
         program.write_text(
-            f'#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word" >> {told}.part; done\nmv {told}.part {told}\n'
+            "#!/bin/sh\n"
+            f'for word in "$@"; do printf "%s\\n" "$word" >> {written}.part; done\n'
+            f"mv {written}.part {written}\n"
         )
         program.chmod(0o755)
         entry = XdgAutostart(tmp_path, [str(program), *WORDS[1:]])
@@ -45,8 +47,8 @@ class TestLinux:
         app.launch([], None)
         from tests.desktop.world import until
 
-        until(told.exists, "the program is started")
-        assert told.read_text().splitlines() == WORDS[1:]
+        until(written.exists, "the program is started")
+        assert written.read_text().splitlines() == WORDS[1:]
 
     def test_the_file_is_valid(self, tmp_path: Path) -> None:
         if shutil.which("desktop-file-validate") is None:
@@ -96,7 +98,7 @@ class TestMacOS:
 
 
 class Registry(types.ModuleType):
-    """What of the registry is asked for, in a dictionary."""
+    """The functions of `winreg` that are used, on a dictionary."""
 
     HKEY_CURRENT_USER = 1
     REG_SZ = 1

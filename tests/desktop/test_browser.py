@@ -1,4 +1,4 @@
-"""Pages and folders open with the desktop's own programs, as if those had been started by the desktop itself."""
+"""Pages and folders open with the default programs of the desktop, in its environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ URL = "http://127.0.0.1:8000/"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path, for stand-ins; the real openers are out of reach."""
+    """The only folder on the path, for fake programs; the real openers cannot be found."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -26,13 +26,13 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def stand_in(folder: Path, name: str, script: str) -> Path:
-    """A program that does what `script` says; returns a file for it to write, ``$TOLD``."""
-    told = folder / f"{name}.told"
+def fake_program(folder: Path, name: str, script: str) -> Path:
+    """A program that does what `script` says; returns a file for it to write, ``$CALLS``."""
+    calls = folder / f"{name}.calls"
     program = folder / name
-    program.write_text(f"#!/bin/sh\nTOLD={told}\n{script}\n")
+    program.write_text(f"#!/bin/sh\nCALLS={calls}\n{script}\n")
     program.chmod(0o755)
-    return told
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -76,37 +76,37 @@ def test_a_frozen_program_gives_others_the_library_paths_of_the_system() -> None
 def test_a_frozen_program_opens_things_with_them(
     programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
 ) -> None:
-    told = stand_in(programs, "xdg-open", 'echo "$1 ${LD_LIBRARY_PATH-unset}" > $TOLD')
+    calls = fake_program(programs, "xdg-open", 'echo "$1 ${LD_LIBRARY_PATH-unset}" > $CALLS')
     monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/bundle")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "_MEIPASS", "/tmp/bundle", raising=False)
     if what == "page":
         assert browser.show(URL)
-        assert told.read_text() == f"{URL} unset\n"
+        assert calls.read_text() == f"{URL} unset\n"
     else:
-        browser._show_folder(tmp_path)
-        assert told.read_text() == f"{tmp_path} unset\n"
+        browser.show_folder(tmp_path)
+        assert calls.read_text() == f"{tmp_path} unset\n"
 
 
 @linux
 def test_a_browser_can_be_ended_although_our_own_threads_block_the_signals(programs: Path) -> None:
-    told = stand_in(
+    calls = fake_program(
         programs,
         "xdg-open",
-        "while read key mask; do [ $key = SigBlk: ] && echo $mask > $TOLD; done < /proc/self/status; exit 0",
+        "while read key mask; do [ $key = SigBlk: ] && echo $mask > $CALLS; done < /proc/self/status; exit 0",
     )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         assert browser.show(URL)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    assert int(told.read_text(), 16) == 0
+    assert int(calls.read_text(), 16) == 0
 
 
 @linux
 def test_the_person_s_own_choice_of_a_browser_comes_first(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    xdg = stand_in(programs, "xdg-open", "echo $1 > $TOLD")
-    mine = stand_in(programs, "mine", "echo $2 > $TOLD")
+    xdg = fake_program(programs, "xdg-open", "echo $1 > $CALLS")
+    mine = fake_program(programs, "mine", "echo $2 > $CALLS")
     monkeypatch.setenv("BROWSER", "gone %s:mine --new %s")
     assert browser.show(URL)
     assert mine.read_text() == f"{URL}\n"
@@ -115,22 +115,22 @@ def test_the_person_s_own_choice_of_a_browser_comes_first(programs: Path, monkey
 
 @linux
 def test_what_fails_is_followed_by_the_next(programs: Path) -> None:
-    stand_in(programs, "xdg-open", "exit 3")
-    told = stand_in(programs, "firefox", "echo $1 > $TOLD")
+    fake_program(programs, "xdg-open", "exit 3")
+    calls = fake_program(programs, "firefox", "echo $1 > $CALLS")
     assert browser.show(URL)
-    assert told.read_text() == f"{URL}\n"
+    assert calls.read_text() == f"{URL}\n"
 
 
 @linux
 def test_opening_does_not_wait_for_a_browser_that_stays(programs: Path) -> None:
-    stand_in(programs, "xdg-open", "echo $$ > $TOLD; exec /bin/sleep 60")
+    fake_program(programs, "xdg-open", "echo $$ > $CALLS; exec /bin/sleep 60")
     shown = threading.Event()
     thread = threading.Thread(target=lambda: browser.show(URL, 0.3) and shown.set())
     thread.start()
     try:
         assert shown.wait(10)
     finally:
-        os.kill(int((programs / "xdg-open.told").read_text()), signal.SIGTERM)
+        os.kill(int((programs / "xdg-open.calls").read_text()), signal.SIGTERM)
         thread.join()
 
 

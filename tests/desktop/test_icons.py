@@ -37,7 +37,7 @@ def test_every_png_has_its_size_and_is_drawn_from_the_present_source(draw: Modul
 def test_every_state_of_the_tray_has_its_picture(draw: ModuleType) -> None:
     from appliance.desktop.status import TrayStatus
 
-    assert set(draw.TRAY_SOURCES) == {look.value for look in TrayStatus}
+    assert set(draw.TRAY_SOURCES) == {status.value for status in TrayStatus}
     for state, source in draw.TRAY_SOURCES.items():
         with Image.open(draw.TRAY / f"{state}.png") as picture:
             assert picture.size == (draw.TRAY_SIZE, draw.TRAY_SIZE)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,11 +14,11 @@ import msgspec
 import pytest
 
 from appliance.config import Settings
-from appliance.desktop.status import MENU_CHARACTERS, TrayStatus, look_of, sentence_of, worst_of
+from appliance.desktop.status import MENU_CHARACTERS, TrayStatus, status_text, tray_status, worst_finding
+from appliance.listeners import Listeners
 from appliance.node import Status
 from tests.desktop.screen import ENTRIES, Screen, missing, screen
-from tests.desktop.world import ROOT, Desk, Program, desk, until
-from tests.program.test_process import signs_in
+from tests.desktop.world import ROOT, Desk, Program, desk, signs_in, until
 
 YELLOW, BLUE = (255, 210, 63), (47, 110, 219)
 
@@ -48,7 +47,7 @@ def state_of(running: Program) -> str:
 
 
 def mostly(shown: Screen, colour: tuple[int, int, int], folder: Path) -> bool:
-    """Whether the icon on the screen is of this colour: that of its tile covers a good part of it."""
+    """Whether this colour covers more than a fifth of the icon on the screen."""
     colours = shown.colours(folder / "icon.png")
     near = sum(
         number for found, number in colours.items() if all(abs(a - b) < 12 for a, b in zip(found, colour, strict=True))
@@ -62,9 +61,9 @@ class TestStatusNotifierPanel:
     def test_a_lesson_from_the_tray(self, here: Desk, shown: Screen) -> None:
         shown.bus()
         shown.panel("xfce4-panel")
-        opened = here.stand_in("browser")
+        opened = here.fake_program("browser")
         here.environment["BROWSER"] = str(opened.with_suffix(""))
-        folders = here.stand_in("xdg-open")
+        folders = here.fake_program("xdg-open")
         running = here.start("--no-browser").ready()
         until(lambda: mostly(shown, BLUE, here.folder), "the icon is blue")
 
@@ -89,7 +88,7 @@ class TestStatusNotifierPanel:
         until(lambda: state_of(running) == "open", "the class goes on")
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
 
-        # What changes meanwhile leaves the open menu open, and says so in it.
+        # A change of the status leaves the open menu open, and appears in it.
         x, y, width, height = shown.open_menu()
         running.ask("POST", "/api/v1/class/pause", {})
         until(lambda: mostly(shown, YELLOW, here.folder), "the icon shows it")
@@ -117,14 +116,16 @@ class TestStatusNotifierPanel:
 class TestOlderTray:
     """A tray of the kind that XEMBED describes, as in window managers alone."""
 
-    def test_the_icon_has_a_window_that_tells_the_state_and_a_menu_that_works(self, here: Desk, shown: Screen) -> None:
+    def test_the_icon_has_a_window_with_the_status_and_a_menu_that_works(self, here: Desk, shown: Screen) -> None:
         shown.bus()
         shown.panel("trayer")
         running = here.start("--no-browser").ready()
         until(lambda: shown.title() == "Classroom Observer: Ready: no students yet", "the icon is there")
         shown.choose("Pause class")
         until(lambda: state_of(running) == "paused", "the class is paused")
-        until(lambda: shown.title() == "Classroom Observer: The class is paused (0 students online)", "it is told")
+        until(
+            lambda: shown.title() == "Classroom Observer: The class is paused (0 students online)", "the title shows it"
+        )
         until(lambda: mostly(shown, YELLOW, here.folder), "it is shown")
         x, y, width, height = shown.open_menu()
         running.ask("POST", "/api/v1/class/resume", {})
@@ -178,7 +179,7 @@ class TestNoTray:
 
 
 @pytest.mark.parametrize(
-    ("changed", "look", "words"),
+    ("changed", "picture", "text"),
     [
         ({}, TrayStatus.READY, "Ready: no students yet"),
         ({"students": 1}, TrayStatus.STUDENTS, "1 student online"),
@@ -201,7 +202,7 @@ class TestNoTray:
         ),
     ],
 )
-def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], look: TrayStatus, words: str) -> None:
+def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], picture: TrayStatus, text: str) -> None:
     given = {
         "students": 0,
         "paused": False,
@@ -213,43 +214,60 @@ def test_what_needs_the_teacher_shows_first(changed: dict[str, Any], look: TrayS
         **changed,
     }
     status = Status(**given)
-    assert (look_of(status), sentence_of(status)) == (look, words)
+    assert (tray_status(status), status_text(status)) == (picture, text)
 
 
 def test_the_worst_finding_is_a_line_of_the_menu() -> None:
     status = Status(0, False, 2, "error", "The disk is full.", "", "")
-    assert worst_of(status) == "The disk is full."
-    long = worst_of(msgspec.structs.replace(status, sentence="word " * 100))
+    assert worst_finding(status) == "The disk is full."
+    long = worst_finding(msgspec.structs.replace(status, sentence="word " * 100))
     assert len(long) <= MENU_CHARACTERS
     assert long.endswith("word…")
-    assert worst_of(msgspec.structs.replace(status, sentence="")) == worst_of(None) == ""
+    assert worst_finding(msgspec.structs.replace(status, sentence="")) == worst_finding(None) == ""
+
+
+class FakeProgram:
+    """A program of which only the status changes."""
+
+    quitting = False
+
+    def __init__(self) -> None:
+        self.status: Status | None = None
+        self.on_status: Listeners[[]] = Listeners("the status")
+        self.on_quit: Listeners[[]] = Listeners("the end")
+
+    def with_dashboard_link(self, use: Callable[[str], None]) -> None: ...
+
+    def set_paused(self, paused: bool) -> None: ...
+
+    def quit(self) -> None: ...
 
 
 def test_the_menu_has_that_line_only_while_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYSTRAY_BACKEND", "dummy")
-    from appliance.desktop.tray import Tray
+    from appliance.desktop.tray_menu import TrayMenu
 
     well = Status(0, False, 0, "ok", "", "", "")
-    program = SimpleNamespace(status=None, settings=Settings(), config_file=None)
-    for with_words in (True, False):
-        menu = Tray(program)._menu(with_words)  # type: ignore[arg-type]
+    program = FakeProgram()
+    for with_status in (True, False):
+        menu = TrayMenu(program, Settings(), None, lambda text: None).build(with_status)
         lines = {}
         for status in (None, well, msgspec.structs.replace(well, findings=1, worst="error", sentence="It is full.")):
             program.status = status
             lines[status] = [item.text for item in menu]
         *before, bad = lines.values()
         assert all("It is full." not in line for line in before)
-        assert bad.index("It is full.") == int(with_words)
-        assert bad[int(with_words) + 1] == menu.SEPARATOR.text
-        assert len(bad) == len(before[1]) + (1 if with_words else 2), "nothing else but a line between came"
+        assert bad.index("It is full.") == int(with_status)
+        assert bad[int(with_status) + 1] == menu.SEPARATOR.text
+        assert len(bad) == len(before[1]) + (1 if with_status else 2), "only this line and its separator were added"
 
 
 def test_before_it_serves_it_says_that_it_starts() -> None:
-    assert (look_of(None), sentence_of(None)) == (TrayStatus.READY, "Starting…")
+    assert (tray_status(None), status_text(None)) == (TrayStatus.READY, "Starting…")
 
 
 def test_the_number_of_students_stands_on_the_icon() -> None:
-    from appliance.desktop.tray import picture
+    from appliance.desktop.picture import picture
 
     pictures = {number: picture(TrayStatus.STUDENTS, number).tobytes() for number in (1, 7, 24, 42, 99, 100)}
     assert len(set(pictures.values())) == len(pictures)

@@ -1,4 +1,4 @@
-"""The program as a person starts it, on a desktop of the test's own."""
+"""The program as a person starts it, in an environment that a test controls."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,6 +30,18 @@ def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE)
         assert time.monotonic() < end, f"Waited in vain: {what}."
         time.sleep(0.05)
     return found
+
+
+def signs_in(link: str) -> bool:
+    """Whether a link opens the dashboard."""
+    address = urlsplit(link)
+    connection = HTTPConnection(address.netloc, timeout=10)
+    try:
+        connection.request("GET", f"{address.path}?{address.query}")
+        answer = connection.getresponse()
+        return answer.status == 303 and "Set-Cookie" in answer.headers
+    finally:
+        connection.close()
 
 
 class Program:
@@ -61,7 +74,7 @@ class Program:
 
     @property
     def instance(self) -> dict[str, Any]:
-        """What it says of itself to a second start; {} while it says nothing."""
+        """The content of its instance file; {} until it serves."""
         try:
             found: dict[str, Any] = json.loads((self.data / "instance.json").read_bytes())
         except FileNotFoundError:
@@ -105,7 +118,7 @@ class Program:
         return self.process.wait(timeout=seconds)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it as the system does; returns its exit code."""
+        """End it with a signal; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
@@ -131,24 +144,24 @@ class Desk:
         self._started.append(program)
         return program
 
-    def stand_in(self, name: str, script: str = 'echo "$@" >> $TOLD') -> Path:
-        """Put a program of ours first on the path; returns the file ``$TOLD`` that it may write."""
+    def fake_program(self, name: str, script: str = 'echo "$@" >> $CALLS') -> Path:
+        """Put a shell script first on the path; returns the file ``$CALLS``, to which it may write."""
         programs = self.folder / "programs"
         programs.mkdir(exist_ok=True)
-        told = programs / f"{name}.told"
-        (programs / name).write_text(f"#!/bin/sh\nTOLD={told}\n{script}\n")
+        calls = programs / f"{name}.calls"
+        (programs / name).write_text(f"#!/bin/sh\nCALLS={calls}\n{script}\n")
         (programs / name).chmod(0o755)
         path = self.environment["PATH"]
         if not path.startswith(f"{programs}:"):
             self.environment["PATH"] = f"{programs}:{path}"
-        return told
+        return calls
 
     def with_browser(self) -> Path:
-        """A desktop of which no test needs more than its browser; returns the file of the addresses it opens."""
+        """Pretend that there is a desktop with a browser; returns the file with the addresses that it opens."""
         self.environment["DISPLAY"] = ":none"
-        told = self.stand_in("browser")
-        self.environment["BROWSER"] = str(told.with_suffix(""))
-        return told
+        calls = self.fake_program("browser")
+        self.environment["BROWSER"] = str(calls.with_suffix(""))
+        return calls
 
     def close(self) -> None:
         for program in self._started:
@@ -157,7 +170,7 @@ class Desk:
 
 @contextmanager
 def desk(folder: Path, program: Sequence[str] = (sys.executable, "run.py")) -> Iterator[Desk]:
-    """A desk whose programs, started by this command line, are ended with it."""
+    """A desk whose programs, started with this command line, end with it."""
     made = Desk(folder, program)
     try:
         yield made

@@ -41,7 +41,7 @@ async def test_a_standstill_is_counted_and_its_place_is_logged(caplog: pytest.Lo
         _a_reducer_that_sleeps()
         await w.until_counted(1)
         async with asyncio.timeout(10):
-            while "stood still for" not in caplog.text:
+            while "was blocked for" not in caplog.text:
                 await asyncio.sleep(0.01)
     finally:
         w.watchdog.stop()
@@ -79,7 +79,7 @@ async def test_those_of_long_ago_are_no_finding() -> None:
     now = [0.0]
     w = _World(clock=lambda: now[0])
     for _ in range(5):
-        w.watchdog._note(1.0, "there")
+        w.watchdog.note(1.0, "there")
         now[0] += watchdog.RECUR_SECONDS / 2 + 1
     assert w.health.findings() == []
 
@@ -154,7 +154,7 @@ async def test_a_reducer_that_sleeps_is_named(tmp_path: Path, caplog: pytest.Log
         await ada.send({"event": "edit", "document": "essay", "offset": 0, "insert": "what Ada wrote"})
         await ada.acked(1)
         async with asyncio.timeout(10):
-            while "stood still" not in caplog.text:
+            while "was blocked" not in caplog.text:
                 await asyncio.sleep(0.01)
         assert w.node.counters["loop_blocked"] >= 1
     assert "no-plugins/sleepy.py:10 reduce" in caplog.text

@@ -1,4 +1,4 @@
-"""Redis as the store: the same contract, persistent, ephemeral, on a cluster, and where scripts are forbidden."""
+"""Redis as the store: the same contract, persistent, ephemeral and on a cluster."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from appliance.counters import Counters
-from appliance.kvs import KVS, Change, open_kvs
-from appliance.kvs.redis import RedisKVS
+from appliance.kvs import KVS, open_kvs
 from tests.contract.kvs import KVSContract
 from tests.services.servers import RedisCluster, RedisServer
 
@@ -17,9 +16,7 @@ pytestmark = pytest.mark.services
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server with a user who may run no scripts."""
-    users = ["user noscript on >word ~* &* +@all -@scripting"]
-    with RedisServer(tmp_path_factory.mktemp("redis"), users=users) as server:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
@@ -45,33 +42,9 @@ class TestEphemeral(KVSContract):
         await kvs.close()
 
 
-class TestWithoutScripts(KVSContract):
-    @pytest.fixture
-    async def kvs(self, server: RedisServer) -> AsyncIterator[KVS]:
-        kvs = open_kvs(server.url("ttl=600&prefix=noscript", user="noscript", password="word"), Counters())
-        yield await emptied(kvs)
-        await kvs.close()
-
-    async def test_the_contract_was_kept_without_scripts(self, kvs: KVS) -> None:
-        assert isinstance(kvs, RedisKVS)
-        assert kvs.scripting
-        assert await kvs.commit([Change("a", 0, {})]) == []
-        assert not kvs.scripting
-
-
 class TestCluster(KVSContract):
     @pytest.fixture
     async def kvs(self, redis_cluster: RedisCluster) -> AsyncIterator[KVS]:
         kvs = open_kvs(redis_cluster.url(), Counters())
-        yield await emptied(kvs)
-        await kvs.close()
-
-
-class TestClusterWithoutScripts(KVSContract):
-    @pytest.fixture
-    async def kvs(self, redis_cluster: RedisCluster) -> AsyncIterator[KVS]:
-        kvs = open_kvs(redis_cluster.url("prefix=noscript"), Counters())
-        assert isinstance(kvs, RedisKVS)
-        kvs.scripting = False
         yield await emptied(kvs)
         await kvs.close()

@@ -170,7 +170,7 @@ class TestFindings:
         async with world(tmp_path) as w:
             w.node.health.report("stream.quarantined", "s-secret-student", place="x")
             w.node.health.report("task.down", "upkeep", place="x")
-            running = Instance(1, w.url, w.node.web.machine.launch_secret)
+            running = Instance(1, w.url, w.node.web.program_routes.launch_secret)
             answer = await asyncio.to_thread(instance.ask, running, ROUTE, 200, 1 << 20)
             assert answer is not None
             assert b"s-secret-student" not in answer

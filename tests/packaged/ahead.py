@@ -1,7 +1,8 @@
-"""Builds what the tests of the packaged program need, in a process of its own, while other tests run.
+"""Builds what the tests of the packaged program need, in a separate process, while other tests run.
 
-Building takes minutes of a processor, and most tests wait more than they work. ``python -m tests.packaged.ahead FOLDER
-STEP...`` makes the steps in their order, and leaves how each of them came out in a file of FOLDER.
+Building takes minutes of processor time, and most tests wait more than they compute.
+``python -m tests.packaged.ahead FOLDER STEP...`` makes the steps in their order, and writes the result of each to a
+file in FOLDER.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ GRACE = 10.0
 """Seconds that builds have to tidy up when they are ended."""
 
 
-def said(*command: str | Path, **options: Any) -> str:
-    """What a program printed that ended well."""
+def output_of(*command: str | Path, **options: Any) -> str:
+    """The output of a program, which must succeed."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -45,7 +46,7 @@ def package(program: str) -> str:
     python = ROOT / "build" / "packaging" / "bin" / "python"
     out = BUILT / "deb"
     shutil.rmtree(out, ignore_errors=True)
-    return said(python, ROOT / "packaging" / "linux" / "deb.py", "--quick", Path(program) / "program", out).strip()
+    return output_of(python, ROOT / "packaging" / "linux" / "deb.py", "--quick", Path(program) / "program", out).strip()
 
 
 def tree(deb: str) -> str:
@@ -53,9 +54,11 @@ def tree(deb: str) -> str:
     make = need("mmdebstrap", "mmdebstrap")
     if os.geteuid() != 0:
         pytest.skip("only root can make a fresh system")
-    depends = said("dpkg-deb", "--field", deb, "Depends")
+    depends = output_of("dpkg-deb", "--field", deb, "Depends")
     names = [name.split()[0] for name in depends.strip().split(", ")]
-    indexes = said("apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
+    indexes = output_of(
+        "apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)", "Created-By: Packages"
+    )
     sites = [line.split() for line in indexes.splitlines()]
     [(site, codename), *_] = [
         (site, name) for site, name, component in sites if component == "main" and "-" not in name
@@ -63,13 +66,13 @@ def tree(deb: str) -> str:
     packed = BUILT / f"tree-{hashlib.sha256(f'{codename} {depends}'.encode()).hexdigest()[:16]}.tar"
     if not packed.exists():
         partial = packed.with_suffix(".partial.tar")
-        said(make, "--quiet", "--variant=essential", f"--include={','.join(names)}", codename, partial, site)
+        output_of(make, "--quiet", "--variant=essential", f"--include={','.join(names)}", codename, partial, site)
         partial.rename(packed)
     return str(packed)
 
 
 def lintian(deb: str) -> tuple[int, str]:
-    """How lintian ended on a package, and what it said."""
+    """The exit code and the output of lintian for a package."""
     need("lintian", "lintian")
     as_root = ["--allow-root"] if os.geteuid() == 0 else []
     done = subprocess.run(["lintian", *as_root, "--fail-on", "error,warning", deb], capture_output=True, text=True)
@@ -82,11 +85,11 @@ STEPS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "lintian": ("deb", lintian),
     "tree": ("deb", tree),
 }
-"""By the name of the fixture that hands it out: the step that it is made from, and how. In the order of making."""
+"""The steps in their order, by the name of their fixture: the step it depends on, and the function that makes it."""
 
 
 class Ahead:
-    """The builds that are under way, or done.
+    """The builds that run, or are done.
 
     Several processes of one test run share them: one starts them, each waits for what it needs, and the process that
     made the folder ends them.
@@ -136,7 +139,7 @@ class Ahead:
         return False
 
     def made(self, step: str) -> Any:
-        """Wait for what a step made.
+        """Wait for a step; returns its result.
 
         Raises:
             pytest.fail.Exception, pytest.skip.Exception: it could not be made, with the reason.
@@ -145,12 +148,12 @@ class Ahead:
         # Another process of this test run may be about to start the builds.
         while not self._number.exists():
             time.sleep(0.05)
-        # Asked in this order, it has written all that it ever will if it has ended.
+        # In this order: if the process has ended, it has written all its files.
         while self.running and not file.exists():
             time.sleep(0.05)
         if not file.exists():
-            said = self._log.read_text(errors="replace")[-5000:]
-            pytest.fail(f"The build ended early and made no {step}.\n{said}", pytrace=False)
+            output = self._log.read_text(errors="replace")[-5000:]
+            pytest.fail(f"The build ended early and made no {step}.\n{output}", pytrace=False)
         outcome = json.loads(file.read_bytes())
         if "skipped" in outcome:
             pytest.skip(outcome["skipped"])
@@ -159,7 +162,7 @@ class Ahead:
         return outcome["made"]
 
     def end(self) -> None:
-        """End the builds that nobody waits for any more, and remove the folder."""
+        """End the builds that still run, and remove the folder."""
         if self._number.exists():
             group = int(self._number.read_text())
             for number in (signal.SIGTERM, signal.SIGKILL):
@@ -176,7 +179,7 @@ def _outcome(folder: Path, step: str) -> Path:
 
 
 def _make(step: str, made_from: dict[str, Any]) -> dict[str, Any]:
-    """Make one step, unless what it is made from is missing."""
+    """Make a step, unless the step that it depends on failed."""
     if "made" not in made_from:
         return made_from
     try:

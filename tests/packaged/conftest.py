@@ -1,4 +1,4 @@
-"""What the tests of the packaged program share: one build, and a bare world for each test."""
+"""Fixtures of the packaged program: one build, and a bare environment for each test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def built(pytestconfig: pytest.Config) -> Path:
-    """Where both forms of the program are."""
+    """The folder with both forms of the program."""
     return Path(pytestconfig.stash[_AHEAD].made("built"))
 
 
@@ -40,13 +40,13 @@ def deb(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def tree(pytestconfig: pytest.Config) -> Path:
-    """A fresh system with the packages that ours depends on, packed."""
+    """A fresh system with the packages that the Debian package depends on, as a tar file."""
     return Path(pytestconfig.stash[_AHEAD].made("tree"))
 
 
 @pytest.fixture(scope="session")
 def lintian(pytestconfig: pytest.Config) -> tuple[int, str]:
-    """How lintian ended on the Debian package, and what it said."""
+    """The exit code and the output of lintian for the Debian package."""
     code, text = pytestconfig.stash[_AHEAD].made("lintian")
     return code, text
 
@@ -60,6 +60,6 @@ def alone(built: Path) -> Iterator[World]:
 
 @pytest.fixture
 def in_folder(built: Path) -> Iterator[World]:
-    """The program in a folder, as installers install it."""
+    """The program as a folder, as installers install it."""
     with world(built / "program" / "classroom-observer", alone=False) as made:
         yield made

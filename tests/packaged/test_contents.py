@@ -1,4 +1,4 @@
-"""What the packaged program holds: all that it needs, with its licences; and no more than it needs."""
+"""The contents of the packaged program: all that it needs, with its licences, and no more."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_no_library_is_missing(built: Path) -> None:
     folder = built / "program" / "_internal"
     found = libraries(folder)
     assert len(found) > 50
-    asked = subprocess.run(
+    done = subprocess.run(
         ["ldd", *map(str, found)], capture_output=True, text=True, env={"LD_LIBRARY_PATH": str(folder), "LC_ALL": "C"}
     )
-    assert "not found" not in asked.stdout, [line for line in asked.stdout.splitlines() if "not found" in line]
+    assert "not found" not in done.stdout, [line for line in done.stdout.splitlines() if "not found" in line]
 
 
 def test_the_pages_are_inside_whole(built: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_pages_are_inside_whole(built: Path) -> None:
             assert inside.read_bytes() == page.read_bytes()
 
 
-def test_nothing_of_a_developer_is_inside(built: Path) -> None:
+def test_no_development_tool_is_inside(built: Path) -> None:
     names = {path.relative_to(built / "program").as_posix() for path in (built / "program").rglob("*")}
     assert not [
         name for name in names if re.search(r"pytest|playwright|hypothesis|mypy|cryptography|numpy|tkinter", name)
@@ -53,7 +53,7 @@ class TestLicences:
     def test_every_part_has_one(self, built: Path) -> None:
         text = (built / "program" / "_internal" / "licences.txt").read_text("utf-8")
         listed = set(re.findall(r"(?m)^  (\S+) [^:\n]*", text))
-        parts = {"Python", "PyInstaller", "aiohttp", "msgspec", "redis", "slixmpp", "asyncpg", "hiredis", "segno"}
+        parts = {"Python", "PyInstaller", "aiohttp", "msgspec", "redis", "slixmpp", "hiredis", "segno"}
         parts |= {"bulma", "d3", "libgtk-3-0", "libglib2.0-0", "python3-gi", "libssl3", "uvloop", "aiodns"}
         assert parts <= listed
         for heading in ("Apache License", "MIT License", "GNU LESSER GENERAL PUBLIC LICENSE", "Mozilla Public License"):

@@ -19,7 +19,7 @@ import pytest
 
 import appliance
 from appliance import cli
-from tests.packaged.ahead import said
+from tests.packaged.ahead import output_of
 from tests.services.servers import need, until
 
 USER = 1000
@@ -47,14 +47,14 @@ def test_its_entry_in_the_menu_is_valid(inside: tarfile.TarFile, tmp_path: Path)
     need("desktop-file-validate", "desktop-file-utils")
     file = tmp_path / "classroom-observer.desktop"
     file.write_bytes(read(inside, "usr/share/applications/classroom-observer.desktop"))
-    assert said("desktop-file-validate", file) == ""
+    assert output_of("desktop-file-validate", file) == ""
     assert "Icon=classroom-observer\n" in file.read_text()
     for size in (16, 48, 256):
         assert read(inside, f"usr/share/icons/hicolor/{size}x{size}/apps/classroom-observer.png").startswith(b"\x89PNG")
 
 
 def test_its_version_is_that_of_the_program_and_everything_belongs_to_root(deb: Path, inside: tarfile.TarFile) -> None:
-    assert said("dpkg-deb", "--field", deb, "Version").strip() == appliance.__version__
+    assert output_of("dpkg-deb", "--field", deb, "Version").strip() == appliance.__version__
     for member in inside.getmembers():
         assert (member.uid, member.gid) == (0, 0)
         assert not member.mode & 0o022 or member.issym()
@@ -64,11 +64,11 @@ def test_the_service_is_there_and_nothing_enables_it(deb: Path, inside: tarfile.
     unit = read(inside, "usr/lib/systemd/user/classroom-observer.service").decode()
     assert "ExecStart=/usr/bin/classroom-observer run --no-tray --no-browser\n" in unit
     assert not [name for name in inside.getnames() if ".wants" in name or "preset" in name]
-    control = said("dpkg-deb", "--info", deb)
+    control = output_of("dpkg-deb", "--info", deb)
     assert not re.search("postinst|preinst|prerm|postrm", control)
 
 
-def test_the_manual_page_tells_every_command_and_every_flag(inside: tarfile.TarFile, tmp_path: Path) -> None:
+def test_the_manual_page_lists_every_command_and_every_flag(inside: tarfile.TarFile, tmp_path: Path) -> None:
     page = gzip.decompress(read(inside, "usr/share/man/man1/classroom-observer.1.gz")).decode()
     sections = dict(re.findall(r'(?ms)^\.SS "(.+?)"\n(.+?)(?=^\.SS |^\.SH )', page.replace("\\-", "-")))
     commands = cli.command_line().by_name
@@ -92,14 +92,14 @@ def test_the_manual_page_tells_every_command_and_every_flag(inside: tarfile.TarF
 
 @pytest.fixture(scope="module")
 def fresh_system(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new, minimal Debian with the packages that ours depends on."""
+    """A new, minimal Debian with the packages that the Debian package depends on."""
     system = tmp_path_factory.mktemp("system")
-    said("tar", "--extract", "--file", tree, "--directory", system, "--exclude=./dev/*")
+    output_of("tar", "--extract", "--file", tree, "--directory", system, "--exclude=./dev/*")
     return system
 
 
 def files_of(system: Path) -> set[str]:
-    """What lies in a system, without what dpkg and the linker keep for themselves."""
+    """The files of a system, without those of dpkg and the linker."""
     found = set()
     for folder, folders, files in os.walk(system):
         here = Path(folder).relative_to(system).as_posix()
@@ -122,7 +122,7 @@ def test_installed_in_a_fresh_system_it_runs_and_removed_it_leaves_only_the_data
     before = files_of(fresh_system)
     bare = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
     shutil.copy(deb, fresh_system / "tmp" / "classroom-observer.deb")
-    said(*in_system(fresh_system, "dpkg", "--install", "/tmp/classroom-observer.deb"), env=bare)
+    output_of(*in_system(fresh_system, "dpkg", "--install", "/tmp/classroom-observer.deb"), env=bare)
     (fresh_system / "tmp" / "classroom-observer.deb").unlink()
 
     home = fresh_system / "home" / "teacher"
@@ -152,6 +152,6 @@ def test_installed_in_a_fresh_system_it_runs_and_removed_it_leaves_only_the_data
             process.kill()
             process.wait()
 
-    said(*in_system(fresh_system, "dpkg", "--purge", "classroom-observer"), env=bare)
+    output_of(*in_system(fresh_system, "dpkg", "--purge", "classroom-observer"), env=bare)
     assert files_of(fresh_system) == before
     assert (home / ".local" / "share" / "classroom-observer" / "archive").is_dir()

@@ -42,14 +42,14 @@ def test_the_class_is_paused_from_the_tray(here: Desk, panel: str) -> None:
 
 def test_a_second_start_opens_the_dashboard_of_the_first(here: Desk) -> None:
     opened = here.with_browser()
-    here.stand_in("browser", 'env > $TOLD.environment; echo "$@" >> $TOLD')
+    here.fake_program("browser", 'env > $CALLS.environment; echo "$@" >> $CALLS')
     running = here.start("--no-browser").ready()
     second = here.start("--no-tray")
     assert second.wait() == 0, second.log
     until(opened.exists, "the dashboard is opened")
     assert opened.read_text().startswith(f"{running.instance['url']}/?token=")
     # A browser that inherited the program's own libraries would not start.
-    inherited = opened.with_name("browser.told.environment").read_text()
+    inherited = opened.with_name("browser.calls.environment").read_text()
     assert "_MEI" not in inherited
     assert "_internal" not in inherited
     assert running.process.poll() is None

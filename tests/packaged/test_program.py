@@ -23,7 +23,7 @@ ARCHIVE = Path(__file__).parents[1] / "fixtures" / "data-1" / "archive"
 
 
 STDLIB_OUT = {"ensurepip", "idlelib", "lib2to3", "nis", "readline", "tkinter", "turtle", "turtledemo", "venv"}
-"""What is left out on purpose; the page about reducers says so."""
+"""What is excluded on purpose; docs/reducers.md says so."""
 
 
 def _children(pid: int) -> list[int]:
@@ -37,9 +37,9 @@ def _stdlib_for_plugins() -> list[str]:
         "import importlib.util, sys; names = sys.stdlib_module_names - {'antigravity', 'this'}; "
         "print(*sorted(name for name in names if name[0] != '_' and importlib.util.find_spec(name)))"
     )
-    said = subprocess.run([system, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert len(said) > 180
-    return [name for name in said if name not in STDLIB_OUT]
+    names = subprocess.run([system, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(names) > 180
+    return [name for name in names if name not in STDLIB_OUT]
 
 
 class TestServing:
@@ -74,7 +74,7 @@ class TestServing:
             program.process = again.process
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_told_to_stop_it_ends_well_and_leaves_nothing_unpacked(self, alone: World, number: int) -> None:
+    def test_a_signal_ends_it_in_an_orderly_way_and_it_leaves_nothing_unpacked(self, alone: World, number: int) -> None:
         with running(alone) as program:
             assert any(alone.temporary.iterdir())
             program.process.send_signal(number)
@@ -152,7 +152,7 @@ class TestCommands:
         done = in_folder.run("restore", "--data-dir", str(in_folder.home / "second"), copy)
         assert done.returncode == 0, done.stderr
 
-    def test_every_command_tells_its_flags(self, in_folder: World) -> None:
+    def test_every_command_lists_its_flags(self, in_folder: World) -> None:
         commands = re.findall(r"(?m)^    ([a-z][a-z-]+)\b", in_folder.run("--help").stdout)
         assert {"run", "check", "replay", "version"} <= set(commands)
         for command in commands:
@@ -195,7 +195,7 @@ import concurrent.futures.thread, email.mime.text, json.decoder, multiprocessing
 
 
 class TestDrivers:
-    DRIVERS = ("redis", "hiredis", "slixmpp", "asyncpg", "gi", "pystray", "PIL")
+    DRIVERS = ("redis", "hiredis", "slixmpp", "gi", "pystray", "PIL")
 
     def test_all_are_inside(self, in_folder: World) -> None:
         code = f"""
@@ -203,7 +203,7 @@ import importlib
 for name in {self.DRIVERS!r}:
     if name != "pystray":
         importlib.import_module(name)
-import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis, asyncpg.protocol
+import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis
 import slixmpp.plugins.xep_0060.pubsub, slixmpp.plugins.xep_0199, slixmpp.plugins.xep_0198
 assert redis.__version__[0].isdigit()
 import slixmpp.jid

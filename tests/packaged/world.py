@@ -1,7 +1,6 @@
-"""The packaged program, built once from these sources, and a bare world to start it in.
+"""The packaged program, built once from these sources, and a bare environment to start it in.
 
-In that world nothing helps it: it is run by a user without rights, with a PATH that leads nowhere, an empty home and
-a working folder that cannot be written.
+It is run by a user without rights, with a PATH that leads nowhere, an empty home and a read-only working folder.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ NOBODY = 65534
 
 
 def sources() -> str:
-    """A digest of all that the packaged program is made of."""
+    """A digest of all sources of the packaged program."""
     digest = hashlib.sha256()
     folders = ("appliance", "reducers", "webui", "packaging")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
@@ -107,7 +106,7 @@ class World:
 
         Args:
             arguments: its command line.
-            out: the file that gets what it says; without one it is there to be read from the process.
+            out: the file for its output; without one, the output can be read from the process.
             environment: variables beside the few that a login sets.
         """
         with (out or Path(os.devnull)).open("ab") as file:
@@ -141,7 +140,7 @@ class Packaged(Appliance):
     """The packaged program as a user starts it.
 
     Attributes:
-        log: what it said.
+        log: its output.
     """
 
     def __init__(self, world: World, **environment: str) -> None:
@@ -170,8 +169,8 @@ def world(program: Path, *, alone: bool = True) -> Iterator[World]:
     """Make a bare world, and remove it.
 
     Args:
-        program: the executable; it is copied, so that nothing of where it was built is beside it.
-        alone: whether the executable alone is copied, or the folder that it stands in.
+        program: the executable; it is copied, so that no other file of the build is beside it.
+        alone: whether the executable alone is copied, or the folder that contains it.
     """
     # Not below pytest's own folder, which only its owner may enter.
     with tempfile.TemporaryDirectory(prefix="packaged-", ignore_cleanup_errors=True) as name:

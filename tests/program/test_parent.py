@@ -33,7 +33,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -41,7 +41,7 @@ def alive(process: int) -> bool:
 
 
 def start(program: str, *arguments: str) -> tuple[subprocess.Popen[str], int]:
-    """The starter, and the number of its child."""
+    """The starter, and the id of its child."""
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, program, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -50,7 +50,7 @@ def start(program: str, *arguments: str) -> tuple[subprocess.Popen[str], int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_program_ends_in_good_order_when_its_starter_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_program_ends_in_an_orderly_way_when_its_starter_ends(tmp_path: Path, number: signal.Signals) -> None:
     ready = tmp_path / "ready.json"
     more = ["--no-tray", "--no-browser", "--host", "127.0.0.1", "--port", str(free_port())]
     more += ["--data-dir", str(tmp_path / "data"), "--ready-file", str(ready)]
@@ -61,7 +61,7 @@ def test_the_program_ends_in_good_order_when_its_starter_is_ended(tmp_path: Path
         starter.send_signal(number)
         starter.wait(PATIENCE)
         until(lambda: not alive(program), "the program has ended")
-        # That is the work of an orderly end.
+        # Only an orderly end does both.
         assert not ready.exists()
         assert list((tmp_path / "data" / "snapshots").glob("snapshot-*.bin"))
     finally:
@@ -75,24 +75,24 @@ def test_the_program_ends_in_good_order_when_its_starter_is_ended(tmp_path: Path
 
 def test_a_starter_that_was_ended_before_the_program_could_watch_it(tmp_path: Path) -> None:
     """The program was adopted by another process, and ends at once."""
-    said = tmp_path / "said"
+    result = tmp_path / "result"
     program = f"""
 import os, pathlib, sys, time
 while os.getppid() == int(os.environ["STARTER"]):
     time.sleep(0.01)
 sys.frozen, sys._MEIPASS = True, "/tmp/_MEIabcdef"
 from appliance.cli import main
-said = pathlib.Path({str(said)!r})
-part = said.with_suffix(".part")
+result = pathlib.Path({str(result)!r})
+part = result.with_suffix(".part")
 part.write_text(str(main(["version"])))
-part.rename(said)
+part.rename(result)
 """
     starter, child = start(program)
     try:
         starter.kill()
         starter.wait(PATIENCE)
-        until(said.exists, "the program has said how it ended")
-        assert said.read_text() == "1"
+        until(result.exists, "the program has written its exit code")
+        assert result.read_text() == "1"
     finally:
         assert starter.stdout is not None
         starter.stdout.close()
@@ -117,10 +117,9 @@ def test_what_has_a_starter(
     assert parent.is_one_file() is one_file
 
 
-def test_whoever_comes_late_hears_of_the_end_all_the_same() -> None:
-    heard: list[int] = []
-    ends = parent._Ends()
-    ends.use(lambda: heard.append(1))
-    ends.happened()
-    ends.use(lambda: heard.append(2))
-    assert heard == [1, 2]
+def test_a_function_that_is_set_after_the_end_is_called_at_once() -> None:
+    called: list[int] = []
+    end = parent.StarterEnd(lambda: called.append(1))
+    end.happened()
+    end.call(lambda: called.append(2))
+    assert called == [1, 2]

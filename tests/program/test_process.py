@@ -1,4 +1,4 @@
-"""One program per data folder; it starts, and ends, in good order however it is asked to."""
+"""One program per data folder; every way to end it is an orderly end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from appliance.program import process as program_module
-from tests.desktop.world import Desk, desk, posix, until
+from appliance.config import Settings
+from appliance.program import process
+from tests.desktop.world import Desk, desk, posix, signs_in, until
 
 pytestmark = posix
 
@@ -27,18 +27,6 @@ def here(tmp_path: Path) -> Iterator[Desk]:
         yield made
 
 
-def signs_in(link: str) -> bool:
-    """Whether a link opens the dashboard."""
-    address = urlsplit(link)
-    connection = HTTPConnection(address.netloc, timeout=10)
-    try:
-        connection.request("GET", f"{address.path}?{address.query}")
-        answer = connection.getresponse()
-        return answer.status == 303 and "Set-Cookie" in answer.headers
-    finally:
-        connection.close()
-
-
 class TestStarting:
     def test_the_dashboard_opens_in_the_browser(self, here: Desk) -> None:
         opened = here.with_browser()
@@ -47,7 +35,7 @@ class TestStarting:
         assert signs_in(opened.read_text().strip())
         assert running.stop() == 0
 
-    def test_without_a_desktop_one_line_says_so_and_the_program_goes_on(self, here: Desk) -> None:
+    def test_without_a_desktop_one_log_line_says_so_and_the_program_serves(self, here: Desk) -> None:
         running = here.start().ready()
         until(lambda: "No desktop was found" in running.log, "the line is written")
         assert running.ask("GET", "/api/v1/status")["version"]
@@ -105,7 +93,7 @@ class TestSecondStart:
         assert f"Another appliance (process {running.process.pid}) uses the data folder" in second.log
         assert not file.exists()
 
-    def test_what_a_killed_program_left_behind_is_no_obstacle(self, here: Desk) -> None:
+    def test_files_of_a_killed_program_do_not_prevent_a_start(self, here: Desk) -> None:
         killed = here.start("--no-tray", "--no-browser").ready()
         assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
         assert (killed.data / "instance.json").exists()
@@ -113,17 +101,17 @@ class TestSecondStart:
         running = here.start("--no-tray", "--no-browser").ready()
         assert running.stop() == 0
 
-    def test_a_foreign_program_at_the_old_address_is_not_believed(self, here: Desk) -> None:
+    def test_another_program_at_the_old_address_is_not_trusted(self, here: Desk) -> None:
         from appliance.datafolder.instance import Instance, ask_for_link
 
-        heard = []
+        received = []
         with socket.create_server(("127.0.0.1", 0)) as other:
             url = f"http://127.0.0.1:{other.getsockname()[1]}"
 
             def answer() -> None:
                 connection, _ = other.accept()
                 with connection:
-                    heard.append(connection.recv(65536))
+                    received.append(connection.recv(65536))
                     body = b'{"url":"http://evil.example/?token=x"}'
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
@@ -131,19 +119,19 @@ class TestSecondStart:
             thread.start()
             assert ask_for_link(Instance(1, url, "one-run")) is None
             thread.join()
-        assert b"one-run" in heard[0]
+        assert b"one-run" in received[0]
 
 
 class TestEnding:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_a_signal_ends_it_in_good_order_and_soon(self, here: Desk, number: int) -> None:
+    def test_a_signal_ends_it_in_an_orderly_way_and_soon(self, here: Desk, number: int) -> None:
         running = here.start("--no-tray", "--no-browser").ready()
         began = time.monotonic()
         assert running.stop(number) == 0
         assert time.monotonic() - began < 5
         assert "Stopping." in running.log
 
-    def test_a_second_signal_does_not_spoil_a_good_end(self, here: Desk) -> None:
+    def test_a_second_signal_does_not_interrupt_an_orderly_end(self, here: Desk) -> None:
         running = here.start("--no-tray", "--no-browser").ready()
         while running.process.poll() is None:
             running.process.send_signal(signal.SIGTERM)
@@ -151,7 +139,6 @@ class TestEnding:
         assert running.wait() == 0
 
     def test_nohup_is_respected(self, here: Desk) -> None:
-        here.stand_in("under-nohup", 'trap "" HUP; exec "$@"')
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             running = here.start("--no-tray", "--no-browser")
@@ -173,8 +160,6 @@ class TestEnding:
         assert running.wait() == 0
 
     def test_a_watchdog_ends_what_hangs(self, here: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-        from appliance.config import Settings
-
         ended: list[int] = []
         done = threading.Event()
 
@@ -182,50 +167,21 @@ class TestEnding:
             ended.append(code)
             done.set()
 
-        monkeypatch.setattr(program_module, "QUIT_SECONDS", 0.1)
-        monkeypatch.setattr(program_module.os, "_exit", end)
-        monkeypatch.setattr(program_module.logging, "shutdown", lambda: None)
+        monkeypatch.setattr(process, "QUIT_SECONDS", 0.1)
+        monkeypatch.setattr(process.os, "_exit", end)
+        monkeypatch.setattr(process.logging, "shutdown", lambda: None)
         (here.folder / "data").mkdir()
         with socket.socket() as listener:
-            hanging = program_module.Program(Settings(data_dir=str(here.folder / "data")), listener, None)
+            settings = Settings(data_dir=str(here.folder / "data"))
+            hanging = process.Program(settings, listener, None, process.NoDesktop())
             for _ in range(3):
                 hanging.quit()
             assert done.wait(10)
         assert ended == [1]
 
 
-class TestTellingWhyNot:
-    def test_who_sees_no_terminal_is_told_in_a_window_and_where_the_log_is(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            failed = here.start("--port", str(other.getsockname()[1]))
-            assert failed.wait() == 3
-        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
-        assert "is in use by" in told.read_text()
-        assert str(here.log_file) in told.read_text()
-        assert "is in use by" in here.log_file.read_text()
-
-    def test_a_wrong_setting_is_told_before_there_is_a_log_folder(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        del here.environment["CLASSROOM_OBSERVER_LOG_DIR"]
-        here.environment["CLASSROOM_OBSERVER_WEB__PORT"] = "http"
-        failed = here.start()
-        assert failed.wait() == 2
-        until(lambda: told.exists() and "log is in" in told.read_text(), "the window opens")
-        log = Path(here.environment["XDG_STATE_HOME"]) / "classroom-observer" / "log" / "classroom-observer.log"
-        assert "must be a whole number" in log.read_text()
-
-    def test_started_by_a_program_no_window_opens(self, here: Desk) -> None:
-        here.with_browser()
-        told = here.stand_in("zenity")
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            assert here.start("--no-browser", "--port", str(other.getsockname()[1])).wait() == 3
-        assert not told.exists()
-
-    def test_without_a_console_all_goes_to_the_log(self, here: Desk) -> None:
-        here.stand_in("python-without-console", 'exec "$@" <&- >&- 2>&-')
+class TestWithoutAConsole:
+    def test_all_output_goes_to_the_log(self, here: Desk) -> None:
         running = here.start("--no-tray", "--no-browser", preexec_fn=lambda: [os.close(n) for n in (1, 2)])
         running.ready()
         assert running.stop() == 0

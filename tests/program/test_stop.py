@@ -1,4 +1,4 @@
-"""`classroom-observer stop` ends the program that runs on a data folder, and says so only when it has ended."""
+"""`classroom-observer stop` ends the program on a data folder, and reports that only when it has ended."""
 
 from __future__ import annotations
 

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from appliance.errors import SettingsError
 from appliance.pubsub.xmpp import stanzas
-from appliance.pubsub.xmpp.address import LONGEST_NODE, node_of, parse
 from appliance.pubsub.xmpp.inbox import PUBLISHERS, Heard, Inbox
+from appliance.pubsub.xmpp.nodes import LONGEST_NODE, node_of
 from appliance.pubsub.xmpp.outbox import RESYNC, Batch, Outbox, cost
+from appliance.pubsub.xmpp.url import parse_url
 
 
 class TestUrl:
     def test_a_short_one_says_all_that_is_needed(self) -> None:
-        address = parse("xmpp://Node1:p%40ss%2F@School.example")
+        address = parse_url("xmpp://Node1:p%40ss%2F@School.example")
         assert (address.account, address.password, address.domain) == (
             "node1@school.example",
             "p@ss/",
@@ -33,7 +34,7 @@ class TestUrl:
     def test_every_option_is_understood(self, tmp_path: Path) -> None:
         ca = tmp_path / "ca.pem"
         ca.touch()
-        address = parse(
+        address = parse_url(
             f"xmpp://node1:p@school.example:5223?host=10.0.0.5&service=ps.school.example&tls=required&ca={ca}&prefix=North"
             "&nodes=node1,%20Node2,node3@other.example&stanza=50000"
         )
@@ -67,16 +68,16 @@ class TestUrl:
     )
     def test_what_cannot_be_used_is_said_in_a_sentence_without_the_password(self, url: str, said: str) -> None:
         with pytest.raises(SettingsError, match=said) as caught:
-            parse(url)
+            parse_url(url)
         assert re.fullmatch(r"pubsub\.url [^\n]*\.", str(caught.value))
         assert "hush" not in str(caught.value)
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
     def test_no_encryption_is_possible_on_this_computer(self, host: str) -> None:
-        assert parse(f"xmpp://node1:p@school.example?tls=off&host={host}").tls == "off"
+        assert parse_url(f"xmpp://node1:p@school.example?tls=off&host={host}").tls == "off"
 
     def test_the_password_is_not_in_its_repr(self) -> None:
-        assert "hush" not in repr(parse("xmpp://node1:hush@school.example"))
+        assert "hush" not in repr(parse_url("xmpp://node1:hush@school.example"))
 
 
 class TestNodes:
@@ -168,7 +169,7 @@ class TestInbox:
 
 
 class TestStanzas:
-    def event(self, payload: str) -> list[stanzas.Hints]:
+    def event(self, payload: str) -> list[stanzas.Publication]:
         text = (
             f"<message xmlns='jabber:client'><event xmlns='{stanzas.EVENT}'><items node='n'><item>{payload}</item>"
             "</items></event></message>"
@@ -177,7 +178,7 @@ class TestStanzas:
 
     @given(st.lists(st.binary()))
     def test_messages_come_back_as_they_were(self, messages: list[bytes]) -> None:
-        hints = stanzas.Hints("n", "p", 7, tuple(messages))
+        hints = stanzas.Publication("n", "p", 7, tuple(messages))
         payload = stanzas.publish(hints).find(f".//{{{stanzas.HINTS}}}hints")
         assert payload is not None
         assert self.event(tostring(payload, encoding="unicode")) == [hints]

@@ -60,9 +60,9 @@ class Ejabberd(ServerProcess):
             f'{register}, file:write_file("{self.folder / "ready"}", "").',
         ]
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
         (self.folder / "ready").unlink(missing_ok=True)
-        super()._spawn()
+        super().spawn()
 
     def answers(self) -> bool:
         return (self.folder / "ready").exists() and says_it_speaks_xmpp(self.port)

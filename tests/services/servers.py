@@ -111,7 +111,7 @@ class ServerProcess(ABC):
         for attempt in range(1 if self._started else _STARTS):
             if attempt:
                 self.port = free_port()
-            self._spawn()
+            self.spawn()
             try:
                 until(self._up_or_gone, f"{type(self).__name__} answers")
             except AssertionError:
@@ -123,7 +123,8 @@ class ServerProcess(ABC):
             self.process = None
         raise AssertionError(f"{type(self).__name__} ended as soon as it was started. Its log:\n{self.log()}")
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
+        """Start the process, and do not wait until it answers."""
         assert self.process is None, "It runs already."
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

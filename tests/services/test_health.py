@@ -90,8 +90,8 @@ async def test_a_node_that_fills_its_store_again_takes_no_students_and_says_so(
     there: World, redis: RedisServer
 ) -> None:
     await health(there, well)
-    assert there.node.school is not None
-    refill = there.node.school._refill
+    assert there.node.cluster is not None
+    refill = there.node.cluster._refill
     refill._mark = msgspec.structs.replace(refill._mark, nodes=["another"])
     with redis.client() as client:
         client.flushall()

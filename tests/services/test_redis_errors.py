@@ -21,7 +21,7 @@ from appliance.kvs.records import SharedRecords
 from appliance.kvs.redis import RedisKVS
 from appliance.maintenance.check import check
 from appliance.pubsub import open_pubsub
-from appliance.redis.server import _OPTIONS, parse_url
+from appliance.redis.url import OPTIONS, parse_url
 from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
 from tests.contract.kvs import fields
@@ -165,24 +165,25 @@ class TestStore:
     async def test_a_right_that_the_user_lacks(self, server: RedisServer) -> None:
         text = await refusal(server.url("prefix=school", user="nowrite", password="word"))
         assert "does not let its user nowrite run" in text
-        kvs = open_kvs(server.url("prefix=school", user="nowrite", password="word"), Counters())
-        kvs.scripting = False  # type: ignore[attr-defined]
-        with pytest.raises(BackendError, match=r"does not let its user nowrite run HSET; allow it .* \+hset"):
-            await kvs.commit([Change("a", 0, fields(x=b"1"))])
-        await kvs.close()
         text = await refusal(server.url("prefix=school", user="foreign", password="word"))
         assert "does not let its user foreign use our keys; allow them on the server: ACL SETUSER ... ~school:*" in text
 
     async def test_the_smallest_set_of_rights_is_enough(self, server: RedisServer) -> None:
-        for user in ("least", "noscript"):
-            kvs = open_kvs(server.url("prefix=school&ttl=60", user=user, password="word"), Counters())
-            await kvs.remove(await kvs.keys())
-            assert await kvs.commit([Change("a", 0, fields(x=b"1", y=b"2"))]) == []
-            assert await kvs.commit([Change("a", 1, fields(x=None))]) == []
-            assert (await kvs.read(["a"]))[0].fields == {"y": b"2"}
-            assert (await kvs.read(["a"], "y"))[0].fields == {"y": b"2"}
-            assert await kvs.epoch() == await kvs.epoch()
-            await kvs.close()
+        kvs = open_kvs(server.url("prefix=school&ttl=60", user="least", password="word"), Counters())
+        await kvs.remove(await kvs.keys())
+        assert await kvs.commit([Change("a", 0, fields(x=b"1", y=b"2"))]) == []
+        assert await kvs.commit([Change("a", 1, fields(x=None))]) == []
+        assert (await kvs.read(["a"]))[0].fields == {"y": b"2"}
+        assert (await kvs.read(["a"], "y"))[0].fields == {"y": b"2"}
+        assert await kvs.epoch() == await kvs.epoch()
+        await kvs.close()
+
+    async def test_a_server_that_forbids_scripts_is_refused_at_the_start(self, server: RedisServer) -> None:
+        """A start asks for the epoch first."""
+        kvs = open_kvs(server.url("prefix=school", user="noscript", password="word"), Counters())
+        with pytest.raises(BackendError, match=r"does not let its user noscript run EVALSHA; allow it .* \+evalsha"):
+            await kvs.epoch()
+        await kvs.close()
 
     async def test_the_user_that_the_documentation_makes_is_enough_for_all(
         self, server: RedisServer, redis_cluster: RedisCluster
@@ -204,31 +205,29 @@ class TestStore:
 
     def test_every_message_and_option_is_documented(self) -> None:
         text = DOCS.read_text(encoding="utf-8")
-        for option in _OPTIONS:
+        for option in OPTIONS:
             assert f"`{option}=" in text
-        for counter in ("redis_errors", "kvs_conflicts", "kvs_without_scripts", "limit_kvs_connections"):
+        for counter in ("redis_errors", "kvs_conflicts", "limit_kvs_connections"):
             assert f"`{counter}`" in text
 
     async def test_a_full_server_loses_nothing_that_was_committed(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path, append_only=False, maxmemory="3mb") as server:
-            for scripting in (True, False):
-                kvs = open_kvs(server.url(f"prefix=full-{scripting}"), Counters())
-                kvs.scripting = scripting  # type: ignore[attr-defined]
-                done = 0
-                refused = ""
-                while not refused and done < 200:
-                    try:
-                        assert await kvs.commit([Change(f"{done}", 0, fields(x=b"x" * 50_000))]) == []
-                        done += 1
-                    except BackendError as error:
-                        refused = str(error)
-                assert "has reached its maxmemory and takes no more; raise maxmemory" in refused
-                rows = await kvs.read([f"{number}" for number in range(done + 1)])
-                assert [row.version for row in rows] == [1] * done + [0]
-                # Removing still works, and then there is room again.
-                await kvs.remove(await kvs.keys())
-                assert await kvs.commit([Change("again", 0, fields(x=b"1"))]) == []
-                await kvs.close()
+            kvs = open_kvs(server.url("prefix=full"), Counters())
+            done = 0
+            refused = ""
+            while not refused and done < 200:
+                try:
+                    assert await kvs.commit([Change(f"{done}", 0, fields(x=b"x" * 50_000))]) == []
+                    done += 1
+                except BackendError as error:
+                    refused = str(error)
+            assert "has reached its maxmemory and takes no more; raise maxmemory" in refused
+            rows = await kvs.read([f"{number}" for number in range(done + 1)])
+            assert [row.version for row in rows] == [1] * done + [0]
+            # Removing still works, and then there is room again.
+            await kvs.remove(await kvs.keys())
+            assert await kvs.commit([Change("again", 0, fields(x=b"1"))]) == []
+            await kvs.close()
 
     async def test_a_read_only_replica(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
@@ -245,7 +244,7 @@ class TestStore:
             # Makes reading take long: a pause for each key.
             file = server.folder / "redis.conf"
             file.write_text(file.read_text() + "key-load-delay 500\nloading-process-events-interval-bytes 1024\n")
-            server._spawn()
+            server.spawn()
             seen = ""
             async with asyncio.timeout(15):
                 while "still reading its data from the disk" not in seen:
@@ -442,10 +441,10 @@ class TestCheck:
         found = await findings(("kvs.url", server.url("prefix=school", user="least", password="word")))
         assert [finding.label for finding in found.values() if finding.bad] == []
 
-    async def test_forbidden_scripts_are_told_and_do_no_harm(self, server: RedisServer) -> None:
+    async def test_forbidden_scripts_fail_the_check(self, server: RedisServer) -> None:
         found = await findings(("kvs.url", server.url("prefix=school", user="noscript", password="word")))
-        assert "The server forbids scripts" in found["kvs scripting"].text
-        assert [finding.label for finding in found.values() if finding.bad] == []
+        assert found["kvs scripting"].bad
+        assert "allow this user +evalsha and +eval" in found["kvs scripting"].text
 
     async def test_a_replica_is_told(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
@@ -463,7 +462,7 @@ class TestCheck:
         import time
 
         now = time.time
-        monkeypatch.setattr("appliance.redis.server.time.time", lambda: now() + 61)
+        monkeypatch.setattr("appliance.redis.examine.time.time", lambda: now() + 61)
         found = await findings(("kvs.url", server.url()))
         assert "The server's clock is 61 s behind this computer's" in found["kvs clock"].text
         assert not found["kvs clock"].bad

@@ -60,8 +60,8 @@ async def test_no_task_of_a_node_among_others_is_unwatched(w: World) -> None:
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_node_beats_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert w.node.school is not None
-    nodes = w.node.school.nodes
+    assert w.node.cluster is not None
+    nodes = w.node.cluster.nodes
     nodes._silent = 0.3
     async with failing(w, monkeypatch, "beats", kind, nodes, "beat"):
         before = nodes._beat
@@ -70,8 +70,8 @@ async def test_a_node_beats_again(w: World, monkeypatch: pytest.MonkeyPatch, kin
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_other_nodes_are_heard_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert w.node.school is not None
-    listening: Any = w.node.school.nodes._listening
+    assert w.node.cluster is not None
+    listening: Any = w.node.cluster.nodes._listening
     async with failing(w, monkeypatch, "nodes", kind, listening, "_hear") as fault:
         async with asyncio.timeout(20):
             while fault.left:
@@ -85,23 +85,23 @@ async def test_other_nodes_are_heard_again(w: World, monkeypatch: pytest.MonkeyP
 async def test_the_store_is_looked_at_again(
     w: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
 ) -> None:
-    assert w.node.school is not None
-    w.node.school._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", kind, w.node.school._refill, function):
+    assert w.node.cluster is not None
+    w.node.cluster._refill._mark_seconds = 0
+    async with failing(w, monkeypatch, "refill", kind, w.node.cluster._refill, function):
         pass
 
 
 async def test_a_place_that_cannot_be_noted_in_time_is_noted_later(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert w.node.school is not None
-    w.node.school._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", "hang", w.node.school._refill, "_note"):
+    assert w.node.cluster is not None
+    w.node.cluster._refill._mark_seconds = 0
+    async with failing(w, monkeypatch, "refill", "hang", w.node.cluster._refill, "_note"):
         pass
 
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.1)
-    publisher = w.node.pubsub._publisher  # type: ignore[attr-defined]
+    publisher = w.node.pubsub.publisher  # type: ignore[attr-defined]
     async with failing(w, monkeypatch, "pubsub.publish", kind, publisher, "_publish") as fault:
         while fault.left:
             await w.node.hints.send("class/class-1", b"[]")
@@ -110,7 +110,7 @@ async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_listened_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    listener = w.node.pubsub._listener  # type: ignore[attr-defined]
+    listener = w.node.pubsub.listener  # type: ignore[attr-defined]
     async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve", times=1):
         # The link of now is lost; then the next beginning fails.
         for task in asyncio.all_tasks():
@@ -138,8 +138,8 @@ async def test_xmpp_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with Prosody(tmp_path / "prosody") as prosody:
         async with world(tmp_path, pubsub={"url": url(prosody.port, prosody.ca)}) as w:
             await is_live(w)
-            connection: Any = w.node.pubsub._connection  # type: ignore[attr-defined]
+            connection: Any = w.node.pubsub.connection  # type: ignore[attr-defined]
             async with failing(w, monkeypatch, "pubsub.connection", kind, connection, "_live"):
                 # The session of now ends; then the next two beginnings fail.
-                connection._client.abort()
+                connection.client.abort()
             await is_live(w)

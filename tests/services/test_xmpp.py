@@ -21,10 +21,11 @@ from appliance.errors import BackendError
 from appliance.health import Health
 from appliance.pubsub import RESYNC
 from appliance.pubsub.xmpp import stanzas
-from appliance.pubsub.xmpp.address import node_of, parse
 from appliance.pubsub.xmpp.backend import XmppPubSub
-from appliance.pubsub.xmpp.connection import Connection, Pace
+from appliance.pubsub.xmpp.connection import Owner, Pace, XmppConnection
+from appliance.pubsub.xmpp.nodes import node_of
 from appliance.pubsub.xmpp.reasons import RefusedError
+from appliance.pubsub.xmpp.url import parse_url
 from appliance.tasks import Tasks
 from tests.contract.pubsub import take
 from tests.services.ejabberd import Ejabberd
@@ -100,15 +101,14 @@ async def node(
 
 
 @asynccontextmanager
-async def account(server: Server, user: str) -> AsyncIterator[Connection]:
+async def account(server: Server, user: str) -> AsyncIterator[XmppConnection]:
     """A bare connection of an account, to do with it what it likes."""
 
     async def nothing() -> None: ...
 
-    address = parse(url(server.port, server.ca, user, ""))
-    tasks = Tasks(Health(), Counters())
-    connection = Connection(
-        address, "by-hand", nothing, lambda: None, lambda sender, event: None, lambda trouble: None, Pace(), tasks
+    owner = Owner(nothing, lambda: None, lambda sender, event: None, lambda trouble: None)
+    connection = XmppConnection(
+        parse_url(url(server.port, server.ca, user, "")), "by-hand", owner, Pace(), Tasks(Health(), Counters())
     )
     connection.start()
     try:
@@ -119,7 +119,7 @@ async def account(server: Server, user: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def ask(connection: Connection, kind: Any, payload: Any) -> Any:
+async def ask(connection: XmppConnection, kind: Any, payload: Any) -> Any:
     """Ask the pubsub service."""
     return await connection.request(kind, payload, "pubsub.school.example")
 
@@ -141,7 +141,7 @@ class TestStudents:
         name = node_of(prefix, "class/1")
         async with node(server, prefix) as (pubsub, _), account(server, "student") as student:
             async with pubsub.subscribe("class/1") as subscription:
-                hints = stanzas.Hints(name, "student", 1, (b"[]",))
+                hints = stanzas.Publication(name, "student", 1, (b"[]",))
                 for kind, payload in (
                     ("set", stanzas.subscribe(name, student.jid)),
                     ("set", stanzas.subscribe(name, student.jid.partition("/")[0])),
@@ -161,11 +161,11 @@ class TestStudents:
     async def test_a_forged_event_is_not_heard(self, server: Server, prefix: str) -> None:
         async with node(server, prefix) as (pubsub, counters), account(server, "student") as student:
             async with pubsub.subscribe("class/1") as subscription:
-                forged = student._client.make_message(pubsub._connection.jid, mtype="headline")
+                forged = student.client.make_message(pubsub.connection.jid, mtype="headline")
                 event = SubElement(forged.xml, f"{{{stanzas.EVENT}}}event")
                 items = SubElement(event, f"{{{stanzas.EVENT}}}items", node=node_of(prefix, "class/1"))
                 item = SubElement(items, f"{{{stanzas.EVENT}}}item")
-                hints = stanzas.Hints("n", "student", 1, (b"forged",))
+                hints = stanzas.Publication("n", "student", 1, (b"forged",))
                 item.append(stanzas.publish(hints).find(f".//{{{stanzas.HINTS}}}hints"))
                 forged.send()
                 async with asyncio.timeout(10):
@@ -255,7 +255,7 @@ class TestNodes:
                             if left not in addresses:
                                 break
                             await asyncio.sleep(0.02)
-                assert addresses >= {first._connection.jid, second._connection.jid}
+                assert addresses >= {first.connection.jid, second.connection.jid}
 
     async def test_a_topic_that_is_removed_on_the_server_comes_back(self, server: Server, prefix: str) -> None:
         async with node(server, prefix) as (one, _), node(server, prefix, "node2") as (two, _):

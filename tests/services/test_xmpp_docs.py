@@ -7,35 +7,35 @@ from pathlib import Path
 
 from appliance import config
 from appliance.pubsub.xmpp import reasons
-from appliance.pubsub.xmpp.address import OPTIONS, STANZA, parse
+from appliance.pubsub.xmpp.url import OPTIONS, STANZA, parse_url
 from tests.services.xmpp import DOCS
 from tests.test_docs import code_blocks
 
-ADDRESS = parse("xmpp://node1:PASSWORD@school.example?host=xmpp.school.example")
+URL = parse_url("xmpp://node1:PASSWORD@school.example?host=xmpp.school.example")
 
 
 def certificate(code: int) -> str:
     error = ssl.SSLCertVerificationError()
     error.verify_code = code
-    return str(reasons.of_certificate(error, ADDRESS))
+    return str(reasons.of_certificate(error, URL))
 
 
 SENTENCES = {
-    str(reasons.of_network("unknown", ADDRESS)),
-    str(reasons.of_network(ConnectionRefusedError(), ADDRESS)),
-    str(reasons.silent(8, ADDRESS)),
-    str(reasons.no_login(False, ADDRESS)),
-    str(reasons.of_certificate(ssl.SSLError(), ADDRESS)),
+    str(reasons.of_network("unknown", URL)),
+    str(reasons.of_network(ConnectionRefusedError(), URL)),
+    str(reasons.silent(8, URL)),
+    str(reasons.no_login(False, URL)),
+    str(reasons.of_certificate(ssl.SSLError(), URL)),
     certificate(reasons.EXPIRED),
     certificate(reasons.OTHER_NAME),
     certificate(20),
-    str(reasons.of_stream("host-unknown", ADDRESS)),
-    str(reasons.of_login("not-authorized", ADDRESS)),
-    str(reasons.no_login(True, ADDRESS)),
-    str(reasons.of_service("service-unavailable", ADDRESS)),
-    str(reasons.of_node("forbidden", ADDRESS)),
-    str(reasons.of_strangers(["node4@school.example"], ADDRESS)),
-    str(reasons.too_large(ADDRESS)),
+    str(reasons.of_stream("host-unknown", URL)),
+    str(reasons.of_login("not-authorized", URL)),
+    str(reasons.no_login(True, URL)),
+    str(reasons.of_service("service-unavailable", URL)),
+    str(reasons.of_node("forbidden", URL)),
+    str(reasons.of_foreign_owners(["node4@school.example"], URL)),
+    str(reasons.too_large(URL)),
 }
 
 
@@ -56,5 +56,5 @@ def test_its_example_can_be_read(tmp_path: Path) -> None:
     [example] = code_blocks("xmpp.md", "toml")
     file = tmp_path / "config.toml"
     file.write_text(example, encoding="utf-8")
-    address = parse(config.load(file, {}, {}).pubsub.url)
-    assert address.nodes == ("node1@school.example", "node2@school.example", "node3@school.example")
+    found = parse_url(config.load(file, {}, {}).pubsub.url)
+    assert found.nodes == ("node1@school.example", "node2@school.example", "node3@school.example")

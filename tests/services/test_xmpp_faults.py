@@ -179,7 +179,7 @@ async def test_nothing_is_missed_while_servers_end_crash_and_hang_and_links_brea
             await fault()
             after = store.changes
             for pubsub in (one, two):
-                await until(lambda pubsub=pubsub: pubsub._connection.is_ready, "a session")
+                await until(lambda pubsub=pubsub: pubsub.connection.is_ready, "a session")
             for listener in listeners:
                 await until(lambda listener=listener, after=after: max(listener.known) > after, "it hears again")
         done = True
@@ -189,7 +189,7 @@ async def test_nothing_is_missed_while_servers_end_crash_and_hang_and_links_brea
             await until(lambda listener=listener: listener.known == set(range(store.changes)), "nothing is missing")
             assert listener.heard == sorted(set(listener.heard)), "in order, and none twice"
             # Once in each new session; a session that was taken up again missed nothing.
-        sessions = [pubsub._connection.sessions for pubsub in (one, two)]
+        sessions = [pubsub.connection.sessions for pubsub in (one, two)]
         assert min(sessions) >= 2, "it was restarted"
         for listener, new, counted in zip(listeners, sessions, (counted_one, counted_two), strict=True):
             # A server that starts may refuse a subscription at first.
@@ -218,7 +218,7 @@ async def test_a_lost_connection_counts_as_lost_at_once(prosody: Prosody, prefix
     # A sender that still found it ready would ask again and again, and nothing else would ever go on.
     async with linked(prosody, prefix, "node1") as (one, link, _), one.subscribe(TOPIC):
         found: list[bool] = []
-        one._connection._client.add_event_handler("disconnected", lambda _: found.append(one._connection.is_ready))
+        one.connection.client.add_event_handler("disconnected", lambda _: found.append(one.connection.is_ready))
         link.cut()
         await until(lambda: found, "the loss is noticed")
         assert found == [False]
@@ -232,7 +232,7 @@ async def test_a_silent_link_is_given_up_in_bounded_time(prosody: Prosody, prefi
     ):
         link.fall_silent()
         fallen = time.monotonic()
-        await until(lambda: not two._connection.is_ready, "the link counts as dead")
+        await until(lambda: not two.connection.is_ready, "the link counts as dead")
         assert time.monotonic() - fallen < QUICK.ping + QUICK.answer + 1.0
         await one.publish(TOPIC, b"x")
         async with asyncio.timeout(15):
@@ -258,7 +258,7 @@ async def test_while_the_server_is_away_this_process_hears_itself_and_others_hea
         await asyncio.to_thread(server.start)
         await until(lambda: not one.findings() and not two.findings(), "both are back")
         # ejabberd refuses at first, while it still reads its tables.
-        await until(lambda: TOPIC in one._subscribed and TOPIC in two._subscribed, "both are subscribed again")
+        await until(lambda: TOPIC in one.subscriptions and TOPIC in two.subscriptions, "both are subscribed again")
         await one.settle()
         assert await take(here, 1) == [RESYNC]
         heard = await take(there, 1)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from appliance import __version__
-from appliance.network.addresses import Address
-from appliance.web import app
-from appliance.web import program_routes as machine
-from tests.web.world import World, settings, until, world
-
-WIFI = Address(0, "192.168.1.20", "wlan0", 24)
-CABLE = Address(1, "10.0.0.7", "eth0", 8)
+from appliance.node import Node
+from appliance.web import app, program_routes
+from tests.web.world import World, settings, world
 
 
 async def asked(w: World, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
@@ -28,7 +27,9 @@ async def asked(w: World, path: str, body: object = None, **headers: str) -> tup
 
 async def test_a_second_start_gets_a_link_that_signs_in_once(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        status, answer = await asked(w, "/api/v1/launch", Authorization=f"Bearer {w.node.web.machine.launch_secret}")
+        status, answer = await asked(
+            w, "/api/v1/launch", Authorization=f"Bearer {w.node.web.program_routes.launch_secret}"
+        )
         assert status == 200
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
             async with browser.get(answer["url"]) as page:
@@ -41,7 +42,7 @@ async def test_a_second_start_gets_a_link_that_signs_in_once(tmp_path: Path) -> 
 
 async def test_nobody_else_gets_such_a_link(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        secret = f"Bearer {w.node.web.machine.launch_secret}"
+        secret = f"Bearer {w.node.web.program_routes.launch_secret}"
         assert (await asked(w, "/api/v1/launch"))[0] == 403
         assert (await asked(w, "/api/v1/launch", **w.educator))[0] == 403
         assert (await asked(w, "/api/v1/launch", Authorization="Bearer é"))[0] == 403
@@ -51,19 +52,30 @@ async def test_nobody_else_gets_such_a_link(tmp_path: Path) -> None:
             assert answer.status == 415
 
 
+@asynccontextmanager
+async def stoppable(folder: Path) -> AsyncIterator[tuple[World, asyncio.Event]]:
+    """An appliance, and an event that is set when it asks its program to stop."""
+    stopped = asyncio.Event()
+    node = Node(settings(folder), stopped.set)
+    listener = socket.create_server(("127.0.0.1", 0))
+    try:
+        await node.start(listener)
+        async with aiohttp.ClientSession() as client:
+            yield World(node, client), stopped
+    finally:
+        await node.stop()
+        listener.close()
+
+
 async def test_an_educator_at_this_computer_stops_the_program(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        stopped = asyncio.Event()
-        w.node.web.machine._stop = stopped.set
+    async with stoppable(tmp_path) as (w, stopped):
         assert (await w.get("/api/v1/status"))["here"] is True
         assert await asked(w, "/api/v1/stop", **w.educator) == (202, {"stopping": True})
         assert stopped.is_set()
 
 
 async def test_an_educator_elsewhere_does_not(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        stopped = asyncio.Event()
-        w.node.web.machine._stop = stopped.set
+    async with stoppable(tmp_path) as (w, stopped):
         elsewhere = {**w.educator, "X-Forwarded-For": "192.168.1.9"}
         status, answer = await asked(w, "/api/v1/stop", **elsewhere)
         assert (status, answer["error"]["code"]) == (403, "not_here")
@@ -72,7 +84,7 @@ async def test_an_educator_elsewhere_does_not(tmp_path: Path) -> None:
             assert (await said.json())["here"] is False
 
 
-async def test_about_tells_the_version_and_the_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_about_has_the_version_and_the_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w:
         assert (await w.get("/api/v1/status"))["version"] == __version__
         async with w.client.get(f"{w.url}/api/v1/licences", headers=w.educator) as answer:
@@ -83,25 +95,27 @@ async def test_about_tells_the_version_and_the_licences(tmp_path: Path, monkeypa
         assert "UNKNOWN" not in text
         collected = tmp_path / "licences.txt"
         collected.write_text("All of them.\n", encoding="utf-8")
-        monkeypatch.setattr(machine, "LICENCES", collected)
-        assert machine.licences() == "All of them.\n"
+        monkeypatch.setattr(program_routes, "LICENCES", collected)
+        assert program_routes.licences() == "All of them.\n"
 
 
-async def test_the_educator_chooses_which_address_is_shown(tmp_path: Path) -> None:
-    async with world(tmp_path) as w, w.dashboard() as dashboard:
-        # As if it listened on every interface.
-        w.node.network._host = "0.0.0.0"
-        w.node.network._look = lambda: [WIFI, CABLE]
-        w.node.network.look()
+async def test_the_educator_chooses_which_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters = [
+        SimpleNamespace(name=name, nice_name=name, ips=[SimpleNamespace(ip=ip, network_prefix=24)])
+        for name, ip in (("eth0", "10.0.0.7"), ("wlan0", "192.168.1.20"))
+    ]
+    monkeypatch.setattr("appliance.network.addresses.ifaddr.get_adapters", lambda: adapters)
+    everywhere = {"host": "0.0.0.0", "announce": False}
+    async with world(tmp_path, web=everywhere) as w, w.dashboard() as dashboard:
         [view] = await w.get("/api/v1/classes")
-        assert view["join_url"] == f"http://192.168.1.20:{w.node.port}/join"
-        cable = f"http://10.0.0.7:{w.node.port}/join"
-        [view] = await w.post("/api/v1/address", {"url": cable})
-        assert view["join_url"] == cable
+        assert view["join_url"] == f"http://10.0.0.7:{w.node.port}/join"
+        wifi = f"http://192.168.1.20:{w.node.port}/join"
+        [view] = await w.post("/api/v1/address", {"url": wifi})
+        assert view["join_url"] == wifi
         # Every dashboard shows it, without being asked.
         while True:
             update = await dashboard.receive_json(timeout=10)
-            if update.get("classes") and update["classes"][0]["join_url"] == cable:
+            if update.get("classes") and update["classes"][0]["join_url"] == wifi:
                 break
         async with w.client.post(
             f"{w.url}/api/v1/address", json={"url": "http://evil.example/join"}, headers=w.educator
@@ -123,12 +137,12 @@ async def test_the_announced_name_is_answered_to_and_no_other(tmp_path: Path) ->
             assert answer.status == 421
 
 
-async def test_windows_is_told_of_its_firewall_until_a_student_gets_through(
+async def test_on_windows_the_join_panel_names_the_firewall_until_a_student_gets_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w:
         assert (await w.get("/api/v1/classes"))[0]["hint"] == ""
-        monkeypatch.setattr(app, "_WINDOWS", True)
+        monkeypatch.setattr(app, "WINDOWS", True)
         async with w.student("Ada"):
             # She sits at this very computer, so that nothing is known of the firewall.
             hint = (await w.get("/api/v1/classes"))[0]["hint"]
@@ -136,35 +150,6 @@ async def test_windows_is_told_of_its_firewall_until_a_student_gets_through(
             assert str(w.node.port) in hint
         monkeypatch.setattr("appliance.web.students.registry.is_here", lambda request: False)
         async with w.student("Ben"):
-            await until(lambda: w.node.web._sockets.from_elsewhere)
-            assert (await w.get("/api/v1/classes"))[0]["hint"] == ""
-
-
-async def test_a_program_that_listens_on_one_address_is_opened_there(tmp_path: Path) -> None:
-    from appliance.node import Node
-
-    node = Node(settings(tmp_path, web={"host": "127.0.0.2"}))
-    listener = socket.create_server(("127.0.0.2", 0))
-    try:
-        await node.start(listener)
-        assert (await node.ready()).dashboard_url.startswith(f"http://127.0.0.2:{node.port}/?token=")
-    finally:
-        await node.stop()
-        listener.close()
-
-
-async def test_the_status_at_a_glance(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        status = await w.node.status()
-        assert (status.students, status.paused, status.findings, status.worst) == (0, False, 0, "ok")
-        assert (status.join_url, status.code) == (f"http://127.0.0.1:{w.node.port}/join", await w.code())
-        async with w.student("Ada"), w.student("Ben"):
-            assert (await w.node.status()).students == 2
-        await w.node.set_paused(True)
-        assert (await w.node.status()).paused
-        assert (await w.get("/api/v1/classes"))[0]["state"] == "paused"
-        w.node.health.report("reducer.failing", "broken", count=1, place="ValueError")
-        w.node.health.report("loop.blocked", count=1, worst=2, place="x")
-        status = await w.node.status()
-        assert (status.findings, status.worst) == (2, "error")
-        assert status.sentence.startswith("The reducer broken failed")
+            async with asyncio.timeout(10):
+                while (await w.get("/api/v1/classes"))[0]["hint"]:
+                    await asyncio.sleep(0.005)

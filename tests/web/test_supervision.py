@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from appliance.kvs import Change, Encoded
 from appliance.node import Node
+from appliance.pubsub.hints import Listening
 from tests.web.world import World, until, world
 
 STEP_SECONDS = 0.3
@@ -19,11 +20,11 @@ FAULTS = ["exception", "cancelled", "hang"]
 
 
 class Fault:
-    """Stands in for a function and fails for some calls."""
+    """Replaces a function and fails for the next `left` calls."""
 
-    def __init__(self, kind: str, times: int, original: Callable[..., Any]) -> None:
+    def __init__(self, kind: str, original: Callable[..., Any]) -> None:
         self.kind = kind
-        self.left = times
+        self.left = 0
         self._original = original
 
     async def __call__(self, *given: object, **named: object) -> object:
@@ -76,15 +77,11 @@ async def test_the_list_of_tasks_is_for_educators(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def failing(
-    w: World, monkeypatch: pytest.MonkeyPatch, task: str, kind: str, owner: Any, function: str, times: int = 2
-) -> AsyncIterator[Fault]:
-    """Let a function that a task calls fail. Started again twice, the task works again, and was a finding meanwhile."""
+async def restarted(w: World, task: str) -> AsyncIterator[None]:
+    """What happens inside ends a task twice: it is started again, works again, and was a finding meanwhile."""
     seen: list[str] = []
     w.node.health.changed.add(lambda: seen.extend(f.text for f in w.node.health.findings() if f.code == "task.down"))
-    fault = Fault(kind, times, getattr(owner, function))
-    monkeypatch.setattr(owner, function, fault)
-    yield fault
+    yield
 
     def well() -> bool:
         down = [found for found in w.node.health.findings() if found.code == "task.down"]
@@ -95,6 +92,26 @@ async def failing(
     assert not any("Ada" in text for text in seen)
     [state] = [state for state in w.node.tasks.states() if state.name == task]
     assert (state.state, state.restarts) == ("running", 2)
+
+
+@asynccontextmanager
+async def failing(
+    w: World, monkeypatch: pytest.MonkeyPatch, task: str, kind: str, owner: Any, function: str
+) -> AsyncIterator[Fault]:
+    """A function that a task calls fails twice."""
+    async with restarted(w, task):
+        fault = Fault(kind, getattr(owner, function))
+        fault.left = 2
+        monkeypatch.setattr(owner, function, fault)
+        yield fault
+
+
+async def publish_until(w: World, topic: str, message: bytes, fault: Fault) -> None:
+    """Publish a message again and again, until a fault has failed as often as it should."""
+    async with asyncio.timeout(10):
+        while fault.left:
+            await w.node.pubsub.publish(topic, message)
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -117,54 +134,59 @@ async def test_dashboards_are_brought_up_to_date_again(
 ) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
-        async with failing(w, monkeypatch, "feed.push", kind, w.node.web.feed, "_push_once"):
-            w.node.web.feed.look_again()
+        async with failing(w, monkeypatch, "feed.push", kind, w.node.web.feed, "push"):
+            w.node.web.feed.refresh()
             assert (await dashboard.receive_json(timeout=10))["type"] == "snapshot"
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("function", ["_hear", "_reread"])
+@pytest.mark.parametrize("function", ["hear", "reread"])
 async def test_what_changes_in_a_class_is_heard_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
 ) -> None:
-    async with world(tmp_path) as w, w.dashboard() as dashboard:
-        await dashboard.receive_json(timeout=10)
-        listening = w.node.web.feed._listening["class-1"]
-        async with failing(w, monkeypatch, "feed class-1", kind, listening, function) as fault:
-            if function == "_reread":
-                w.node.pubsub._subscribers.resync("class/class-1")  # type: ignore[attr-defined]
-            async with asyncio.timeout(10):
-                while fault.left:
-                    await w.node.pubsub.publish("class/class-1", b"[]")
-                    await asyncio.sleep(0.01)
-        await until(lambda: listening.hears)
-        joined = await w.join("Ada")
-        while True:
-            frame = await dashboard.receive_json(timeout=10)
-            if joined["student_id"] in [entry["student_id"] for entry in frame["students"]]:
-                break
+    async with world(tmp_path) as w:
+        listen = w.node.hints.listen
+        faults = []
+
+        def with_fault(name: str, topic: str, **options: Any) -> Listening:
+            if name == "feed class-1":
+                fault = options[function] = Fault(kind, options[function])
+                faults.append(fault)
+            return listen(name, topic, **options)
+
+        monkeypatch.setattr(w.node.hints, "listen", with_fault)
+        async with w.dashboard() as dashboard:
+            await dashboard.receive_json(timeout=10)
+            async with restarted(w, "feed class-1"):
+                [fault] = faults
+                fault.left = 2
+                # What is no list of ids cannot be read, and then the store is read.
+                await publish_until(w, "class/class-1", b"[]" if function == "hear" else b"?", fault)
+            await until(lambda: w.node.web.feed.hears_all)
+            joined = await w.join("Ada")
+            while True:
+                frame = await dashboard.receive_json(timeout=10)
+                if joined["student_id"] in [entry["student_id"] for entry in frame["students"]]:
+                    break
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "control class-1", kind, w.node.states, "_read") as fault:
-            async with asyncio.timeout(10):
-                while fault.left:
-                    await w.node.pubsub.publish("control/class-1", b'{"state":"open"}')
-                    await asyncio.sleep(0.01)
+        async with failing(w, monkeypatch, "control class-1", kind, w.node.kvs, "read") as fault:
+            await publish_until(w, "control/class-1", b'{"state":"open"}', fault)
         # As another node would have it.
         [row] = await w.node.kvs.read(["class/class-1"])
         await w.node.kvs.commit([Change("class/class-1", row.version, {"state": Encoded(b"paused")})])
         await w.node.pubsub.publish("control/class-1", b'{"state":"paused"}')
-        await until(lambda: w.node.states.state("class-1") == "paused")
+        await until(lambda: w.node.class_control.state("class-1") == "paused")
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "following", kind, w.node.following, "look"):
-            w.node.following.tell()
+        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "look"):
+            w.node.roster_watch.tell()
 
 
 @pytest.mark.parametrize(
@@ -178,26 +200,19 @@ async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, kind: str) -> None:
-    async with world(tmp_path) as w:
-        w.node.upkeep._snapshot_seconds = 0
+    async with world(tmp_path, kvs={"snapshot_seconds": 1}) as w:
         owner: Any = w.node.archive if task == "upkeep.compress" else w.node.recovery
-        await w.node.tasks.end(next(one for one in w.node._running if one.name == task))
-        work = {
-            "upkeep.compress": w.node.upkeep._keep_compressing,
-            "upkeep.snapshot": w.node.upkeep._keep_saving,
-        }[task]
-        function = "compress" if task == "upkeep.compress" else "save"
-        async with failing(w, monkeypatch, task, kind, owner, function):
-            w.node._running.append(w.node.tasks.run(task, work, owner="upkeep", says_so=True))
+        async with failing(w, monkeypatch, task, kind, owner, "compress" if task == "upkeep.compress" else "save"):
+            pass
 
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
 @pytest.mark.parametrize(
     ("task", "place", "function"),
     [
-        ("network", "network", "look"),
-        ("feed.alive", "web.feed", "look_after_all"),
-        ("upkeep.space", "upkeep", "_found"),
+        ("network", "network", "refresh"),
+        ("feed.alive", "web.feed", "check_dashboards"),
+        ("upkeep.space", "archive", "used_bytes"),
     ],
 )
 async def test_what_looks_around_goes_on(
@@ -209,7 +224,7 @@ async def test_what_looks_around_goes_on(
     error: type[BaseException],
 ) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.05)
-    monkeypatch.setattr("appliance.web.educators.feed._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("appliance.web.educators.feed.CHECK_SECONDS", 0.01)
     async with world(tmp_path, web={"watch_seconds": 1}) as w:
         owner: Any = w.node
         for part in place.split("."):
@@ -230,25 +245,37 @@ async def test_what_looks_around_goes_on(
         assert any(f"The task {task} stopped" in text for text in seen)
 
 
-async def test_a_commit_that_is_stuck_keeps_nothing_from_the_look_at_the_disk(
+async def test_a_stuck_commit_stops_neither_the_check_of_the_disk_nor_compressing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(tmp_path) as w:
-        looked: list[int] = []
-        found = w.node.upkeep._found
-        monkeypatch.setattr(w.node.upkeep, "_found", lambda space: (looked.append(1), found(space)))
-        compressed = asyncio.Event()
-        compress: Callable[[], Awaitable[None]] = w.node.archive.compress
+    async with world(tmp_path) as w, w.student() as student:
+        measured: list[int] = []
+        used_bytes = w.node.archive.used_bytes
+
+        def counted() -> int:
+            measured.append(1)
+            return used_bytes()
+
+        committing, go_on, compressed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        sync, compress = w.node.archive.sync, w.node.archive.compress
+
+        async def stuck() -> None:
+            committing.set()
+            await go_on.wait()
+            await sync()
 
         async def noted() -> None:
             await compress()
             compressed.set()
 
-        async with w.node.pipeline._committing:
-            monkeypatch.setattr(w.node.archive, "compress", noted)
-            assert w.node.recovery is not None
-            saving = asyncio.create_task(w.node.recovery.save())
-            before = len(looked)
-            await until(lambda: len(looked) > before + 2 and compressed.is_set())
-            assert not saving.done()
+        monkeypatch.setattr(w.node.archive, "sync", stuck)
+        await student.send({"event": "e", "t": 1})
+        await committing.wait()
+        monkeypatch.setattr(w.node.archive, "used_bytes", counted)
+        monkeypatch.setattr(w.node.archive, "compress", noted)
+        assert w.node.recovery is not None
+        saving = asyncio.create_task(w.node.recovery.save())
+        await until(lambda: len(measured) > 2 and compressed.is_set())
+        assert not saving.done()
+        go_on.set()
         await saving

@@ -101,7 +101,7 @@ def test_the_start_menu_starts_it(windows: Wine, built: Built) -> None:
     # A second start finds the first.
     assert "uses the data folder" in windows.run(installed(windows) / CONSOLE, "run", "--no-browser", ok=(2,))
     assert windows.running(PROGRAM) == [process]
-    # The uninstaller ends it, and takes what was not asked for nowhere.
+    # The uninstaller ends it, and keeps the data.
     uninstall(windows)
     gone(windows)
     assert (data(windows) / "classroom-observer" / "credentials.json").exists()
@@ -126,7 +126,7 @@ async def test_an_upgrade_over_a_running_copy_keeps_choices_and_data(
         await until(lambda: all(student.acked > 20 for student in room.students), "the class is at work")
         room.may.clear()
         windows.run(later, "/S", seconds=SECONDS)
-        # It ended in good order, because the installer asked it to.
+        # Exit code 0: the installer requested an orderly end.
         assert program.ended() == 0
         assert registry(windows, UNINSTALL_KEY)["DisplayVersion"] == "99.1.0"
         assert registry(windows, RUN_KEY)[TITLE] == command

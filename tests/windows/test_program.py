@@ -65,7 +65,7 @@ async def test_acknowledged_events_survive_a_kill(windows: Wine, built: Built, t
             assert done.returncode == 0, done.stdout
 
 
-def test_why_it_cannot_start_is_told_in_a_window_and_in_the_log(windows: Wine, built: Built) -> None:
+def test_why_it_cannot_start_is_shown_in_a_window_and_in_the_log(windows: Wine, built: Built) -> None:
     configure(windows, '[web]\nport = "eight"\n')
     with windows.start(built.folder / PROGRAM) as process:
         try:

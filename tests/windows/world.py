@@ -1,4 +1,4 @@
-"""The Windows program, built once from these sources with wine, and what starts it there and here looks on.
+"""The Windows program, built once from these sources with wine, and helpers that start it and read its results.
 
 `make test-windows` runs this file as a program first, which builds: that takes longer than a test may.
 
@@ -125,7 +125,7 @@ def registry(windows: Wine, key: str) -> dict[str, str]:
 
 
 def data(windows: Wine) -> Path:
-    """Where the program keeps data if nothing else is said."""
+    """The default data folder of the program."""
     return windows.user / "AppData" / "Local" / "classroom-observer"
 
 
@@ -186,7 +186,7 @@ class WindowsProgram(Program):
     ) -> None:
         """Args:
         windows: where it runs.
-        folder: for the ready file, the log, and the data if nothing else is said.
+        folder: for the ready file, the log, and the data by default.
         executables: the folder with the program, as built or as installed.
         data: its data folder, if it is not the one below `folder`.
         environment: variables for the program.
@@ -227,11 +227,11 @@ class WindowsProgram(Program):
         return code
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One of its commands, by the program for the command line; paths are told as Windows has them."""
+        """Run a command with the program for the command line; paths are converted to those of Windows."""
         words = [self._windows.windows_path(Path(word)) if word.startswith("/") else word for word in arguments]
         process = self._windows.start(self._executables / CONSOLE, *words, **self.environment)
-        said = process.communicate(timeout=120)[0].decode().replace("\r\n", "\n")
-        return subprocess.CompletedProcess(arguments, process.returncode, said, said)
+        output = process.communicate(timeout=120)[0].decode().replace("\r\n", "\n")
+        return subprocess.CompletedProcess(arguments, process.returncode, output, output)
 
 
 def _copy(pipe: IO[bytes], file: Path) -> None:

@@ -1,8 +1,9 @@
 """One account's connection to an XMPP server, made anew whenever it is lost.
 
-slixmpp speaks the protocol. What it does not do is done here: trying again at a pace of ours, one sentence for each
+slixmpp speaks the protocol. This module adds what slixmpp lacks: trying again at a pace of ours, one sentence for each
 reason of failure, and giving up a link that is silent. A short loss is bridged by the server (XEP-0198): the session
-goes on, and nothing was missed. Otherwise a new session begins, and `on_session` sees to it before `ready` returns.
+goes on, and nothing was missed. Otherwise a new session begins, and `Owner.new_session` prepares it before `ready`
+returns.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from appliance.errors import SettingsError
 from appliance.pubsub.xmpp import reasons, stanzas
-from appliance.pubsub.xmpp.address import DIRECT_TLS_PORT, Address
 from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
+from appliance.pubsub.xmpp.url import DIRECT_TLS_PORT, XmppUrl
 from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 
-# Its texts quote stanzas, and what it reports as an error is said by us in a sentence.
+# Its texts quote stanzas, and we report its errors as sentences of our own.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
 
@@ -46,14 +47,14 @@ def _escaped(text: str, use_cdata: bool = False) -> str:
     return escape(text, {"'": "&apos;", '"': "&quot;"})
 
 
-# slixmpp goes ten thousand rounds at each login, and through each letter that is sent, in Python: nothing else would go
-# on for some tenths of a second.
+# slixmpp runs the ten thousand rounds of a login, and goes through each letter that it sends, in Python: the event loop
+# would stand still for some tenths of a second. It offers no other way to replace the two.
 SCRAM.Hi = _salted
 importlib.import_module("slixmpp.xmlstream.tostring").escape = _escaped  # type: ignore[attr-defined]
 
 LATE_REASON_SECONDS = 0.1
 DEAD = frozenset({"service-unavailable", "recipient-unavailable", "item-not-found", "gone"})
-"""What a server says of an address that is not connected."""
+"""Conditions with which a server answers for an address that is not connected."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -76,41 +77,63 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class _Client(ClientXMPP):  # type: ignore[misc]
-    """slixmpp's client without its own timer for trying again, which would come after up to five minutes."""
+    """slixmpp's client with two changes.
+
+    It has no timer of its own for trying again, which would wait up to five minutes; and the task that sends stanzas,
+    which slixmpp starts and never ends, can be ended.
+    """
+
+    _sending: asyncio.Task[None] | None = None
 
     def reschedule_connection_attempt(self) -> None:
+        """Called by slixmpp after an attempt to connect failed."""
         self.event("not_connected")
 
+    def run_filters(self) -> asyncio.Task[None]:
+        """Start the task that sends stanzas; slixmpp takes it as it would take the coroutine of its own method."""
+        self._sending = asyncio.get_running_loop().create_task(super().run_filters())
+        return self._sending
 
-class Connection:
+    def stop_sending(self) -> None:
+        """Cancel the task that sends stanzas."""
+        if self._sending is not None:
+            self._sending.cancel()
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The functions that a connection calls.
+
+    Attributes:
+        new_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
+        lost: called when `XmppConnection.is_ready` ends to be true.
+        event: gets each message with a pubsub event, after the address that sent it.
+        trouble: gets each change of `XmppConnection.away`.
+    """
+
+    new_session: Callable[[], Awaitable[None]]
+    lost: Callable[[], None]
+    event: Callable[[str, Element], None]
+    trouble: Callable[[TroubleError | None], None]
+
+
+class XmppConnection:
     """The connection. `start` it once, inside the event loop.
 
     Attributes:
         away: why there is no working session now; None where there is one, or one is just being made.
         too_large: how often the server ended the connection because a stanza was too large.
         sessions: how many sessions there were.
+        pace: how long it waits for what.
+        client: slixmpp's; None before `start`.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        resource: str,
-        on_session: Callable[[], Awaitable[None]],
-        on_loss: Callable[[], None],
-        on_event: Callable[[str, Element], None],
-        on_trouble: Callable[[TroubleError | None], None],
-        pace: Pace,
-        tasks: Tasks,
-    ) -> None:
+    def __init__(self, url: XmppUrl, resource: str, owner: Owner, pace: Pace, tasks: Tasks) -> None:
         """Args:
-        address: where and who.
-        resource: what tells this process from others with the same account.
-        on_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
-        on_loss: called when `is_ready` ends to be true.
-        on_event: gets each message with a pubsub event, and who sent it.
-        on_trouble: gets each change of `away`.
+        url: where and who.
+        resource: distinguishes this process from others with the same account.
+        owner: is called when something happens.
         pace: how long to wait for what.
-        tasks: runs what keeps it up.
+        tasks: runs the task that keeps it up.
 
         Raises:
             SettingsError: the file of the authorities cannot be used.
@@ -118,19 +141,16 @@ class Connection:
         self.away: TroubleError | None = None
         self.too_large = 0
         self.sessions = 0
-        self._address = address
+        self.pace = pace
+        self._url = url
         self._resource = resource
-        self._on_session = on_session
-        self._on_loss = on_loss
-        self._on_event = on_event
-        self._on_trouble = on_trouble
-        self._pace = pace
+        self._owner = owner
         self._tasks = tasks
-        self._context = _context(address)
-        self._client: Any = None
+        self._context = _context(url)
+        self.client: Any = None
         self._task: Supervised | None = None
         self._ready = asyncio.Event()
-        # Set once it is known how things stand: a session that is ready, or trouble.
+        # Set once there is a session that is ready, or trouble.
         self._known = asyncio.Event()
         self._condition = ""
         self._reason: TroubleError | None = None
@@ -142,7 +162,7 @@ class Connection:
             self._started: asyncio.Future[bool] = loop.create_future()
             self._lost: asyncio.Future[None] = loop.create_future()
             self._over: asyncio.Future[None] = loop.create_future()
-            self._client = self._make_client()
+            self.client = self._make_client()
             self._task = self._tasks.run("pubsub.connection", self._run, owner="pubsub", says_so=True)
 
     @property
@@ -153,7 +173,7 @@ class Connection:
     @property
     def jid(self) -> str:
         """Our full address in this session."""
-        return str(self._client.boundjid.full)
+        return str(self.client.boundjid.full)
 
     async def ready(self) -> None:
         """Wait for a session that is ready."""
@@ -178,14 +198,14 @@ class Connection:
             RefusedError: the answer is an error.
             AwayError: there was no answer in time, or there is no session.
         """
-        client, over = self._client, self._over
+        client, over = self.client, self._over
         if not client.is_connected() or over.done() or self.sessions == 0:
             raise AwayError
         iq = client.make_iq()
         iq["type"] = kind
         iq["to"] = to
         iq.append(payload)
-        answer: asyncio.Future[Any] = iq.send(timeout=self._pace.answer)
+        answer: asyncio.Future[Any] = iq.send(timeout=self.pace.answer)
         # One that nobody waits for any more may fail unseen.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
@@ -204,14 +224,14 @@ class Connection:
     @property
     def is_managed(self) -> bool:
         """Whether the server would let us take up a session that was interrupted (XEP-0198)."""
-        return bool(self._client.plugin["xep_0198"].enabled_in)
+        return bool(self.client.plugin["xep_0198"].enabled_in)
 
     def encryption(self) -> tuple[str | None, datetime]:
         """The version of TLS, None where there is none, and when the server's certificate expires."""
-        if not isinstance(self._client.socket, ssl.SSLObject):
+        if not isinstance(self.client.socket, ssl.SSLObject):
             return None, datetime.max.replace(tzinfo=UTC)
-        found: Any = self._client.socket.getpeercert()
-        return self._client.socket.version(), datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
+        found: Any = self.client.socket.getpeercert()
+        return self.client.socket.version(), datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
 
     async def is_connected(self, address: str) -> bool:
         """Whether an address is connected to its server, or may be."""
@@ -226,18 +246,17 @@ class Connection:
         if self._task is None:
             return
         await self._tasks.end(self._task)
-        client = self._client
+        client = self.client
         client.cancel_connection_attempt()
         if client.is_connected():
             # Without a session there is nobody to say good-bye to.
             client.disconnect(wait=1.0 if client.authenticated else 0.0)
             await asyncio.wait((self._lost,), timeout=1.5)
             client.abort()
-        if client._run_out_filters is not None:
-            client._run_out_filters.cancel()
+        client.stop_sending()
 
     async def _run(self, task: Supervised) -> None:
-        back_off = BackOff(self._pace.first_pause, self._pace.longest_pause)
+        back_off = BackOff(self.pace.first_pause, self.pace.longest_pause)
         # Of a start before this one, which ended by an error.
         await self._drop()
         while True:
@@ -245,9 +264,9 @@ class Connection:
                 await self._live(task)
                 back_off.reset()
             except TroubleError as trouble:
-                self._tell(trouble)
+                self._set_away(trouble)
                 if trouble.final:
-                    await asyncio.sleep(self._pace.final_pause * random.uniform(0.5, 1.0))
+                    await asyncio.sleep(self.pace.final_pause * random.uniform(0.5, 1.0))
                     continue
             await asyncio.sleep(back_off.next())
 
@@ -262,11 +281,11 @@ class Connection:
         self._reason, self._condition = None, ""
         self._connect()
         try:
-            async with asyncio.timeout(self._pace.connect):
+            async with asyncio.timeout(self.pace.connect):
                 resumed = await self._started
         except TimeoutError:
             await self._drop()
-            raise reasons.silent(self._pace.connect, self._address) from None
+            raise reasons.silent(self.pace.connect, self._url) from None
         except TroubleError:
             await self._drop()
             raise
@@ -275,7 +294,7 @@ class Connection:
             if not resumed:
                 await self._begin()
             self._ready.set()
-            self._tell(None)
+            self._set_away(None)
             task.works()
             await asyncio.wait((self._lost, pings), return_when=asyncio.FIRST_COMPLETED)
             if not self._lost.done():
@@ -289,17 +308,17 @@ class Connection:
             raise self._reason
 
     def _connect(self) -> None:
-        address = self._address
-        if address.host:
-            self._client.connect(address.host.strip("[]"), address.port or 5222)
-        elif address.port:
-            self._client.connect(address.domain, address.port)
+        url = self._url
+        if url.host:
+            self.client.connect(url.host.strip("[]"), url.port or 5222)
+        elif url.port:
+            self.client.connect(url.domain, url.port)
         else:
-            self._client.connect()
+            self.client.connect()
 
     async def _begin(self) -> None:
         """Let the owner prepare a new session, for as long as the connection lasts."""
-        begun = in_background(_awaited(self._on_session), "xmpp session", awaited=True)
+        begun = in_background(_awaited(self._owner.new_session), "xmpp session", awaited=True)
         try:
             await asyncio.wait((begun, self._lost), return_when=asyncio.FIRST_COMPLETED)
             if not begun.done():
@@ -307,7 +326,7 @@ class Connection:
             begun.result()
         except RefusedError as refused:
             await self._drop()
-            raise reasons.of_node(refused.condition, self._address) from None
+            raise reasons.of_node(refused.condition, self._url) from None
         except AwayError:
             await self._drop()
             raise self._reason or TroubleError("The XMPP server does not answer. It is tried again.") from None
@@ -319,38 +338,38 @@ class Connection:
 
     async def _drop(self) -> None:
         """Give up the network connection, if there is one."""
-        self._client.cancel_connection_attempt()
-        if self._client.is_connected():
-            self._client.abort()
+        self.client.cancel_connection_attempt()
+        if self.client.is_connected():
+            self.client.abort()
             await asyncio.wait((self._lost,), timeout=1.0)
 
     async def _ping(self) -> None:
         while True:
-            await asyncio.sleep(self._pace.ping)
+            await asyncio.sleep(self.pace.ping)
             try:
-                await self.request("get", stanzas.ping(), self._address.domain)
+                await self.request("get", stanzas.ping(), self._url.domain)
             except RefusedError:
                 pass  # Any answer is a sign of life.
             except AwayError:
                 return
 
-    def _tell(self, trouble: TroubleError | None) -> None:
+    def _set_away(self, trouble: TroubleError | None) -> None:
         self._known.set()
         if str(trouble) != str(self.away):
             self.away = trouble
-            self._on_trouble(trouble)
+            self._owner.trouble(trouble)
 
     def _make_client(self) -> _Client:
-        address = self._address
+        url = self._url
         # With a context of its own it would read this computer's certificates twice, which takes a fifth of a second.
-        client = _Client(f"{address.account}/{self._resource}", address.password, ssl_context=self._context)
+        client = _Client(f"{url.account}/{self._resource}", url.password, ssl_context=self._context)
         client.register_plugin("xep_0198")
         client.register_plugin("xep_0199")
-        encrypted = address.tls == "required"
+        encrypted = url.tls == "required"
         client.enable_starttls = encrypted
         # Where DNS says so, it is tried; at a port that we were given only if it is the one kept for it.
         client.enable_direct_tls = (
-            encrypted and address.port in (None, DIRECT_TLS_PORT) and not (address.host and address.port is None)
+            encrypted and url.port in (None, DIRECT_TLS_PORT) and not (url.host and url.port is None)
         )
         client.enable_plaintext = not encrypted
         if not encrypted:
@@ -375,47 +394,47 @@ class Connection:
             client.add_event_handler(name, handler)
         return client
 
-    # What slixmpp tells us, in the order in which it happens.
+    # Events of slixmpp, in the order in which they happen.
 
     def _not_reached(self, error: object) -> None:
-        self._reason = reasons.of_network(error, self._address)
+        self._reason = reasons.of_network(error, self._url)
 
     def _not_connected(self, _: object) -> None:
-        self._fail(self._reason or reasons.of_network(OSError(), self._address))
+        self._fail(self._reason or reasons.of_network(OSError(), self._url))
 
     def _bad_certificate(self, error: ssl.SSLError) -> None:
-        self._fail(reasons.of_certificate(error, self._address))
+        self._fail(reasons.of_certificate(error, self._url))
 
     def _login_refused(self, failure: Any) -> None:
         self._condition = failure["condition"]
 
     def _no_login(self, _: object) -> None:
         if self._condition:
-            self._fail(reasons.of_login(self._condition, self._address))
+            self._fail(reasons.of_login(self._condition, self._url))
         else:
-            encrypted = "starttls" in self._client.features or isinstance(self._client.socket, ssl.SSLObject)
-            self._fail(reasons.no_login(encrypted, self._address))
+            encrypted = "starttls" in self.client.features or isinstance(self.client.socket, ssl.SSLObject)
+            self._fail(reasons.no_login(encrypted, self._url))
 
     def _negotiated(self, _: object) -> None:
-        if not self._client.authenticated:
+        if not self.client.authenticated:
             self._no_login(None)
 
     def _stream_error(self, error: Any) -> None:
         condition, text = error["condition"], (error["text"] or "").lower()
         if condition == "policy-violation" and ("large" in text or "big" in text):
             self.too_large += 1
-            self._fail(reasons.too_large(self._address))
+            self._fail(reasons.too_large(self._url))
         elif "no stream features" in text:
             self._no_login(None)
         else:
-            self._fail(reasons.of_stream(condition, self._address))
+            self._fail(reasons.of_stream(condition, self._url))
 
     def _new_session(self, _: object) -> None:
         self._session_over(None)
         self._over = asyncio.get_running_loop().create_future()
         self.sessions += 1
         # Below zero, so that nothing but what is addressed to this very connection comes here.
-        self._client.send_presence(ppriority=-1)
+        self.client.send_presence(ppriority=-1)
         if not self._started.done():
             self._started.set_result(False)
 
@@ -430,15 +449,15 @@ class Connection:
     def _not_ready(self) -> None:
         if self._ready.is_set():
             self._ready.clear()
-            self._on_loss()
+            self._owner.lost()
         if self.away is None:
             self._known.clear()
 
     def _disconnected(self, _: object) -> None:
-        # At once: who waits for a session and asks must not find one that is gone.
+        # At once: nobody who waits for a session may find one that is gone.
         self._not_ready()
         if not self._started.done():
-            # What is wrong with a certificate is told only after the end.
+            # slixmpp reports a bad certificate only after the end.
             asyncio.get_running_loop().call_later(LATE_REASON_SECONDS, self._ended_early, self._started)
         if not self._lost.done():
             self._lost.set_result(None)
@@ -456,17 +475,15 @@ class Connection:
 
     def _hear(self, message: Any) -> None:
         if message["type"] != "error":
-            self._on_event(str(message["from"]), message.xml)
+            self._owner.event(str(message["from"]), message.xml)
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _context(address: Address) -> ssl.SSLContext:
+def _context(url: XmppUrl) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=address.ca or None)
+        return ssl.create_default_context(cafile=url.ca or None)
     except (ssl.SSLError, OSError):
-        raise SettingsError(
-            f"pubsub.url has ca={address.ca}, which is not a file of certificates in PEM form."
-        ) from None
+        raise SettingsError(f"pubsub.url has ca={url.ca}, which is not a file of certificates in PEM form.") from None

@@ -37,7 +37,7 @@ CONFIGURATION = {
 """How a node must be: for members alone, and without a memory, which would mean a write to the disk each time."""
 
 
-class Hints(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True):
     """One publication.
 
     Attributes:
@@ -51,6 +51,15 @@ class Hints(msgspec.Struct, frozen=True):
     publisher: str
     number: int
     messages: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all messages together."""
+        return sum(len(message) for message in self.messages)
+
+    def without_messages(self) -> Publication:
+        """The word to read the store again, in the place of the messages."""
+        return Publication(self.node, self.publisher, self.number, ())
 
 
 def create(node: str) -> Element:
@@ -127,23 +136,23 @@ def subscribers_of(answer: Element) -> list[str]:
     ]
 
 
-def publish(hints: Hints) -> Element:
+def publish(publication: Publication) -> Element:
     """Publish."""
     request = Element(f"{{{PUBSUB}}}pubsub")
-    publication = SubElement(request, f"{{{PUBSUB}}}publish", node=hints.node)
-    item = SubElement(publication, f"{{{PUBSUB}}}item")
-    payload = SubElement(item, f"{{{HINTS}}}hints", {"from": hints.publisher, "number": str(hints.number)})
+    published = SubElement(request, f"{{{PUBSUB}}}publish", node=publication.node)
+    item = SubElement(published, f"{{{PUBSUB}}}item")
+    payload = SubElement(item, f"{{{HINTS}}}hints", {"from": publication.publisher, "number": str(publication.number)})
     # All in one piece: servers take long over many small elements, and copy each for every subscriber.
-    payload.text = base64.b64encode(msgspec.msgpack.encode(hints.messages)).decode()
+    payload.text = base64.b64encode(msgspec.msgpack.encode(publication.messages)).decode()
     return request
 
 
-def publications(message: Element) -> Iterator[Hints]:
+def publications(message: Element) -> Iterator[Publication]:
     """What a message from the pubsub service holds; what is not of our making is left out."""
     for items in message.iterfind(f"{{{EVENT}}}event/{{{EVENT}}}items"):
         for payload in items.iterfind(f"*/{{{HINTS}}}hints"):
             try:
-                yield Hints(
+                yield Publication(
                     items.get("node", ""),
                     payload.get("from", ""),
                     int(payload.get("number", "")),

@@ -1,1 +1,27 @@
-"""Who may do what over HTTP: sessions, hosts, origins, limits on connections."""
+"""Who may do what over HTTP.
+
+`access` is what every request passes. It is made of the Host and Origin rules (`origins`), the reverse proxies in front
+of this server (`proxies`), educators' `sessions` with the list of those that ended early (`signed_out`), and one-use
+`launch_links`. `rate_limits` bound guesses and joins, `idle_connections` bounds connections that send no request.
+"""
+
+from appliance.web.security.access import Security, bearer_token
+from appliance.web.security.headers import HEADERS
+from appliance.web.security.idle_connections import LINGER_SECONDS, IdleConnections
+from appliance.web.security.proxies import is_here
+from appliance.web.security.rate_limits import GuessLimit, RateLimit
+from appliance.web.security.sessions import cookie_name
+from appliance.web.security.signed_out import SignedOut
+
+__all__ = (
+    "HEADERS",
+    "LINGER_SECONDS",
+    "GuessLimit",
+    "IdleConnections",
+    "RateLimit",
+    "Security",
+    "SignedOut",
+    "bearer_token",
+    "cookie_name",
+    "is_here",
+)

@@ -1,161 +1,116 @@
-"""Educators' sessions that were ended before their time: signed out is signed out, also after a restart.
-
-A session is a signed cookie that holds its end (`appliance.web.security.access`). Those that were ended earlier are
-kept until that time, as hashes: in ``signed-out.json`` in the data folder, and, where nodes share a store, in its
-records too, which each node reads again every few seconds.
-"""
+"""Educators' sessions: signed cookies that hold the time of their end, and the connections that use them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import logging
+import hmac
+import secrets
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
-import msgspec
+from aiohttp import web
 
-from appliance.datafolder.files import write_private
-from appliance.errors import BackendError, SettingsError
-from appliance.kvs.records import SharedRecords
+from appliance.web.security.signed_out import SignedOut, session_hash
 
-log = logging.getLogger(__name__)
-
-FILE = "signed-out.json"
-ROW = "signed-out"
-READ_AGAIN_SECONDS = 2.0
+SESSION_SECONDS = 12 * 3600
 
 
-class _Kept(msgspec.Struct):
-    """What the file says.
+class Sessions:
+    """The sessions of educators' browsers. Only those that ended early are stored; a cookie proves the others."""
 
-    Attributes:
-        sessions: hashes of sessions, with the time in seconds since the epoch until which they would be good.
-        not_before: sessions that began earlier are not good, since it is not known any more which of them were ended.
-    """
+    def __init__(self, key: bytes, signed_out: SignedOut) -> None:
+        """Args:
+        key: signs the cookies.
+        signed_out: the sessions that ended early; it reports those that another node ended.
+        """
+        self.key = key
+        self._signed_out = signed_out
+        signed_out.on_ended = self._close_connections
+        # By hash of their session, the connections of requests that are being answered.
+        self._in_use: dict[str, set[asyncio.BaseTransport]] = {}
 
-    sessions: dict[str, float] = {}
-    not_before: float = 0.0
+    def start(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Start a session: set its cookie in the response."""
+        value = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_urlsafe(12)}"
+        response.set_cookie(
+            cookie_name(request),
+            f"{value}.{self._sign(value)}",
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+            path="/",
+        )
 
-
-def session_hash(session: str) -> str:
-    """What is kept of a session: its SHA-256."""
-    return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-class SignedOut:
-    """The sessions that were ended.
-
-    Attributes:
-        on_ended: called with the hash of each session that another node ended.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Read what is known.
-
-        Args:
-            folder: the data folder.
+    async def end(self, request: web.Request, response: web.StreamResponse) -> None:
+        """End the session of a request for good, on all nodes, and delete its cookie.
 
         Raises:
-            SettingsError: the file cannot be read.
+            OSError: the end cannot be stored; the session goes on.
         """
-        self.on_ended: Callable[[str], None] = lambda session: None
-        self._path = folder / FILE
-        self._records: SharedRecords | None = None
-        self._writing = asyncio.Lock()
-        try:
-            self._kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-        except FileNotFoundError:
-            self._kept = _Kept()
-        except OSError as error:
-            raise SettingsError(f"{self._path} cannot be read: {error.strerror}.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("%s is damaged. All educators must sign in again.", self._path)
-            # Cookies have whole seconds.
-            self._kept = _Kept(not_before=int(time.time()))
+        session = self.of(request)
+        if session is not None:
+            await self._signed_out.add(session, _until(session))
+            self._close_connections(session_hash(session), besides=request.transport)
+        response.del_cookie(cookie_name(request), path="/")
 
-    def has(self, session: str, began: float) -> bool:
-        """Whether a session was ended.
+    def of(self, request: web.Request) -> str | None:
+        """The valid session of a request: the content of its cookie without the signature; None if it has none."""
+        cookie = request.cookies.get(cookie_name(request))
+        return cookie.rpartition(".")[0] if cookie is not None and self._is_valid(cookie) else None
 
-        Args:
-            session: what the cookie holds before its signature.
-            began: when it began, in seconds since the epoch.
-        """
-        return began < self._kept.not_before or session_hash(session) in self._kept.sessions
-
-    async def add(self, session: str, until: float) -> None:
-        """End a session, durably.
-
-        Args:
-            session: what the cookie holds before its signature.
-            until: when it would end by itself, in seconds since the epoch.
-
-        Raises:
-            OSError: the file cannot be written; the session has not ended.
-        """
-        ended = session_hash(session)
-        self._kept.sessions[ended] = until
-        try:
-            await self._save()
-        except OSError:
-            self._kept.sessions.pop(ended, None)
-            raise
-        # Where the store is away other nodes hear of it when it is back.
-        with contextlib.suppress(BackendError):
-            await self._put_into_store()
-
-    def share(self, records: SharedRecords) -> None:
-        """Share ended sessions with other nodes from now on."""
-        self._records = records
-
-    async def run(self) -> None:
-        """Take over, again and again, what other nodes ended. An endless task.
-
-        Raises:
-            BackendError: the store cannot be reached.
-        """
-        while True:
-            await self.read_again()
-            await asyncio.sleep(READ_AGAIN_SECONDS)
-
-    async def read_again(self) -> None:
-        """Take over what other nodes ended.
-
-        Raises:
-            BackendError: the store cannot be reached.
-            OSError: the file cannot be written.
-        """
-        if self._records is None:
+    @contextmanager
+    def in_use(self, request: web.Request) -> Iterator[None]:
+        """While a request is answered, close its connection if its session ends. A WebSocket may last for hours."""
+        session, transport = self.of(request), request.transport
+        if session is None or transport is None:
+            yield
             return
-        [rows] = await self._records.read(ROW)
-        now = time.time()
-        found = {name: msgspec.json.decode(row, type=float) for name, row in rows.items()}
-        new = {name: until for name, until in found.items() if until > now and name not in self._kept.sessions}
-        if new:
-            self._kept.sessions.update(new)
-            for session in new:
-                self.on_ended(session)
-            await self._save()
-        if any(until > now and name not in found for name, until in self._kept.sessions.items()):
-            await self._put_into_store()
+        name = session_hash(session)
+        self._in_use.setdefault(name, set()).add(transport)
+        try:
+            yield
+        finally:
+            connections = self._in_use[name]
+            connections.discard(transport)
+            if not connections:
+                del self._in_use[name]
 
-    async def _put_into_store(self) -> None:
-        if self._records is None:
-            return
-        now = time.time()
+    @property
+    def connections(self) -> int:
+        """How many connections are registered by `in_use`."""
+        return sum(map(len, self._in_use.values()))
 
-        def change(rows: Mapping[str, msgspec.Raw]) -> dict[str, object | None]:
-            past = [name for name, row in rows.items() if msgspec.json.decode(row, type=float) <= now]
-            new = {name: until for name, until in self._kept.sessions.items() if until > now and name not in rows}
-            return {**dict.fromkeys(past), **new}
+    def _close_connections(self, session: str, besides: asyncio.BaseTransport | None = None) -> None:
+        """Close the connections of a session.
 
-        await self._records.update(ROW, change)
+        Args:
+            session: its hash.
+            besides: the connection of the request that ends the session; it still needs its answer.
+        """
+        for transport in self._in_use.get(session, set()) - {besides}:
+            transport.close()
 
-    async def _save(self) -> None:
-        async with self._writing:
-            now = time.time()
-            self._kept.sessions = {name: until for name, until in self._kept.sessions.items() if until > now}
-            content = msgspec.json.encode(self._kept) + b"\n"
-            await asyncio.to_thread(write_private, self._path, content)
+    def _is_valid(self, cookie: str) -> bool:
+        value, _, signature = cookie.rpartition(".")
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(value).encode()):
+            return False
+        until = _until(value)
+        return until > time.time() and not self._signed_out.has(value, until - SESSION_SECONDS)
+
+    def _sign(self, value: str) -> str:
+        return hmac.new(self.key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def cookie_name(request: web.Request) -> str:
+    """The session cookie's name. Cookies ignore ports, so two appliances on one computer need two names."""
+    port = urlsplit(f"//{request.host}").port or 80
+    return f"classroom_observer_{port}"
+
+
+def _until(session: str) -> int:
+    """When a session that we signed ends by itself, in seconds since the epoch."""
+    return int(session.partition(".")[0])

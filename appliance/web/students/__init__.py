@@ -1,12 +1,14 @@
 """The students' side: joining a class, and the WebSockets on which events stream in.
 
-`joining` gives a token for a code and a name. `registry` has the sockets of all students, whatever protocol they speak;
-`connection`, `strangers` and `sockets` are what it is made of, `budget` what each student may take. `conversation` is
-the native protocol.
+`joining` gives a token for a code and a name, at the rate that `admission` allows. `registry` has the WebSockets of all
+students, of any protocol. A connection begins as a `handshake`, counted as `unauthenticated`, with `input_limits`; once
+its student is known it is a `connection`, with the student's `budget`. `conversation` is the native protocol, with the
+frames of `protocol`.
 """
 
+from appliance.web.students.admission import Admission
 from appliance.web.students.conversation import Conversations
 from appliance.web.students.joining import Joining
 from appliance.web.students.registry import Registry
 
-__all__ = ("Conversations", "Joining", "Registry")
+__all__ = ("Admission", "Conversations", "Joining", "Registry")

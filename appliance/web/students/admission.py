@@ -1,15 +1,15 @@
-"""Admission: how many may join at a time, and the places of students who joined and never did anything.
+"""Admission: how many may join at a time, and what happens to students who joined and never sent an event.
 
-Whoever has the code can join under any number of names. So joins have a rate, by class and by address, which a class
-behind one address never meets. A place in a class whose student never sent an event holds nothing: where the class is
-full the oldest such place goes to the next who joins, and educators can take all of them back at once.
+Anybody with the code can join under any number of names. So joins have a rate limit, by class and by address, which a
+class behind one address never reaches. A student who never sent an event has no data: if a class is full, the oldest
+such student is removed for the next who joins, and educators can remove all of them at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -24,11 +24,12 @@ from appliance.roster import Joined, JoinError, Roster, Student
 from appliance.states import student_key
 from appliance.text import counted
 from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.security import RateLimit
 
-# A page that has just joined connects, and then its student begins to write.
+# A student who joined has this time to connect and to write.
 _GRACE_SECONDS = 60.0
 _ROWS_AT_ONCE = 50
-# Joins whose time is remembered; of others only that they were earlier.
+# The newest joins, whose times are remembered; all others count as earlier.
 _JOINS_KEPT = 20_000
 
 
@@ -36,66 +37,36 @@ class _IdleBody(msgspec.Struct):
     class_id: str | None = None
 
 
-class Rate:
-    """How often something may happen within a minute, by key, for a bounded number of keys."""
-
-    def __init__(self, most: int, counters: Counters, counter: str, *, seconds: float = 60, keys: int = 10_000) -> None:
-        self._most = most
-        self._seconds = seconds
-        self._keys = keys
-        self._counters = counters
-        self._counter = counter
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait(self, key: str) -> float:
-        """Seconds to wait until it may happen once more; 0 where it may now."""
-        times = self._times.get(key)
-        now = time.monotonic()
-        while times and now - times[0] >= self._seconds:
-            times.popleft()
-        if times is None or len(times) < self._most:
-            return 0.0
-        self._counters.add(self._counter)
-        return self._seconds - (now - times[0])
-
-    def add(self, key: str) -> None:
-        """It happens."""
-        self._times.setdefault(key, deque()).append(time.monotonic())
-        self._times.move_to_end(key)
-        while len(self._times) > self._keys:
-            self._times.popitem(last=False)
-
-
 class Admission:
-    """Lets students with the right code in, and takes back places that nobody used."""
+    """Lets students join, and removes those who never sent an event."""
 
     def __init__(
         self,
         roster: Roster,
         kvs: KVS,
         pipeline: Pipeline,
-        states: ClassControl,
+        class_control: ClassControl,
         online: Callable[[str], bool],
         limits: LimitSettings,
         counters: Counters,
     ) -> None:
         """Args:
-        roster: who is in a class.
-        kvs: knows who ever sent an event.
-        pipeline: knows whose events are not in the store yet.
-        states: tells all nodes who was taken out.
-        online: whether a student is connected, to whichever node.
+        roster: the students of a class.
+        kvs: has a row for each student who ever sent an event.
+        pipeline: has the events that are not in the store yet.
+        class_control: announces removed students to all nodes.
+        online: whether a student is connected, to any node.
         limits: ``joins_per_minute``, ``address_joins_per_minute``.
-        counters: counts joins that were refused, and places that were taken back.
+        counters: counts joins that were refused, and students that were removed.
         """
         self._roster = roster
         self._kvs = kvs
         self._pipeline = pipeline
-        self._states = states
+        self._class_control = class_control
         self._online = online
         self._counters = counters
-        self._of_class = Rate(limits.joins_per_minute, counters, "limit_joins_per_minute")
-        self._of_address = Rate(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
+        self._class_rate = RateLimit(limits.joins_per_minute, counters, "limit_joins_per_minute")
+        self._address_rate = RateLimit(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
         self._joined: OrderedDict[str, float] = OrderedDict()
         self._freeing = asyncio.Lock()
 
@@ -108,11 +79,11 @@ class Admission:
         student_id: str | None = None,
         token: str | None = None,
     ) -> Joined:
-        """As `Roster.join`, at a rate; a class that is full of students who never did anything has room.
+        """Join as `Roster.join` does, within the rate limits; in a full class an unused place is reused.
 
         Raises:
             ApiError: 429, with the seconds to wait in ``Retry-After``.
-            JoinError: with the code that says why not.
+            JoinError: with a code for the reason.
             BackendError: the roster or the store cannot be reached.
         """
         self._check_rate(class_id, address)
@@ -121,7 +92,7 @@ class Admission:
                 joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token)
                 break
             except JoinError as error:
-                # Somebody else may be faster and take the place that was made free.
+                # Somebody else may take the free place first.
                 if last or error.code != "class_full" or not await self._free_one(class_id):
                     raise
         self._joined.setdefault(joined.student.student_id, time.monotonic())
@@ -130,9 +101,9 @@ class Admission:
         return joined
 
     async def remove_idle(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/class/remove-idle``: take out who joined, is not online and never sent an event.
+        """``POST /api/v1/class/remove-idle``: remove students who are not online and never sent an event.
 
-        Students of the class list stay; they hold no place that somebody else could have.
+        Students of the class list stay: they do not count towards the limit of a class.
         """
         body = await body_of(request, _IdleBody) if request.can_read_body else _IdleBody()
         classes = [section.class_id for section in await self._roster.classes()]
@@ -150,25 +121,25 @@ class Admission:
         return answer({"removed": removed})
 
     def _check_rate(self, class_id: str, address: str) -> None:
-        """Count a join that begins now.
+        """Count a join, or refuse it.
 
         Raises:
-            ApiError: there were too many.
+            ApiError: 429; there were too many.
         """
-        wait = max(self._of_class.wait(class_id), self._of_address.wait(address))
+        wait = max(self._class_rate.wait(class_id), self._address_rate.wait(address))
         if wait:
             seconds = max(1, round(wait))
             raise ApiError(
                 429,
                 "too_many_joins",
-                f"Many are joining just now. Wait {counted(seconds, 'second')}, then try again.",
+                f"Many students are joining right now. Wait {counted(seconds, 'second')}, then try again.",
                 {"Retry-After": str(seconds)},
             )
-        self._of_class.add(class_id)
-        self._of_address.add(address)
+        self._class_rate.add(class_id)
+        self._address_rate.add(address)
 
     async def _free_one(self, class_id: str) -> bool:
-        """Take back the oldest place that nobody used; returns whether there was one."""
+        """Remove the oldest student who never sent an event; returns whether there was one."""
         async with self._freeing:
             async for student in self._idle(class_id, _GRACE_SECONDS):
                 if await self._remove(student):
@@ -177,7 +148,7 @@ class Admission:
         return False
 
     async def _idle(self, class_id: str, grace: float) -> AsyncIterator[Student]:
-        """Who joined at least `grace` seconds ago, is not online and never sent an event; the oldest first."""
+        """Students who joined `grace` seconds ago or earlier, are offline and never sent an event; the oldest first."""
         await self._pipeline.check_whole()
         now = time.monotonic()
         ttl = self._kvs.ttl_seconds
@@ -186,23 +157,23 @@ class Admission:
             for student in await self._roster.students(class_id)
             if not student.listed and self._may_be_idle(student.student_id, now, grace, ttl)
         ]
-        # Those who joined before this start, or at another node, count as the oldest.
+        # Students who joined before this start, or at another node, count as the oldest.
         students.sort(key=lambda student: self._joined.get(student.student_id, 0.0))
         for start in range(0, len(students), _ROWS_AT_ONCE):
             some = students[start : start + _ROWS_AT_ONCE]
             rows = await self._kvs.read([student_key(student.student_id) for student in some], "stream/")
             for student, row in zip(some, rows, strict=True):
-                # Meanwhile the student may have connected.
+                # The student may have connected meanwhile.
                 if not row.version and self._may_be_idle(student.student_id, now, grace, ttl):
                     yield student
 
     def _may_be_idle(self, student_id: str, now: float, grace: float, ttl: int) -> bool:
-        """Whether nothing that is known here says that the student does something, or did."""
+        """Whether this node knows of no activity of the student."""
         joined = self._joined.get(student_id)
         if self._online(student_id) or (joined is not None and now - joined < grace):
             return False
         if ttl and (joined is None or now - joined >= ttl):
-            # What the student did is gone from such a store by now.
+            # Such a store has forgotten by now whether the student sent events.
             return False
         live = self._pipeline.students().get(student_id)
         return live is None or not any(stream.last for stream in live.streams.values())
@@ -213,6 +184,6 @@ class Admission:
             return False
         self._joined.pop(student.student_id, None)
         self._counters.add("idle_students_removed")
-        await self._states.removed(student.class_id, student.student_id)
-        await self._states.changed(student.class_id, student.student_id)
+        await self._class_control.removed(student.class_id, student.student_id)
+        await self._class_control.changed(student.class_id, student.student_id)
         return True

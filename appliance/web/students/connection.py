@@ -1,4 +1,4 @@
-"""One student's open WebSocket, as protocols use it."""
+"""One student's open WebSocket, as protocols use it: reading with back-pressure, sending, closing."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from appliance.roster import Student
 from appliance.states import Stream
 from appliance.tasks import in_background
 from appliance.web.students.budget import FRAME_SECONDS, Account
+from appliance.web.students.handshake import Handshake
 from appliance.web.students.protocol import Close
-from appliance.web.students.sockets import Message, StudentSocket, close
-from appliance.web.students.unauthenticated import Guest
+from appliance.web.students.sockets import Message, StudentSocket
 
 if TYPE_CHECKING:
     from appliance.web.students.registry import Registry
 
-# A connection that is not read is looked after so often; commits wake it at once.
+# How often a connection that is not read checks for room by itself; commits wake it at once.
 _ROOM_SECONDS = 1.0
-# After work of so long on its frames others have their turn first: those that have come are given without waiting.
+# After this much work on its frames it yields to others: reading frames that have arrived already never waits.
 _TURN_SECONDS = 0.005
 _UNTEXTUAL = (WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
-# What a frame costs beside its content.
+# What a frame costs besides its content.
 _FRAME_BYTES = 64
 
 
-class Connection:
+class StudentConnection:
     """One student's open WebSocket.
 
     Attributes:
-        student: whose it is.
+        student: the authenticated student.
         stream: where its events go.
-        open: whether it still counts; False once a newer one has the stream, it was closed, or it is gone. What it says
-            then is not to be taken.
-        held: whether it is not read just now, for want of room or credit.
+        account: the student's budget.
+        open: whether it is registered; False once a newer one has the stream, it was closed, or it ended. Frames that
+            arrive then must be ignored.
+        throttled: whether it is not read at present, for want of room or credit.
+        opening: identifies this opening of the stream in messages between nodes.
+        echoed: whether the message about this opening came back to us. An opening whose message comes later is newer,
+            since all nodes receive the messages of a topic in one order.
     """
 
     __slots__ = (
-        "_ear",
-        "_heard_at",
+        "_monitor",
+        "_received_at",
         "_registry",
         "_room",
         "_sent",
@@ -49,65 +53,65 @@ class Connection:
         "_spent",
         "account",
         "echoed",
-        "held",
         "open",
         "opening",
         "request",
         "socket",
         "stream",
         "student",
+        "throttled",
     )
 
-    def __init__(self, registry: Registry, guest: Guest, student: Student, stream: Stream, account: Account) -> None:
-        self._ear = guest.welcome()
-        self.request = guest.request
-        self.socket: StudentSocket = guest.socket
+    def __init__(
+        self, registry: Registry, handshake: Handshake, student: Student, stream: Stream, account: Account
+    ) -> None:
+        self._monitor = handshake.lift_limit()
+        self.request = handshake.request
+        self.socket: StudentSocket = handshake.socket
         self.student = student
         self.stream = stream
         self.account = account
         self.open = True
-        self.held = False
-        # Whether the message that this stream was opened here has come back to us: one that comes later is of a later
-        # opening, since all nodes get the messages of a topic in one order.
+        self.throttled = False
         self.opening = secrets.token_hex(8)
         self.echoed = False
         self._registry = registry
         self._room = asyncio.Event()
         self._spent = 0.0
         self._sent = True
-        self._heard_at = self._sent_at = registry._clock()
+        self._received_at = self._sent_at = registry.clock()
 
     def waiting_bytes(self) -> int:
-        """What was sent and the network has not taken yet."""
+        """Bytes that were sent and that the network has not accepted yet."""
         transport = self.request.transport
         return transport.get_write_buffer_size() if transport else 0
 
     def keeps_up(self, bytes: int) -> bool:
-        """Whether no more than so many bytes wait for it, so that sending to it waits for nothing."""
+        """Whether at most so many bytes wait to be sent, so that `send` does not block."""
         return self.waiting_bytes() <= bytes and not self.request.protocol.writing_paused
 
     async def receive(self) -> Message:
         """The next message, once the student has credit."""
-        if self.account.owing:
-            await self._credit()
+        if self.account.overdrawn:
+            await self._wait_for_credit()
         if self._spent > _TURN_SECONDS:
             self._spent = 0.0
             await asyncio.sleep(0)
         received = await self.socket.receive()
         if received.type is not WSMsgType.TEXT and received.type in _UNTEXTUAL:
-            # What a text frame costs is known to its protocol, see `worked`.
+            # The protocol pays for text frames, with `pay`.
             self.account.pay(len(received.data) + _FRAME_BYTES, FRAME_SECONDS)
             self._spent += FRAME_SECONDS
-        elif self.account.owing:
-            # Another connection of the student has spent what there was, since this one began to wait.
-            await self._credit()
+        elif self.account.overdrawn:
+            # Another connection of the student used the credit since this one began to wait.
+            await self._wait_for_credit()
             while received.type is WSMsgType.TEXT and not self.open:
-                # It is being closed, with a code that the end of this conversation must not forestall.
+                # It is being closed with a code; returning now would close it first, without the code.
                 received = await self.socket.receive()
         return received
 
     async def send(self, frame: bytes) -> None:
-        """Send a text frame; to a connection that has just ended that does nothing."""
+        """Send a text frame; does nothing if the connection has ended."""
         self._sent = True
         try:
             await self.socket.send_frame(frame, WSMsgType.TEXT)
@@ -115,7 +119,7 @@ class Connection:
             pass
 
     async def ping(self) -> None:
-        """Ask whether the client is there."""
+        """Ask the client for a sign of life."""
         try:
             await self.socket.ping()
         except (ConnectionError, ClientError):
@@ -128,21 +132,21 @@ class Connection:
         except (ConnectionError, ClientError):
             pass
 
-    def worked(self, size: int, began: float) -> None:
-        """Pay for a frame of so many bytes; `began` is what `Account.begin` gave."""
+    def pay(self, size: int, began: float) -> None:
+        """Pay for a frame of `size` bytes; `began` is what `Account.begin` returned."""
         self._spent += self.account.end(size, began)
 
-    def took(self, size: int) -> bool:
-        """Note that a frame of so many bytes was given to the pipeline.
+    def accepted(self, size: int) -> bool:
+        """Note that the pipeline accepted a frame of `size` bytes.
 
         Returns:
-            Whether there is room for more; where not, `room` is to be awaited.
+            Whether there is room for more; if not, the protocol must await `wait_for_room`.
         """
-        self._registry.budgets.took(self.account, self.stream, size)
+        self._registry.budgets.accepted(self.account, self.stream, size)
         return self.has_room()
 
     def has_room(self) -> bool:
-        """Whether more may be taken: of the stream, of the student, and of all."""
+        """Whether more may be accepted: of this stream, of this student, and in total."""
         stream = self.stream
         registry = self._registry
         return (
@@ -151,53 +155,58 @@ class Connection:
             and registry.pipeline.has_room()
         )
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until there is room, or the connection has ended."""
         self._registry.count_full(self)
-        self.held = True
-        self._registry.held[self] = None
+        self.throttled = True
+        self._registry.without_room[self] = None
         try:
             while self.open and not self.has_room() and self.request.transport is not None:
                 await self._woken(_ROOM_SECONDS)
         finally:
-            self._registry.held.pop(self, None)
-            self.held = False
+            self._registry.without_room.pop(self, None)
+            self.throttled = False
 
     def wake(self) -> None:
-        """Go on, if there is room now."""
+        """End `wait_for_room` if there is room now, or the connection has ended."""
         if not self.open or self.has_room():
             self._room.set()
 
-    def times(self, now: float) -> tuple[float, float]:
-        """For how many seconds nothing was heard of it, and nothing was sent to it, as far as the last looks show.
+    @property
+    def has_received(self) -> bool:
+        """Whether bytes arrived since the last call of `silence`."""
+        return self._monitor.received
 
-        One that is not read is not silent by its own fault.
+    def silence(self, now: float) -> tuple[float, float]:
+        """For how many seconds nothing was received, and nothing was sent, as seen from one call to the next.
+
+        A throttled connection does not count as silent: we do not read it.
         """
-        if self._ear.heard or self.held:
-            self._ear.heard = False
-            self._heard_at = now
+        if self._monitor.received or self.throttled:
+            self._monitor.received = False
+            self._received_at = now
         if self._sent:
             self._sent = False
             self._sent_at = now
-        return now - self._heard_at, now - self._sent_at
+        return now - self._received_at, now - self._sent_at
 
     def close(self, code: Close, reason: str) -> None:
-        """Let go of it, and close it without waiting for the other side."""
-        self._registry.leave(self)
-        in_background(close(self.socket, code, reason))
+        """Release it, and close it without waiting for the client."""
+        self._registry.release(self)
+        in_background(self.socket.end(code, reason))
 
-    async def _credit(self) -> None:
-        self.held = True
+    async def _wait_for_credit(self) -> None:
+        self.throttled = True
         try:
             wait = self.account.wait()
             while self.open and wait > 0 and self.request.transport is not None:
                 await self._woken(min(wait, _ROOM_SECONDS))
                 wait = self.account.wait()
         finally:
-            self.held = False
+            self.throttled = False
 
     async def _woken(self, seconds: float) -> None:
-        """Wait for `wake`, and no longer than so."""
+        """Wait for `wake`, for at most so long."""
         self._room.clear()
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Joining a class: a code and a name give a token."""
+"""Joining a class: a student gives a code and a name, and gets a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.roster import Class, JoinError, Roster, plain_code
 from appliance.web.errors import ApiError, answer, body_of
-from appliance.web.security.access import Tries, bearer_token
+from appliance.web.security import GuessLimit, bearer_token
 from appliance.web.students.admission import Admission
 
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
@@ -31,30 +31,30 @@ class Joining:
         self,
         pipeline: Pipeline,
         roster: Roster,
-        states: ClassControl,
+        class_control: ClassControl,
         settings: Settings,
         counters: Counters,
         admission: Admission,
     ) -> None:
         self._pipeline = pipeline
         self._roster = roster
-        self._states = states
+        self._class_control = class_control
         self._admission = admission
-        self._tries = Tries(settings.limits.join_tries, counters, "limit_join_tries")
+        self._guesses = GuessLimit(settings.limits.join_tries, counters, "limit_join_tries")
 
     async def join(self, request: web.Request) -> web.Response:
         """``POST /api/v1/join``."""
         address = request.remote or ""
-        self._tries.check(address)
+        self._guesses.check(address)
         body = await body_of(request, _JoinBody)
         await self._pipeline.check_whole()
         if (body.name is None) == (body.student_id is None):
             raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
         section = await self._by_code(body.code)
-        # Many tries may have begun together; from here on each is counted before the next is answered.
-        self._tries.check(address)
+        # Many requests may have begun together; from here on each wrong guess is counted before the next is checked.
+        self._guesses.check(address)
         if section is None:
-            self._tries.wrong(address)
+            self._guesses.add_wrong(address)
             raise ApiError(403, "wrong_code", "We do not know this code. Check it, or ask your teacher.")
         try:
             joined = await self._admission.join(
@@ -63,8 +63,8 @@ class Joining:
         except JoinError as error:
             raise ApiError(_JOIN_STATUS.get(error.code, 400), error.code, str(error)) from None
         student = joined.student
-        await self._states.follow(student.class_id)
-        await self._states.changed(student.class_id, student.student_id)
+        await self._class_control.follow(student.class_id)
+        await self._class_control.changed(student.class_id, student.student_id)
         return answer(
             {
                 "token": joined.token,
@@ -75,11 +75,11 @@ class Joining:
         )
 
     async def me(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/me``: whose token this is."""
+        """``GET /api/v1/me``: the student of a token."""
         student = await self._roster.student_by_token(bearer_token(request) or "")
         if student is None:
             await self._pipeline.check_whole()
-            raise ApiError(401, "bad_token", "This browser has not joined a class, or your teacher removed it.")
+            raise ApiError(401, "bad_token", "This browser has not joined a class, or was removed from it.")
         title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
         return answer(
             {"student_id": student.student_id, "name": student.name, "class_id": student.class_id, "class_title": title}

@@ -1,7 +1,7 @@
-"""The students' wire protocol without sockets: turns frames into what they ask for, and answers into frames.
+"""The students' wire protocol without I/O: decodes frames of clients, and encodes frames of the server.
 
-`Protocol.read` never raises, whatever comes: every frame becomes a `Hello`, an `Events` or a `Fault`. What a
-frame may hold is given in docs/protocol.md.
+`Protocol.read` never raises: every frame becomes a `Hello`, an `Events` or a `Fault`. docs/protocol.md describes the
+frames.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Close(IntEnum):
 
 
 class Hello(msgspec.Struct):
-    """The first frame. `now` is the client's clock in milliseconds, None where it gave none."""
+    """The first frame. `now` is the client's clock in milliseconds since the epoch; None if it sent none."""
 
     token: str
     stream: str
@@ -55,7 +55,7 @@ class Events(msgspec.Struct):
 
 
 class Fault(msgspec.Struct):
-    """A frame that cannot be used. `close` is set where the socket must be closed, after the frame is answered."""
+    """A frame that cannot be used. If `close` is set, the socket must be closed after the frame is answered."""
 
     code: str
     message: str
@@ -63,10 +63,10 @@ class Fault(msgspec.Struct):
 
 
 class FrameLimits(msgspec.Struct, frozen=True):
-    """What a client must keep to; told in the welcome.
+    """The limits that a client must keep; the welcome has them.
 
     Attributes:
-        frame_bytes: length of one frame.
+        frame_bytes: size of one frame.
         events_per_frame: events in one frame.
         unacked: events sent and not yet acknowledged; beyond it the server stops reading.
     """
@@ -77,7 +77,7 @@ class FrameLimits(msgspec.Struct, frozen=True):
 
     @property
     def max_msg_size(self) -> int:
-        """What a WebSocket of aiohttp needs for it: that refuses a message of this size, and takes a shorter one."""
+        """The value for an aiohttp WebSocket, which refuses a message of exactly this size too."""
         return self.frame_bytes + 1
 
 
@@ -93,7 +93,7 @@ class _Frame(msgspec.Struct):
 
 
 class _EventsFrame(msgspec.Struct, tag_field="type", tag="events"):
-    """What nearly all frames are; with fewer fields it is decoded faster."""
+    """Nearly all frames are events; with fewer fields they are decoded faster."""
 
     first: int = 0
     events: list[msgspec.Raw] = []
@@ -114,16 +114,16 @@ _SOURCE_CHARACTERS = 200
 
 
 class Protocol:
-    """One connection's side of the protocol: what may come next, and how many bad frames came in a row."""
+    """The state of one connection: which frames may come next, and how many bad ones came in a row."""
 
     def __init__(
         self, limits: FrameLimits, counters: Counters, *, bad_frames: int = 20, slow_values: int = 100_000
     ) -> None:
         """Args:
-        limits: what a frame may be.
-        counters: where refusals are counted.
-        bad_frames: after so many in a row that cannot be used the connection is to be closed.
-        slow_values: values in a frame that the fast decoder refuses; others take many times as long to read.
+        limits: on frames.
+        counters: counts refused frames.
+        bad_frames: after so many unusable frames in a row the connection must be closed.
+        slow_values: most values in a frame that the fast decoder refuses; the slow decoders take many times as long.
         """
         self._frame_bytes = limits.frame_bytes
         self._most = limits.events_per_frame
@@ -131,15 +131,15 @@ class Protocol:
         self._bad_frames = bad_frames
         self._slow_values = slow_values
         self._bad = 0
-        self._greeted = False
+        self._hello_read = False
 
     def read(self, frame: bytes) -> Hello | Events | Fault:
-        """Understand one text frame, given as the bytes that came."""
+        """Decode one text frame, given as the received bytes."""
         if len(frame) > self._frame_bytes:
             self._counters.add("limit_frame_bytes")
             fault = self.fault("too_large", "A frame was too large; see limits.frame_bytes.")
             return Fault(fault.code, fault.message, Close.FRAME_TOO_LARGE)
-        if self._greeted:
+        if self._hello_read:
             try:
                 events = _decode_events(frame)
             except _UNDECODABLE:
@@ -151,16 +151,16 @@ class Protocol:
             return self.fault(
                 "too_intricate", "A frame that is costly to read holds too many values; send less at once."
             )
-        found = _understood(frame, self._most)
+        found = _decode_any(frame, self._most)
         if isinstance(found, Fault):
             return self.fault(found.code, found.message)
         message, texts = found
-        if message.type == "events" and self._greeted:
+        if message.type == "events" and self._hello_read:
             return self._events(message.first, texts)
-        if message.type == "hello" and not self._greeted:
+        if message.type == "hello" and not self._hello_read:
             return self._hello(message)
         if message.type in ("events", "hello"):
-            expected = "another hello is not expected" if self._greeted else "the first frame must be a hello"
+            expected = "another hello is not expected" if self._hello_read else "the first frame must be a hello"
             return self.fault("out_of_order", f'A frame of type "{message.type}" came, but {expected}.')
         return self.fault("unknown_type", 'A frame must have the type "hello" (once, first) or "events".')
 
@@ -181,7 +181,7 @@ class Protocol:
         """Count a frame that cannot be used."""
         self._counters.add(f"frames_refused{{{code}}}")
         self._bad += 1
-        if not self._greeted:
+        if not self._hello_read:
             return Fault(code, message, Close.BAD_HELLO)
         if self._bad >= self._bad_frames:
             self._counters.add("limit_bad_frames")
@@ -198,21 +198,21 @@ class Protocol:
         source = message.source or ""
         if not source or len(source) > _SOURCE_CHARACTERS or not source.isprintable():
             return self.fault("bad_source", '"source" must name what sends the events, such as "org.example.app".')
-        self._greeted = True
+        self._hello_read = True
         return Hello(message.token, message.stream, source, message.now)
 
 
-_Understood = tuple[_Frame, Sequence[bytes | msgspec.Raw]]
+_Decoded = tuple[_Frame, Sequence[bytes | msgspec.Raw]]
 
 
-def _understood(frame: bytes, most: int) -> _Understood | Fault:
-    """What a frame says, and the text of each of its events; or why it cannot be used.
+def _decode_any(frame: bytes, most: int) -> _Decoded | Fault:
+    """Decode a frame: its fields and the text of each event, or the reason why it cannot be used.
 
-    An event in it may be what no decoder takes, as one that nests too deep; that is no matter to the others.
+    One event that no decoder accepts, such as one that nests too deep, does not affect the others.
 
     Args:
-        frame: as it came.
-        most: how many events it may have; of more not all are cut out.
+        frame: the received bytes.
+        most: how many events it may have; further ones are not all returned.
     """
     if not may_hold_halves(frame):
         try:
@@ -222,12 +222,12 @@ def _understood(frame: bytes, most: int) -> _Understood | Fault:
         else:
             return message, message.events or ()
     try:
-        return _read_slowly(frame, most)
+        return _decode_slowly(frame, most)
     except RecursionError:
         pass
     try:
         rest, texts = cut_elements(frame, "events", most + 1)
-        found = _read_slowly(rest, most)
+        found = _decode_slowly(rest, most)
     except CutError:
         return _NOT_JSON
     except RecursionError:
@@ -235,11 +235,11 @@ def _understood(frame: bytes, most: int) -> _Understood | Fault:
     return found if isinstance(found, Fault) else (found[0], texts)
 
 
-def _read_slowly(frame: bytes, most: int) -> _Understood | Fault:
-    """Read a frame that the fast decoder refuses, since it may hold half of a surrogate pair.
+def _decode_slowly(frame: bytes, most: int) -> _Decoded | Fault:
+    """Decode a frame that the fast decoder refuses, as it may have half of a surrogate pair.
 
     Raises:
-        RecursionError: something in it nests too deep.
+        RecursionError: a value nests too deep.
     """
     halves = may_hold_halves(frame)
     try:
@@ -247,7 +247,7 @@ def _read_slowly(frame: bytes, most: int) -> _Understood | Fault:
     except msgspec.DecodeError:
         return _NOT_JSON
     except UnicodeDecodeError:
-        # A key; a masked one is not one of ours.
+        # The error is in a key; our keys have no surrogates.
         return _BAD_FIELD if halves and b"\xff" not in frame else _NOT_UTF8
     except ValueError:
         return _NOT_UTF8
@@ -280,13 +280,13 @@ def welcome(
     """The answer to a hello.
 
     Args:
-        student_id: who the token is of.
-        name: the student's.
+        student_id: the student of the token.
+        name: the student's name.
         ack: number of the last event of the stream that is durable.
-        state: the class's.
-        now: the server's clock in milliseconds.
-        limits: what the client must keep to.
-        paused_to: number of the last event of the stream that was taken while the class was paused; 0 for none.
+        state: the state of the class.
+        now: the server's clock in milliseconds since the epoch.
+        limits: the limits that the client must keep.
+        paused_to: number of the last event of the stream that was accepted while the class was paused; 0 for none.
     """
     frame = {"type": "welcome", "student_id": student_id, "name": name, "ack": ack, "state": state, "now": now}
     if paused_to:
@@ -300,12 +300,12 @@ def ack(seq: int) -> str:
 
 
 def gap(expected: int) -> str:
-    """Nothing of the frame was taken: events from this number on are missing."""
+    """No event of the frame was accepted: events from this number on are missing."""
     return f'{{"type":"gap","expected":{expected}}}'
 
 
 def reject(seq: int, rejection: Rejection) -> str:
-    """One event cannot be used; its number counts as done."""
+    """One event cannot be used; its number counts as processed."""
     return _text({"type": "reject", "seq": seq, "code": rejection.code, "message": rejection.message})
 
 
@@ -315,17 +315,17 @@ def error(fault: Fault) -> str:
 
 
 def state(state: Literal["open", "paused"]) -> str:
-    """The class was paused or goes on."""
+    """The class was paused or resumed."""
     return f'{{"type":"state","state":"{state}"}}'
 
 
 def message(text: str) -> str:
-    """Words from the educator."""
+    """A message from the educator."""
     return _text({"type": "message", "text": text})
 
 
 def alive(now: int) -> str:
-    """The server is there; `now` is its clock in milliseconds."""
+    """A sign of life of the server; `now` is its clock in milliseconds since the epoch."""
     return f'{{"type":"alive","now":{now}}}'
 
 

@@ -1,10 +1,10 @@
-"""The registry of students' sockets, whatever protocol they speak: who is there, how many, and what each may take.
+"""The registry of students' WebSockets, of any protocol: presence, limits, budgets, silence and closing.
 
-A protocol gives `Registry.serve` a function that talks. It gets a `Guest`: a WebSocket that is open, of which nothing
-is known. The protocol reads the first message, finds out whose it is, takes a place and enters; from then on it has a
-`Connection`, reads with `Connection.receive`, gives events to the pipeline and says with `Connection.took` what it
-took. Presence, limits, budgets, silence and the end of the connection are the registry's. Every end is a close code
-with a reason: no HTTP answer is ever written into an open WebSocket.
+A protocol gives `Registry.serve` a coroutine function. It gets a `Handshake`: a WebSocket that is open, of an unknown
+student. The protocol reads the first message, identifies the student, reserves a place with `Registry.reserve` and
+registers with `Registry.register`. From then on it has a `StudentConnection`: it reads with `receive`, gives events to
+the pipeline and reports them with `accepted`. Every end is a close code with a reason: no HTTP answer is ever written
+into an open WebSocket.
 """
 
 from __future__ import annotations
@@ -28,38 +28,43 @@ from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
 from appliance.states import TAKING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
-from appliance.web.security.access import is_here
+from appliance.web.security import is_here
 from appliance.web.students import protocol
 from appliance.web.students.budget import Budgets, Rates
-from appliance.web.students.connection import Connection
+from appliance.web.students.connection import StudentConnection
+from appliance.web.students.handshake import ClientGoneError, Handshake, RefusedError, client_address
 from appliance.web.students.protocol import Close
-from appliance.web.students.sockets import close
-from appliance.web.students.unauthenticated import GoneError, Guest, RefusedError, Strangers, address_of
+from appliance.web.students.unauthenticated import UnauthenticatedConnections
 
 log = logging.getLogger(__name__)
 
 _GOING_AWAY = "The server stops; come back later."
-_SWEEP_SECONDS = 1.0
-# After silence of so long a browser is asked whether it is there; it answers by itself.
-_ASK_SECONDS = 5.0
+_OPEN_ELSEWHERE = "This stream was opened elsewhere."
+_CHECK_SECONDS = 1.0
+# After this silence a connection is pinged; a browser answers by itself.
+_PING_SECONDS = 5.0
 
 
 class Registry:
     """All students' WebSockets of this node.
 
     Attributes:
-        on_presence: called with a class's and a student's id when the student came on line or went.
-        on_control: called with a class's id and what an educator did, from whichever node.
+        on_presence: called with the ids of a class and a student when the student comes online or goes offline.
+        on_control: called with the id of a class and what an educator did, on any node.
         from_elsewhere: whether a student ever connected from another computer.
-        budgets: of each student, by id; for protocols without a lasting connection too.
-        strangers: connections of which nobody knows whose they are.
-        held: connections that are not read just now, for want of room.
+        pipeline: accepts the events.
+        limits: on one student, one address and all together.
+        clock: seconds that pass.
+        budgets: the budget of each student, by id; for protocols without a lasting connection too.
+        unauthenticated: connections whose student is not known yet.
+        without_room: connections that are not read at present, for want of room.
+        reserved: how many connections have a place, registered or still being opened.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        states: ClassControl,
+        class_control: ClassControl,
         limits: LimitSettings,
         counters: Counters,
         health: Health,
@@ -68,12 +73,12 @@ class Registry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-        pipeline: takes the events.
-        states: bring what educators do, and what other nodes open.
-        limits: what one student, one address and all may take.
-        counters: where limits that are hit are counted.
-        health: where a student who sends too much is a finding.
-        tasks: runs the look for silent connections.
+        pipeline: accepts the events.
+        class_control: reports what educators do, and which streams other nodes open.
+        limits: on one student, one address and all together.
+        counters: counts limits that were hit.
+        health: gets a finding about a student who sends too much.
+        tasks: runs the check for silent connections.
         clock: seconds that pass.
         """
         self.on_presence: Listeners[[str, str]] = Listeners("students' presence")
@@ -82,42 +87,44 @@ class Registry:
         self.pipeline = pipeline
         self.limits = limits
         self.budgets = Budgets(Rates.of_students(limits), counters, clock=clock)
-        self.strangers = Strangers(limits, counters)
-        self.held: dict[Connection, None] = {}
-        self._addresses = Budgets(Rates.of_strangers(limits), counters, clock=clock)
-        self._states = states
+        self.unauthenticated = UnauthenticatedConnections(limits, counters)
+        self.without_room: dict[StudentConnection, None] = {}
+        self.reserved = 0
+        self._addresses = Budgets(Rates.of_addresses(limits), counters, clock=clock)
+        self._class_control = class_control
         self._counters = counters
         self._health = health
         self._tasks = tasks
-        self._clock = clock
-        self._streams: dict[Stream, Connection] = {}
-        self._students: dict[str, set[Connection]] = {}
+        self.clock = clock
+        self._streams: dict[Stream, StudentConnection] = {}
+        self._students: dict[str, set[StudentConnection]] = {}
         self._places: Counter[str] = Counter()
-        self._taken = 0
-        self._sweeping: Supervised | None = None
+        self._checking: Supervised | None = None
         self._closing = False
 
     def start(self) -> None:
-        """Begin to look for silent connections."""
+        """Begin to check for silent connections."""
         self.pipeline.on_durable.add(self._durable)
         self.pipeline.on_worked.add(self._worked)
         self.pipeline.on_quarantined.add(self._quarantined)
-        self._states.on_control.add(self._control)
-        self._states.on_missed.add(self._missed)
-        self._sweeping = self._tasks.run("students' connections", self._sweep, owner="students")
+        self._class_control.on_control.add(self._control)
+        self._class_control.on_missed.add(self._missed)
+        self._checking = self._tasks.run("students' connections", self._check, owner="students")
 
     async def close(self) -> None:
-        """Send every student away, and every stranger."""
+        """Close every connection."""
         self._closing = True
-        if self._sweeping:
-            await self._tasks.end(self._sweeping)
-        open_ones = list(self._streams.values())
-        for connection in open_ones:
-            # Those that are held wait for room and credit no longer.
-            self.leave(connection)
-        connections = [close(one.socket, Close.GOING_AWAY, _GOING_AWAY) for one in open_ones]
-        guests = [one.end(Close.GOING_AWAY, _GOING_AWAY) for one in self.strangers.guests() if one.socket.prepared]
-        await asyncio.gather(*connections, *guests)
+        if self._checking:
+            await self._tasks.end(self._checking)
+        connections = self.connections()
+        for connection in connections:
+            # This ends its wait for room or credit.
+            self.release(connection)
+        handshakes = [one for one in self.unauthenticated.handshakes() if one.socket.prepared]
+        await asyncio.gather(
+            *(one.socket.end(Close.GOING_AWAY, _GOING_AWAY) for one in connections),
+            *(one.end(Close.GOING_AWAY, _GOING_AWAY) for one in handshakes),
+        )
 
     def online(self, student_id: str) -> bool:
         """Whether a student has a connection to this node."""
@@ -132,114 +139,109 @@ class Registry:
         """How many connections students have."""
         return len(self._streams)
 
-    def of_stream(self, stream: Stream) -> Connection | None:
-        """The connection that has a stream."""
-        return self._streams.get(stream)
+    def connections(self) -> list[StudentConnection]:
+        """The connections of all students."""
+        return list(self._streams.values())
 
-    def of_student(self, student_id: str) -> list[Connection]:
-        """A student's connections."""
+    def of_student(self, student_id: str) -> list[StudentConnection]:
+        """The connections of a student."""
         return list(self._students.get(student_id, ()))
 
-    def of_class(self, class_id: str) -> list[Connection]:
-        """The connections of a class's students."""
-        return [one for one in self._streams.values() if one.student.class_id == class_id]
-
-    async def serve(self, request: web.Request, talk: Callable[[Guest], Awaitable[None]]) -> web.StreamResponse:
-        """Open a WebSocket and let a protocol talk on it, until it returns or raises.
+    async def serve(self, request: web.Request, converse: Callable[[Handshake], Awaitable[None]]) -> web.StreamResponse:
+        """Open a WebSocket and run a protocol on it, until it returns or raises.
 
         Args:
             request: asks for the WebSocket.
-            talk: the protocol. A `RefusedError` that it raises closes with that code and reason, a `StreamClosedError`
-                with 4422, any other error with 1001 or 1011.
+            converse: the protocol. A `RefusedError` that it raises closes with its code and reason, a
+                `StreamClosedError` with 4422, any other error with 1001 or 1011.
         """
-        address = address_of(request)
-        account = self._addresses.of(address)
-        guest = Guest(request, self.limits, self._counters, account, address)
-        # Counted before anything is awaited, so that no number of them can come at once.
+        account = self._addresses.of(client_address(request))
+        handshake = Handshake(request, self.limits, self._counters, account, self.unauthenticated)
+        # Counted before the first await, so that the limit holds for any number that arrive together.
         account.users += 1
-        self.strangers.add(guest)
+        self.unauthenticated.add(handshake)
         try:
-            await guest.arrive()
+            await handshake.accept()
             if self._closing:
                 raise RefusedError(Close.GOING_AWAY, _GOING_AWAY)
-            await talk(guest)
+            await converse(handshake)
         except RefusedError as refused:
-            await guest.end(refused.code, refused.reason)
-        except GoneError:
+            await handshake.end(refused.code, refused.reason)
+        except ClientGoneError:
             pass
         except StreamClosedError as closed:
-            await guest.end(Close.UNUSABLE, str(closed))
+            await handshake.end(Close.UNUSABLE, str(closed))
         except BackendError:
-            if not guest.socket.prepared:
+            if not handshake.socket.prepared:
                 raise
             self._counters.add("openings_unserved")
-            await guest.end(Close.GOING_AWAY, "The server cannot reach its storage just now; come back later.")
+            await handshake.end(Close.GOING_AWAY, "The server cannot reach its storage; come back later.")
         except Exception as error:
-            if not guest.socket.prepared:
+            if not handshake.socket.prepared:
                 raise
             self._counters.add("conversation_errors")
             log.error("A conversation with a student's page failed: %s.", place_of(error))
-            await guest.end(Close.INTERNAL, "Something went wrong in the server; come back later.")
+            await handshake.end(Close.INTERNAL, "Something went wrong in the server; come back later.")
         finally:
             account.users -= 1
-            self.strangers.remove(guest)
-        return guest.socket
+            self.unauthenticated.remove(handshake)
+        return handshake.socket
 
     @contextmanager
-    def place(self, guest: Guest, student_id: str, stream_id: str) -> Iterator[None]:
-        """A place for a connection of a student; from here on it is no stranger's.
+    def reserve(self, handshake: Handshake, student_id: str, stream_id: str) -> Iterator[None]:
+        """A place for a connection of a student; from now on it is authenticated.
 
         Args:
-            guest: who wants it.
+            handshake: the connection.
             student_id: the student.
-            stream_id: of which stream; one that takes over a stream needs no place more.
+            stream_id: the stream; a connection that takes over a stream needs no further place.
 
         Raises:
             RefusedError: the node or the student has too many.
         """
         limits = self.limits
-        if self._taken >= limits.connections:
+        if self.reserved >= limits.connections:
             self._counters.add("limit_connections")
             raise RefusedError(Close.TOO_MANY_CONNECTIONS, "The server has as many connections as it can serve.")
         older = sum(one.stream.id == stream_id for one in self._students.get(student_id, ()))
         if self._places[student_id] - older >= limits.connections_per_student:
             self._counters.add("limit_connections_per_student")
             raise RefusedError(Close.TOO_MANY_CONNECTIONS, "This student has too many pages open.")
-        guest.known()
-        self._taken += 1
+        handshake.authenticated()
+        self.reserved += 1
         self._places[student_id] += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self.reserved -= 1
             self._places[student_id] -= 1
             if not self._places[student_id]:
                 del self._places[student_id]
 
     @contextmanager
-    def enter(self, guest: Guest, student: Student, stream: Stream) -> Iterator[Connection]:
-        """The connection of a student who has a place; a stream's newest connection wins.
+    def register(self, handshake: Handshake, student: Student, stream: Stream) -> Iterator[StudentConnection]:
+        """Register the connection of a student, once it has a place; the newest connection of a stream wins.
 
         Args:
-            guest: who enters.
-            student: whose it is.
-            stream: where its events will go; the pipeline has just opened it.
+            handshake: the connection.
+            student: the student.
+            stream: where its events will go; the pipeline has opened it.
 
         Raises:
-            RefusedError: its last connection left while it was being opened, and so closed it again.
-            GoneError: the client has gone meanwhile.
+            RefusedError: the stream's last connection ended while the stream was being opened, and so closed it.
+            ClientGoneError: the client has gone meanwhile.
         """
         if stream.state not in TAKING:
             raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; come back.")
         older = self._streams.get(stream)
         account = self.budgets.of(student.student_id)
-        connection = Connection(self, guest, student, stream, account)
+        connection = StudentConnection(self, handshake, student, stream, account)
         account.users += 1
         self._streams[stream] = connection
         if older is not None:
-            # It has the stream no more, and so does not close it.
-            older.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
-        self.from_elsewhere = self.from_elsewhere or not is_here(guest.request)
+            # It no longer has the stream, and so does not close it.
+            older.close(Close.OPEN_ELSEWHERE, _OPEN_ELSEWHERE)
+        self.from_elsewhere = self.from_elsewhere or not is_here(handshake.request)
         connections = self._students.setdefault(student.student_id, set())
         connections.add(connection)
         if len(connections) == 1:
@@ -250,10 +252,10 @@ class Registry:
             yield connection
         finally:
             account.users -= 1
-            self.leave(connection)
+            self.release(connection)
 
-    def leave(self, connection: Connection) -> None:
-        """A connection counts no more."""
+    def release(self, connection: StudentConnection) -> None:
+        """Remove a connection, and close its stream unless a newer one has it."""
         if not connection.open:
             return
         connection.open = False
@@ -269,8 +271,8 @@ class Registry:
                 del self._students[student.student_id]
                 self.on_presence(student.class_id, student.student_id)
 
-    def post(self, connections: Iterable[Connection], *frames: bytes) -> None:
-        """Send frames to connections, waiting for none of them; one that does not read is closed."""
+    def post(self, connections: Iterable[StudentConnection], *frames: bytes) -> None:
+        """Send frames to connections without waiting; a connection that does not read is closed."""
         for connection in connections:
             if connection.waiting_bytes() > self.limits.send_buffer_bytes:
                 self._counters.add("limit_send_buffer_bytes")
@@ -278,8 +280,8 @@ class Registry:
             else:
                 in_background(_send_all(connection, frames))
 
-    def count_full(self, connection: Connection) -> None:
-        """Count the limit for which a connection has no room."""
+    def count_full(self, connection: StudentConnection) -> None:
+        """Count the limit because of which a connection has no room."""
         stream = connection.stream
         if stream.last - stream.durable_to >= self.limits.unacked:
             self._counters.add("limit_unacked")
@@ -289,48 +291,47 @@ class Registry:
             self._counters.add("limit_buffer_bytes")
 
     def _durable(self, streams: Sequence[Stream]) -> None:
-        """After a commit: give back what the students' buffers held, and read on."""
+        """After a commit: free the students' buffers, and read on."""
         self.budgets.durable(streams)
-        for connection in self.held:
+        for connection in self.without_room:
             connection.wake()
 
     def _worked(self, student_id: str, seconds: float) -> None:
-        """A commit worked on what a student sent: that is paid for like reading it."""
+        """A commit worked on events of a student: the student's budget pays for it, as for reading them."""
         self.budgets.worked(student_id, seconds)
 
     def _quarantined(self, stream: Stream, reason: str) -> None:
-        """The events of a stream cannot be used: its page must open it again."""
+        """The events of a stream cannot be used: its page must reopen it."""
         self.budgets.forget(stream)
         connection = self._streams.get(stream)
         if connection is not None:
             connection.close(Close.UNUSABLE, reason)
 
-    async def _sweep(self, task: Supervised) -> None:
-        """Say to quiet connections that the server is there, ask whether they are, and close those that stay silent."""
-        pause = min(_SWEEP_SECONDS, self.limits.silent_seconds / 8, self.limits.alive_seconds / 8)
+    async def _check(self, task: Supervised) -> None:
+        pause = min(_CHECK_SECONDS, self.limits.silent_seconds / 8, self.limits.alive_seconds / 8)
         while True:
             await asyncio.sleep(pause)
-            # What happened is noticed up to one look later, and acted on at a look: each limit is kept all the same.
-            await self.look(2 * pause)
+            # A silence begins up to one pause before a check sees it and ends at a check: limits are kept all the same.
+            await self.check_connections(2 * pause)
             task.works()
 
-    async def look(self, margin: float) -> None:
-        """Look once over all connections.
+    async def check_connections(self, margin: float) -> None:
+        """Send "alive" to quiet connections, ping them, and close those that stay silent.
 
         Args:
-            margin: seconds by which each time limit is taken shorter.
+            margin: seconds by which each time limit is shortened.
         """
         limits = self.limits
-        now = self._clock()
+        now = self.clock()
         alive = protocol.alive(time.time_ns() // 1_000_000).encode()
-        for connection in list(self._streams.values()):
-            silence, quiet = connection.times(now)
+        for connection in self.connections():
+            silence, quiet = connection.silence(now)
             if silence >= limits.silent_seconds - margin:
                 self._counters.add("limit_silent_seconds")
                 connection.close(Close.SILENT, "Nothing was heard for too long.")
                 continue
-            # To one for which nothing waits, sending waits for nothing.
-            if silence >= min(_ASK_SECONDS, limits.silent_seconds / 4) - margin and connection.keeps_up(0):
+            # Sending does not block if nothing waits to be sent.
+            if silence >= min(_PING_SECONDS, limits.silent_seconds / 4) - margin and connection.keeps_up(0):
                 await connection.ping()
             if quiet >= limits.alive_seconds - margin and connection.keeps_up(0):
                 await connection.send(alive)
@@ -338,7 +339,7 @@ class Registry:
         self._addresses.tidy()
 
     def _control(self, class_id: str, control: Control) -> None:
-        """Act on what an educator did, or a student's page, on this node or another."""
+        """Act on what an educator or a student's page did, on this node or another."""
         if control.opened is not None:
             self._opened(control.opened)
             return
@@ -348,17 +349,17 @@ class Registry:
                     connection.close(Close.REMOVED, "Your teacher removed you.")
         self.on_control(class_id, control)
 
-    async def _publish_opening(self, connection: Connection) -> None:
+    async def _publish_opening(self, connection: StudentConnection) -> None:
         stream = connection.stream
         opened = Opened(stream.student.id, stream.id, connection.opening)
         try:
-            await self._states.opened(stream.student.class_id, opened)
+            await self._class_control.opened(stream.student.class_id, opened)
         except BackendError:
-            # The older socket, if there is one, stays until it has been silent for too long.
+            # An older socket of the stream, if there is one, stays until it has been silent for too long.
             self._counters.add("publish_failures")
 
     def _opened(self, opened: Opened) -> None:
-        """Let go of a stream that was opened after we opened it."""
+        """Close our connection of a stream that another node opened after us."""
         student = self.pipeline.students().get(opened.student_id)
         stream = student.streams.get(opened.stream) if student else None
         connection = self._streams.get(stream) if stream else None
@@ -367,14 +368,15 @@ class Registry:
         if connection.opening == opened.opening:
             connection.echoed = True
         elif connection.echoed:
-            connection.close(Close.OPEN_ELSEWHERE, "This stream was opened elsewhere.")
+            connection.close(Close.OPEN_ELSEWHERE, _OPEN_ELSEWHERE)
 
     def _missed(self, class_id: str) -> None:
-        """What comes from now on comes after all that was opened here."""
-        for connection in self.of_class(class_id):
-            connection.echoed = True
+        """Messages were missed: any that arrive from now on are newer than all openings here."""
+        for connection in self.connections():
+            if connection.student.class_id == class_id:
+                connection.echoed = True
 
 
-async def _send_all(connection: Connection, frames: Sequence[bytes]) -> None:
+async def _send_all(connection: StudentConnection, frames: Sequence[bytes]) -> None:
     for frame in frames:
         await connection.send(frame)

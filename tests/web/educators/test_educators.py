@@ -9,13 +9,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 
 from appliance import __version__
 from appliance.health import CODES
 from appliance.health.codes import COMPONENTS
-from appliance.web.educators.feed import ClassView
+from appliance.web.educators import ClassView
+from tests.web.students.raw import raw
 from tests.web.world import PATIENCE, World, until, world
 
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
@@ -119,7 +118,7 @@ async def test_what_changes_while_an_update_is_worked_out_is_in_the_next(tmp_pat
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
-        views = feed._classes
+        views = feed.classes
         asked = asyncio.Event()
         go_on = asyncio.Event()
 
@@ -129,12 +128,12 @@ async def test_what_changes_while_an_update_is_worked_out_is_in_the_next(tmp_pat
             await go_on.wait()
             return found
 
-        feed._classes = slow
+        feed.classes = slow
         feed.classes_changed()
         await asked.wait()
         await w.node.roster.change_class("class-1", title="History")
         feed.classes_changed()
-        feed.look_again()
+        feed.refresh()
         go_on.set()
         while True:
             told = await frame(dashboard)
@@ -148,13 +147,13 @@ async def test_an_error_that_is_not_foreseen_stops_no_dashboard(
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
-        views = feed._classes
+        views = feed.classes
 
         async def broken() -> list[ClassView]:
-            feed._classes = views
+            feed.classes = views
             raise KeyError("Ada")
 
-        feed._classes = broken
+        feed.classes = broken
         feed.classes_changed()
         await shown(dashboard, {"class-1": []})
         assert w.node.counters["feed_failures"] == 1
@@ -198,10 +197,15 @@ async def test_a_class_that_changes_is_seen_by_all_dashboards(tmp_path: Path) ->
 
 async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_later(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"send_buffer_bytes": 4096}) as w:
-        async with w.student("Ada") as ada, w.dashboard() as slow, w.dashboard() as quick:
-            snapshot = await frame(slow)
+        async with (
+            w.student("Ada") as ada,
+            raw(w.node.port, path="/ws/dashboard", headers=w.educator) as slow,
+            w.dashboard() as quick,
+        ):
+            assert await slow.answered() == 101
+            snapshot = await slow.message("snapshot")
             await frame(quick)
-            slow._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+            slow.pause_reading()
             long = {"event": "answer", "item": "q", "answer": "x" * 200}
             while not w.node.counters["limit_send_buffer_bytes"]:
                 for number in range(20):
@@ -209,17 +213,13 @@ async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_l
                 await ada.acked(ada.sent)
                 await frame(quick)
                 await w.post("/api/v1/class/change", {"class_id": "class-1", "title": "T" * 100})
-                # What waits for a socket must first fill what the system itself holds for it.
-                for dashboard in list(w.node.web.feed._dashboards):
+                # The buffers of the system must be full before anything waits in the server.
+                for dashboard in w.node.web.feed.dashboards:
                     if dashboard.keeps_up(0) and not dashboard.stale:
-                        dashboard.send(json.dumps({"type": "filler", "x": "x" * 500_000}))
+                        dashboard.post(json.dumps({"type": "filler", "x": "x" * 500_000}))
                         break
-            slow._response.connection.transport.resume_reading()  # type: ignore[union-attr]
-            while True:
-                update = await frame(slow)
-                if update["type"] == "snapshot":
-                    break
-            assert update["version"] > snapshot["version"]
+            slow.resume_reading()
+            assert (await slow.message("snapshot"))["version"] > snapshot["version"]
 
 
 async def test_dashboards_are_bounded(tmp_path: Path) -> None:
@@ -387,12 +387,15 @@ async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
 
         async def ask() -> None:
             # An orderly end waits for this; connections that were open still get answers.
-            response = await w.node.web._healthz(make_mocked_request("GET", "/healthz"))
-            assert isinstance(response, web.Response)
-            said.append((response.status, json.loads(response.text or "")["reasons"]))
+            async with w.client.get(f"{w.url}/healthz") as answer:
+                said.append((answer.status, (await answer.json())["reasons"]))
             await settle()
 
         w.node.pipeline.settle = ask  # type: ignore[method-assign]
+        # The client has a connection that stays open.
+        await w.get("/healthz")
+        await w.node.stop()
+        w.node.pipeline.settle = settle  # type: ignore[method-assign]
     assert said
     assert all(one == (503, ["node.closing"]) for one in said)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
@@ -401,8 +404,7 @@ async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
 async def test_a_node_that_no_longer_listens_says_so(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         assert (await w.node.status()).worst == "ok"
-        assert w.node._listening is not None
-        w.node._listening.close()
+        w.node.http_server.stop_accepting()
         status = await w.node.status()
         assert (status.worst, w.node.health.findings()[0].code) == ("critical", "node.deaf")
 
@@ -417,7 +419,7 @@ async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> Non
                 await student.acked(10)
 
         await asyncio.gather(*(write(number) for number in range(100)))
-        await until(lambda: len(w.node.web._sockets) == 0)
+        await until(lambda: len(w.node.web.registry) == 0)
         words: dict[str, int] = {}
         online: dict[str, bool] = {}
         while len(words) < 100 or set(words.values()) != {10} or any(online.values()):

@@ -16,6 +16,7 @@ from appliance.errors import BackendError
 from appliance.kvs import Change, Encoded
 from appliance.pubsub import Subscription
 from appliance.states import student_key
+from appliance.web.educators import dashboard as dashboard_module
 from appliance.web.educators import feed
 from tests.web.world import World, until, world
 
@@ -43,7 +44,7 @@ class Away:
             yield
 
         self._pubsub.publish, self._pubsub.subscribe = publish, subscribe
-        self._pubsub._subscribers.end()
+        self._pubsub.subscribers.end()
 
     def come(self) -> None:
         self._pubsub.publish, self._pubsub.subscribe = self._publish, self._subscribe
@@ -104,7 +105,7 @@ async def test_a_message_that_cannot_be_sent_is_not_said_to_be(tmp_path: Path) -
             assert answer.status == 503
             assert (await answer.json())["error"]["code"] == "not_sent"
         away.come()
-        await until(lambda: w.node.states._listening["class-1"].hears)
+        await until(lambda: not codes(w))
         assert await w.post("/api/v1/class/message", {"text": "Hello"}) == {"sent": 1}
         assert await ada.receive_type("message") == {"type": "message", "text": "Hello"}
 
@@ -118,7 +119,7 @@ async def test_a_dashboard_opened_while_the_pubsub_is_away_is_live_when_it_is_ba
             await shown(dashboard, has("Ada"))
             assert time.monotonic() - began < 5
             away.come()
-            await until(lambda: w.node.web.feed._listening["class-1"].hears)
+            await until(lambda: w.node.web.feed.hears_all)
             await ada.send(WORD)
             await shown(dashboard, has("Ada", 1))
 
@@ -202,8 +203,8 @@ async def test_a_read_that_fails_while_a_pause_is_heard_is_done_again(tmp_path: 
 async def test_a_dashboard_stays_open_while_the_store_is_away(
     tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr(feed, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(dashboard_module, "ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(feed, "CHECK_SECONDS", 0.05)
     async with world(tmp_path) as w, w.student("Ada") as ada:
         owner: Any = w.node.kvs if function == "read" else w.node.roster
         original = getattr(owner, function)
@@ -222,26 +223,31 @@ async def test_a_dashboard_stays_open_while_the_store_is_away(
             await ada.send(WORD)
             await shown(dashboard, has("Ada", 1))
             setattr(owner, function, away)
-            w.node.web.feed.look_again()
+            w.node.web.feed.refresh()
             await until(lambda: "task.down" in codes(w))
             setattr(owner, function, original)
             await shown(dashboard, has("Ada", 1))
 
 
 @pytest.mark.parametrize(("error", "code"), [(BackendError("The store is away."), 1013), (RuntimeError("Ada"), 1011)])
-async def test_an_error_in_an_open_socket_is_a_close_code(tmp_path: Path, error: Exception, code: int) -> None:
+async def test_an_error_in_an_open_socket_is_a_close_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, code: int
+) -> None:
     async with world(tmp_path) as w:
 
-        async def fails(dashboard: object) -> None:
+        async def fail(dashboard: object) -> bool:
             raise error
 
-        w.node.web.feed._listen = fails  # type: ignore[method-assign,assignment]
+        monkeypatch.setattr(dashboard_module.Dashboard, "wait_for_request", fail)
         async with w.dashboard() as dashboard:
             async with asyncio.timeout(10):
                 while not dashboard.closed:
                     received = await dashboard.receive()
+                    # No HTTP answer is written into the open WebSocket.
                     assert received.type is not aiohttp.WSMsgType.ERROR
             assert dashboard.close_code == code
+        assert "Traceback" not in caplog.text
+        assert ("RuntimeError in fail()" in caplog.text) is (code == 1011)
 
 
 @pytest.mark.parametrize("damage", [b"no JSON", b'{"a":1', b'"\xff"', b"[1]"])
@@ -256,7 +262,7 @@ async def test_one_damaged_row_spoils_no_other(tmp_path: Path, damage: bytes, fi
         key = student_key(entry["student_id"])
         row = w.node.kvs.row(key)  # type: ignore[attr-defined]
         await w.node.kvs.commit([Change(key, row.version, {field: Encoded(damage)})])
-        w.node.web.feed.look_again()
+        w.node.web.feed.refresh()
         names: list[str] = []
 
         def whole(frame: dict[str, Any]) -> bool:
@@ -285,13 +291,13 @@ async def test_a_store_that_fails_for_one_row_gives_the_others(tmp_path: Path) -
         w.node.kvs.read = fails  # type: ignore[method-assign]
         await ben.send(WORD)
         await shown(dashboard, has("Ben", 1))
-        w.node.web.feed.look_again()
+        w.node.web.feed.refresh()
         await shown(dashboard, lambda frame: frame["type"] == "snapshot" and has("Ada")(frame) and has("Ben", 1)(frame))
 
 
 async def test_a_dashboard_hears_that_the_server_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "ALIVE_SECONDS", 0.3)
-    monkeypatch.setattr(feed, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(dashboard_module, "ALIVE_SECONDS", 0.3)
+    monkeypatch.setattr(feed, "CHECK_SECONDS", 0.02)
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         said = time.monotonic()
@@ -301,20 +307,20 @@ async def test_a_dashboard_hears_that_the_server_is_there(tmp_path: Path, monkey
         assert time.monotonic() - said >= 0.25
         # Not where something was said just now.
         for _ in range(5):
-            w.node.web.feed.look_again()
+            w.node.web.feed.refresh()
             assert (await dashboard.receive_json(timeout=10))["type"] == "snapshot"
 
 
 async def test_a_dashboard_that_takes_nothing_is_closed_and_slows_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(feed, "CHECK_SECONDS", 0.02)
     limits = {"stuck_dashboard_seconds": 1, "send_buffer_bytes": 4096}
     async with world(tmp_path, limits=limits) as w:
         async with w.student("Ada") as ada, w.dashboard() as slow, w.dashboard() as quick:
             await shown(slow, has("Ada"))
             await shown(quick, has("Ada"))
-            [stuck, _] = w.node.web.feed._dashboards
+            [stuck, _] = w.node.web.feed.dashboards
             # As if the network had taken nothing for a while.
             stuck.waiting_bytes = lambda: 5000  # type: ignore[method-assign]
             sent = 0

@@ -1,24 +1,16 @@
-"""The doors: who gets in where, under which host name, from which page, and what a browser is told to forbid."""
+"""Who is let in: by token, session or link, under which host name, from pages of which site."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import re
-import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from appliance.counters import Counters
-from appliance.kvs.memory import MemoryKVS
-from appliance.kvs.records import SharedRecords
-from appliance.web.errors import ApiError
-from appliance.web.security.access import Tries
-from appliance.web.security.sessions import SignedOut
-from tests.web.world import PATIENCE, World, until, world
+from tests.web.world import PATIENCE, World, world
 
 EDUCATOR_ROUTES = [
     ("GET", "/api/v1/status"),
@@ -128,119 +120,6 @@ async def test_a_session_opens_routes_and_sockets_until_it_is_ended(tmp_path: Pa
             assert answer.status == 401
 
 
-async def signed_in_cookie(w: World) -> str:
-    async with w.client.post(f"{w.url}/api/v1/login", json={"token": w.node.credentials.educator_token}) as answer:
-        assert answer.status == 204
-        return str(answer.headers["Set-Cookie"].partition(";")[0])
-
-
-async def test_signed_out_is_signed_out_also_for_a_cookie_that_was_copied_and_after_a_restart(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        port = w.node.port
-        ended, other = await signed_in_cookie(w), await signed_in_cookie(w)
-        headers = {"Cookie": ended, "Content-Type": "application/json"}
-        assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
-        assert await status(w, "GET", "/api/v1/students", headers=headers) == (401, "sign_in")
-        assert (await status(w, "GET", "/api/v1/students", headers={"Cookie": other}))[0] == 200
-    kept = (tmp_path / "data" / "signed-out.json").read_text()
-    assert ended.partition("=")[2].rpartition(".")[0] not in kept
-    async with world(tmp_path) as w:
-        ended, other = (cookie.replace(f"_{port}=", f"_{w.node.port}=") for cookie in (ended, other))
-        assert await status(w, "GET", "/api/v1/students", headers={"Cookie": ended}) == (401, "sign_in")
-        assert (await status(w, "GET", "/api/v1/students", headers={"Cookie": other}))[0] == 200
-
-
-async def test_what_a_session_has_open_ends_with_it(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        one, two = [{"Cookie": await signed_in_cookie(w), "Origin": w.url} for _ in range(2)]
-        async with (
-            w.client.ws_connect(f"{w.url}/ws/dashboard", headers=one) as closed,
-            w.client.ws_connect(f"{w.url}/ws/dashboard", headers=two) as open_still,
-        ):
-            await closed.receive_json(timeout=PATIENCE)
-            await open_still.receive_json(timeout=PATIENCE)
-            assert (await status(w, "POST", "/api/v1/logout", headers=one, json={}))[0] == 204
-            while not closed.closed:
-                await closed.receive(timeout=PATIENCE)
-            await open_still.send_json({"type": "snapshot"})
-            assert (await open_still.receive_json(timeout=PATIENCE))["type"] == "snapshot"
-        await until(lambda: not w.node.web.security._in_use)
-
-
-async def test_where_it_cannot_be_kept_nobody_is_told_that_the_session_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with world(tmp_path) as w:
-        headers = {"Cookie": await signed_in_cookie(w)}
-
-        def full(*arguments: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        with monkeypatch.context() as disk:
-            disk.setattr("appliance.web.security.sessions.write_private", full)
-            assert await status(w, "POST", "/api/v1/logout", headers=headers, json={}) == (503, "storage")
-        assert (await status(w, "GET", "/api/v1/students", headers=headers))[0] == 200
-        assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"sessions":{"a":"b"}}', b'{"sessions":{"a":nan}}', b"\xff\xfe"]
-)
-async def test_a_damaged_list_of_ended_sessions_ends_all(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with world(tmp_path) as w:
-        cookie, port = await signed_in_cookie(w), w.node.port
-    (tmp_path / "data" / "signed-out.json").write_bytes(content)
-    # Cookies have whole seconds.
-    began = time.time() + 1
-    async with asyncio.timeout(PATIENCE):
-        while time.time() < began:
-            await asyncio.sleep(0.05)
-    async with world(tmp_path) as w:
-        found = await status(
-            w, "GET", "/api/v1/students", headers={"Cookie": cookie.replace(str(port), str(w.node.port))}
-        )
-        assert found == (401, "sign_in")
-    assert "All educators must sign in again" in caplog.text
-
-
-async def test_nodes_that_share_a_store_share_what_was_ended(tmp_path: Path) -> None:
-    store = MemoryKVS()
-    ended: list[str] = []
-    nodes = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        signed_out = SignedOut(tmp_path / name)
-        signed_out.share(SharedRecords(store, tmp_path / name / "shared.jsonl"))
-        nodes.append(signed_out)
-    one, two = nodes
-    two.on_ended = ended.append
-    until_then = time.time() + 60
-    await one.add("session", until_then)
-    assert not two.has("session", time.time())
-    await two.read_again()
-    assert two.has("session", time.time())
-    assert len(ended) == 1
-    # A store that lost its memory gets it back.
-    empty = MemoryKVS()
-    for signed_out in nodes:
-        signed_out.share(SharedRecords(empty, tmp_path / "shared.jsonl"))
-    await two.read_again()
-    fresh = SignedOut(tmp_path)
-    fresh.share(SharedRecords(empty, tmp_path / "fresh.jsonl"))
-    await fresh.read_again()
-    assert fresh.has("session", time.time())
-
-
-async def test_a_session_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.web.security.access.SESSION_SECONDS", -1)
-    async with world(tmp_path) as w:
-        async with w.client.get((await w.node.ready()).dashboard_url, allow_redirects=False) as answer:
-            cookie = answer.headers["Set-Cookie"].partition(";")[0]
-        assert await status(w, "GET", "/api/v1/students", headers={"Cookie": cookie}) == (401, "sign_in")
-
-
 async def test_signing_in_by_token(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         token = w.node.credentials.educator_token
@@ -262,24 +141,6 @@ async def test_guessing_the_token_is_slowed_down(tmp_path: Path) -> None:
             assert 0 < int(answer.headers["Retry-After"]) <= 60
             assert "Wait" in (await answer.json())["error"]["message"]
         assert w.node.counters["limit_login_tries"] == 1
-
-
-def test_guesses_are_forgotten_after_a_while_and_for_a_bounded_number_of_addresses(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    tries = Tries(1, Counters(), "limit", addresses=2)
-    tries.wrong("a")
-    with pytest.raises(ApiError):
-        tries.check("a")
-    now += 61
-    tries.check("a")
-    for address in ("b", "c", "d"):
-        tries.wrong(address)
-    tries.check("b")
-    with pytest.raises(ApiError):
-        tries.check("d")
 
 
 @pytest.mark.parametrize(
@@ -409,65 +270,6 @@ async def test_no_page_has_inline_script_or_style_or_a_foreign_address() -> None
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", text), page.name
         assert not re.search(r"<script(?![^>]*\ssrc=)", text), page.name
         assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", text), page.name
-
-
-DIGITS = b"9" * 5000
-MALFORMED = {
-    "length of too many digits": (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + DIGITS, 400),
-    "length below nothing": (b"POST /api/v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1", 400),
-    "header without a colon": (b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header", 400),
-    "no host": (b"GET /healthz HTTP/1.1", 400),
-    "two hosts": (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
-    "port of too many digits": (b"GET /healthz HTTP/1.1\r\nHost: localhost:" + DIGITS, 421),
-    "port that is no number": (b"GET /healthz HTTP/1.1\r\nHost: localhost:x", 421),
-    "half an address": (b"GET /healthz HTTP/1.1\r\nHost: [::1", 421),
-    "host that is not UTF-8": (b"GET /healthz HTTP/1.1\r\nHost: \xff", 421),
-    "origin that is not UTF-8": (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\xff:99999", 403),
-    "token that is not UTF-8": (
-        b"GET /api/v1/students HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xed\xa0\x80",
-        403,
-    ),
-    "cookies that are none": (
-        b'GET /api/v1/students HTTP/1.1\r\nHost: localhost\r\nCookie: classroom_observer_80="\\303==\xff; ;=;',
-        401,
-    ),
-    "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "path that is not UTF-8": (b"GET /%%%\xff?t=" + DIGITS + b" HTTP/1.1\r\nHost: localhost", 400),
-    "path of too many digits": (b"GET http://a:" + DIGITS + b"/ HTTP/1.1\r\nHost: localhost", 400),
-    "chunk of no length": (
-        b"POST /api/v1/join HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz",
-        400,
-    ),
-    "compressed badly": (
-        b"POST /api/v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
-        415,
-    ),
-    "WebSocket with a key that is no text": (
-        b"GET /ws/events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \xff",
-        400,
-    ),
-    "WebSocket of no version": (
-        b"GET /ws/events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: " + DIGITS,
-        400,
-    ),
-}
-
-
-async def test_malformed_requests_are_refused_and_log_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with world(tmp_path) as w, asyncio.timeout(PATIENCE):
-        before = len(caplog.records)
-        for what, (request, expected) in MALFORMED.items():
-            reader, writer = await asyncio.open_connection("127.0.0.1", w.node.port)
-            try:
-                writer.write(request + b"\r\n\r\n")
-                answer = await reader.readline()
-            finally:
-                writer.close()
-            assert f" {expected} " in answer.decode(), what
-        assert [record.getMessage() for record in caplog.records[before:]] == []
-        assert w.node.counters["requests_refused{malformed}"] + w.node.counters["bad_requests"] >= 8
 
 
 async def test_half_an_emoji_in_a_name_becomes_a_replacement_character(tmp_path: Path) -> None:

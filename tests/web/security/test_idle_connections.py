@@ -65,7 +65,7 @@ async def test_a_connection_without_a_whole_request_ends(tmp_path: Path, start: 
         await silent.send(start)
         assert await silent.ended() == b""
         assert w.node.counters["limit_request_seconds"] == 1
-        assert len(w.node.web.strangers) == 0
+        assert len(w.node.web.idle_connections) == 0
 
 
 async def test_a_letter_now_and_then_gives_no_more_time(tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ async def test_of_too_many_the_oldest_of_the_greediest_address_is_closed(
     async with world(tmp_path, limits={"waiting_connections": 4}) as w:
         honest = await wire(w, source="127.0.0.2")
         await honest.send(HEAD)
-        await until(lambda: len(w.node.web.strangers) == 1)
+        await until(lambda: len(w.node.web.idle_connections) == 1)
         flood = []
         for number in range(4):
             flood.append(await wire(w, source="127.0.0.3"))
-            await until(lambda number=number: len(w.node.web.strangers) == min(4, number + 2))  # type: ignore[misc]
+            await until(lambda number=number: len(w.node.web.idle_connections) == min(4, number + 2))  # type: ignore[misc]
         assert await flood[0].ended() == b""
         assert w.node.counters["limit_waiting_connections"] == 1
         await honest.send(b"\r\n")
@@ -156,18 +156,18 @@ async def test_a_school_that_comes_back_at_once_is_served_whatever_the_limit(tmp
 
 async def test_the_last_files_are_kept_from_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
-        strangers = w.node.web.strangers
+        idle = w.node.web.idle_connections
         # A connection that is kept open after its request waits too.
         await w.get("/api/v1/status")
         before = await wire(w)
         await before.send(HEAD)
-        await until(lambda: len(strangers) == 2)
+        await until(lambda: len(idle) == 2)
         monkeypatch.setattr("appliance.health.files_limit.usage", lambda: (0, 4))
         monkeypatch.setattr("appliance.health.files_limit.limit", lambda: 4)
         silent = [await wire(w), await wire(w)]
         assert await before.ended() == b""
         assert w.node.counters["limit_reserved_files"] == 2
-        assert len(strangers) == 2
+        assert len(idle) == 2
         # Nobody waits whose place the next one could have.
         monkeypatch.setattr("appliance.health.files_limit.limit", lambda: 1)
         refused = await wire(w)
@@ -238,8 +238,8 @@ def test_the_soft_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
     try:
-        expected = before[1] if before[1] != resource.RLIM_INFINITY else files_limit._MOST
-        assert files_limit.raise_limit() == min(expected, files_limit._MOST)
+        expected = before[1] if before[1] != resource.RLIM_INFINITY else files_limit.MOST
+        assert files_limit.raise_limit() == min(expected, files_limit.MOST)
         monkeypatch.setattr(resource, "setrlimit", _refused)
         resource_limit = files_limit.limit()
         assert files_limit.raise_limit() == resource_limit
@@ -268,16 +268,16 @@ def test_near_the_limit_of_open_files_there_is_a_finding(monkeypatch: pytest.Mon
 async def test_those_who_come_at_one_instant_are_let_in_by_few_in_a_turn_of_the_loop(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         came: list[int] = []
-        waiting = w.node.web.strangers
+        idle = w.node.web.idle_connections
 
-        admit = waiting.admit
+        admit = idle.admit
         turn = 0
 
         def counted(transport: asyncio.Transport) -> bool:
             came.append(turn)
             return admit(transport)
 
-        waiting.admit = counted  # type: ignore[method-assign]
+        idle.admit = counted  # type: ignore[method-assign]
         sockets = [socket.socket() for _ in range(200)]
         try:
             # Before the loop turns, all of them wait in the system, which takes as many.

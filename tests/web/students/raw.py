@@ -9,7 +9,7 @@ import struct
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from tests.bench.load import frame
 from tests.web.world import PATIENCE
@@ -33,6 +33,14 @@ class Raw:
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         self.writer.write(data)
+
+    def pause_reading(self) -> None:
+        """Read nothing more, so that what the server sends piles up."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     async def answered(self) -> int:
         """Wait for the answer to the request; returns its status."""
@@ -77,14 +85,17 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw(port: int, *, behind: bytes = b"", path: str = "/ws/events") -> AsyncIterator[Raw]:
+async def raw(
+    port: int, *, behind: bytes = b"", path: str = "/ws/events", headers: dict[str, str] | None = None
+) -> AsyncIterator[Raw]:
     """Ask for a WebSocket; `behind` is sent right behind the request, before any answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         key = base64.b64encode(bytes(16)).decode()
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         writer.write(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}\r\n".encode()
             + behind
         )
         yield Raw(reader, writer)

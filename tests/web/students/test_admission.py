@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.counters import Counters
-from appliance.web.security.access import Tries
-from appliance.web.students.admission import Rate
+from appliance.web.security import GuessLimit
 from tests.web.world import World, until, world
 
 
@@ -45,25 +43,6 @@ async def test_all_classes_of_an_address_together_have_a_rate_too(tmp_path: Path
         assert [status for status, _ in found] == [200, 200, 200, 429]
         assert json.dumps(found[3][1]).count("too_many_joins") == 1
         assert w.node.counters["limit_address_joins_per_minute"] == 1
-
-
-def test_a_rate_is_of_the_last_minute_and_of_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    rate = Rate(2, Counters(), "limit", keys=2)
-    assert rate.wait("a") == 0
-    rate.add("a")
-    now += 20
-    rate.add("a")
-    assert rate.wait("a") == 40
-    now += 40
-    assert rate.wait("a") == 0
-    rate.add("a")
-    assert rate.wait("a") == 20
-    rate.add("b")
-    rate.add("c")
-    assert rate.wait("a") == 0
-    assert len(rate._times) == 2
 
 
 async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
@@ -136,15 +115,15 @@ async def test_an_educator_takes_out_all_at_once_who_never_did_anything(tmp_path
 async def test_tries_that_are_held_back_and_sent_at_once_are_counted_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each request waits for its last byte, so all of them passed the first look at the count."""
-    looks: list[str] = []
-    look = Tries.check
+    """Each request waits for its last byte, so all of them passed the first check of the count."""
+    checks: list[str] = []
+    check = GuessLimit.check
 
-    def counting(tries: Tries, address: str) -> None:
-        looks.append(address)
-        look(tries, address)
+    def counting(guesses: GuessLimit, address: str) -> None:
+        checks.append(address)
+        check(guesses, address)
 
-    monkeypatch.setattr(Tries, "check", counting)
+    monkeypatch.setattr(GuessLimit, "check", counting)
     async with world(tmp_path) as w:
         for path, body, limit in (
             ("/api/v1/join", b'{"code":"AAA-222","name":"Eve"}', 20),
@@ -157,13 +136,13 @@ async def test_tries_that_are_held_back_and_sent_at_once_are_counted_all_the_sam
             wires = [await asyncio.open_connection("127.0.0.1", w.node.port) for _ in range(100)]
             for _, writer in wires:
                 writer.write(head.encode() + body[:-1])
-            await until(lambda: len(looks) == 100)
+            await until(lambda: len(checks) == 100)
             for _, writer in wires:
                 writer.write(body[-1:])
             answers = [await reader.read() for reader, _ in wires]
             for _, writer in wires:
                 writer.close()
-            looks.clear()
+            checks.clear()
             statuses = Counter(int(answer.split(b" ", 2)[1]) for answer in answers)
             refused = 403 if path.endswith("join") else 401
             assert statuses == {refused: limit, 429: 100 - limit}

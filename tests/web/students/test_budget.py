@@ -11,7 +11,7 @@ from appliance.config import LimitSettings
 from appliance.counters import Counters
 from appliance.health import Health
 from appliance.states import Stream
-from appliance.web.students.budget import FRAME_SECONDS, LASTS_SECONDS, Account, Budgets, Rates
+from appliance.web.students.budget import FRAME_SECONDS, OVERLOAD_SECONDS, Account, Budgets, Rates
 
 RATES = Rates(100, 1000, 0.1, 0.5, "limit_student_bytes_per_second", "limit_student_work")
 
@@ -58,8 +58,8 @@ def test_all_connections_of_a_student_have_one_account_and_another_student_has_a
     clocks = Clocks()
     assert clocks.budgets.of("ada") is clocks.budgets.of("ada")
     clocks.budgets.of("ada").pay(5000)
-    assert clocks.budgets.of("ada").owing
-    assert not clocks.budgets.of("ben").owing
+    assert clocks.budgets.of("ada").overdrawn
+    assert not clocks.budgets.of("ben").overdrawn
 
 
 def test_credit_is_saved_up_to_the_burst_and_no_further() -> None:
@@ -67,7 +67,7 @@ def test_credit_is_saved_up_to_the_burst_and_no_further() -> None:
     clocks.ada.pay(1000)
     clocks.now += 1e6
     clocks.ada.pay(1001)
-    assert clocks.ada.owing
+    assert clocks.ada.overdrawn
 
 
 def test_work_on_large_frames_is_measured_in_processor_time() -> None:
@@ -99,17 +99,17 @@ def test_work_apart_from_frames_is_paid_for_by_whoever_has_an_account() -> None:
     assert len(clocks.budgets) == 0
     assert clocks.ada.seconds == 0.5
     clocks.budgets.worked("ada", 0.7)
-    assert clocks.ada.owing
+    assert clocks.ada.overdrawn
     assert clocks.ada.seconds == pytest.approx(-0.2)
 
 
 def test_bytes_wait_until_they_are_durable() -> None:
     clocks = Clocks()
     one, two = a_stream(10), a_stream(5)
-    clocks.budgets.took(clocks.ada, one, 100)
+    clocks.budgets.accepted(clocks.ada, one, 100)
     one.last = 20
-    clocks.budgets.took(clocks.ada, one, 50)
-    clocks.budgets.took(clocks.ada, two, 7)
+    clocks.budgets.accepted(clocks.ada, one, 50)
+    clocks.budgets.accepted(clocks.ada, two, 7)
     assert clocks.ada.waiting == 157
     one.durable_to = 10
     clocks.budgets.durable((one, two))
@@ -124,7 +124,7 @@ def test_bytes_wait_until_they_are_durable() -> None:
 def test_bytes_of_a_stream_that_begins_earlier_again_are_given_back() -> None:
     clocks = Clocks()
     one = a_stream(10)
-    clocks.budgets.took(clocks.ada, one, 100)
+    clocks.budgets.accepted(clocks.ada, one, 100)
     one.last = one.durable_to = 3
     clocks.budgets.tidy()
     assert clocks.ada.waiting == 0
@@ -146,7 +146,7 @@ def test_an_account_outlives_its_connections_until_it_is_full() -> None:
 
 def test_who_is_loud_for_long_is_a_finding_that_goes_when_it_is_quiet() -> None:
     clocks = Clocks()
-    for _ in range(int(LASTS_SECONDS)):
+    for _ in range(int(OVERLOAD_SECONDS)):
         clocks.ada.pay(1200)
         clocks.budgets.tidy(clocks.health)
         clocks.now += 1
@@ -177,4 +177,4 @@ def test_the_defaults_take_several_frames_of_any_size_at_once() -> None:
     account = Budgets(Rates.of_students(limits), Counters()).of("ada")
     for _ in range(3):
         account.pay(limits.frame_bytes)
-    assert not account.owing
+    assert not account.overdrawn

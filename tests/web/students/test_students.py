@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from appliance.web.students.protocol import Close
+from tests.web.students.raw import frame, hello, raw
 from tests.web.world import PATIENCE, World, until, world
 
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "a"}
@@ -203,11 +204,15 @@ async def test_frames_that_cannot_be_read_are_answered_and_at_last_end_the_socke
 
 
 async def test_text_that_is_not_utf8_is_answered_and_the_socket_stays(tmp_path: Path) -> None:
-    async with world(tmp_path) as w, w.student("Ada") as ada:
-        await ada.socket._writer.send_frame(b'{"type":"\xff"}', aiohttp.WSMsgType.TEXT)
-        assert (await ada.receive_type("error"))["code"] == "not_json"
-        await ada.send(A)
-        await ada.acked(1)
+    async with world(tmp_path) as w, raw(w.node.port) as ada:
+        assert await ada.answered() == 101
+        ada.send(frame(hello((await w.join())["token"])))
+        await ada.message("welcome")
+        # The frame is valid but for the last letter of its text.
+        ada.send(frame('{"type":"x"}').replace(b'"x"', b'"\xff"'))
+        assert (await ada.message("error"))["code"] == "not_json"
+        ada.send(frame(json.dumps({"type": "events", "first": 1, "events": [A]})))
+        assert (await ada.message("ack"))["seq"] == 1
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "\x00", "🙂"])

@@ -14,8 +14,8 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from appliance.errors import BackendError
+from appliance.web.students.handshake import client_address
 from appliance.web.students.protocol import Close
-from appliance.web.students.unauthenticated import address_of
 from tests.web.students.raw import Raw, frame, hello, raw
 from tests.web.world import World, until, world
 
@@ -42,13 +42,13 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_was_silent_for_l
     async with world(tmp_path, limits={"strangers": 3}) as w, silent(w, 5) as clients:
         assert [await client.close_code() for client in clients[:2]] == [Close.TRY_AGAIN, Close.TRY_AGAIN]
         assert w.node.counters["limit_strangers"] == 2
-        assert len(w.node.web._sockets.strangers) == 3
+        assert len(w.node.web.registry.unauthenticated) == 3
         # Those who say who they are need no stranger's place, and are not sent away for one.
         async with w.student("Ada") as ada, w.student("Ben") as ben, silent(w, 4):
             for student in (ada, ben):
                 await student.send(A)
                 await student.acked(1)
-            assert len(w.node.web._sockets) == 2
+            assert len(w.node.web.registry) == 2
 
 
 async def test_strangers_of_one_address_are_counted_together(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_strangers_of_one_address_are_counted_together(tmp_path: Path) -> 
         assert await clients[0].close_code() == Close.TRY_AGAIN
         assert w.node.counters["limit_strangers_per_address"] == 1
         assert w.node.counters["limit_strangers"] == 0
-    await until(lambda: len(w.node.web._sockets.strangers) == 0)
+    await until(lambda: len(w.node.web.registry.unauthenticated) == 0)
 
 
 async def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             for token in tokens:
                 await asyncio.gather(*(press() for _ in range(15)), enter(token))
-        assert len(w.node.web._sockets) == 30
+        assert len(w.node.web.registry) == 30
         assert w.node.counters["limit_connections"] == 0
         assert w.node.counters["limit_strangers_per_address"] >= 400
 
@@ -93,7 +93,7 @@ async def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
     ],
 )
 def test_all_addresses_of_one_ipv6_network_are_one(remote: str, counted: str) -> None:
-    assert address_of(make_mocked_request("GET", "/").clone(remote=remote)) == counted
+    assert client_address(make_mocked_request("GET", "/").clone(remote=remote)) == counted
 
 
 async def test_a_hello_of_the_largest_size_is_taken_and_a_larger_one_is_not(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_of_a_first_message_that_never_ends_little_is_read(tmp_path: Path,
             await client.ended()
         assert w.node.counters["limit_hello_bytes"] == 20
         assert w.node.counters["frames_refused{not_json}"] == 0, "it was not parsed"
-        await until(lambda: len(w.node.web._sockets.strangers) == 0)
+        await until(lambda: len(w.node.web.registry.unauthenticated) == 0)
 
 
 async def test_what_comes_behind_the_request_counts_too(tmp_path: Path) -> None:

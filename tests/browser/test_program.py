@@ -1,4 +1,4 @@
-"""What the dashboard has of the program itself, in a real browser: the join screen, addresses, About, stopping."""
+"""The program's own functions in the dashboard, in a real browser: join screen, addresses, About, stopping."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_program_in_the_dashboard(room: object) -> None:
     one.click("#licences-show")
     until(lambda: "aiohttp" in one.input_value("#licences"), "the licences are shown")
 
-    # Stopping asks first, and tells how many are at work.
+    # Stopping asks first, and says how many students are online.
     asked: list[str] = []
     answers = [False, True]
 

@@ -1,8 +1,7 @@
-"""What the URL of an XMPP pubsub says, and how topics become names of nodes."""
+"""The URL of an XMPP pubsub."""
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from pathlib import Path
@@ -15,7 +14,6 @@ from appliance.errors import SettingsError
 
 FORM = "xmpp://user:password@domain[:port]?host=ADDRESS&service=pubsub.domain&tls=required"
 OPTIONS = ("host", "service", "tls", "ca", "prefix", "nodes", "stanza")
-LONGEST_NODE = 200
 SMALLEST_STANZA = 10_000
 """RFC 6120, section 13.12: no server may refuse a stanza that is shorter."""
 STANZA = 131_072
@@ -24,15 +22,15 @@ DIRECT_TLS_PORT = 5223
 Tls = Literal["required", "off"]
 
 
-class Address(msgspec.Struct, frozen=True):
-    """Where the server is, and who we are there.
+class XmppUrl(msgspec.Struct, frozen=True):
+    """A parsed URL: where the server is, and the account there.
 
     Attributes:
         user: the account's name, without its domain.
         password: its password.
         domain: the domain of the XMPP server, which its certificate must name.
         port: where the server listens; None for what DNS says, or 5222.
-        host: the server's name or address, "" for what DNS says of the domain.
+        host: the server's name or IP address, "" for what DNS says of the domain.
         service: the address of the server's pubsub service.
         tls: whether the connection must be encrypted.
         ca: a file with the certificates of the authorities to trust, "" for those this computer trusts.
@@ -55,20 +53,21 @@ class Address(msgspec.Struct, frozen=True):
 
     @property
     def account(self) -> str:
+        """The account's address, without a resource."""
         return f"{self.user}@{self.domain}"
 
     @property
-    def place(self) -> str:
-        """The server as a person knows it."""
+    def where(self) -> str:
+        """The server, for a sentence."""
         at = self.host or self.domain
         return f"{at} port {self.port or 5222}" if self.host or self.port else at
 
     def __repr__(self) -> str:
         """Without the password, which must not get into a log."""
-        return f"Address({self.account} at {self.place}, service {self.service})"
+        return f"XmppUrl({self.account} at {self.where}, service {self.service})"
 
 
-def parse(url: str) -> Address:
+def parse_url(url: str) -> XmppUrl:
     """Read a URL.
 
     Raises:
@@ -88,7 +87,7 @@ def parse(url: str) -> Address:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in options.items():
         if not value and name not in OPTIONS:
-            # Without a value the name may be one.
+            # The sentence must not quote what may be a secret value without a name.
             raise _wrong("has an option without a value; each is written NAME=VALUE, with & between two of them")
         if name not in OPTIONS:
             raise _wrong(f"has the option {name}, which is none of {', '.join(OPTIONS)}")
@@ -110,7 +109,7 @@ def parse(url: str) -> Address:
     stanza = options.get("stanza", str(STANZA))
     if not re.fullmatch(r"[0-9]{1,9}", stanza) or int(stanza) < SMALLEST_STANZA:
         raise _wrong(f"has stanza=, which must be a number of bytes, {SMALLEST_STANZA} or more")
-    return Address(
+    return XmppUrl(
         user=user,
         password=password,
         domain=domain,
@@ -123,23 +122,6 @@ def parse(url: str) -> Address:
         nodes=_accounts(options.get("nodes", ""), f"{user}@{domain}", domain),
         stanza=int(stanza),
     )
-
-
-def node_of(prefix: str, topic: str) -> str:
-    """The name of a topic's node: safe for every server, and another for every topic.
-
-    Bytes other than a-z, 0-9 and ``-._`` become ``=`` and two hexadecimal digits, a ``/`` stays; a name that gets
-    too long ends in a hash of the topic.
-    """
-    name = "".join(
-        chr(byte) if re.match(rb"[a-z0-9._/-]", bytes((byte,))) else f"={byte:02x}"
-        for byte in topic.encode("utf-8", "surrogatepass")
-    )
-    whole = f"{prefix}/{name}"
-    if len(whole) <= LONGEST_NODE:
-        return whole
-    digest = hashlib.sha256(topic.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-    return f"{whole[: LONGEST_NODE - len(digest) - 2]}=={digest}"
 
 
 def _accounts(listed: str, own: str, domain: str) -> tuple[str, ...]:

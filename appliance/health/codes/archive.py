@@ -1,0 +1,49 @@
+"""The codes of the archive, of snapshots and of the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from appliance.health.codes.code import Code
+
+ARCHIVE: Mapping[str, Code] = MappingProxyType(
+    {
+        "archive.torn": Code(
+            "info",
+            "archive",
+            "Archive file {subject}: {detail}. It was never acknowledged, so nothing is lost; students' pages send it "
+            "again.",
+        ),
+        "archive.folder": Code(
+            "warning",
+            "archive",
+            "{subject} in the archive is a folder, not a file. What it holds is not read; move it out of the archive.",
+            label="archive",
+        ),
+        "archive.unreadable": Code(
+            "error",
+            "archive",
+            "{count:line|lines} of the archive cannot be read, so what these students did is missing. The log says "
+            "where, and 'verify' lists all; restore the files from a backup.",
+        ),
+        "archive.space": Code(
+            "warning",
+            "archive",
+            "The disk of the data folder gets full: {free} are free, and the archive takes {used}. Once it is full, "
+            "nothing can be saved. Make room, or move older archive files elsewhere after a backup.",
+        ),
+        "snapshot.unusable": Code(
+            "warning",
+            "archive",
+            "The snapshot {subject} cannot be used: {detail}. An older one, or the whole archive, is read instead, so "
+            "nothing is lost. Check the disk.",
+            label="snapshot {subject}",
+        ),
+        "classes.unusable": Code(
+            "warning",
+            "archive",
+            "{subject} cannot be used: {detail}. A class that was paused may be open; pause it again.",
+        ),
+    }
+)

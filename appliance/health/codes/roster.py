@@ -1,0 +1,27 @@
+"""The codes of the roster and its lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from appliance.health.codes.code import Code
+
+ROSTER: Mapping[str, Code] = MappingProxyType(
+    {
+        "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", label="{source} list"),
+        "roster.file": Code("warning", "roster", "{detail}", label="{source} list"),
+        "journal.unwritable": Code(
+            "error",
+            "roster",
+            "{subject} cannot be written: {detail}. Nobody new can join and no class can be changed until this works; "
+            "make room on the disk, and check the rights of the data folder.",
+        ),
+        "journal.damaged": Code(
+            "error",
+            "roster",
+            "{subject}: {count:line was|lines were} damaged, and left out. Some students may have to join again; "
+            "restore the file from a backup.",
+        ),
+    }
+)

@@ -1,0 +1,174 @@
+"""The routes of classes: the join panel, pausing, messages, changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from appliance.counters import Counters
+from appliance.errors import BackendError
+from appliance.lessons.class_control import ClassControl, State
+from appliance.network import addresses
+from appliance.network.network import Network
+from appliance.roster import Class, JoinError, Roster, new_code
+from appliance.text import counted
+from appliance.web.educators.views import ClassView
+from appliance.web.errors import ApiError, answer, body_of
+
+_TITLE_CHARACTERS = 100
+
+
+class _ClassBody(msgspec.Struct):
+    class_id: str | None = None
+
+
+class _MessageBody(msgspec.Struct):
+    text: str
+    class_id: str | None = None
+
+
+class _ChangeBody(msgspec.Struct):
+    class_id: str
+    title: str | None = None
+    open: bool | None = None
+    new_code: bool = False
+
+
+class ClassRoutes:
+    """Handlers of the routes of classes."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        class_control: ClassControl,
+        network: Network,
+        counters: Counters,
+        *,
+        online: Callable[[str], bool],
+        hint: Callable[[], str],
+        message_characters: int,
+    ) -> None:
+        """Args:
+        roster: the classes and their students.
+        class_control: pauses classes and sends them messages, on all nodes.
+        network: the addresses of this computer.
+        counters: counts limits that were hit.
+        online: whether the student of an id is connected, to any node.
+        hint: what may keep students from connecting; "" if nothing is known.
+        message_characters: length of the longest message.
+        """
+        self._roster = roster
+        self._class_control = class_control
+        self._network = network
+        self._counters = counters
+        self._online = online
+        self._hint = hint
+        self._message_characters = message_characters
+
+    async def list_classes(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/classes``."""
+        return answer(await self.views())
+
+    async def views(self) -> list[ClassView]:
+        """All classes as the join panel shows them."""
+        urls = self._network.urls()
+        return [self._view(section, urls) for section in await self._roster.classes()]
+
+    async def qr(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/classes/{id}/qr.svg``: the QR code of the join address with the join code."""
+        for view in await self.views():
+            if view.class_id == request.match_info["id"]:
+                chosen = request.query.get("address", view.join_url)
+                if chosen not in view.addresses:
+                    raise ApiError(400, "bad_address", "That is not an address of this server.")
+                svg = addresses.qr_svg(f"{chosen}#{view.code}")
+                return web.Response(body=svg, content_type="image/svg+xml", headers={"Cache-Control": "no-store"})
+        raise ApiError(404, "unknown_class", "There is no such class.")
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/class/pause``."""
+        return await self._set_state(request, "paused")
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/class/resume``."""
+        return await self._set_state(request, "open")
+
+    async def message(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/class/message``; ``sent`` is how many students are online, on all nodes together."""
+        body = await body_of(request, _MessageBody)
+        text = self._checked_message(body.text)
+        sent = 0
+        failed = False
+        for section in await self._chosen(body.class_id):
+            students = await self._roster.students(section.class_id)
+            try:
+                await self._class_control.message(section.class_id, text)
+            except BackendError:
+                failed = True
+            else:
+                sent += sum(self._online(student.student_id) for student in students)
+        if failed and not sent:
+            raise ApiError(503, "not_sent", "The message was not sent. Try again in a moment.")
+        return answer({"sent": sent})
+
+    async def change(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/class/change``: title, open or closed to joining, a new code."""
+        body = await body_of(request, _ChangeBody)
+        title = body.title.strip() if body.title is not None else None
+        if title is not None and not 1 <= len(title) <= _TITLE_CHARACTERS:
+            raise ApiError(400, "bad_title", f"The title of a class needs 1 to {_TITLE_CHARACTERS} characters.")
+        try:
+            await self._roster.change_class(
+                body.class_id, title=title, open=body.open, code=new_code() if body.new_code else None
+            )
+        except JoinError as error:
+            raise ApiError(404, error.code, str(error)) from None
+        await self._class_control.changed(body.class_id)
+        return answer(next(view for view in await self.views() if view.class_id == body.class_id))
+
+    def _checked_message(self, text: str) -> str:
+        """The text of a message without spaces around it.
+
+        Raises:
+            ApiError: 400; it is empty or too long.
+        """
+        text = text.strip()
+        if not text:
+            raise ApiError(400, "empty_message", "Write a message first.")
+        if len(text) > self._message_characters:
+            self._counters.add("limit_message_characters")
+            most = counted(self._message_characters, "character")
+            raise ApiError(400, "long_message", f"A message may have {most}.")
+        return text
+
+    async def _set_state(self, request: web.Request, state: State) -> web.Response:
+        body = await body_of(request, _ClassBody) if request.can_read_body else _ClassBody()
+        for section in await self._chosen(body.class_id):
+            await self._class_control.set_state(section.class_id, state)
+        return answer({"state": state})
+
+    async def _chosen(self, class_id: str | None) -> list[Class]:
+        """The class that a request names, or all classes of the educator if it names none."""
+        sections = await self._roster.classes()
+        if class_id is None:
+            return sections
+        chosen = [section for section in sections if section.class_id == class_id]
+        if not chosen:
+            raise ApiError(404, "unknown_class", "There is no such class.")
+        return chosen
+
+    def _view(self, section: Class, urls: list[str]) -> ClassView:
+        return ClassView(
+            section.class_id,
+            section.title,
+            section.code,
+            section.open,
+            self._class_control.state(section.class_id),
+            urls[0],
+            urls,
+            f"/api/v1/classes/{section.class_id}/qr.svg",
+            self._network.name_url,
+            self._hint(),
+        )

@@ -1,0 +1,56 @@
+"""The routes of students: all of them, one of them with documents, removing one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from appliance.states import student_key
+from appliance.web.educators.student_views import StudentViews
+from appliance.web.errors import ApiError, answer
+from appliance.web.services import ClassServices
+
+
+class StudentRoutes:
+    """Handlers of the routes of students."""
+
+    def __init__(self, services: ClassServices, students: StudentViews, *, window_bytes: int) -> None:
+        """Args:
+        services: the students and their states.
+        students: reads students as dashboards show them.
+        window_bytes: most bytes of documents in the answer about one student.
+        """
+        self._roster = services.roster
+        self._class_control = services.class_control
+        self._pipeline = services.pipeline
+        self._kvs = services.kvs
+        self._students = students
+        self._window_bytes = window_bytes
+
+    async def list_students(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/students``."""
+        return answer(await self._students.of_classes(c.class_id for c in await self._roster.classes()))
+
+    async def one_student(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/students/{id}``."""
+        student = await self._roster.student(request.match_info["id"])
+        if student is None:
+            raise ApiError(404, "unknown_student", "There is no such student in your classes.")
+        [view] = await self._students.of_students([student])
+        [row] = await self._kvs.read([student_key(student.student_id)])
+        # Hundreds of documents take a while to decode; states are immutable, so another thread can do it.
+        details = await asyncio.to_thread(self._pipeline.fold.details, row, self._window_bytes)
+        content: dict[str, Any] = msgspec.structs.asdict(view)
+        return answer({**content, **details.scopes, "left_out": details.left_out})
+
+    async def remove_student(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/students/{id}/remove``."""
+        student = await self._roster.remove(request.match_info["id"])
+        if student is None:
+            raise ApiError(404, "unknown_student", "There is no such student in your classes.")
+        await self._class_control.removed(student.class_id, student.student_id)
+        await self._class_control.changed(student.class_id, student.student_id)
+        return answer({"student_id": student.student_id})

@@ -1,0 +1,133 @@
+"""Reads students as dashboards show them: names from the roster, summaries from the store, presence from this node."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from appliance.counters import Counters
+from appliance.errors import BackendError, place_of
+from appliance.kvs import KVS, Row
+from appliance.roster import Roster, Student
+from appliance.states import SUMMARY, StudentSummary, own_of, student_key
+from appliance.web.educators.views import StudentView
+
+log = logging.getLogger(__name__)
+
+
+class StudentViews:
+    """Reads students. A row that cannot be read affects one student, who is shown without summaries.
+
+    Such rows are counted as ``rows_unreadable``.
+    """
+
+    def __init__(self, roster: Roster, kvs: KVS, online: Callable[[str], bool], counters: Counters) -> None:
+        """Args:
+        roster: the names.
+        kvs: the summaries.
+        online: whether the student of an id is connected, to any node.
+        counters: counts what cannot be read.
+        """
+        self._roster = roster
+        self._kvs = kvs
+        self._online = online
+        self._counters = counters
+
+    async def of_classes(self, class_ids: Iterable[str]) -> list[StudentView]:
+        """All students of some classes, by name within each class.
+
+        Raises:
+            BackendError: the roster or the store cannot be reached.
+        """
+        students = [student for class_id in class_ids for student in await self._roster.students(class_id)]
+        return await self.of_students(students)
+
+    async def of_students(self, students: Sequence[Student]) -> list[StudentView]:
+        """These students, in the same order.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        rows = await self._rows([student_key(student.student_id) for student in students])
+        return [self._view(student, row) for student, row in zip(students, rows, strict=True)]
+
+    async def of_ids(self, student_ids: Iterable[str]) -> tuple[list[StudentView], list[str]]:
+        """The students of some ids, and the ids that the roster does not know.
+
+        Raises:
+            BackendError: the roster or the store cannot be reached.
+        """
+        students, unknown = [], []
+        for student_id in student_ids:
+            try:
+                student = await self._roster.student(student_id)
+            except BackendError:
+                raise
+            except Exception as error:
+                # Damaged data of one student, or an impossible id, must not affect the others.
+                self._count_unreadable(error)
+                continue
+            if student is None:
+                unknown.append(student_id)
+            else:
+                students.append(student)
+        return await self.of_students(students), unknown
+
+    async def _rows(self, keys: list[str]) -> list[Row | None]:
+        try:
+            return list(await self._kvs.read(keys, SUMMARY))
+        except BackendError:
+            raise
+        except Exception as error:
+            self._count_unreadable(error)
+        # One by one, so that only the damaged rows are missing.
+        rows: list[Row | None] = []
+        for key in keys:
+            try:
+                rows += await self._kvs.read([key], SUMMARY)
+            except BackendError:
+                raise
+            except Exception:
+                rows.append(None)
+        return rows
+
+    def _view(self, student: Student, row: Row | None) -> StudentView:
+        summary = StudentSummary(None)
+        summaries: dict[str, msgspec.Raw] = {}
+        try:
+            if row is not None:
+                summaries = {name.removeprefix(SUMMARY): _checked(json) for name, json in row.fields.items()}
+                encoded = summaries.pop("", None)
+                summary = own_of(bytes(encoded)) if encoded is not None else summary
+        except Exception as error:
+            self._count_unreadable(error)
+            summaries = {}
+        return StudentView(
+            student.student_id,
+            student.name,
+            student.class_id,
+            student.listed,
+            self._online(student.student_id),
+            summary.last_event_at,
+            summary.late,
+            summary.late_at,
+            summary.limited_at,
+            summaries,
+        )
+
+    def _count_unreadable(self, error: Exception) -> None:
+        if self._counters.add("rows_unreadable") == 1:
+            log.error("A student's row cannot be read (%s); the student is shown without it.", place_of(error))
+
+
+def _checked(json: bytes) -> msgspec.Raw:
+    """Valid JSON text: invalid text would make a whole frame unreadable.
+
+    Raises:
+        ValueError: it is not valid.
+    """
+    if not json.isascii():
+        json.decode()
+    return msgspec.json.decode(json, type=msgspec.Raw)
