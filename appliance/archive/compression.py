@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.archive.segments import compressed
 from appliance.datafolder.files import PART, remove_if_unused, replace, sync_folder
 
 # Lines of JSON shrink to 6 % at this level and to 4.5 % at the highest, which takes seven times as long: longer than
@@ -28,15 +29,15 @@ def compress(path: Path, stop: Callable[[], bool]) -> None:
     part = path.with_name(path.name + PART)
     try:
         with path.open("rb") as plain, part.open("wb") as file:
-            with gzip.GzipFile("", "wb", _LEVEL, fileobj=file, mtime=0) as compressed:
+            with gzip.GzipFile("", "wb", _LEVEL, fileobj=file, mtime=0) as packed:
                 while not (stopped := stop()) and (piece := plain.read(_PIECE_BYTES)):
-                    compressed.write(piece)
+                    packed.write(piece)
             file.flush()
             os.fsync(file.fileno())
         if stopped:
             part.unlink()
             return
-        replace(part, path.with_name(path.name + ".gz"))
+        replace(part, compressed(path))
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -66,8 +66,28 @@ def _paths_by_number(folder: Path) -> dict[int, Path]:
     return found
 
 
+def compressed(path: Path) -> Path:
+    """The name that a segment has once it is compressed; a segment may be so since the folder was listed."""
+    return path.with_name(path.name + ".gz")
+
+
+def disk_bytes(path: Path) -> int:
+    """The space that a segment takes on the disk."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return compressed(path).stat().st_size
+
+
 def uncompressed_bytes(path: Path) -> int:
     """Length of a segment's text; of a gzip file, the length that its trailer gives (RFC 1952)."""
+    try:
+        return _text_bytes(path)
+    except FileNotFoundError:
+        return _text_bytes(compressed(path))
+
+
+def _text_bytes(path: Path) -> int:
     if path.suffix != ".gz":
         return path.stat().st_size
     with path.open("rb") as file:
@@ -94,8 +114,7 @@ def open_segment(path: Path) -> IO[bytes] | gzip.GzipFile:
         try:
             return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
         except FileNotFoundError:
-            # A segment may have been compressed since the folder was listed.
-            return gzip.open(path.with_name(path.name + ".gz"), "rb")
+            return gzip.open(compressed(path), "rb")
     except FileNotFoundError:
         raise ArchiveError(f"There is no archive file {path}.") from None
     except OSError as error:

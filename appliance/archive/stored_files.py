@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive.records import Damage, parse_line
-from appliance.archive.segments import SEGMENT_NAME, misplaced_folders, open_segment, segments
+from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, sync_folder
 from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
@@ -35,8 +35,7 @@ class ArchiveFiles(StoredFiles):
         return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
 
     def open(self, path: Path) -> Opened | None:
-        # A segment may have been compressed since it was listed.
-        return super().open(path) or super().open(path.with_name(path.name + ".gz"))
+        return super().open(path) or super().open(compressed(path))
 
     def verify(self) -> Iterator[Finding]:
         for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():

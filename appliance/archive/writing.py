@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from appliance.archive.compression import compress
-from appliance.archive.segments import Position, last_number, numbered_segments, segments
+from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.counters import Counters
 from appliance.datafolder.files import sync_folder, write_all
@@ -125,7 +125,7 @@ class Archive:
 
     def used_bytes(self) -> int:
         """Disk space that the segments take."""
-        return sum(path.stat().st_size for path in segments(self.folder))
+        return sum(map(disk_bytes, segments(self.folder)))
 
     async def close(self) -> None:
         """Sync and close the open segment, and stop compressing. Nothing changes files after that."""

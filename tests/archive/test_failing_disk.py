@@ -243,6 +243,25 @@ def test_reading_ends_with_the_segment_of_the_end(tmp_path: Path) -> None:
     assert reader.position == (2, len(line(2)))
 
 
+async def test_a_segment_that_was_compressed_since_it_was_listed_has_its_lengths_and_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1)
+    await archive.close()
+    listed = segments(tmp_path)
+    compress(listed[0], lambda: False)
+    assert uncompressed_bytes(listed[0]) == len(line(1))
+    assert [found.record.seq for found in lines(listed[0])] == [1]  # type: ignore[union-attr]
+    archive = open_archive(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.archive.writing.segments", lambda folder: listed)
+        assert archive.used_bytes() == segments(tmp_path)[0].stat().st_size
+    with pytest.raises(FileNotFoundError):
+        uncompressed_bytes(tmp_path / "none.jsonl")
+    await archive.close()
+
+
 def test_lengths_of_files_that_are_too_short(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(b"\x1f")
     assert uncompressed_bytes(tmp_path / "a.jsonl.gz") == complete_bytes(tmp_path / "a.jsonl.gz") == 0
