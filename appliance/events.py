@@ -1,12 +1,11 @@
-"""Event: one thing a student did; how it is decoded, what is refused, and what time it gets.
+"""Events: one is one action of a student. Here they are decoded, rejected if invalid, and given their time.
 
-An event arrives as a JSON object with a string ``event`` and any other fields. Its text is archived
-as it came; this module turns that text into the `Event` that reducers see, and does so in the same way
-for a live event and for one read back from the archive. So whatever is normalised here must depend on
-the event's text alone.
+An event arrives as a JSON object with a string ``event`` and any other fields. Its text is archived unchanged; this
+module decodes that text into the `Event` that reducers get, in the same way for a live event and for an archived one.
+So every normalisation here must depend on the event's text alone.
 
-The rule of time: a browser stamps an event with its own clock (``t``, milliseconds). `Clock` corrects it
-by the offset seen at hello, never later than receipt and never earlier than the stream's previous event.
+Time: a browser stamps an event by its own clock (``t``, milliseconds). `Clock` corrects that by the offset measured at
+hello, never later than receipt and never earlier than the stream's previous event.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _decode = msgspec.json.Decoder(float_hook=finite).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode
 _UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 _BAD_NUMBER = "A number in the event is too large."
-# Decoded in one go, so that a bad event among many costs but few a second decoding.
-_TOGETHER = 24
-_TOGETHER_BYTES = 64 * 1024
+# Decoded together. Not more, so that because of an invalid event only few others are decoded twice.
+_GROUP_EVENTS = 24
+_GROUP_BYTES = 64 * 1024
 _GOOGLE_DOCUMENT = re.compile(r"https://docs\.google\.com/document/(?:u/\d++/)?d/[^/]++/\w")
-# An event with more brackets is decoded without the garbage collector, which would look through all of them.
+# An event with more brackets is decoded without the garbage collector, which would go through all its objects.
 _MANY_BRACKETS = 10_000
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -39,14 +38,14 @@ _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event as a reducer sees it.
+    """One event as a reducer gets it.
 
     Attributes:
         name: what happened, the ``event`` field.
-        at: when, in seconds since the epoch, with a resolution of one millisecond.
-        source: what produced it, such as ``org.example.app``.
-        body: all fields as they were sent, ``event`` and ``t`` included. Not to be changed.
-            ``document`` is filled in for Google Docs events, which name it otherwise.
+        at: when it happened, in seconds since the epoch, with a resolution of one millisecond.
+        source: the program that sent it, such as ``org.example.app``.
+        body: all fields as they were sent, ``event`` and ``t`` included. Do not change it.
+            ``document`` is filled in for Google Docs events, which use another field for it.
     """
 
     name: str
@@ -70,13 +69,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventLimits(msgspec.Struct, frozen=True):
-    """What one event may be.
+    """Limits of one event.
 
     Attributes:
         bytes: length of its JSON text in UTF-8 bytes.
         depth: how deep its objects and arrays nest; the event itself is depth 1.
         name_characters: length of its name.
-        values: objects, lists and what they hold, in all.
+        values: number of values in it: objects, lists, and all that they contain.
     """
 
     bytes: int = 2 * 1024 * 1024
@@ -86,7 +85,7 @@ class EventLimits(msgspec.Struct, frozen=True):
 
 
 class RejectedError(Exception):
-    """This event cannot be used; the stream goes on after it.
+    """An event is invalid; the stream goes on after it.
 
     Attributes:
         code: a stable word for programs.
@@ -100,23 +99,23 @@ class RejectedError(Exception):
 
 
 def clean_name(text: str) -> str:
-    """A text that becomes a name, a key or a scope: U+FFFD replaces half of a surrogate pair, which is not UTF-8."""
+    """A text for use as a name, key or scope: U+FFFD replaces half of a surrogate pair, which UTF-8 cannot encode."""
     return text if text.isascii() else HALVES.sub("\ufffd", text)
 
 
 def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
-    """Turn the JSON text of one event into its fields.
+    """Decode the JSON text of one event.
 
-    Of a key given twice the last one counts, as in every browser. Half of a surrogate pair
-    (``"\\ud83d"``) is kept: an editor that counts in UTF-16 units may cut a pair in two. In ``event``
-    and a ``document`` that is filled in, U+FFFD takes its place.
+    Of a repeated key the last value counts, as in every browser. Half of a surrogate pair
+    (``"\\ud83d"``) is kept: an editor that counts in UTF-16 units may split a pair. In ``event``
+    and in a ``document`` that is filled in, U+FFFD replaces it.
 
     Args:
         text: UTF-8 JSON.
-        limits: what an event may be.
+        limits: limits of one event.
 
     Returns:
-        The fields, with a non-empty string ``event`` and, where a document can be told, ``document``.
+        The fields, with a non-empty string ``event`` and, where the document is known, ``document``.
 
     Raises:
         RejectedError: with code ``too_large``, ``too_intricate``, ``too_deep``, ``not_an_object``, ``no_event_name``,
@@ -127,7 +126,7 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
     if has_more_values(text, limits.values):
         most = counted(limits.values, "value")
         raise RejectedError("too_intricate", f"An event may hold {most}; this one holds more.")
-    # Each level takes two brackets, and counting them is far cheaper than walking.
+    # Each level takes two brackets; it is far cheaper to count them than to walk through the value.
     brackets = text.count(b"{") + text.count(b"[") if len(text) > 2 * limits.depth else 0
     body = _decoded(text) if brackets < _MANY_BRACKETS else _without_collector(text)
     if type(body) is not dict:
@@ -145,25 +144,25 @@ def decode_event(text: bytes, limits: EventLimits) -> dict[str, Any]:
 
 
 def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str, Any] | RejectedError]:
-    """`decode_event` for many texts at once, at half the cost; an error stands in the place of what was refused.
+    """`decode_event` for many texts together, at half the cost; an invalid event gives its error instead.
 
     Args:
-        texts: UTF-8 JSON of one event each, as cut out of a frame: each closes the brackets and strings it opens.
-        limits: what an event may be.
+        texts: UTF-8 JSON of one event each, as taken from a frame: each closes the brackets and strings that it opens.
+        limits: limits of one event.
     """
-    if len(texts) > _TOGETHER:
-        parts = (texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER))
+    if len(texts) > _GROUP_EVENTS:
+        parts = (texts[start : start + _GROUP_EVENTS] for start in range(0, len(texts), _GROUP_EVENTS))
         return [event for part in parts for event in decode_events(part, limits)]
-    together = b"[%b]" % b",".join(texts)
-    size = len(together)
-    # Each of the others has a bracket of its own, so no event has more of them, and nests deeper, than this.
+    group = b"[%b]" % b",".join(texts)
+    size = len(group)
+    # Each of the other events has a bracket, so none has more brackets, or nests deeper, than the number compared here.
     if (
-        size <= _TOGETHER_BYTES
-        and together.count(b"{") + together.count(b"[") - len(texts) <= limits.depth
+        size <= _GROUP_BYTES
+        and group.count(b"{") + group.count(b"[") - len(texts) <= limits.depth
         and size <= min(limits.bytes, limits.values)
     ):
         try:
-            bodies = _decode_objects(together)
+            bodies = _decode_objects(group)
         except _UNDECODABLE:
             bodies = []
         if len(bodies) == len(texts) and _are_named(bodies, limits):
@@ -171,11 +170,11 @@ def decode_events(texts: Sequence[bytes], limits: EventLimits) -> list[dict[str,
     elif len(texts) > 1:
         half = len(texts) // 2
         return decode_events(texts[:half], limits) + decode_events(texts[half:], limits)
-    return [_decoded_or_refused(text, limits) for text in texts]
+    return [_decoded_or_error(text, limits) for text in texts]
 
 
 def _are_named(bodies: list[dict[str, Any]], limits: EventLimits) -> bool:
-    """Whether all events have names that can be used; their documents are filled in."""
+    """Whether the names of all events are valid; fills in their documents."""
     most = limits.name_characters
     for body in bodies:
         name = body.get("event")
@@ -186,7 +185,7 @@ def _are_named(bodies: list[dict[str, Any]], limits: EventLimits) -> bool:
     return True
 
 
-def _decoded_or_refused(text: bytes, limits: EventLimits) -> dict[str, Any] | RejectedError:
+def _decoded_or_error(text: bytes, limits: EventLimits) -> dict[str, Any] | RejectedError:
     try:
         return decode_event(text, limits)
     except RejectedError as error:
@@ -194,10 +193,10 @@ def _decoded_or_refused(text: bytes, limits: EventLimits) -> dict[str, Any] | Re
 
 
 def _decoded(text: bytes) -> Any:
-    """The value of a JSON text, in one decoding, whatever it is.
+    """The value of a JSON text.
 
     Raises:
-        RejectedError: it is not JSON, nests too deep or holds a number that is too large.
+        RejectedError: it is not JSON, nests too deep or contains a number that is too large.
     """
     halves = may_hold_halves(text)
     try:
@@ -209,7 +208,7 @@ def _decoded(text: bytes) -> Any:
     except (msgspec.DecodeError, json.JSONDecodeError, UnicodeDecodeError):
         raise RejectedError("not_json", "The event is not valid JSON.") from None
     except ValueError:
-        # Python takes no whole number of so many digits.
+        # Python converts no whole number of so many digits.
         raise RejectedError("bad_number", _BAD_NUMBER) from None
     if halves and type(body) is dict and type(name := body.get("event")) is str:
         body["event"] = clean_name(name)
@@ -229,8 +228,8 @@ def _without_collector(text: bytes) -> Any:
 def _depth(text: bytes) -> int:
     """How deep a JSON text nests.
 
-    It is counted in the text, not in the value: of a key that comes twice one value is in no body, and is archived all
-    the same, where it must not nest deeper than can be read.
+    Counted in the text and not in the value: of a repeated key one value is in the text alone, and is archived with it,
+    and archived text must not nest deeper than can be read.
     """
     brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
@@ -252,14 +251,14 @@ def _name_document(body: dict[str, Any]) -> None:
 
 
 LARGEST_TIME = 2**53
-"""The largest number that a browser counts exactly. As milliseconds it is in the year 287,396."""
+"""The largest whole number that a browser represents exactly. As milliseconds it is in the year 287,396."""
 
 
 class Clock:
     """Gives each event of one stream its time, in whole milliseconds since the epoch.
 
     Attributes:
-        offset: server's clock minus client's, in milliseconds, as seen at hello.
+        offset: server's clock minus client's, in milliseconds, as measured at hello.
         last: the time of the stream's previous event, in milliseconds.
     """
 
@@ -270,11 +269,11 @@ class Clock:
         self.last = last
 
     def synchronize(self, now: int, client_now: float | None) -> None:
-        """Note how far the client's clock is off.
+        """Measure the offset of the client's clock.
 
         Args:
             now: the server's clock, in milliseconds since the epoch.
-            client_now: the client's at the same moment; None, or what no clock shows, for one that is right.
+            client_now: the client's clock at the same moment; None, or an impossible time, counts as the same.
         """
         known = client_now is not None and -LARGEST_TIME <= client_now <= LARGEST_TIME
         self.offset = round(now - client_now) if known and client_now is not None else 0
@@ -283,26 +282,26 @@ class Clock:
         """The corrected time of an event.
 
         Args:
-            client_time: the event's ``t``, milliseconds by the client's clock; anything else, and what no clock shows,
-                counts as now.
+            client_time: the event's ``t``, milliseconds by the client's clock; any other value, and an impossible
+                time, counts as the time of receipt.
             received: the server's clock at receipt, in milliseconds.
         """
         at = received
         kind = type(client_time)
         if (kind is int or kind is float) and abs(cast(float, client_time)) <= LARGEST_TIME:
             at = min(received, int(cast(float, client_time)) + self.offset)
-        # Where the server's own clock was set back both rules cannot hold; order within a stream is kept.
+        # After the server's own clock was set back both rules cannot hold; the order within a stream is kept.
         if at < self.last:
             return self.last
         self.last = at
         return at
 
     def times(self, bodies: Sequence[Mapping[str, Any]], received: Sequence[int]) -> list[int]:
-        """The corrected times of events one after the other; each as `at` gives it.
+        """The corrected times of consecutive events, equal to those that `at` gives.
 
         Args:
             bodies: the events' fields.
-            received: when each came, in milliseconds since the epoch.
+            received: when each event arrived, in milliseconds since the epoch.
         """
         offset = self.offset
         last = self.last

@@ -1,8 +1,8 @@
-"""JSON text from outside, whatever it is: decoded with work that is linear in its bytes, and cut without recursion.
+"""JSON text from clients: decoded in time linear in its length, and cut into parts without recursion.
 
 The fast decoder refuses half of a surrogate pair (``"\\ud83d"``), which an editor that counts in UTF-16 units writes
-when it cuts a pair in two. RFC 8259 allows it, so such text goes to the slower decoder of the standard library, or
-through the fast one with `masked`.
+when it cuts a pair in two. RFC 8259 allows it, so such text is decoded by the slower decoder of the standard library,
+or by the fast one after `masked`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 HALVES = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which UTF-8 cannot hold."""
+"""Half of a surrogate pair, which UTF-8 cannot encode."""
 
 _MASK = b"\\u0000\xff"
 
@@ -22,11 +22,11 @@ _MASK = b"\\u0000\xff"
 def finite(text: str) -> float:
     """A JSON number as a float; a hook of the decoders.
 
-    The fast decoder's own conversion takes 10 microseconds for a number such as 1e289, so that a megabyte of them
-    takes seconds; this one takes a fraction of that for every number.
+    The fast decoder's own conversion takes 10 microseconds for a number such as 1e289, and seconds for a megabyte of
+    them; this one takes a fraction of that for every number.
 
     Raises:
-        OverflowError: it is beyond the range of a float.
+        OverflowError: it is outside the range of a float.
     """
     value = float(text)
     if not isfinite(value):
@@ -42,32 +42,32 @@ _loads = json.JSONDecoder(parse_float=finite, parse_constant=_no_constant).decod
 
 
 def loads(text: bytes) -> Any:
-    """Decode JSON in UTF-8 that may hold halves of surrogate pairs, as escapes.
+    """Decode JSON in UTF-8 that may have halves of surrogate pairs, as escapes.
 
     Raises:
         json.JSONDecodeError: it is not JSON.
-        UnicodeDecodeError: it is not UTF-8, which has no bytes for half of a surrogate pair.
-        OverflowError: a number is beyond the range of a float.
-        ValueError: a whole number has more digits than Python takes (4,300 as a rule).
+        UnicodeDecodeError: it is not UTF-8, which has no encoding for half of a surrogate pair.
+        OverflowError: a number is outside the range of a float.
+        ValueError: an integer has more digits than Python accepts (4,300 by default).
         RecursionError: it nests too deep.
     """
-    # As bytes it would be taken in UTF-16 and UTF-32 too, and with encoded surrogates, which no archive gives back.
+    # Given bytes, the decoder would accept UTF-16, UTF-32 and encoded surrogates too, which no archive can store.
     return _loads(text.decode())
 
 
 def may_hold_halves(text: bytes) -> bool:
-    """Whether a text may hold half of a surrogate pair, as an escape; it surely does not where this is False."""
+    """Whether a text may have half of a surrogate pair, as an escape; if False, it certainly has none."""
     return b"\\ud" in text or b"\\uD" in text
 
 
 def masked(text: bytes) -> bytes:
-    """A JSON text whose escaped surrogates are masked, so that the fast decoder cuts it up as it would without them.
+    """A JSON text with masked surrogate escapes, which the fast decoder splits as it would the original.
 
-    The mask is an escape and a byte that no UTF-8 text holds. It keeps the number of backslashes before it, so it
-    is right in ``"\\\\ud83d"`` too, which is a backslash and five letters.
+    The mask is an escape and a byte that is in no UTF-8 text. It keeps the number of backslashes before it, so it is
+    correct in ``"\\\\ud83d"`` too, which is a backslash and five letters.
 
     Raises:
-        ValueError: it is not UTF-8, since it holds that byte.
+        ValueError: it is not UTF-8, since it has that byte.
     """
     if b"\xff" in text:
         raise ValueError("The text is not UTF-8.")
@@ -75,12 +75,12 @@ def masked(text: bytes) -> bytes:
 
 
 def unmasked(text: bytes) -> bytes:
-    """A part of a text that was `masked`, as it was before."""
+    """The original of a part of a `masked` text."""
     return text.replace(_MASK, b"\\u")
 
 
 def without_halves(text: bytes) -> bytes:
-    """A JSON text with U+FFFD in the place of each half of a surrogate pair.
+    """A JSON text with U+FFFD instead of each half of a surrogate pair.
 
     Raises:
         ValueError, OverflowError, RecursionError: as `loads`.
@@ -89,13 +89,13 @@ def without_halves(text: bytes) -> bytes:
 
 
 def has_more_values(text: bytes, most: int) -> bool:
-    """Whether a JSON text has more values than so many: what is decoded takes time and memory for each of them.
+    """Whether a JSON text has more than `most` values: decoding takes time and memory for each of them.
 
-    They are counted by brackets and commas outside strings, up to that number, in one pass.
+    Brackets and commas outside strings are counted, in one pass that ends at the limit.
 
     Args:
-        text: JSON, or what claims to be.
-        most: how many it may have.
+        text: JSON, or any other bytes.
+        most: how many values it may have.
     """
     if len(text) <= most or text.count(b"[") + text.count(b"{") + text.count(b",") <= most:
         return False
@@ -109,17 +109,17 @@ def _more_than(most: int) -> re.Pattern[bytes]:
 
 
 class CutError(Exception):
-    """A text cannot be cut: its brackets or strings do not close, or it is too intricate."""
+    """A text cannot be cut: its brackets or strings do not close, or it has too many brackets."""
 
 
-# No pattern can fail after its first character, and none gives back what it took. So each character is read a fixed
-# number of times, whatever the text. A string that does not close goes to the end of the text, where brackets are open.
+# No pattern can fail after its first character, and none backtracks. So each character is read a fixed number of times,
+# for any text. A string that does not close extends to the end of the text, where brackets are still open.
 _STRING = rb'"(?:[^"\\]++|\\.?+)*+"?+'
 _TO_COMMA = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+", re.DOTALL)
 _BRACKETS = re.compile(rb'([\[{]++|[\]}]++)(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _KEY = re.compile(rb'[ \t\r\n]*+("(?:[^"\\]++|\\.?+)*+"?+)?+[ \t\r\n]*+(:?+)[ \t\r\n]*+', re.DOTALL)
-# Each step is a call of a pattern and takes about a microsecond: 20 milliseconds, and 30 for each megabyte.
+# Each step calls one pattern and takes about a microsecond: 20 milliseconds, plus 30 for each megabyte.
 _STEPS = 20_000
 _BYTES_PER_STEP = 32
 
@@ -129,12 +129,12 @@ def cut_elements(text: bytes, key: str, most: int) -> tuple[bytes, list[bytes]]:
 
     Args:
         text: a JSON object.
-        key: the array's key in it; of a key given twice the last one counts.
-        most: how many elements are cut out; further ones are passed over.
+        key: the array's key in the object; if it is there twice, the last one counts.
+        most: how many elements are returned; further ones are skipped.
 
     Returns:
-        The object with an empty array in its place, and the text of each element. They are not checked: each of them
-        closes the brackets and strings that it opens, and no more can be said of it.
+        The object with an empty array instead, and the text of each element. Elements are not validated: it is only
+        certain that they close the brackets and strings that they open.
 
     Raises:
         CutError: brackets or strings do not close, or there are far more brackets than in any event.
@@ -174,21 +174,21 @@ class _Cutter:
         return (text[:begin] + b"[]" + text[end:] if end else text), elements
 
     def _elements(self, at: int) -> tuple[int, list[bytes]]:
-        """The place after the array that opens at `at`, and its elements."""
+        """The index after the array that opens at `at`, and its elements."""
         text = self._text
         elements: list[bytes] = []
         while text[at : at + 1] in (b"[", b","):
             begin = at + 1
             at = self._value(begin)
             element = text[begin:at].strip(b" \t\r\n")
-            # Nothing after the last comma is a mistake that costs nothing.
+            # A trailing comma is tolerated.
             if len(elements) < self._most and (element or text[at : at + 1] == b","):
                 elements.append(element)
         self._expect(at, b"]")
         return at + 1, elements
 
     def _value(self, at: int) -> int:
-        """The place of the comma or closing bracket after a value."""
+        """The index of the comma or closing bracket after a value."""
         text = self._text
         while True:
             self._step()
@@ -198,7 +198,7 @@ class _Cutter:
             at = self._closed(at)
 
     def _closed(self, at: int) -> int:
-        """The place after the bracket that closes the one at `at`."""
+        """The index after the bracket that closes the one at `at`."""
         text = self._text
         depth = 0
         while True:
@@ -227,7 +227,7 @@ class _Cutter:
 
 def _end(pattern: re.Pattern[bytes], text: bytes, at: int) -> int:
     found = pattern.match(text, at)
-    assert found is not None  # these patterns match nothing at all, too
+    assert found is not None  # these patterns match the empty string too
     return found.end()
 
 

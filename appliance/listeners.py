@@ -1,4 +1,4 @@
-"""Listeners: the functions that are called when something happens, in a list to which every room may add its own."""
+"""Listeners: lists of functions that are called when something happens; any module may add its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 class Listeners(Generic[P]):
-    """Functions that are called one after the other; one that raises is logged, and the others are called all the same.
+    """Functions that are called one after the other; if one raises, that is logged and the others are called.
 
     Listeners must return soon: the caller waits for them.
     """
@@ -23,13 +23,13 @@ class Listeners(Generic[P]):
 
     def __init__(self, what: str) -> None:
         """Args:
-        what: the happening, in a few words for the log.
+        what: the event, in a few words for the log.
         """
         self._what = what
         self._listeners: list[Callable[P, object]] = []
 
     def add(self, listener: Callable[P, object]) -> Callable[[], None]:
-        """Call a function from now on; returns what takes it out again."""
+        """Call a function from now on; returns a function that removes it."""
         self._listeners.append(listener)
 
         def remove() -> None:
@@ -47,7 +47,7 @@ class Listeners(Generic[P]):
 
 
 class AsyncListeners(Generic[P]):
-    """Functions that are awaited one after the other. Unlike with `Listeners` the caller depends on their success."""
+    """Functions that are awaited one after the other. Unlike `Listeners`, the caller depends on their success."""
 
     __slots__ = ("_listeners",)
 
@@ -62,7 +62,7 @@ class AsyncListeners(Generic[P]):
         """Await all of them.
 
         Raises:
-            Exception: that of the first one that failed; the others were awaited all the same.
+            Exception: that of the first one that failed, after all of them were awaited.
         """
         failed: Exception | None = None
         for listener in tuple(self._listeners):

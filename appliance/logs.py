@@ -1,7 +1,7 @@
-"""Where the program's own words go: to stderr, and to a file in the log folder that is followed by a new one in time.
+"""Logging: to stderr, and to a rotating file in the log folder.
 
-A program without a console has no stderr, so that the file is all there is. No student's data is in a log: an exception
-is told by its kind and by where it was raised, never by its text, which may hold what a student wrote.
+A program without a console has no stderr, only the file. No student's data is logged: an exception is logged by its
+type and the places that it passed, never with its text, which may be a student's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import TracebackType
 
 from appliance.config import Settings
 
-FORM = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE = "classroom-observer.log"
 CRASH_FILE = "classroom-observer-crash.log"
 
@@ -28,10 +28,10 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 
 
 class WithoutTexts(logging.Formatter):
-    """Writes an exception as its kind and the places that it came through."""
+    """Formats an exception as its type and the places that it passed, without its text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        # Another handler may have left the whole text in the record, and takes ours for its own.
+        # Handlers share the record: another one may have stored the full text in it, and must not get ours.
         kept, record.exc_text = record.exc_text, None
         try:
             return super().format(record)
@@ -43,13 +43,13 @@ class WithoutTexts(logging.Formatter):
 
 
 class LogFile(logging.handlers.RotatingFileHandler):
-    """A log file that never stops the program: not when the disk is full, nor when another program holds the file."""
+    """A log file that never stops the program, also if the disk is full or another program has the file open."""
 
     def doRollover(self) -> None:  # noqa: N802
         try:
             super().doRollover()
         except OSError:
-            # Windows does not let a file be renamed that another program has open.
+            # Windows does not rename a file that another program has open.
             if self.stream is None:
                 self.stream = self._open()
 
@@ -58,15 +58,15 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
 
 def places_of(error: BaseException) -> str:
-    """The kind of an error and the places it came through, innermost last, without its text."""
+    """The type of an error and the places that it passed, the innermost last, without its text."""
     kind = type(error)
     lines = [f'  File "{f.filename}", line {f.lineno}, in {f.name}' for f in traceback.extract_tb(error.__traceback__)]
     return "\n".join([f"{kind.__module__}.{kind.__qualname__}, raised at:", *lines])
 
 
 def give_streams() -> None:
-    """Give a program without a console streams to write to, so that what writes to them does not fail."""
-    # They stay open for as long as the program runs.
+    """Give a program without a console streams that discard everything, so that writing to them does not fail."""
+    # They stay open until the program ends.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
@@ -74,19 +74,19 @@ def give_streams() -> None:
 
 
 def has_console() -> bool:
-    """Whether a person reads what is written to stderr."""
+    """Whether stderr is a terminal, so that a person may read it."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def to_stderr() -> None:
     """Log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(WithoutTexts(FORM))
+    handler.setFormatter(WithoutTexts(FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def to_file(settings: Settings) -> Path | None:
-    """Log to the log folder too; returns the file, or None where it cannot be written, which is said once."""
+    """Log to the log folder too; returns the file, or None if it cannot be written, which is logged once."""
     path = settings.log_path / FILE
     try:
         handler = _opened(path, settings)
@@ -94,19 +94,19 @@ def to_file(settings: Settings) -> Path | None:
         log.warning("The log file %s cannot be written: %s.", path, error.strerror)
         return None
     logging.getLogger().addHandler(handler)
-    _tell_crashes(path)
+    _log_crashes(path)
     return path
 
 
 def note(text: str, mistake: BaseException | None = None) -> Path | None:
-    """Write to the log file alone why the program ends, also where it ended before there was a log file.
+    """Write to the log file alone why the program ends, also if it ends before `to_file` was called.
 
     Args:
-        text: why.
-        mistake: the exception, where it is none of ours.
+        text: the reason.
+        mistake: the exception, if it is unexpected.
 
     Returns:
-        The file; None where it cannot be written.
+        The file; None if it cannot be written.
     """
     found = [handler for handler in logging.getLogger().handlers if isinstance(handler, LogFile)]
     try:
@@ -122,17 +122,17 @@ def note(text: str, mistake: BaseException | None = None) -> Path | None:
 
 def _opened(path: Path, settings: Settings) -> LogFile:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The file itself is one of those that are kept.
+    # The current file is one of those that are kept.
     handler = LogFile(path, maxBytes=settings.log.file_bytes, backupCount=settings.log.files - 1, encoding="utf-8")
-    handler.setFormatter(WithoutTexts(FORM))
+    handler.setFormatter(WithoutTexts(FORMAT))
     return handler
 
 
-def _tell_crashes(path: Path) -> None:
-    """Have what would go to a console that is not there written to the log."""
+def _log_crashes(path: Path) -> None:
+    """Write crashes and unhandled exceptions to the log, which a program without a console could not show."""
     if not has_console():
-        # It is open for as long as the program runs, for what happens when nothing can be opened any more. On Windows a
-        # file that is open cannot be renamed, so that the log could not be followed by a new one.
+        # It stays open, as a crash may happen when no file can be opened. Windows does not rename an open file, so the
+        # log file could not rotate: there crashes have a file of their own.
         file = path.with_name(CRASH_FILE) if os.name == "nt" else path
         faulthandler.enable(file.open("a", encoding="utf-8"))
     sys.excepthook = _crashed
@@ -145,4 +145,4 @@ def _tell_crashes(path: Path) -> None:
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    log.critical("The program met a mistake of its own.", exc_info=(kind, error, trace))
+    log.critical("The program failed unexpectedly.", exc_info=(kind, error, trace))

@@ -1,10 +1,10 @@
-"""Metrics: what the appliance does, in numbers for Prometheus and for whoever reads its text format.
+"""Metrics: what the appliance does, in numbers, in the text formats of Prometheus and OpenMetrics.
 
 Names and units follow https://prometheus.io/docs/practices/naming/: seconds and bytes, ``_total`` for what only rises.
-Labels are names of reducers, backends, codes and steps; never anything of a student's.
+Labels are names of reducers, backends, codes and steps; never data of a student.
 
-What happens often is counted where it happens, in plain numbers (`appliance.counters`); what there is just now is asked
-for when somebody reads the metrics (`Sources`). To read them waits for nothing and asks no backend.
+Frequent events are counted where they happen, as plain integers (`appliance.counters`); current values are read when
+the metrics are read (`Sources`). Reading metrics never waits and asks no backend.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _EVENTS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 T = TypeVar("T")
 
-# When each counter was made is no figure that anybody needs, and would double their number.
+# The creation time of each counter is of no use, and would double the number of metrics.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Waiting(NamedTuple):
-    """Bytes that wait, and how many may."""
+    """Bytes that wait for a commit, and how many may wait."""
 
     bytes: int
     limit: int
 
 
 class Disk(NamedTuple):
-    """The disk of the data folder, in bytes: what the archive takes, what is free, and what is little."""
+    """The disk of the data folder, in bytes: the archive, the free space, and the free space to warn below."""
 
     archive: int
     free: int
@@ -61,7 +61,7 @@ class Disk(NamedTuple):
 
 
 class Build(NamedTuple):
-    """What runs: the node's name, and the schemes of its backends."""
+    """The name of the node, and the schemes of its backends."""
 
     node: str = ""
     kvs: str = ""
@@ -70,15 +70,15 @@ class Build(NamedTuple):
 
 
 class Sources(msgspec.Struct, kw_only=True):
-    """What there is just now. Each is asked whenever metrics are read, so it must be quick and must not wait.
+    """Functions that return current values. Each is called whenever metrics are read, so it must not block.
 
     Attributes:
-        connections: open WebSockets by kind: ``student``, ``dashboard``, ``stranger`` (one that said no hello yet).
+        connections: open WebSockets by kind: ``student``, ``dashboard``, ``stranger`` (not authenticated yet).
         students: how many students have a connection to this node.
         waiting: bytes of events that wait for a commit.
-        reducer_seconds: time that each reducer took, by name.
-        disk: None before it was first measured.
-        findings: what is wrong.
+        reducer_seconds: time that each reducer used, by name.
+        disk: None before the first measurement.
+        findings: the current findings.
         tasks: the supervised tasks.
     """
 
@@ -101,7 +101,7 @@ class Described(NamedTuple):
 
 
 class Durations(Collector):
-    """A histogram for what is observed by one thread, once for every stream of every commit: a tenth of the cost."""
+    """A histogram for one thread, at a tenth of the cost: it observes each stream of each commit."""
 
     def __init__(self, name: str, help: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
         self._name = name
@@ -112,12 +112,12 @@ class Durations(Collector):
         registry.register(self)
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._sum += seconds
 
     def collect(self) -> Iterator[Metric]:
-        """As the library exports a histogram: counts up to each bound."""
+        """The histogram as the library exports it: counts up to each bound."""
         below = list(accumulate(self._counts))
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         yield HistogramMetricFamily(
@@ -141,7 +141,7 @@ class Operations:
         )
 
     def of(self, operation: str) -> tuple[Histogram, Counter]:
-        """Where one operation is measured; exported from now on."""
+        """The histogram and the error counter of one operation; they are exported from now on."""
         return self._seconds.labels(operation), self._errors.labels(operation)
 
 
@@ -149,8 +149,8 @@ class Metrics:
     """The metrics of one appliance.
 
     Attributes:
-        registry: what is exported.
-        commit_seconds: duration of a commit, from taking what waits to the acknowledgement.
+        registry: the exported metrics.
+        commit_seconds: duration of a commit, from its beginning to the acknowledgement.
         commit_events: events in a commit.
         durable_seconds: from the receipt of a frame until its events may be acknowledged.
         kvs, pubsub, archive: their operations.
@@ -158,7 +158,7 @@ class Metrics:
 
     def __init__(self, counters: Counters | None = None) -> None:
         """Args:
-        counters: exported too.
+        counters: are exported too.
         """
         self.registry = CollectorRegistry()
         self.commit_seconds = Histogram(
@@ -176,41 +176,41 @@ class Metrics:
         self.kvs = Operations("kvs", self.registry)
         self.pubsub = Operations("pubsub", self.registry)
         self.archive = Operations("archive", self.registry)
-        self._reading = _Reading(counters or Counters())
-        self.registry.register(self._reading)
-        # Names without our prefix, by the convention for what every process has.
+        self._collector = _CurrentValues(counters or Counters())
+        self.registry.register(self._collector)
+        # By convention the metrics of every process have no prefix.
         ProcessCollector(registry=self.registry)
 
     def follow(self, sources: Sources, build: Build) -> None:
-        """Export from now on what these sources say."""
-        self._reading.sources, self._reading.build = sources, build
+        """Export the values of these sources from now on."""
+        self._collector.sources, self._collector.build = sources, build
 
     @property
     def sources(self) -> Sources:
-        """What is asked for when metrics are read."""
-        return self._reading.sources
+        """The sources of current values."""
+        return self._collector.sources
 
     def text(self) -> bytes:
-        """All of them in the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """All of them in the format that a reader asks for.
+        """All metrics in the format that a client accepts.
 
         Args:
-            accept: the header ``Accept``; where it asks for nothing that there is, the text format is given.
+            accept: the header ``Accept``; if it names no known format, the text format is used.
 
         Returns:
             The content, and its content type.
         """
         kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-        # The library fails at a version that is none, so it is not shown what else the header says.
+        # The library fails at an invalid version, so it does not get the rest of the header.
         encoder, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in kinds else "")
         return encoder(self.registry), content_type
 
     def described(self) -> list[Described]:
-        """Every metric that is ours, by name."""
-        read = {family.name: labels for family, labels in self._reading.families()}
+        """Every metric of this program, by name."""
+        read = {family.name: labels for family, labels in self._collector.families()}
         return sorted(
             Described(
                 family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else ""),
@@ -227,8 +227,8 @@ _OPERATION = ("operation",)
 _BACKENDS = tuple(f"{PREFIX}{name}_{what}" for name in ("kvs", "pubsub", "archive") for what in ("seconds", "errors"))
 
 
-class _Reading(Collector):
-    """Makes metrics of counters and sources when they are read."""
+class _CurrentValues(Collector):
+    """Creates metrics from counters and sources when they are read."""
 
     def __init__(self, counters: Counters) -> None:
         self.sources = Sources()
@@ -243,12 +243,12 @@ class _Reading(Collector):
     def families(self) -> Iterator[tuple[Metric, tuple[str, ...]]]:
         """The metrics, each with its labels."""
         build = {"version": __version__, "python": platform.python_version(), **self.build._asdict()}
-        info = InfoMetricFamily(PREFIX + "build", "The program, and what it runs with.")
+        info = InfoMetricFamily(PREFIX + "build", "The program, Python and the backends.")
         info.add_metric([], build)
         yield info, tuple(build)
         yield from self._amounts()
         yield from self._labelled()
-        # Last, so that a source that just failed is counted.
+        # Last, so that a source that failed now is counted.
         for declared, values in exported(self._counters.snapshot()):
             labels = (declared.label,) if declared.label else ()
             family = CounterMetricFamily(PREFIX + declared.metric, declared.help, labels=labels)
@@ -258,15 +258,15 @@ class _Reading(Collector):
 
     def _amounts(self) -> Iterator[tuple[Metric, tuple[str, ...]]]:
         """Gauges without labels."""
-        waiting = self._asked("waiting", self.sources.waiting, Waiting(0, 0))
-        disk = self._asked("disk", self.sources.disk, None)
-        students = self._asked("students", self.sources.students, 0)
+        waiting = self._read("waiting", self.sources.waiting, Waiting(0, 0))
+        disk = self._read("disk", self.sources.disk, None)
+        students = self._read("students", self.sources.students, 0)
         for name, help_text, value in (
             ("waiting_bytes", "Bytes of events that wait for a commit.", waiting.bytes),
-            ("waiting_limit_bytes", "At so many waiting bytes nothing more is read from students.", waiting.limit),
-            ("archive_size_bytes", "What the archive takes on the disk.", disk and disk.archive),
-            ("disk_free_bytes", "What is free on the disk of the data folder.", disk and disk.free),
-            ("disk_warn_free_bytes", "Below so many free bytes the disk counts as short.", disk and disk.warn_free),
+            ("waiting_limit_bytes", "At this many waiting bytes nothing more is read from students.", waiting.limit),
+            ("archive_size_bytes", "Size of the archive on the disk.", disk and disk.archive),
+            ("disk_free_bytes", "Free space on the disk of the data folder.", disk and disk.free),
+            ("disk_warn_free_bytes", "Below this many free bytes there is a warning.", disk and disk.warn_free),
             ("students_online", "Students with a connection to this node.", students),
         ):
             family = GaugeMetricFamily(PREFIX + name, help_text)
@@ -275,26 +275,24 @@ class _Reading(Collector):
             yield family, ()
 
     def _labelled(self) -> Iterator[tuple[Metric, tuple[str, ...]]]:
-        """What the sources say by label, with a bound on the number of values."""
-        said = self.sources
-        seconds: Mapping[str, float] = self._asked("reducer_seconds", lambda: dict(said.reducer_seconds()), {})
-        connections: Mapping[str, int] = self._asked("connections", lambda: dict(said.connections()), {})
-        tasks: Iterable[TaskState] = self._asked("tasks", lambda: list(said.tasks()), [])
-        found: Iterable[Finding] = self._asked("findings", lambda: list(said.findings()), [])
+        """Metrics of the sources that have labels; the number of values is bounded."""
+        sources = self.sources
+        seconds: Mapping[str, float] = self._read("reducer_seconds", lambda: dict(sources.reducer_seconds()), {})
+        connections: Mapping[str, int] = self._read("connections", lambda: dict(sources.connections()), {})
+        tasks: Iterable[TaskState] = self._read("tasks", lambda: list(sources.tasks()), [])
+        found: Iterable[Finding] = self._read("findings", lambda: list(sources.findings()), [])
         findings = {(code, kind.severity): 0 for code, kind in CODES.items()}
         for finding in found:
-            place = (finding.code, finding.severity)
-            findings[place] = findings.get(place, 0) + 1
+            key = (finding.code, finding.severity)
+            findings[key] = findings.get(key, 0) + 1
         for family, labels, samples in (
             (
-                CounterMetricFamily(PREFIX + "reducer_seconds", "Time that a reducer took for events."),
+                CounterMetricFamily(PREFIX + "reducer_seconds", "Time that a reducer used for events."),
                 ("reducer",),
                 {(name,): spent for name, spent in seconds.items()},
             ),
             (
-                GaugeMetricFamily(
-                    PREFIX + "connections", "Open WebSockets; strangers are those that said no hello yet."
-                ),
+                GaugeMetricFamily(PREFIX + "connections", "Open WebSockets; strangers are not authenticated yet."),
                 ("kind",),
                 {(kind,): number for kind, number in connections.items()},
             ),
@@ -305,19 +303,19 @@ class _Reading(Collector):
                 ("task",),
                 {(task.name,): float(task.state == "running") for task in tasks},
             ),
-            (GaugeMetricFamily(PREFIX + "findings", "What is wrong just now."), ("code", "severity"), findings),
+            (GaugeMetricFamily(PREFIX + "findings", "Current findings."), ("code", "severity"), findings),
         ):
             for values, number in list(samples.items())[:LABELS_MOST]:
                 suffix = "_total" if family.type == "counter" else ""
                 family.add_sample(family.name + suffix, dict(zip(labels, values, strict=True)), number)
             yield family, labels
 
-    def _asked(self, name: str, source: Callable[[], T], otherwise: T) -> T:
-        """What a source says; metrics are read where something is wrong already, and must be there."""
+    def _read(self, name: str, source: Callable[[], T], otherwise: T) -> T:
+        """The value of a source, or another one if it fails: metrics must be readable when something is wrong."""
         try:
-            said = source()
+            value = source()
             self._failing.discard(name)
-            return said
+            return value
         except Exception as error:
             self._counters.add("metrics_failures")
             if name not in self._failing:

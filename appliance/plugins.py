@@ -1,10 +1,9 @@
-"""Finds reducers: the bundled ones, those that installed distributions offer, and those in the user's folder.
+"""Plug-ins: finds and checks reducers, the bundled ones, those of installed distributions, those in the user's folder.
 
-A plug-in is somebody else's code, so that nothing it does at import may stop the appliance: one that cannot
-be imported, that is not a valid reducer or that claims a name already taken is left out and reported, and the
-rest run. Bundled reducers come first, then installed ones (entry points of the group
-``classroom_observer.reducers``), then the folder, each in the order of their names; of two reducers with one
-name the first counts.
+A plug-in may be anybody's code, so no error at its import may stop the appliance: a module that cannot be imported, a
+reducer that is not valid or whose name is already in use is left out and reported, and the others run. Bundled reducers
+come first, then installed ones (entry points of the group ``classroom_observer.reducers``), then the folder, each in
+the order of their names; of two reducers with one name the first counts.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "classroom_observer.reducers"
 FOLDER_MODULE_PREFIX = "classroom_observer_plugin_"
 PACKAGES = "site-packages"
-"""Folder within the plug-in folder with packages that plug-ins import; also the packaged program finds them there."""
+"""Folder in the plug-in folder for packages that plug-ins import; the packaged program finds them there too."""
 
 log = logging.getLogger("classroom_observer.plugins")
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A reducer that runs, and where it came from: ``bundled``, ``installed (NAME VERSION)`` or ``folder: FILE``."""
+    """A reducer that runs, and its origin: ``bundled``, ``installed (NAME VERSION)`` or ``folder: FILE``."""
 
     reducer: Reducer[Any]
     origin: str
@@ -54,31 +53,31 @@ class Catalog(msgspec.Struct, frozen=True):
 
 
 class InvalidReducerError(Exception):
-    """A class is not a reducer that can run; the text is one sentence on what to change."""
+    """A class is no valid reducer; the text says in one sentence what to change."""
 
 
 def load(folder: Path, disabled: Sequence[str]) -> Catalog:
-    """Import and check every reducer there is.
+    """Import and check all reducers.
 
     Args:
         folder: the user's plug-in folder; it need not exist.
-        disabled: names of reducers that shall not run.
+        disabled: names of reducers that are not to run.
     """
-    gathered = _Gathered(disabled)
+    builder = _CatalogBuilder(disabled)
     _add_packages(folder / PACKAGES)
-    _load_bundled(gathered)
-    _load_installed(gathered)
-    _load_folder(gathered, folder)
+    _load_bundled(builder)
+    _load_installed(builder)
+    _load_folder(builder, folder)
     for name in disabled:
-        if name not in gathered.disabled_found:
-            gathered.findings.append(finding("plugin.unknown", name))
-    for found in gathered.findings:
-        log.warning("%s: %s", found.label, found.text)
-    return Catalog(tuple(gathered.reducers.values()), tuple(gathered.findings))
+        if name not in builder.disabled_found:
+            builder.findings.append(finding("plugin.unknown", name))
+    for found in builder.findings:
+        log.log(found.log_level, "%s: %s", found.label, found.text)
+    return Catalog(tuple(builder.reducers.values()), tuple(builder.findings))
 
 
-class _Gathered:
-    """What has been found so far."""
+class _CatalogBuilder:
+    """The reducers and findings so far."""
 
     def __init__(self, disabled: Sequence[str]) -> None:
         self.reducers: dict[str, Loaded] = {}
@@ -91,7 +90,7 @@ class _Gathered:
 
     def failed(self, name: str, origin: str, error: BaseException, file: Path | None = None) -> None:
         """Report a module that could not be imported."""
-        self.left_out(name, origin, f"It cannot be imported: {_told(error, file)}.")
+        self.left_out(name, origin, f"It cannot be imported: {_described(error, file)}.")
         log.debug("import of plug-in %s failed", name, exc_info=error)
 
     def add_module(self, module: ModuleType, name: str, origin: str) -> None:
@@ -103,7 +102,7 @@ class _Gathered:
             self.add_class(reducer_class, origin)
 
     def add_class(self, reducer_class: type[Reducer[Any]], origin: str) -> None:
-        """Add one reducer, unless it is disabled, invalid or comes second with its name."""
+        """Add one reducer, unless it is disabled, is not valid, or its name is in use."""
         name = getattr(reducer_class, "name", None)
         if isinstance(name, str) and name in self.disabled:
             self.disabled_found.add(name)
@@ -123,18 +122,18 @@ class _Gathered:
 
 
 def _add_packages(folder: Path) -> None:
-    """Let plug-ins import what ``pip install --target`` put into a folder, and find the reducers that it offers."""
+    """Let plug-ins import packages that ``pip install --target`` put into a folder, and find their reducers."""
     if folder.is_dir() and str(folder) not in sys.path:
-        # Last, so that it hides nothing of the program's own.
+        # Last, so that no package there hides a module of the program.
         sys.path.append(str(folder))
         importlib.invalidate_caches()
 
 
-def _load_bundled(gathered: _Gathered) -> None:
+def _load_bundled(builder: _CatalogBuilder) -> None:
     try:
         package = importlib.import_module("reducers")
     except (Exception, SystemExit) as error:
-        gathered.failed("reducers", "bundled", error)
+        builder.failed("reducers", "bundled", error)
         return
     for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
         if name.startswith("_"):
@@ -142,26 +141,26 @@ def _load_bundled(gathered: _Gathered) -> None:
         try:
             module = importlib.import_module(f"reducers.{name}")
         except (Exception, SystemExit) as error:
-            gathered.failed(name, "bundled", error)
+            builder.failed(name, "bundled", error)
         else:
-            gathered.add_module(module, name, "bundled")
+            builder.add_module(module, name, "bundled")
 
 
-def _load_installed(gathered: _Gathered) -> None:
+def _load_installed(builder: _CatalogBuilder) -> None:
     for entry_point in sorted(_entry_points(), key=lambda entry: (_distribution(entry), entry.name, entry.value)):
         origin = f"installed ({_distribution(entry_point)})"
         try:
             thing = entry_point.load()
         except (Exception, SystemExit) as error:
-            gathered.failed(entry_point.name, origin, error)
+            builder.failed(entry_point.name, origin, error)
             continue
         if isinstance(thing, ModuleType):
-            gathered.add_module(thing, entry_point.name, origin)
+            builder.add_module(thing, entry_point.name, origin)
         elif isinstance(thing, type) and issubclass(thing, Reducer):
-            gathered.add_class(thing, origin)
+            builder.add_class(thing, origin)
         else:
             reason = f"Its entry point {entry_point.value} is neither a module nor a subclass of Reducer."
-            gathered.left_out(entry_point.name, origin, reason)
+            builder.left_out(entry_point.name, origin, reason)
 
 
 def _entry_points() -> Iterator[EntryPoint]:
@@ -175,13 +174,13 @@ def _distribution(entry_point: EntryPoint) -> str:
     return f"{distribution.name} {distribution.version}" if distribution is not None else "unknown distribution"
 
 
-def _load_folder(gathered: _Gathered, folder: Path) -> None:
+def _load_folder(builder: _CatalogBuilder, folder: Path) -> None:
     try:
         found = sorted(_plugins_in(folder), key=lambda path: path.name)
     except FileNotFoundError:
         return
     except OSError as error:
-        gathered.findings.append(finding("plugin.folder", str(folder), detail=error.strerror or type(error).__name__))
+        builder.findings.append(finding("plugin.folder", str(folder), detail=error.strerror or type(error).__name__))
         return
     module_names: set[str] = set()
     for path in found:
@@ -194,9 +193,9 @@ def _load_folder(gathered: _Gathered, folder: Path) -> None:
         try:
             module = _import_file(path, module_name)
         except (Exception, SystemExit) as error:
-            gathered.failed(name, origin, error, path)
+            builder.failed(name, origin, error, path)
         else:
-            gathered.add_module(module, name, origin)
+            builder.add_module(module, name, origin)
 
 
 def _plugins_in(folder: Path) -> Iterator[Path]:
@@ -214,7 +213,7 @@ def _plugins_in(folder: Path) -> Iterator[Path]:
 
 
 def _import_file(path: Path, module_name: str) -> ModuleType:
-    """Import a file under a name of ours, so that it can neither hide nor be hidden by another module."""
+    """Import a file under a name with our prefix, so that it can neither hide another module nor be hidden by one."""
     package = [str(path.parent)] if path.name == "__init__.py" else None
     specification = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=package)
     assert specification is not None
@@ -237,7 +236,7 @@ def _forget(module_name: str) -> None:
 
 
 def _reducers_of(module: ModuleType) -> Iterator[type[Reducer[Any]]]:
-    """The named reducers that a module, or a package around it, defines; not those that it imports from elsewhere."""
+    """The reducers that a module, or a submodule of it, defines; not those that it imports from elsewhere."""
     seen = set()
     for thing in list(vars(module).values()):
         if not (isinstance(thing, type) and issubclass(thing, Reducer)) or thing in seen:
@@ -248,13 +247,13 @@ def _reducers_of(module: ModuleType) -> Iterator[type[Reducer[Any]]]:
             yield thing
 
 
-def _told(error: BaseException, file: Path | None = None) -> str:
-    """An exception in one line, with the place in the plug-in's own file where there is one."""
+def _described(error: BaseException, file: Path | None = None) -> str:
+    """An exception in one line, with the line in the plug-in's own file where there is one."""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     if isinstance(error, SystemExit):
-        told = "it ends the program (SystemExit)"
+        description = "it ends the program (SystemExit)"
     else:
-        told = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+        description = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
     line, where = None, None
     if isinstance(error, SyntaxError):
         line, where = error.lineno, error.filename
@@ -266,14 +265,14 @@ def _told(error: BaseException, file: Path | None = None) -> str:
             if frame_file == own or own in frame_file.parents:
                 line, where = traceback.tb_lineno, str(frame_file)
             traceback = traceback.tb_next
-    return f"{told} ({Path(where).name}, line {line})" if line and where else told
+    return f"{description} ({Path(where).name}, line {line})" if line and where else description
 
 
 def checked(reducer_class: type[Reducer[Any]]) -> Reducer[Any]:
-    """An instance of a reducer's class, tried out on its initial state.
+    """An instance of a reducer's class, whose functions were tried on its initial state.
 
     Raises:
-        InvalidReducerError: the class breaks a rule of `appliance.reducer`.
+        InvalidReducerError: the class does not follow a rule of `appliance.reducer`.
     """
     _check_declaration(reducer_class)
     step = "Making it"
@@ -300,7 +299,7 @@ def checked(reducer_class: type[Reducer[Any]]) -> Reducer[Any]:
     except InvalidReducerError:
         raise
     except (Exception, SystemExit) as error:
-        raise InvalidReducerError(f"{step} fails on the initial state: {_told(error)}.") from error
+        raise InvalidReducerError(f"{step} fails on the initial state: {_described(error)}.") from error
     return reducer
 
 

@@ -1,13 +1,13 @@
-"""The plug-in API: what a reducer is. A plug-in imports this module and nothing else of ours.
+"""The plug-in API: what a reducer is. A plug-in imports this module and no other of the appliance.
 
 A reducer folds one student's events into a small state, one event at a time. It is pure: no clock, no
-input or output, no globals, no chance; the same events in the same order always give the same state.
-That is what lets the archive be replayed. Time is ``event.at``.
+input or output, no global variables, no random numbers; the same events in the same order always give
+the same state. So states can be rebuilt by a replay of the archive. Time is ``event.at``.
 
-States are frozen: `Reducer.reduce` returns a new one (``msgspec.structs.replace`` is cheap) or the one
-it was given, which means that nothing changed. So a reducer that raises in the middle of its work has
-harmed nothing, and the state from before the event stays. A list or a dict inside a state must not be
-changed in place either: make a new one, rarely, and keep what changes with every event in plain fields.
+States are frozen: `Reducer.reduce` returns a new one (``msgspec.structs.replace`` is cheap) or, where
+nothing changes, the one it was given. So after an error the state from before the event is still whole.
+A list or a dict inside a state must not be changed in place either: make a new one, rarely, and keep
+values that change with every event in plain fields.
 
 A state belongs to a scope: to the student (`STUDENT`), or to the student and the value of one or more
 fields of the event, such as the document (`DOCUMENT`) or the quiz item (`ITEM`).
@@ -27,7 +27,7 @@ from appliance.events import Event
 __all__ = ["DOCUMENT", "ITEM", "STUDENT", "Column", "Event", "Reducer", "Scope", "State", "UnusableError", "replace"]
 
 Scope = tuple[str, ...]
-"""Names of the event's fields that, beside the student, say what a state belongs to."""
+"""Names of the event's fields to whose values, beside the student, a state belongs."""
 
 STUDENT: Scope = ()
 DOCUMENT: Scope = ("document",)
@@ -39,22 +39,22 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
 
 Kind = Literal["whole", "number", "truth", "time", "choice", "id", "text", "series", "any"]
-"""What a field of a summary holds: a whole number; a number; true or false; a time in seconds since the epoch; one of
-the words that `Column.choices` lists; an id, such as the name of a document; text that a person wrote; an object of
-numbers by time; any JSON value."""
+"""The type of a summary's field: a whole number; a number; true or false; a time in seconds since the epoch; one of the
+words that `Column.choices` lists; an id, such as the name of a document; text that a person wrote; an object of numbers
+by time; any JSON value."""
 
 
 class Column(msgspec.Struct, frozen=True):
-    """What a field of a summary is, for the people who use exported data.
+    """The description of a summary's field, for the people who use exported data.
 
     An export without names and free text keeps numbers, times, true and false, and `choices`; it replaces ids, and
-    leaves out text. So call "text" what holds anything that somebody typed.
+    leaves out text. So the kind of a field that may contain anything that a person typed is "text".
 
     Attributes:
-        meaning: what it says, the beginning of a sentence.
-        kind: what it holds; None, as for "not known", may stand in every kind.
+        meaning: what the field means, the beginning of a sentence.
+        kind: its type; None, for "not known", is valid in every kind.
         unit: of numbers, such as "s"; for a series, that of the times and that of the numbers.
-        choices: of a "choice", the words that it may hold.
+        choices: the words of a "choice".
     """
 
     meaning: str
@@ -64,10 +64,10 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class UnusableError(Exception):
-    """Raise it for an event whose fields make no sense to this reducer, such as an edit without an offset.
+    """Raise it for an event whose fields are not valid for this reducer, such as an edit without an offset.
 
     The event is counted as unusable for the reducer, the state stays as it was, and the reducer is not
-    reported as failing. The text says what was expected; it holds nothing of the event.
+    reported as failing. The text says what was expected; it contains nothing of the event.
     """
 
 
@@ -75,18 +75,18 @@ S = TypeVar("S", bound=State)
 
 
 class Reducer(Generic[S]):
-    """Folds events into states. Subclass it, once per module, and set what differs.
+    """Folds events into states. Subclass it, once per module, and set the attributes that differ.
 
     Attributes:
         name: the name under which summaries appear, unique among all plug-ins.
         version: raise it when `State` or `reduce` changes; the states are then rebuilt from the archive.
         State: the class of the state.
-        scopes: what a state belongs to. A reducer with several scopes keeps a state for each of them.
-            An event that lacks a scope's fields is not shown to the reducer for that scope.
+        scopes: what a state belongs to. A reducer with several scopes has a state for each of them.
+            It does not get an event for a scope whose fields the event lacks.
         events: names of the events wanted, or None for all.
         sources: event sources wanted, or None for all.
-        columns: what the fields of `summarize`, `detail` and `overview` are; for exports, which take a field that is
-            not here by its values, and its text for something that somebody typed.
+        columns: descriptions of the fields of `summarize`, `detail` and `overview`, for exports. The kind of a field
+            without one is inferred from its values, and its text counts as typed by a person.
     """
 
     name: ClassVar[str]
@@ -105,25 +105,25 @@ class Reducer(Generic[S]):
         """The state after `event`. Its cost must not grow with the number of events before it.
 
         Raises:
-            UnusableError: the event's fields make no sense to this reducer.
+            UnusableError: the event's fields are not valid for this reducer.
         """
         raise NotImplementedError(f"The reducer {self.name!r} has no reduce().")
 
     def reduce_all(self, state: S, events: Sequence[Event]) -> S:
-        """The state after several events, in order; the same as `reduce` for one after the other, and that by default.
+        """The state after several events, in order; it must equal that of `reduce` for one event after the other.
 
-        Override it where that is faster; where it raises, `reduce` is called for each event.
+        Override it where that is faster. If it raises, `reduce` is called for each event.
         """
         for event in events:
             state = self.reduce(state, event)
         return state
 
     def summarize(self, state: S) -> dict[str, Any]:
-        """The small part of a state that educators' dashboards get, as JSON values."""
+        """The small part of a state that educators' dashboards show, as JSON values."""
         raise NotImplementedError(f"The reducer {self.name!r} has no summarize().")
 
     def detail(self, state: S) -> dict[str, Any]:
-        """What an educator gets who looks at one student: the summary and, where it helps, more."""
+        """The part of a state that the page of one student shows: the summary and, where it helps, more."""
         return self.summarize(state)
 
     def overview(self, states: Mapping[str, S], latest: str) -> dict[str, Any]:
@@ -139,21 +139,21 @@ class Reducer(Generic[S]):
         return {"/".join(self.scopes[0]): latest, **self.summarize(states[latest])}
 
     def size(self, state: S) -> int:
-        """About how many bytes of memory a state takes; 0, as by default, for one that is not counted.
+        """An estimate of the bytes of memory of a state; 0, the default, for one that is not counted.
 
-        Override it where a state grows with what a student sends, such as a text or a list. It is asked often, so it
-        must not walk through the state: a few lengths and a constant are enough, and twice too much is no harm.
+        Override it where a state grows with a student's events, as a text or a list does. It is called often, so it
+        must not go through the whole state: a few lengths and a constant are enough, and twice too much does no harm.
         """
         return 0
 
     def encode(self, state: S) -> bytes:
-        """The state as bytes for a key-value store. Override it with `decode` for what msgpack cannot hold."""
+        """The state as bytes for a key-value store. Override it and `decode` for types that msgpack lacks."""
         return msgspec.msgpack.encode(state)
 
     def decode(self, encoded: bytes) -> S:
-        """The state that `encode` made these bytes of.
+        """The state that `encode` has encoded.
 
         Raises:
-            msgspec.DecodeError: the bytes do not fit `State`; its shape changed without a new version.
+            msgspec.DecodeError: the bytes do not fit `State`: its fields changed without a new version.
         """
         return msgspec.msgpack.decode(encoded, type=self.State)  # type: ignore[return-value]

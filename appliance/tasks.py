@@ -1,8 +1,8 @@
-"""Tasks: nothing runs unwatched.
+"""Supervised tasks: nothing runs unwatched.
 
-An endless task has a name and an owner and is started again after anything: an exception, a return, a cancellation that
-nobody of ours asked for, a step that hangs. Meanwhile it is a finding. Work that ends by itself (`in_background`) is
-kept alive until it is done, and its errors are logged.
+An endless task has a name and an owner and is restarted after an exception, a return, a cancellation that this program
+did not request, or a step that hangs. Until it works again there is a finding. Work that ends by itself
+(`in_background`) is kept alive until it ends, and its errors are logged.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ T = TypeVar("T")
 
 _CANCEL_SECONDS = 0.2
 SETTLED_SECONDS = 1.0
-"""A task that has run for so long after it was started again, and did not say so itself, works."""
+"""A restarted task counts as working after this time, if its work does not report it itself."""
 
 _running: set[asyncio.Task[Any]] = set()
 
 
 class BackOff:
-    """How long to wait before something is tried again: longer each time, at random, so that many do not come at once.
+    """Exponential back-off with jitter: how long to wait before something is tried again.
 
     Attributes:
-        tries: how often it was waited for since the last success.
+        tries: how many waits there were since the last success.
     """
 
     __slots__ = ("_first", "_most", "tries")
@@ -44,20 +44,20 @@ class BackOff:
     def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
         """Args:
         first: seconds before the second try.
-        most: seconds at the most.
+        most: the longest wait in seconds.
         """
         self._first = first
         self._most = most
         self.tries = 0
 
     def next(self) -> float:
-        """Seconds to wait now: between half of the step and the whole of it, which doubles from try to try."""
+        """Seconds to wait now: 50 to 100 % of a step that doubles with each try."""
         step = min(self._most, self._first * 2.0 ** min(self.tries, 30))
         self.tries += 1
         return float(step * random.uniform(0.5, 1.0))
 
     def reset(self) -> None:
-        """It worked."""
+        """After a success: begin with the first wait again."""
         self.tries = 0
 
 
@@ -65,11 +65,11 @@ class TaskState(msgspec.Struct, frozen=True):
     """A supervised task as ``GET /api/v1/tasks`` lists it.
 
     Attributes:
-        name: which, unique on a node.
+        name: unique on a node.
         owner: the part of the program that it belongs to.
-        state: ``running``; ``waiting`` to be started again.
-        restarts: how often it was started again.
-        failure: kind and place of what ended it last, "" for nothing.
+        state: ``running``, or ``waiting`` for its restart.
+        restarts: how often it was restarted.
+        failure: type and place of the error that ended it last; "" for none.
         since: when it was last started, in seconds since the epoch.
     """
 
@@ -82,7 +82,7 @@ class TaskState(msgspec.Struct, frozen=True):
 
 
 class Supervised:
-    """An endless task. Its work gets this object, to say when it works and to bound its steps."""
+    """An endless task. Its work gets this object, to report that it works and to bound its steps."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Supervised:
         counters: Counters,
         *,
         back_off: BackOff,
-        says_so: bool,
+        reports: bool,
     ) -> None:
         self.name = name
         self.owner = owner
@@ -101,7 +101,7 @@ class Supervised:
         self._health = health
         self._counters = counters
         self._back_off = back_off
-        self._says_so = says_so
+        self._reports = reports
         self._waiting = False
         self._restarts = 0
         self._failure = ""
@@ -112,18 +112,18 @@ class Supervised:
 
     @property
     def state(self) -> TaskState:
-        """How it is."""
+        """Its current state."""
         state: Literal["running", "waiting"] = "waiting" if self._waiting else "running"
         return TaskState(self.name, self.owner, state, self._restarts, self._failure, self._since)
 
     def works(self) -> None:
-        """Called by the work once it does what it is for: the finding goes, and the next back-off begins short."""
+        """The work calls this once it succeeds: the finding ends, and the next back-off begins short."""
         self._back_off.reset()
         self._health.clear("task.down", self.name)
 
     @asynccontextmanager
     async def step(self, seconds: float) -> AsyncIterator[None]:
-        """A step of the work that must not take longer; one that does ends the work, which is started again.
+        """Bound a step of the work; a step that takes longer ends the work, which is then restarted.
 
         Raises:
             TimeoutError: it took longer.
@@ -132,19 +132,23 @@ class Supervised:
             yield
 
     async def close(self) -> None:
-        """End it."""
+        """Cancel it and wait for its end."""
         await cancelled(self.task)
         if self._inner:
             await cancelled(self._inner)
         self._forget_timer()
         self._health.clear("task.down", self.name)
 
+    def covers(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task is this one, or runs its work."""
+        return task in (self.task, self._inner)
+
     async def _supervise(self) -> None:
         while True:
             self._since = time.time()
-            # A task of its own: a cancellation that a library lets out of a read must not end its supervision.
+            # A task of its own: a cancellation that a library raises must not end the supervision.
             self._inner = asyncio.get_running_loop().create_task(self._run(), name=self.name)
-            if self._restarts and not self._says_so:
+            if self._restarts and not self._reports:
                 self._settled = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self.works)
             await asyncio.wait((self._inner,))
             self._forget_timer()
@@ -170,7 +174,7 @@ class Tasks:
 
     def __init__(self, health: Health, counters: Counters) -> None:
         """Args:
-        health: where a task that is down is a finding.
+        health: gets a finding while a task is down.
         counters: counts restarts by task, as ``task_restarts{NAME}``.
         """
         self._health = health
@@ -186,53 +190,56 @@ class Tasks:
         back_off: BackOff | None = None,
         says_so: bool = False,
     ) -> Supervised:
-        """Run an endless task, and start it again with back-off whenever it ends.
+        """Run an endless task, and restart it with back-off whenever it ends.
 
         Args:
-            name: which; no other that runs has it.
+            name: unique among the running tasks.
             work: called with the task at each start.
             owner: the part of the program that it belongs to.
-            back_off: how long to wait before it is started again; None for the usual.
-            says_so: whether the work calls `Supervised.works` itself. Else it works once it has run for a while.
+            back_off: how long to wait before a restart; None for the default.
+            says_so: whether the work calls `Supervised.works` itself; otherwise it works after `SETTLED_SECONDS`.
+
+        Raises:
+            ValueError: a task of this name runs already.
         """
         if name in self._tasks and not self._tasks[name].task.done():
             raise ValueError(f"A task named {name} runs already.")
         supervised = self._tasks[name] = Supervised(
-            name, owner, work, self._health, self._counters, back_off=back_off or BackOff(), says_so=says_so
+            name, owner, work, self._health, self._counters, back_off=back_off or BackOff(), reports=says_so
         )
         return supervised
 
     async def end(self, task: Supervised) -> None:
-        """End one task."""
+        """Cancel one task and wait for its end."""
         await task.close()
         if self._tasks.get(task.name) is task:
             del self._tasks[task.name]
 
     def states(self) -> list[TaskState]:
-        """How all are, by name."""
+        """The states of all tasks, by name."""
         return [self._tasks[name].state for name in sorted(self._tasks)]
 
     def covers(self, task: asyncio.Task[Any]) -> bool:
-        """Whether a task is supervised, or is work in the background."""
-        return task in _running or any(task in (one.task, one._inner) for one in self._tasks.values())
+        """Whether a task is supervised, or runs `in_background`."""
+        return task in _running or any(one.covers(task) for one in self._tasks.values())
 
     async def close(self) -> None:
-        """End all of them."""
+        """Cancel all tasks and wait for their end."""
         tasks = list(self._tasks.values())
         self._tasks = {}
         await asyncio.gather(*(task.close() for task in tasks))
 
 
 def in_background(work: Coroutine[Any, Any, T], name: str = "background", *, awaited: bool = False) -> asyncio.Task[T]:
-    """Start work that ends by itself; an error in it is logged, one that is not foreseen by kind and place.
+    """Start work that ends by itself, and log its error; an unexpected one by type and place alone.
 
     Args:
-        work: what is done.
+        work: the work.
         name: for the log.
-        awaited: whether somebody waits for it and deals with its errors; then nothing is logged here.
+        awaited: whether the caller waits for the task and handles its errors; then nothing is logged.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
-    # The loop itself holds tasks weakly; without this a task may vanish in the middle.
+    # The event loop has only weak references; without this one a task may be collected while it runs.
     _running.add(task)
     task.add_done_callback(_retrieve if awaited else _done)
     return task
@@ -241,8 +248,8 @@ def in_background(work: Coroutine[Any, Any, T], name: str = "background", *, awa
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks, wait for them, ignore their exceptions.
 
-    Once may not be enough: before Python 3.12 asyncio.wait_for, which drivers of backends use, loses a cancellation
-    that comes at the moment at which what it waits for is done.
+    One cancellation may not be enough: before Python 3.12 asyncio.wait_for, which drivers of backends use, loses a
+    cancellation that arrives when its awaitable has just finished.
     """
     left = {task for task in tasks if not task.done()}
     while left:
@@ -251,12 +258,12 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
         _, left = await asyncio.wait(left, timeout=_CANCEL_SECONDS)
     for task in tasks:
         if not task.cancelled():
-            # Retrieved, so that it is not reported as never retrieved.
+            # Retrieved, so that asyncio does not report it as never retrieved.
             task.exception()
 
 
 def _failure_of(task: asyncio.Task[None]) -> str:
-    """Kind and place of what ended a task; the sentence of an error of ours."""
+    """Why a task ended: type and place of the exception, or the sentence of an error of ours."""
     if task.cancelled():
         return "it was cancelled"
     error = task.exception()
@@ -265,7 +272,7 @@ def _failure_of(task: asyncio.Task[None]) -> str:
     if isinstance(error, ObserverError):
         return str(error).rstrip(".")
     if isinstance(error, TimeoutError) and isinstance(error.__context__, asyncio.CancelledError):
-        # Where it hung, and not where that was noticed.
+        # The place where it hung, not where the timeout was raised.
         return place_of(error.__context__).replace("CancelledError", "TimeoutError")
     return place_of(error)
 
@@ -273,7 +280,7 @@ def _failure_of(task: asyncio.Task[None]) -> str:
 def _retrieve(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled():
-        # Retrieved, so that it is not reported as never retrieved where who waited has gone away.
+        # Retrieved, so that asyncio does not report it if the caller no longer waits.
         task.exception()
 
 

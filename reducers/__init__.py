@@ -1,1 +1,1 @@
-"""The reducers that come with the appliance. Each is a plug-in like any other: it uses `appliance.reducer` alone."""
+"""The reducers that come with the appliance. Each is an ordinary plug-in: it imports `appliance.reducer` alone."""

@@ -1,16 +1,16 @@
-"""Activity: how many events a student's programs sent in each minute, and whether the student is there.
+"""Activity: how many events a student's programs sent in each minute, and whether the page is in use.
 
-Every event counts. Three of them say more:
+Every event counts. Of three of them a field is read:
 
 ==============  ===========  ================================================================
 event           field        meaning
 ==============  ===========  ================================================================
 ``visibility``  ``visible``  whether the page is in view
 ``focus``       ``focused``  whether the page has the keyboard
-``help``        ``raised``   whether the student asks for help; false takes the request back
+``help``        ``raised``   whether the student asks for help; false withdraws the request
 ==============  ===========  ================================================================
 
-The fields are true or false. Anything else in them is ignored; the event counts all the same.
+The fields are true or false. Any other value is ignored; the event still counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WINDOW_MINUTES = 120
 
 LATEST = 2.0**53 / 1000
 """The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
-# Memory that a minute takes: a pair of numbers, and its place.
+# Bytes of memory for one minute: a pair of numbers and its slot in the tuple.
 _SIZE_MINUTE = 130
 
 _FIELDS = {"visibility": "visible", "focus": "focused", "help": "raised"}
@@ -41,8 +41,8 @@ class Activity(State, frozen=True):
         minute: the minute of the newest event, in whole minutes since the epoch.
         count: events in that minute so far.
         closed: earlier minutes within the window that had events, ascending, with their counts.
-        visible: whether the page is in view, None where nothing was said.
-        focused: whether the page has the keyboard, None where nothing was said.
+        visible: whether the page is in view, None where unknown.
+        focused: whether the page has the keyboard, None where unknown.
         help: whether the student asks for help.
     """
 
@@ -57,7 +57,7 @@ class Activity(State, frozen=True):
 
 
 class ActivityReducer(Reducer[Activity]):
-    """Counts a student's events, in all and by minute.
+    """Counts a student's events, in total and by minute.
 
     The summary: ``events``; ``minutes``, minute since the epoch (as text) -> events, for the last 120 minutes up to
     the newest event, without those that had none; ``last_event_at`` in seconds since the epoch, None before the
@@ -84,7 +84,7 @@ class ActivityReducer(Reducer[Activity]):
         return self.reduce_all(state, (event,))
 
     def reduce_all(self, state: Activity, events: Sequence[Event]) -> Activity:
-        """Count events; an older one than the newest (of another tab) counts in the minute it belongs to.
+        """Count events; one older than the newest (from another tab) counts in its own minute.
 
         Raises:
             UnusableError: an event has no time after 1970 and before `LATEST`.
@@ -99,9 +99,7 @@ class ActivityReducer(Reducer[Activity]):
                 count += 1
                 newest = at
             else:
-                if not 0 <= at <= LATEST:
-                    raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
-                minute = int(at // 60)
+                minute = _minute(at)
                 if minute == current:
                     count += 1
                 elif not started or minute > current:
@@ -142,13 +140,24 @@ class ActivityReducer(Reducer[Activity]):
         }
 
 
+def _minute(at: float) -> int:
+    """The whole minutes since the epoch of a time in seconds since then.
+
+    Raises:
+        UnusableError: it is before 1970 or after `LATEST`.
+    """
+    if not 0 <= at <= LATEST:
+        raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
+    return int(at // 60)
+
+
 def _window(closed: tuple[tuple[int, int], ...], newest: int) -> tuple[tuple[int, int], ...]:
-    """The minutes that are still within the window that ends with the newest one."""
+    """The minutes within the window that ends with the newest minute."""
     return closed[bisect_left(closed, (newest - WINDOW_MINUTES + 1,)) :]
 
 
 def _counted(closed: tuple[tuple[int, int], ...], minute: int, newest: int) -> tuple[tuple[int, int], ...]:
-    """The closed minutes with one more event in one of them; beyond the window it is not kept."""
+    """The closed minutes after one more event in one of them; an event before the window is not kept."""
     if minute <= newest - WINDOW_MINUTES:
         return closed
     at = bisect_left(closed, (minute,))

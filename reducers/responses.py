@@ -1,4 +1,4 @@
-"""Responses: what a student answered to each quiz item, and whether it was right.
+"""Responses: a student's answers to each quiz item, and whether they were correct.
 
 An ``answer`` event has the fields ``item``, ``answer`` (any JSON value) and, where a program marked it, ``correct``
 (true or false; null or absent: not marked).
@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from appliance.reducer import ITEM, Column, Event, Reducer, State, UnusableError
 
 ANSWER_CHARACTERS = 500
-"""How much of an answer is kept."""
+"""The most characters of an answer that are kept."""
 LATEST = 2.0**53 / 1000
 """The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
 _EXACT = 2**53
-"""Whole numbers below it are exact in every JSON reader; larger ones are kept as their digits."""
+"""Whole numbers below it are exact in every JSON reader; larger ones are kept as text."""
 
 
 class Response(State, frozen=True):
@@ -106,7 +106,7 @@ class ResponsesReducer(Reducer[Response]):
 
         Returns:
             ``attempts`` and ``correct`` over all items; ``items``, how many were answered; ``items_correct``, how
-            many of them were answered correctly at last; ``item`` and ``answer``, the latest.
+            many of them have a correct last answer; ``item`` and ``answer``, the latest.
         """
         return {
             "attempts": sum(state.attempts for state in states.values()),
@@ -119,7 +119,7 @@ class ResponsesReducer(Reducer[Response]):
 
 
 def _kept(answer: Any) -> str:
-    """What is kept of an answer, as ASCII JSON text."""
+    """The kept part of an answer, as ASCII JSON text."""
     scalar = answer is None or type(answer) in (bool, float, str) or (type(answer) is int and abs(answer) < _EXACT)
     try:
         if not scalar:

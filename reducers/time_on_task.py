@@ -1,11 +1,11 @@
-"""Time on task: how long a student worked, in all and on each document.
+"""Time on task: how long a student worked, in total and on each document.
 
 The rule is that of the Learning Observer's ``time_on_task`` and ``binned_time_on_task``: each event adds the time
-since the one before it, but at most a minute, because whoever does nothing for longer is taken to be away. In the
-bins the time lies where it began: of a long pause, the minute after the event before it.
+since the one before it, but at most a minute, because a longer pause counts as absence. In the bins, time counts where
+it began: of a long pause, the minute after the event before it.
 
-It differs in one thing. There a clock that goes back takes time away; here an event older than the newest one, as
-comes from a second tab, adds nothing and the newest one stays the mark.
+One thing differs. There, a clock that goes back subtracts time; here, an event older than the newest one, as from a
+second tab, adds nothing, and the next gap is counted from the newest event.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ THRESHOLD_MS = 60_000
 BIN_MS = 600_000
 """Length of a bin, in milliseconds."""
 BINS_KEPT = 1_008
-"""How many bins with time in them a state keeps, the newest: a week of work without a pause."""
+"""The most bins that a state keeps, the newest ones that are not empty: a week of work without a pause."""
 BINS_SHOWN = 144
 """How many bins back from the newest a summary reaches: 24 hours."""
 
 LATEST = 2.0**53 / 1000
 """The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
-# Memory that a bin takes: a pair of numbers, and its place.
+# Bytes of memory for one bin: a pair of numbers and its slot in the tuple.
 _SIZE_BIN = 130
 
 
@@ -38,9 +38,9 @@ class TimeOnTask(State, frozen=True):
         started: whether there was an event.
         last: time of the newest event, in milliseconds since the epoch.
         total: time on task, in milliseconds.
-        bin: number of the newest bin with time in it: its start since the epoch, in lengths of a bin.
+        bin: number of the newest bin that is not empty: its start since the epoch, divided by the length of a bin.
         in_bin: time in that bin, in milliseconds.
-        closed: earlier bins with time in them, ascending: number and milliseconds.
+        closed: earlier bins that are not empty, ascending: number and milliseconds.
     """
 
     started: bool = False
@@ -56,7 +56,7 @@ class TimeOnTaskReducer(Reducer[TimeOnTask]):
 
     The summary: ``seconds``, time on task; ``bins``, start of a bin of 600 s in seconds since the epoch (as text) ->
     seconds in it, for the last 24 hours up to the newest bin, without empty ones. The detail has the last 1,008 bins
-    that had time.
+    that are not empty.
     """
 
     name = "time_on_task"
@@ -125,12 +125,12 @@ def _milliseconds(at: float) -> int:
 
 
 def _unbroken(before: float, events: Sequence[Event]) -> float | None:
-    """The time of the last event, where each comes after the one before it by no more than the threshold, else None."""
+    """The time of the last event, None if a gap between events is negative or longer than the threshold."""
     times = [before, *[event.at for event in events]]
     if times != sorted(times):
         return None
     longest = THRESHOLD_MS / 1000
-    # As a whole run is mostly shorter than the threshold, its gaps are.
+    # A run that is shorter than the threshold, as most are, has no longer gap.
     if times[-1] - before > longest and any(b - a > longest for a, b in itertools.pairwise(times)):
         return None
     return times[-1]
@@ -139,7 +139,7 @@ def _unbroken(before: float, events: Sequence[Event]) -> float | None:
 def _add(
     newest: int, in_bin: int, closed: tuple[tuple[int, int], ...], bin: int, time: int
 ) -> tuple[int, int, tuple[tuple[int, int], ...]]:
-    """The newest bin, the time in it, and the earlier bins, after time was added to the newest or a later one."""
+    """The newest bin, the time in it and the earlier bins, after time was added to the newest bin or a later one."""
     if bin == newest:
         return newest, in_bin + time, closed
     if in_bin:

@@ -100,6 +100,7 @@ class TestHealthPage:
             assert f"| `{severity}` |" in self.PAGE
         [example] = code_blocks("health.md", "json")
         assert list(json.loads(example)["components"]) == list(health_codes.COMPONENTS)
+        assert json.loads(example)["version"] == appliance.__version__
 
 
 COMMANDS = cli.command_line().by_name

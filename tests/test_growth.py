@@ -1,34 +1,34 @@
-"""Every parser is linear in the bytes that it is given, whatever they are: counted in steps, not in seconds.
+"""Every parser is linear in the bytes of its input, whatever they are: counted in steps, not in seconds.
 
 A step is a line of Python, a call, or a character that a pattern or decoder written in C may read. Those in C are
-watched at their call: a decoder reads what it is given once; a pattern that matches reads what it matched, and
-one that does not may have read all that is left. Composing a text (Unicode, normal form C) takes the square of it.
+counted at their call: a decoder reads its input once; a pattern that matches reads the match, and one that does not
+match may have read all the rest. To compose a text (Unicode, normal form C) takes the square of its length.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import cache
+from types import FrameType, ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 import appliance.roster.names
-from appliance import config, events, jsontext
-from appliance.archive import records, segments
-from appliance.web.students import protocol
 from tests.bench.growth import Shape, shapes
 
 SIZES = (8_000, 16_000, 32_000)
 OLD_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
-"""What the program once cut frames up with: it begins anew at each quote of a string that does not close."""
+"""An early tokenizer of frames, which is not linear: it begins again at each quote of a string that does not close."""
 NOT_OURS = {
-    # The standard library's parser of TOML walks down to a dotted key anew for each of its parts, and a configuration
-    # is written by who runs the program.
+    # The standard library's parser of TOML walks down to a dotted key again for each of its parts, and a configuration
+    # is written by the person who runs the program.
     ("config.toml", "dots"),
 }
 
@@ -50,12 +50,12 @@ class Steps:
 
 
 def _rest(text: Any, begin: int, end: int) -> int:
-    """What is left of a text after each place from `begin` up to `end`, added up."""
+    """The lengths of the rests of a text after each position from `begin` up to `end`, added up."""
     return (end - begin) * (2 * len(text) - begin - end + 1) // 2
 
 
 class Pattern:
-    """A pattern that counts what it may have read."""
+    """A pattern that counts the characters that it may have read."""
 
     def __init__(self, pattern: re.Pattern[Any], steps: Steps) -> None:
         self.pattern = pattern
@@ -79,7 +79,7 @@ class Pattern:
         return self.pattern.sub(new, text)
 
     def finditer(self, text: Any) -> Iterator[re.Match[Any]]:
-        """Where characters are passed over, each of them is a place at which the pattern did not match."""
+        """Each character that is skipped is a position at which the pattern did not match."""
         at = 0
         for found in self.pattern.finditer(text):
             self.steps.count += _rest(text, at, found.start())
@@ -89,9 +89,22 @@ class Pattern:
         self.steps.count += _rest(text, at, len(text))
 
 
+@cache
+def parsers() -> list[tuple[ModuleType, str, Any]]:
+    """Each pattern and decoder of the program and of this module, with its module and its name there."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("appliance.") or name == __name__]
+    return [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, re.Pattern)
+        or isinstance(getattr(value, "__self__", None), (msgspec.json.Decoder, json.JSONDecoder))
+    ]
+
+
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """Count the steps of what is done within."""
+    """Count the steps of everything that is done within."""
     steps = Steps()
 
     def reading(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -102,18 +115,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         return read
 
     with monkeypatch.context() as patched:
-        for module in (protocol, events, records, segments, jsontext, config):
-            for name, value in vars(module).copy().items():
-                if isinstance(value, re.Pattern):
-                    patched.setattr(module, name, Pattern(value, steps))
-                elif name.startswith(("_decode", "_loads")) and "msgspec" in repr(value) + str(type(value)):
-                    patched.setattr(module, name, reading(value))
-        for name in ("_decode", "_decode_events", "_decode_members", "_decode_list"):
-            assert not isinstance(getattr(protocol, name), type(protocol.msgspec.json.Decoder().decode))
-        patched.setattr(jsontext, "_loads", reading(jsontext._loads))
+        for module, name, value in parsers():
+            patched.setattr(module, name, Pattern(value, steps) if isinstance(value, re.Pattern) else reading(value))
 
         class Unicode:
-            """The module of that name, with its one function that is not linear."""
+            """The module of that name, whose one function that is not linear counts its steps."""
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(unicodedata, name)
@@ -134,14 +140,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
 
 
 def steps_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], object], made: Any) -> int:
-    """How many steps a parser takes for what it is given."""
+    """How many steps a parser takes for an input."""
     with counted(monkeypatch) as steps:
         run(made)
     return steps.count
 
 
 def is_linear(counts: list[int]) -> bool:
-    """Whether twice as many bytes take no more than twice as many steps as the ones before, but for what all take."""
+    """Whether twice as many bytes take no more than twice as many steps, besides a constant number."""
     one, two, four = counts
     # The square of them would make the second difference four times the first one.
     return four - two <= 2.3 * max(two - one, one // 4)
@@ -166,11 +172,15 @@ def test_no_parser_takes_many_steps_for_a_byte(monkeypatch: pytest.MonkeyPatch) 
             assert steps_of(monkeypatch, shape.run, made) <= most[shape.parser] * len(made) + 1000, shape
 
 
-def cut_as_before(frame: str) -> int:
-    return sum(1 for _ in jsontext._OLD.finditer(frame))  # type: ignore[attr-defined]
+def test_the_parsers_of_what_students_send_and_what_is_archived_are_counted() -> None:
+    modules = {module.__name__ for module, *_ in parsers()}
+    assert modules > {"appliance.events", "appliance.jsontext", "appliance.web.students.protocol"}
+    assert any(name.startswith("appliance.archive") for name in modules)
 
 
-def test_what_cut_frames_up_before_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsontext, "_OLD", OLD_TOKEN, raising=False)
-    shape = Shape("frame", "no end", cut_as_before, lambda size: '{"a":' + "[" * 300 + ',"' + '\\"' * (size // 16))
+def test_a_parser_that_is_not_linear_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tokenize(frame: str) -> int:
+        return sum(1 for _ in OLD_TOKEN.finditer(frame))
+
+    shape = Shape("frame", "no end", tokenize, lambda size: '{"a":' + "[" * 300 + ',"' + '\\"' * (size // 16))
     assert not is_linear([steps_of(monkeypatch, shape.run, shape.make(size)) for size in SIZES])

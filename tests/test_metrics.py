@@ -109,7 +109,7 @@ class TestCounters:
 
 
 class TestReading:
-    def test_what_there_is_just_now(self) -> None:
+    def test_current_values(self) -> None:
         health = Health()
         health.report("reducer.failing", "writing", count=1, place="x")
         health.report("stream.quarantined", "s-secret", place="x")
@@ -141,7 +141,7 @@ class TestReading:
             "task_up{task=upkeep}": 0,
         }
         assert {name: found[PREFIX + name] for name in expected} == expected
-        # Who a finding is about is for educators alone.
+        # The subject of a finding about a student is for educators alone.
         assert b"s-secret" not in metrics.text()
         assert b'node="n1"' in metrics.text()
 
@@ -174,7 +174,7 @@ class TestReading:
             "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8",
         ],
     )
-    def test_openmetrics_for_who_asks_for_it(self, accept: str) -> None:
+    def test_openmetrics_on_request(self, accept: str) -> None:
         content, content_type = Metrics().exposition(accept)
         assert content_type.startswith("application/openmetrics-text")
         names = {family.name for family in parse_openmetrics(content.decode())}

@@ -1,4 +1,4 @@
-"""What monitors the program names only what there is: alert rules, dashboard, and the tables of docs/monitoring.md.
+"""Alert rules, the dashboard and docs/monitoring.md name only metrics that exist.
 
 `make docs` runs this file as a program, which writes the tables.
 """
@@ -57,7 +57,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where each expression stands, and what it is."""
+    """The place of each expression, and the expression."""
     for rule in rules():
         yield f"alert {rule['alert']}", rule["expr"]
     for panel in panels():
@@ -66,6 +66,10 @@ def expressions() -> Iterator[tuple[str, str]]:
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             yield f"variable {variable['name']}", variable["query"]["query"]
+
+
+ALWAYS_KNOWN = {"code": set(CODES), "severity": set(SEVERITIES)}
+"""Values of labels that need not be exported at present."""
 
 
 class Names:
@@ -98,31 +102,17 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
 
 
 def wrong_in(expression: str, names: Names) -> list[str]:
-    """What an expression names and the program does not export, or what is no expression."""
-    wrong = []
-    used: list[str] = []
+    """What an expression names and the program does not export, or why it is not valid."""
     bare = re.sub(r"\[\d+[smh]\]", "", expression)
-    for name, matchers in re.findall(r"\b([a-z_:][\w:]*)\{([^}]*)\}", bare):
-        for label, operator, value in re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"', matchers):
-            if label not in names.labels.get(name, set()) | OF_PROMETHEUS:
-                wrong.append(f"{name} has no label {label}")
-            elif label not in OF_PROMETHEUS and not value.startswith("$"):
-                known = names.values.get((name, label), set()) | (set(CODES) if label == "code" else set())
-                known |= set(SEVERITIES) if label == "severity" else set()
-                parts = value.split("|") if "~" in operator else [value]
-                wrong += [f"{name} has no {label} {part}" for part in parts if part not in known]
-        if not re.fullmatch(r'(\s*\w+\s*(=~|!~|!=|=)\s*"[^"]*"\s*,?)*', matchers):
-            wrong.append(f"{{{matchers}}} are no matchers")
+    wrong = wrong_matchers(bare, names)
     bare = re.sub(r"\{[^}]*\}", "", bare)
     grouped = [label for labels in re.findall(r"\bby \(([^)]*)\)", bare) for label in re.split(r"\s*,\s*", labels)]
     bare = re.sub(r"\bby \([^)]*\)", "", bare)
     if "label_values" in bare:
         bare, grouped = re.sub(r", (\w+)\)", ")", bare), re.findall(r", (\w+)\)", bare)
-    for word in re.findall(r"(?<![\w.])[a-zA-Z_]\w*", bare):
-        if word in names.labels:
-            used.append(word)
-        elif word not in WORDS:
-            wrong.append(f"there is no metric {word}")
+    words = re.findall(r"(?<![\w.])[a-zA-Z_]\w*", bare)
+    used = [word for word in words if word in names.labels]
+    wrong += [f"there is no metric {word}" for word in words if word not in names.labels and word not in WORDS]
     if not used:
         wrong.append("it names no metric")
     for label in grouped:
@@ -132,6 +122,22 @@ def wrong_in(expression: str, names: Names) -> list[str]:
         wrong.append("a quantile needs buckets by le")
     if any(expression.count(opening) != expression.count(closing) for opening, closing in ("()", "{}", "[]")):
         wrong.append("its brackets do not match")
+    return wrong
+
+
+def wrong_matchers(bare: str, names: Names) -> list[str]:
+    """The labels in the braces of an expression that the program does not export, or not with these values."""
+    wrong = []
+    for name, matchers in re.findall(r"\b([a-z_:][\w:]*)\{([^}]*)\}", bare):
+        for label, operator, value in re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"', matchers):
+            if label not in names.labels.get(name, set()) | OF_PROMETHEUS:
+                wrong.append(f"{name} has no label {label}")
+            elif label not in OF_PROMETHEUS and not value.startswith("$"):
+                known = names.values.get((name, label), set()) | ALWAYS_KNOWN.get(label, set())
+                parts = value.split("|") if "~" in operator else [value]
+                wrong += [f"{name} has no {label} {part}" for part in parts if part not in known]
+        if not re.fullmatch(r'(\s*\w+\s*(=~|!~|!=|=)\s*"[^"]*"\s*,?)*', matchers):
+            wrong.append(f"{{{matchers}}} are no matchers")
     return wrong
 
 

@@ -1,4 +1,4 @@
-"""Which reducers are found, in which order, and that a broken one stops nobody else."""
+"""Plug-ins: which reducers are found, in which order, and that one with an error does not stop the others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def good(name: str, imports: str = "") -> str:
 
 @pytest.fixture(autouse=True)
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The bundled reducers of this test's world: none until it writes one."""
+    """The folder of bundled reducers for this test: empty until the test writes one."""
     folder = tmp_path / "program" / "reducers"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -138,7 +138,7 @@ class TestFinding:
         (folder / "empty").mkdir()
         assert load(folder, []) == Catalog((), ())
 
-    def test_files_whose_names_are_alike_do_not_meet(self, folder: Path) -> None:
+    def test_files_with_similar_names_are_separate_modules(self, folder: Path) -> None:
         (folder / "a-b.py").write_text(good("first"))
         (folder / "a_b.py").write_text(good("second"))
         (folder / "json.py").write_text(good("third"))
@@ -178,7 +178,7 @@ class TestDisabling:
 
 
 class TestBrokenPlugins:
-    """Beside each broken one stands a good one, which runs."""
+    """Beside each plug-in with an error there is a valid one, which runs."""
 
     @pytest.fixture(autouse=True)
     def _neighbour(self, folder: Path) -> None:

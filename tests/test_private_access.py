@@ -23,15 +23,11 @@ ALLOWED: dict[tuple[str, str], str] = {}
 """
 LEFT = {
     "appliance/desktop/tray.py": 1,
-    "appliance/web/students/connection.py": 1,
-    "tests/datafolder/test_journal.py": 2,
     "tests/desktop/test_browser.py": 1,
     "tests/desktop/test_tray.py": 1,
-    "tests/health/test_watchdog.py": 1,
     "tests/network/test_network.py": 4,
     "tests/pipeline/test_isolation.py": 1,
     "tests/program/test_parent.py": 1,
-    "tests/recovery/world.py": 1,
     "tests/reducers/test_writing.py": 3,
     "tests/roster/test_shared.py": 2,
     "tests/services/test_away.py": 1,
@@ -39,16 +35,6 @@ LEFT = {
     "tests/services/test_lan.py": 1,
     "tests/services/test_supervision.py": 10,
     "tests/test_growth.py": 2,
-    "tests/web/educators/test_educators.py": 12,
-    "tests/web/educators/test_hints.py": 4,
-    "tests/web/security/test_access.py": 1,
-    "tests/web/security/test_idle_connections.py": 2,
-    "tests/web/students/test_admission.py": 1,
-    "tests/web/students/test_registry.py": 32,
-    "tests/web/students/test_students.py": 1,
-    "tests/web/students/test_unauthenticated.py": 5,
-    "tests/web/test_program_routes.py": 5,
-    "tests/web/test_supervision.py": 8,
 }
 """Accesses that are still to be replaced, by file: at most so many."""
 

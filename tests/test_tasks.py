@@ -1,4 +1,4 @@
-"""Supervised tasks: whatever ends one, it is started again, and is a finding meanwhile."""
+"""Supervised tasks: each is restarted after any end, and is a finding meanwhile."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def _hangs(task: Supervised) -> None:
         (_hangs, "TimeoutError"),
     ],
 )
-async def test_whatever_ends_it_it_is_started_again_and_told_meanwhile(
+async def test_a_task_is_restarted_after_any_end_and_is_a_finding_meanwhile(
     w: _World, fault: Callable[[Supervised], object], place: str
 ) -> None:
     async def work(task: Supervised) -> None:
@@ -82,7 +82,7 @@ async def test_whatever_ends_it_it_is_started_again_and_told_meanwhile(
     await w.tasks.close()
 
 
-async def test_one_that_stays_down_is_a_finding_since_it_went(w: _World) -> None:
+async def test_a_task_that_stays_down_is_a_finding_since_its_first_end(w: _World) -> None:
     async def work(task: Supervised) -> None:
         w.starts += 1
         raise BackendError("The store does not answer.")
@@ -96,9 +96,7 @@ async def test_one_that_stays_down_is_a_finding_since_it_went(w: _World) -> None
     assert w.health.findings() == []
 
 
-async def test_one_that_says_nothing_works_once_it_has_run_for_a_while(
-    w: _World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_restarted_task_counts_as_working_after_a_while(w: _World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.tasks.SETTLED_SECONDS", 0.01)
 
     async def work(task: Supervised) -> None:
@@ -113,9 +111,11 @@ async def test_one_that_says_nothing_works_once_it_has_run_for_a_while(
 
 
 async def test_the_end_ends_all_and_starts_none_again(w: _World) -> None:
+    started: list[str] = []
     ended: list[str] = []
 
     async def work(task: Supervised) -> None:
+        started.append(task.name)
         try:
             await asyncio.get_running_loop().create_future()
         finally:
@@ -123,8 +123,7 @@ async def test_the_end_ends_all_and_starts_none_again(w: _World) -> None:
 
     one = w.tasks.run("one", work, owner="tests")
     w.tasks.run("two", work, owner="tests")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: len(started) == 2)
     await w.tasks.end(one)
     assert [state.name for state in w.tasks.states()] == ["two"]
     await w.tasks.close()

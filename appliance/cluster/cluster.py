@@ -1,16 +1,19 @@
-"""School: what a node has when it shares its key-value store with others, put together and started in order."""
+"""Cluster: the parts that a node needs when it shares its key-value store with others, started in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from appliance.archive import Archive
+from appliance.archive import Archive, Position
+from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.cluster.credentials import Credentials, share_credentials
 from appliance.cluster.membership import Membership
-from appliance.cluster.refill import Refill
+from appliance.cluster.reducer_versions import ReducerVersions
+from appliance.cluster.refill import Refill, RefillTimes
+from appliance.cluster.upload_mark import UploadMarkFile
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import BackendError
@@ -20,8 +23,7 @@ from appliance.kvs.records import JOURNAL, SharedRecords
 from appliance.lessons.roster_watch import RosterWatch
 from appliance.pipeline import Pipeline
 from appliance.pubsub.hints import Hints
-from appliance.roster import RosterLimits
-from appliance.roster.shared import SharedRoster
+from appliance.roster import Roster, open_shared_roster
 from appliance.states import Fold, StateLimits
 from appliance.tasks import BackOff, Supervised, Tasks, in_background
 
@@ -31,11 +33,12 @@ _RETRY_SECONDS = 1.0
 
 
 class Cluster:
-    """A node's ties to the other nodes.
+    """This node among those that share its store.
 
     Attributes:
-        records: what all nodes know, beside states.
-        nodes: the other nodes.
+        records: what nodes share besides states.
+        membership: the other nodes.
+        refill: keeps the store complete.
         credentials: those of all nodes, once it has started.
     """
 
@@ -51,14 +54,14 @@ class Cluster:
         counters: Counters,
     ) -> None:
         """Args:
-        settings: names this node, its folder and its patience.
+        settings: this node's.
         kvs: the shared store.
-        hints: carries what nodes tell each other.
-        tasks: runs what goes on for ever.
+        hints: carries messages between nodes.
+        tasks: runs endless tasks.
         pipeline: commits this node's events.
         archive: this node's.
-        credentials: this node's own, which count where it is the first.
-        counters: counts what goes wrong.
+        credentials: this node's own, which all nodes get if it is the first.
+        counters: counts failures.
 
         Raises:
             SettingsError: this node's journal cannot be read.
@@ -71,100 +74,98 @@ class Cluster:
         self._tasks = tasks
         self._task: Supervised | None = None
         self.records = SharedRecords(kvs, settings.data_path / JOURNAL)
-        self.nodes = Membership(
+        self.membership = Membership(
             settings.node_name, kvs, hints, tasks, counters, silent_seconds=float(limits.node_silent_seconds)
         )
 
         def fold() -> Fold:
             return Fold(pipeline.fold.reducers, Counters(), StateLimits.of(limits))
 
-        self._refill = Refill(
-            settings.data_path,
-            kvs,
-            hints.pubsub,
+        def upload(start: Position, erased: Mapping[str, int]) -> ArchiveUpload:
+            return ArchiveUpload(archive, start, kvs, hints.pubsub, fold, counters, erased)
+
+        self.refill = Refill(
             pipeline,
-            archive,
             self.records,
-            self.nodes,
+            self.membership,
+            ReducerVersions(kvs, {reducer.name: reducer.version for reducer in pipeline.fold.reducers}),
+            UploadMarkFile(settings.data_path),
+            upload,
             counters,
-            fold,
-            wait_seconds=float(settings.kvs.refill_seconds),
-            mark_seconds=float(settings.kvs.snapshot_seconds),
+            RefillTimes(
+                wait=float(settings.kvs.refill_seconds),
+                mark=float(settings.kvs.snapshot_seconds),
+                refresh=kvs.ttl_seconds / 3 if kvs.ttl_seconds else None,
+            ),
         )
 
-    def roster(self) -> SharedRoster:
+    def roster(self) -> Roster:
         """The roster that all nodes share, with this node's lists."""
-        settings = self._settings
-        return SharedRoster(
-            self.records,
-            settings.data_path / "roster",
-            settings.node_name,
-            RosterLimits.of(settings.limits),
-            self._counters,
-        )
+        return open_shared_roster(self._settings, self.records, self._counters)
 
-    async def start(self, following: RosterWatch) -> None:
-        """Be one of the nodes.
+    async def start(self, roster_watch: RosterWatch) -> None:
+        """Join the other nodes.
 
         Args:
-            following: told of what other nodes change.
+            roster_watch: gets changes of the roster at other nodes, and has those of this node.
 
         Raises:
             BackendError: the store did not answer in time.
             SettingsError: other nodes run newer reducers.
         """
-        self._refill.on_lost.add(lambda: self._after_loss(following))
-        await patiently(lambda: self._join(following), self._settings.kvs.start_seconds)
-        self.nodes.on_roster.add(following.tell)
-        following.on_own_change.add(lambda: in_background(self.nodes.tell_of_roster()))
-        self._task = self._tasks.run("refill", self._refill.run, owner="school", says_so=True)
-        # Mostly there is nothing to bring, and who connects is served at once; else students are told to come later.
+        self.refill.on_lost.add(lambda: self._restore(roster_watch))
+        await retry(lambda: self._join(roster_watch), self._settings.kvs.start_seconds)
+        self.membership.on_roster.add(roster_watch.note_foreign_change)
+        roster_watch.on_local_change.add(lambda: in_background(self.membership.announce_roster_change()))
+        self._task = self._tasks.run("refill", self.refill.run, owner="school", says_so=True)
+        # Mostly nothing is to be uploaded, and students are served at once; else they are asked to come later.
         try:
             async with asyncio.timeout(self._settings.kvs.start_seconds):
-                await self._refill.done.wait()
+                await self.refill.done.wait()
         except TimeoutError:
             pass
 
     async def close(self) -> None:
-        """Leave the others."""
+        """Leave the other nodes."""
         if self._task:
             await self._tasks.end(self._task)
-            await self.nodes.close()
+            await self.membership.close()
         await self.records.close()
 
     def findings(self) -> list[Finding]:
         """What is wrong between this node, the store and the other nodes."""
-        return [*self._refill.findings(), *self.nodes.findings()]
+        return [*self.refill.findings(), *self.membership.findings()]
 
-    async def _join(self, following: RosterWatch) -> None:
+    async def _join(self, roster_watch: RosterWatch) -> None:
         self.credentials = await share_credentials(self._kvs, self._settings.data_path, self.credentials)
-        await self._refill.prepare()
+        await self.refill.prepare()
         await self.records.put_back()
-        await following.look_anew()
-        await self.nodes.start()
+        await roster_watch.reread()
+        await self.membership.start()
 
-    async def _after_loss(self, following: RosterWatch) -> None:
+    async def _restore(self, roster_watch: RosterWatch) -> None:
+        """Put back what is neither a record nor a state, after the store has lost its memory."""
         await share_credentials(self._kvs, self._settings.data_path, self.credentials)
-        await following.look_anew()
+        await roster_watch.reread()
 
 
-async def patiently(step: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do a step of the start, again and again while a backend does not answer.
+async def retry(step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Retry a step until the backend answers or time is up.
 
     Raises:
-        BackendError: it did not within these seconds.
+        BackendError: the backend did not answer within these seconds.
     """
     end = time.monotonic() + seconds
     back_off = BackOff(most=_RETRY_SECONDS)
-    told = False
+    logged = False
     while True:
         try:
             await step()
         except BackendError as error:
             if time.monotonic() >= end:
                 raise
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 log.warning("%s It is tried again for %d s.", error, seconds)
             await asyncio.sleep(back_off.next())
         else:

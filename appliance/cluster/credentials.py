@@ -1,7 +1,7 @@
-"""Credentials of this installation: the educator's token, and the key that signs session cookies.
+"""Credentials of this installation: the educators' token, and the key that signs session cookies.
 
-They are made at the first start and kept in ``credentials.json`` in the data directory, readable by its owner alone.
-Nodes that share a store have the same.
+They are created at the first start and kept in ``credentials.json`` in the data folder, readable by its owner alone.
+Nodes that share a store have the same credentials.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ROW = "credentials"
 
 class Credentials(msgspec.Struct, frozen=True):
     """Attributes:
-    educator_token: lets its bearer in on every educator route.
-    session_key: signs session cookies, as hexadecimal digits.
+    educator_token: gives access to every educator route.
+    session_key: signs session cookies; hexadecimal digits.
     """
 
     educator_token: Annotated[str, msgspec.Meta(min_length=16, pattern=r"^[!-~]+$")]
@@ -31,7 +31,7 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def load_credentials(folder: Path) -> Credentials:
-    """Read the credentials, or make them where there are none.
+    """Read the credentials, or create them where there are none.
 
     Raises:
         SettingsError: the file is damaged, or cannot be read or written.
@@ -45,7 +45,7 @@ def load_credentials(folder: Path) -> Credentials:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise SettingsError(
-            f"{path} is damaged. Remove it; new credentials are made, and educators sign in again."
+            f"{path} is damaged. Remove it; new credentials are created, and educators sign in again."
         ) from None
     made = Credentials(secrets.token_urlsafe(32), secrets.token_hex(32))
     _save(folder, made)
@@ -55,7 +55,7 @@ def load_credentials(folder: Path) -> Credentials:
 async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credentials:
     """Agree with the other nodes on credentials: those of the first node count, and every node keeps a copy.
 
-    So any node lets an educator in whom another one signed in, and a store that lost its memory gets them back.
+    So a session of one node is valid on all, and a store that lost its memory gets the credentials back.
 
     Raises:
         BackendError: the store cannot be reached.
@@ -71,7 +71,7 @@ async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credent
         try:
             shared = msgspec.json.decode(row.fields.get(ROW, b""), type=Credentials)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise SettingsError("The key-value store holds something of another program; use a prefix.") from None
+            raise SettingsError("The key-value store holds data of another program; use a prefix.") from None
         if shared != own:
             _save(folder, shared)
         return shared

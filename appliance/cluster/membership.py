@@ -1,9 +1,9 @@
-"""The other nodes of a school that share one key-value store: who is there, and which students are online there.
+"""The other nodes that share one key-value store: which are there, and which students are online there.
 
-Rows of the store: ``nodes`` names all nodes; ``node/NAME`` holds a number that rises at every beat, the students who
-are online at that node, and which generation of the store it has uploaded its archive to (`appliance.cluster.refill`).
-A node whose beat does not rise for too long is gone, and so are its students. Messages on one
-topic announce at once what came or went; a node that missed some reads the rows again.
+Rows of the store: ``nodes`` has the names of all nodes; ``node/NAME`` has a number that rises at every beat, the
+students who are online at that node, and the generation of the store into which it has uploaded its archive
+(`appliance.cluster.refill`). A node whose beat does not rise for too long is gone, and so are its students. Messages on
+one topic announce changes at once; a node that missed some reads the rows again.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ NAMES = "nodes"
 FLUSH_SECONDS = 0.1
 _BEATS = 3
 """Beats within the time after which a node counts as gone."""
-_FORGET = 40
-"""After so many times of that time, what a gone node left in the store is removed."""
+_REMOVE_AFTER = 40
+"""The rows of a gone node are removed after so many times the time after which a node counts as gone."""
 _IDS_PER_MESSAGE = 1000
 _SAME_NAME = 3
-_STEP_SECONDS = 30.0
+"""After so many foreign changes of this node's row, one after the other, another process has the same name."""
+STEP_SECONDS = 30.0
 _FIRST_SECONDS = 1.0
 
 
-class _Told(msgspec.Struct, omit_defaults=True):
-    """What nodes tell each other.
+class _Announcement(msgspec.Struct, omit_defaults=True):
+    """A message from one node to the others.
 
     Attributes:
-        node: who tells.
-        run: a name of that node's process.
-        seq: how often presence had changed there, this change counted.
-        came: students who came online there.
-        went: students who went.
-        roster: whether classes were added, or a list there names other students.
+        node: the sender.
+        run: unique name of the sender's process.
+        seq: number of changes of presence at that node, this one included; 0 if the message is about something else.
+        came: ids of students who came online there.
+        went: ids of students who went offline there.
+        roster: whether classes were added, or the students of a list there changed.
         bye: whether the node stops.
     """
 
@@ -62,14 +63,28 @@ class _Told(msgspec.Struct, omit_defaults=True):
 
 
 class _Presence(msgspec.Struct):
-    """Students online at a node, after so many changes."""
+    """The students who are online at a node.
+
+    Attributes:
+        seq: number of changes of presence so far.
+        online: ids of the students.
+    """
 
     seq: int
     online: list[str]
 
 
 class _Peer:
-    """Another node, as far as it is known here."""
+    """What this node knows of another one.
+
+    Attributes:
+        run: unique name of its process.
+        beat: its last beat.
+        seen: when its beat last rose, on the monotonic clock.
+        seq: number of changes of presence there that are known here.
+        online: ids of students who are online there.
+        uploaded: the generation of the store into which it has uploaded its archive, "" for none.
+    """
 
     def __init__(self) -> None:
         self.run = ""
@@ -77,11 +92,11 @@ class _Peer:
         self.seen = time.monotonic()
         self.seq = -1
         self.online: set[str] = set()
-        self.whole = ""
+        self.uploaded = ""
 
 
 def node_key(name: str) -> str:
-    """The row of a node."""
+    """The key of a node's row."""
     return f"node/{name}"
 
 
@@ -89,7 +104,10 @@ class Membership:
     """This node among the others.
 
     Attributes:
-        whole: the generation of the store into which this node has brought its archive; "" while it has not.
+        name: of this node.
+        beats: number of this node's beats so far.
+        silent_seconds: seconds without a new beat after which a node counts as gone.
+        uploaded: the generation of the store into which this node has uploaded its archive; "" while it has not.
         on_presence: called with ids of students who came or went at another node.
         on_roster: called when another node changed the roster, or may have.
     """
@@ -100,13 +118,13 @@ class Membership:
         """Args:
         name: this node's; no other may have it.
         kvs: the shared store.
-        hints: carries what nodes tell each other.
+        hints: carries messages between nodes.
         tasks: runs the beats.
         counters: counts nodes that went silent, and as ``rows_unreadable`` rows of nodes that cannot be read.
-        silent_seconds: after which a node whose beat stands still is gone.
+        silent_seconds: see above.
         """
         self.name = name
-        self.whole = ""
+        self.uploaded = ""
         self._same_name = False
         self.on_presence: Listeners[[Collection[str]]] = Listeners("presence at other nodes")
         self.on_roster: Listeners[[]] = Listeners("changes of the roster at other nodes")
@@ -114,9 +132,9 @@ class Membership:
         self._hints = hints
         self._tasks = tasks
         self._counters = counters
-        self._silent = silent_seconds
+        self.silent_seconds = silent_seconds
         self._run = str(uuid.uuid4())
-        self._beat = 0
+        self.beats = 0
         self._seq = 0
         self._online: set[str] = set()
         self._came: set[str] = set()
@@ -130,29 +148,29 @@ class Membership:
         self._flush_due: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._listening: Listening | None = None
-        self._beating: Supervised | None = None
+        self._beat_task: Supervised | None = None
 
     async def start(self) -> None:
-        """Be known to the others, and know them. Where the pubsub is away, they hear of each other by their beats.
+        """Join the other nodes. While the pubsub is away, nodes learn of each other by their beats.
 
         Raises:
             BackendError: the store cannot be reached.
         """
         await self._write()
-        await self._look()
-        self._listening = self._hints.listen("nodes", TOPIC, owner="nodes", hear=self._take, reread=self._reread)
+        await self.read_others()
+        self._listening = self._hints.listen("nodes", TOPIC, owner="nodes", hear=self._hear, reread=self._reread)
         await self._listening.first(_FIRST_SECONDS)
-        self._beating = self._tasks.run("beats", self._beats, owner="nodes", says_so=True)
+        self._beat_task = self._tasks.run("beats", self._beat_regularly, owner="nodes", says_so=True)
 
     async def close(self) -> None:
-        """Tell the others that this node stops. It is not used after that."""
-        await self._end()
+        """Announce that this node stops. It is not used after that."""
+        await self._stop()
         try:
             async with asyncio.timeout(1):
                 await self._withdraw(self.name)
-                await self._tell(_Told(self.name, self._run, bye=True))
+                await self._announce(_Announcement(self.name, self._run, bye=True))
         except (BackendError, TimeoutError):
-            # They will notice that it is silent.
+            # They will notice its silence.
             pass
 
     def online(self, student_id: str) -> bool:
@@ -163,12 +181,12 @@ class Membership:
         """The names of the other nodes that are there."""
         return sorted(self._peers)
 
-    def whole_in(self, generation: str) -> set[str]:
-        """The names of other nodes that have brought their archives into a generation of the store."""
-        return {name for name, peer in self._peers.items() if peer.whole == generation}
+    def uploaded_in(self, generation: str) -> set[str]:
+        """The names of other nodes that have uploaded their archives into a generation of the store."""
+        return {name for name, peer in self._peers.items() if peer.uploaded == generation}
 
     def present(self, student_id: str, online: bool) -> None:
-        """Note that a student came online at this node, or went; the others hear of it soon."""
+        """Note that a student came online at this node, or went offline; it is announced soon."""
         if online == (student_id in self._online):
             return
         (self._online.add if online else self._online.discard)(student_id)
@@ -179,19 +197,19 @@ class Membership:
             self._flush_due = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_soon)
 
     async def beat(self) -> None:
-        """Beat now, and look who else is there.
+        """Beat now, and read the other nodes' rows.
 
         Raises:
             BackendError: the store cannot be reached.
         """
         await self._write()
-        await self._look()
+        await self.read_others()
 
-    async def tell_of_roster(self) -> None:
-        """Let the others know that the roster has changed."""
-        await self._tell(_Told(self.name, self._run, roster=True))
+    async def announce_roster_change(self) -> None:
+        """Announce that the roster has changed."""
+        await self._announce(_Announcement(self.name, self._run, roster=True))
 
-    async def _end(self) -> None:
+    async def _stop(self) -> None:
         if self._flush_due:
             self._flush_due.cancel()
         if self._flushing:
@@ -199,16 +217,16 @@ class Membership:
         if self._listening:
             await self._listening.close()
             self._listening = None
-        if self._beating:
-            await self._tasks.end(self._beating)
-            self._beating = None
+        if self._beat_task:
+            await self._tasks.end(self._beat_task)
+            self._beat_task = None
 
     def _flush_soon(self) -> None:
         self._flush_due = None
         self._flushing = in_background(self._flush(), "presence")
 
     async def _flush(self) -> None:
-        """Write who is online, then tell who came and went."""
+        """Write who is online, then announce who came and went."""
         try:
             while self._came or self._went:
                 came, self._came = list(self._came), set()
@@ -218,30 +236,30 @@ class Membership:
                     self._seq += 1
                     here, came = came[:_IDS_PER_MESSAGE], came[_IDS_PER_MESSAGE:]
                     gone, went = went[:_IDS_PER_MESSAGE], went[_IDS_PER_MESSAGE:]
-                    messages.append(_Told(self.name, self._run, self._seq, here, gone))
+                    messages.append(_Announcement(self.name, self._run, self._seq, here, gone))
                 try:
                     await self._write()
                 except BackendError:
-                    # The next beat that goes through writes it.
+                    # The next beat that succeeds writes it.
                     pass
                 for message in messages:
-                    await self._tell(message)
+                    await self._announce(message)
                 await asyncio.sleep(FLUSH_SECONDS)
         finally:
             self._flushing = None
 
-    async def _tell(self, told: _Told) -> None:
-        # Who does not hear it reads the rows at the next beat.
-        await self._hints.send(TOPIC, msgspec.json.encode(told))
+    async def _announce(self, announcement: _Announcement) -> None:
+        # A node that misses it reads the rows at the next beat.
+        await self._hints.send(TOPIC, msgspec.json.encode(announcement))
 
-    async def _beats(self, task: Supervised) -> None:
+    async def _beat_regularly(self, task: Supervised) -> None:
         while True:
-            await asyncio.sleep(self._silent / _BEATS)
+            await asyncio.sleep(self.silent_seconds / _BEATS)
             try:
-                async with task.step(_STEP_SECONDS):
+                async with task.step(STEP_SECONDS):
                     await self.beat()
             except (BackendError, TimeoutError):
-                # Nobody can beat where the store is away; that is no sign of anybody's end.
+                # No node can beat while the store is away, so none counts as silent.
                 for peer in self._peers.values():
                     peer.seen = time.monotonic()
                 raise
@@ -252,12 +270,12 @@ class Membership:
         """Beat: write this node's row."""
         async with self._writing:
             while True:
-                self._beat += 1
+                self.beats += 1
                 seq = self._seq
                 fields: dict[str, Value | None] = {
-                    "beat": Encoded(b"%d" % self._beat),
+                    "beat": Encoded(b"%d" % self.beats),
                     "run": Encoded(self._run.encode()),
-                    "whole": Encoded(self.whole.encode()),
+                    "whole": Encoded(self.uploaded.encode()),
                 }
                 if seq != self._stored_seq:
                     presence = _Presence(seq, sorted(self._online))
@@ -265,14 +283,14 @@ class Membership:
                 if not await self._kvs.commit([Change(node_key(self.name), self._version, fields)]):
                     break
                 [row] = await self._kvs.read([node_key(self.name)])
-                self._see_double(row)
+                self._detect_same_name(row)
                 self._version = row.version
                 self._stored_seq = -1
             self._version += 1
             self._stored_seq = seq
 
-    def _see_double(self, row: Row) -> None:
-        """Notice that another process writes this node's row."""
+    def _detect_same_name(self, row: Row) -> None:
+        """Notice that another process writes this node's row, and so has the same name."""
         foreign = bool(self._version) and row.fields.get("run", self._run.encode()) != self._run.encode()
         self._conflicts = self._conflicts + 1 if foreign else 0
         if self._conflicts == _SAME_NAME:
@@ -280,26 +298,30 @@ class Membership:
             log.error("%s", self.findings()[0].text)
 
     def findings(self) -> list[Finding]:
-        """What is wrong among the nodes."""
+        """Whether another process has this node's name."""
         return [finding("nodes.same_name", self.name)] if self._same_name else []
 
-    async def _look(self) -> None:
-        """Read the rows of the others."""
+    async def read_others(self) -> None:
+        """Read the rows of the other nodes.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
         names = await self._names()
         names.discard(self.name)
         ordered = sorted(names)
         for name, row in zip(ordered, await self._kvs.read([node_key(name) for name in ordered]), strict=True):
             if row.version and "beat" in row.fields:
                 try:
-                    self._take_in(name, row)
+                    self._update_peer(name, row)
                 except (ValueError, msgspec.DecodeError) as error:
-                    # One node's damaged row; the others are there all the same, and its next beat writes it anew.
+                    # Only this node's row is damaged, and its next beat writes it again.
                     if self._counters.add("rows_unreadable") == 1:
                         log.error("The row of the node %s cannot be read: %s.", name, place_of(error))
-        await self._clear_away()
+        await self._remove_gone()
 
     async def _names(self) -> set[str]:
-        """The names of all nodes, after seeing to it that ours is among them."""
+        """The names of all nodes; this node's name is added if it is missing."""
         while True:
             [row] = await self._kvs.read([NAMES])
             if self.name in row.fields:
@@ -307,7 +329,7 @@ class Membership:
             if not await self._kvs.commit([Change(NAMES, row.version, {self.name: Encoded(b"1")})]):
                 return {*row.fields, self.name}
 
-    def _take_in(self, name: str, row: Row) -> None:
+    def _update_peer(self, name: str, row: Row) -> None:
         peer = self._peers.get(name)
         beat = int(row.fields["beat"])
         run = row.fields.get("run", b"").decode()
@@ -325,7 +347,7 @@ class Membership:
             peer.run = run
             peer.seq = -1
         peer.beat = beat
-        peer.whole = row.fields.get("whole", b"").decode()
+        peer.uploaded = row.fields.get("whole", b"").decode()
         if presence.seq > peer.seq:
             peer.seq = presence.seq
             now = set(presence.online)
@@ -337,11 +359,13 @@ class Membership:
     def _expire(self) -> None:
         now = time.monotonic()
         for name, peer in list(self._peers.items()):
-            if now - peer.seen < self._silent:
+            if now - peer.seen < self.silent_seconds:
                 continue
             if peer.run:
                 self._counters.add("nodes_silent")
-                log.warning("The node %s has been silent for %d s; its students count as gone.", name, self._silent)
+                log.warning(
+                    "The node %s has been silent for %d s; its students count as gone.", name, self.silent_seconds
+                )
             self._drop(name)
 
     def _drop(self, name: str) -> None:
@@ -352,9 +376,9 @@ class Membership:
         if peer.online:
             self.on_presence(peer.online)
 
-    async def _clear_away(self) -> None:
-        """Remove what nodes that went long ago left in the store."""
-        long_ago = time.monotonic() - _FORGET * self._silent
+    async def _remove_gone(self) -> None:
+        """Remove the rows of nodes that have been gone for long."""
+        long_ago = time.monotonic() - _REMOVE_AFTER * self.silent_seconds
         for name in [name for name, (_, _, since) in self._gone.items() if since < long_ago]:
             await self._withdraw(name)
             del self._gone[name]
@@ -368,26 +392,26 @@ class Membership:
     async def _reread(self, missed: bool) -> None:
         if missed:
             self.on_roster()
-        await self._look()
+        await self.read_others()
 
-    async def _take(self, message: bytes) -> None:
-        told = decoded(message, _Told)
-        if told.node == self.name:
+    async def _hear(self, message: bytes) -> None:
+        heard = decoded(message, _Announcement)
+        if heard.node == self.name:
             return
-        if told.bye:
-            log.info("The node %s has stopped.", told.node)
-            self._drop(told.node)
+        if heard.bye:
+            log.info("The node %s has stopped.", heard.node)
+            self._drop(heard.node)
             return
-        if told.roster:
+        if heard.roster:
             self.on_roster()
-        if not told.seq:
+        if not heard.seq:
             return
-        peer = self._peers.get(told.node)
-        if peer is None or peer.run != told.run or told.seq > peer.seq + 1:
-            await self._look()
-        elif told.seq == peer.seq + 1:
-            peer.seq = told.seq
+        peer = self._peers.get(heard.node)
+        if peer is None or peer.run != heard.run or heard.seq > peer.seq + 1:
+            await self.read_others()
+        elif heard.seq == peer.seq + 1:
+            peer.seq = heard.seq
             peer.seen = time.monotonic()
-            peer.online.update(told.came)
-            peer.online.difference_update(told.went)
-            self.on_presence([*told.came, *told.went])
+            peer.online.update(heard.came)
+            peer.online.difference_update(heard.went)
+            self.on_presence([*heard.came, *heard.went])

@@ -1,4 +1,4 @@
-"""The codebook of an export: what each column is, made from the same declarations as the columns themselves."""
+"""The codebook of an export: describes each column, from the same declarations as the columns themselves."""
 
 from __future__ import annotations
 
@@ -35,8 +35,17 @@ _PARQUET_TYPES: dict[Kind, str] = {
 }
 
 
-class Entry(NamedTuple):
-    """One column of one file: what it holds, and what was done to it."""
+class ColumnDescription(NamedTuple):
+    """A row of the codebook: one column of one file.
+
+    Attributes:
+        file: name of the file.
+        column: name of the column.
+        type: of its values.
+        unit: of its values, "" for none.
+        meaning: of its values.
+        treatment: how the export changed its values.
+    """
 
     file: str
     column: str
@@ -46,20 +55,27 @@ class Entry(NamedTuple):
     treatment: str
 
 
-class Sheet(msgspec.Struct, frozen=True):
-    """What one file of the export is."""
+class ExportedFile(msgspec.Struct, frozen=True):
+    """A file of the export.
 
-    file: str
+    Attributes:
+        name: of the file.
+        meaning: what a row is.
+        rows: number of rows.
+        columns: of the file.
+    """
+
+    name: str
     meaning: str
     rows: int
-    entries: list[Entry]
+    columns: list[ColumnDescription]
 
 
-def entries(file: str, format: Format, columns: Iterable[tuple[str, Column, str]]) -> list[Entry]:
-    """The codebook's lines on one file; of each column its name, what it is, and what was done to it."""
+def describe(file: str, format: Format, columns: Iterable[tuple[str, Column, str]]) -> list[ColumnDescription]:
+    """The rows of the codebook for one file, given the name, declaration and treatment of each column."""
     types = _CSV_TYPES | _PARQUET_TYPES if format == "parquet" else _CSV_TYPES
     return [
-        Entry(
+        ColumnDescription(
             file,
             name,
             types.get(column.kind, "string") + (f": {', '.join(column.choices)}" if column.choices else ""),
@@ -71,27 +87,27 @@ def entries(file: str, format: Format, columns: Iterable[tuple[str, Column, str]
     ]
 
 
-def write(folder: Path, sheets: Sequence[Sheet], remarks: Sequence[str]) -> None:
+def write_codebook(folder: Path, files: Sequence[ExportedFile], remarks: Sequence[str]) -> None:
     """Write ``codebook.csv`` and ``codebook.md``.
 
     Args:
         folder: of the export.
-        sheets: its files.
+        files: of the export.
         remarks: sentences on how it was made.
 
     Raises:
         OSError: they cannot be written.
     """
-    with (folder / "codebook.csv").open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Entry._fields)
-        for sheet in sheets:
-            writer.writerows(map(guarded, entry) for entry in sheet.entries)
+    with (folder / "codebook.csv").open("w", encoding="utf-8-sig", newline="") as codebook:
+        writer = csv.writer(codebook)
+        writer.writerow(ColumnDescription._fields)
+        for file in files:
+            writer.writerows(map(guarded, column) for column in file.columns)
     lines = ["# Codebook", "", *(f"- {remark}" for remark in remarks)]
-    for sheet in sheets:
-        lines += ["", f"## {sheet.file}", "", f"{sheet.meaning} {counted(sheet.rows, 'row')}.", ""]
+    for file in files:
+        lines += ["", f"## {file.name}", "", f"{file.meaning} {counted(file.rows, 'row')}.", ""]
         lines += ["| column | type | unit | meaning | in this export |", "|---|---|---|---|---|"]
-        lines += [f"| {' | '.join(map(_plain, entry[1:]))} |" for entry in sheet.entries]
+        lines += [f"| {' | '.join(map(_plain, column[1:]))} |" for column in file.columns]
     (folder / "codebook.md").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 

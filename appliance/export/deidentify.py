@@ -1,17 +1,17 @@
-"""Deidentify: exported data without what says who somebody is.
+"""De-identification of exported data.
 
 - Ids (of students, classes, streams, documents, items, tabs) become ``KIND-`` and 26 letters and digits: the first 128
-  bits of an HMAC-SHA256 (RFC 2104, FIPS 180-4) over kind and id, in base 32 (RFC 4648, lower case). Whoever has the key
-  can link two exports, and can tell whether a given id is in one; nobody else can do either.
+  bits of an HMAC-SHA256 (RFC 2104, FIPS 180-4) over kind and id, in base 32 (RFC 4648, lower case). With the key one
+  can link two exports, and test whether a given id is in one; without it one can do neither.
 - Names are left out, or kept by choice.
 - Free text is left out, or kept by choice. Free text is every string that is not an id, a word known to this program
   (`appliance.export.vocabulary`, or a reducer's `Column.choices`) or a word that the exporter named. In an event
-  ``{"units":N}`` takes its place, its length in UTF-16 units; in a table its column is left out.
-- Names of fields, events and sources that are not known are replaced as ids are: they too may have been typed.
+  ``{"units":N}`` replaces it, its length in UTF-16 units; in a table its column is left out.
+- Unknown names of fields, events and sources are replaced as ids are: they too may have been typed.
 - Numbers, times, true and false stay. Left out with free text are numbers that are letters (key codes), and those in
-  unknown fields whose name speaks of a person or whose digits are a student's id.
-- Where free text is kept, a string that is exactly a student's id or name is replaced all the same. Names within texts
-  are not found.
+  unknown fields whose name suggests a person or whose digits are a student's id.
+- Where free text is kept, a string that is exactly a student's id or name is still replaced. Names within texts are
+  not found.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class KeyFileError(ObserverError):
 
 
 def load_key(file: Path) -> bytes:
-    """The key in a file, which is made where it is not there, readable by its owner alone.
+    """The key in a file; a missing file is created, readable by its owner alone.
 
     Raises:
         KeyFileError: it holds no key, or cannot be read or written.
@@ -70,7 +70,7 @@ def load_key(file: Path) -> bytes:
 
 
 class Deidentifier:
-    """Replaces and leaves out.
+    """Replaces ids, and leaves out names and free text.
 
     Attributes:
         names: whether students' names are kept.
@@ -82,8 +82,8 @@ class Deidentifier:
         key: secret bytes.
         names: whether to keep students' names.
         free_text: whether to keep free text.
-        keep: words that say nothing of a person and stay: names of sources, events, fields and items, and words that
-            programs send.
+        keep: words to keep, since they say nothing about a person: names of sources, events, fields and items, and
+            words that programs send.
         """
         self.names = names
         self.free_text = free_text
@@ -95,17 +95,17 @@ class Deidentifier:
 
     @property
     def fingerprint(self) -> str:
-        """Tells keys apart without saying anything of them."""
+        """A short hash that distinguishes keys and reveals nothing of them."""
         return hashlib.sha256(b"fingerprint\0" + self._key).hexdigest()[:8]
 
-    def meet(self, student_id: str, name: str | None) -> None:
-        """Learn of a student, whose id and name shall then be found where they stand alone."""
+    def add_student(self, student_id: str, name: str | None) -> None:
+        """Add a student whose id and name are replaced wherever a string consists of them."""
         self._students.add(student_id)
         if name:
             self._names.add(name)
 
     def id(self, kind: str, value: str) -> str:
-        """What takes the place of an id; the same at every call."""
+        """The replacement of an id; the same at every call."""
         known = self._known.get((kind, value))
         if known is None:
             message = f"{kind}\0{value}".encode("utf-8", "surrogatepass")
@@ -116,25 +116,25 @@ class Deidentifier:
         return known
 
     def source(self, name: str) -> str:
-        """The name of a source, or what takes its place."""
+        """The name of a source, or its replacement."""
         return name if name in SOURCES or name in self._keep else self.id("source", name)
 
     def event_name(self, name: str) -> str:
-        """The name of an event, or what takes its place."""
+        """The name of an event, or its replacement."""
         return name if name in EVENTS or name in self._keep else self.id("event", name)
 
     def field(self, name: str) -> str:
-        """The name of a field, or what takes its place."""
+        """The name of a field, or its replacement."""
         return name if name in FIELDS or name in self._keep else self.id("field", name)
 
     def event(self, body: Mapping[str, Any], student_id: str) -> dict[str, Any]:
-        """An event's fields."""
+        """The fields of an event, de-identified."""
         self._students.add(student_id)
         document = body.get("document")
         return self._object(body, {document: self.id("document", document)} if isinstance(document, str) else {})
 
     def scope(self, fields: tuple[str, ...], value: str) -> str:
-        """The value of a scope: of each of its fields the replacement, joined with ``/``."""
+        """The replacement of a scope's value: that of each of its fields, joined with ``/``."""
         values = value.split("/", len(fields) - 1)
         return "/".join(self.id(IDS.get(field, field), part) for field, part in zip(fields, values, strict=False))
 
@@ -143,7 +143,7 @@ class Deidentifier:
         return column.kind == "text" and not self.free_text
 
     def cell(self, name: str, column: Column, value: Any) -> Any:
-        """A value of a table's column that is not left out."""
+        """A value of a column that is not left out, de-identified."""
         match column.kind:
             case _ if value is None or isinstance(value, bool):
                 return value
@@ -194,7 +194,7 @@ class Deidentifier:
         return {"units": len(value.encode("utf-16-le", "surrogatepass")) // 2}
 
     def line(self, record: Record, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        """A line of the archive, its times and numbers as they are; `body` is its event, None where it was rejected."""
+        """A line of the archive, de-identified; `body` is its event, None if it was rejected."""
         line: dict[str, Any] = {
             "received": record.received,
             "at": record.at,

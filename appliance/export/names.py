@@ -13,7 +13,7 @@ from appliance.roster import RosterLimits, open_roster, roster_facts
 
 @contextmanager
 def roster_names(settings: Settings) -> Iterator[Callable[[str], str | None]]:
-    """Gives a function that finds the name of a student by id; nobody has one where there is no roster.
+    """A function that finds the name of a student by id; None for everybody if there is no roster.
 
     Raises:
         ObserverError: the roster cannot be read.

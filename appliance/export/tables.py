@@ -1,7 +1,7 @@
-"""Tables of an export: rows of named values, written as CSV, JSON lines or Parquet once all are known.
+"""Tables of an export: rows of named values, written as CSV, JSON lines or Parquet after the last row.
 
-What a column holds is declared (`appliance.reducer.Column`). A column that nobody declared, or whose values do not fit
-what was declared, is taken by its values. So rows first go to a temporary file, and memory stays small.
+Columns are declared (`appliance.reducer.Column`). The kind of a column that is not declared, or whose values do not fit
+its declaration, follows from its values. So rows first go to a temporary file, and memory stays small.
 
 ===========  ==========================  ==================  =========================
 kind         CSV                         JSON lines          Parquet
@@ -15,9 +15,9 @@ text
 series, any  JSON text                   JSON                string that holds JSON
 ===========  ==========================  ==================  =========================
 
-No value: an empty cell, or null. CSV is RFC 4180 in UTF-8 with a byte order mark, by which spreadsheets know it. They
-would take a text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula (CWE-1236); such a text, and one that
-begins with a tab, a line break or ``'``, gets a ``'`` before it. Taking one ``'`` away gives the text back.
+No value: an empty cell, or null. CSV is RFC 4180 in UTF-8 with a byte order mark, by which spreadsheets recognise it.
+They treat a text that begins with ``=``, ``+``, ``-`` or ``@`` as a formula (CWE-1236); such a text, and one that
+begins with a tab, a line break or ``'``, gets a ``'`` before it. Remove one ``'`` to get the text back.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ _BATCH = 5000
 
 
 class FormatError(ObserverError):
-    """A format cannot be written here; the text says what to install."""
+    """A format cannot be written; the text says what to install."""
 
 
 class Table:
-    """One table, which is filled and then written.
+    """A table, which is filled and then written.
 
     Attributes:
-        name: of its file, without what the format adds.
+        name: of its file, without the ending.
         meaning: what a row is.
         left_out: columns that are not written, for the codebook.
-        rows: how many there are.
+        rows: number of rows.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Table:
         """Args:
         name: see above.
         meaning: see above.
-        columns: in their order; those that rows have beside these come after them.
-        folder: where the temporary file is.
-        undeclared: columns that are there even where no row has them.
+        columns: declared columns in their order; further columns of rows come after them.
+        folder: the folder of the temporary file.
+        undeclared: columns that are written even if no row has them.
         """
         self.name = name
         self.meaning = meaning
@@ -101,7 +101,7 @@ class Table:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The columns as they are written."""
+        """The columns in the order and with the kinds with which they are written."""
         found = {}
         names = [*self._declared, *sorted(self._kinds.keys() - self._declared.keys())]
         for name in names:
@@ -109,7 +109,7 @@ class Table:
                 continue
             column = self._declared.get(name) or UNDECLARED
             kind = self._kinds[name]
-            # Nothing was ever there: text holds nothing as well as any other.
+            # A column without any value can have any kind.
             found[name] = msgspec.structs.replace(column, kind=kind or "text")
         return found
 
@@ -117,8 +117,8 @@ class Table:
         """Write the table to a file, readable by its owner alone; returns the file.
 
         Raises:
-            FormatError: what the format needs is not installed.
-            OSError: it cannot be written.
+            FormatError: a library for the format is not installed.
+            OSError: the file cannot be written.
         """
         path = folder / f"{self.name}.{format}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -181,11 +181,11 @@ def load_parquet() -> tuple[Any, Any]:
         how = "python -m pip install 'classroom-observer[parquet]'. Or choose --format csv or jsonl."
         if getattr(sys, "frozen", False):
             how = "choose --format csv or jsonl, or export with a classroom-observer that pip installed."
-        raise FormatError(f"Parquet needs the library pyarrow, which is not here: {how}") from None
+        raise FormatError(f"Parquet needs the library pyarrow, which is not installed: {how}") from None
 
 
 def guarded(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
+    """A text that no spreadsheet treats as a formula."""
     return f"'{text}" if text.startswith(_GUARDED) else text
 
 
@@ -219,7 +219,7 @@ def _fits(kind: Kind, value: Any, column: Column | None) -> bool:
 
 
 def _joined(kind: Kind | None, value: Any) -> Kind:
-    """The kind of a column that held values of one kind and now gets one that does not fit it."""
+    """The kind of a column whose values have had one kind, after a value that does not fit it."""
     candidates: tuple[Kind, ...] = ("truth", "whole", "number", "text")
     if kind is None:
         return next((found for found in candidates if _fits(found, value, None)), "any")

@@ -1,11 +1,11 @@
-"""KVS: the key-value store that holds every student's states. The truth lives here; pubsub only hints at it.
+"""KVS: the key-value store that holds every student's states. It has the truth; the pubsub only hints at changes.
 
 A store holds rows. A row has a key (``student/ID``, ``class/ID``), a version that rises by one with every
-commit, and fields. All that belongs to one student stands in one row, so that the numbers of the student's
-streams and the states they produced change in one atomic unit, and one version guards them all.
+commit, and fields. All data of one student are in one row, so that the numbers of the student's streams and
+the states that they produced change in one atomic unit, guarded by one version.
 
-Values are given as objects that can be encoded, not as bytes: a store that keeps them in this process never
-pays for encoding what nobody reads. Values are immutable, so what is read is what was committed.
+Values are objects that can be encoded, not bytes: a store in this process never encodes values that nobody
+reads. Values are immutable, so a read gives exactly what was committed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a read gives: `version` 0 and no fields where there is no such row."""
+    """A row as it was read: `version` 0 and no fields if there is no such row."""
 
     key: str
     version: int
@@ -49,11 +49,11 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What a commit does to one row.
+    """A change of one row.
 
     Attributes:
         key: the row.
-        version: the version this change was worked out from; 0 for a row that is not there yet.
+        version: the version that the row must have; 0 for a row that does not exist yet.
         fields: new values by field name; None removes a field.
     """
 
@@ -66,8 +66,8 @@ class KVS(ABC):
     """A key-value store of rows with compare-and-set on each row's version.
 
     Attributes:
-        shared: whether others than this process may change rows.
-        ttl_seconds: after which a row that nobody changed is gone; 0 for never.
+        shared: whether other processes may change rows.
+        ttl_seconds: lifetime of a row that nobody changes; 0 for ever.
     """
 
     shared: ClassVar[bool] = True
@@ -98,22 +98,22 @@ class KVS(ABC):
 
     @abstractmethod
     async def remove(self, keys: Iterable[str]) -> None:
-        """Remove rows; a row that is not there is no error."""
+        """Remove rows; a missing row is no error."""
 
     @abstractmethod
     async def epoch(self) -> str:
-        """A random name of what the store remembers.
+        """A random name for the content of the store.
 
         It stays the same for as long as the store keeps what was committed to it, and is another one once the store
-        was emptied, lost its memory, or is another store. A node that finds an epoch it does not know brings states
-        back from its archive. Rows that are gone because their time was over (``ttl``) do not change it.
+        was emptied, lost its memory, or is another store. A node that finds an unknown epoch restores states from its
+        archive. Rows that have expired (``ttl``) do not change it.
 
         Raises:
             BackendError: the store cannot be reached.
         """
 
     def examine(self) -> AsyncGenerator[Finding, None]:
-        """What IT staff should know of the server behind this store: its version, rights, settings, clock.
+        """Findings for IT staff about the server behind this store: its version, rights, settings, clock.
 
         The command `check` prints them. It makes the section of the configuration their source, and writes, reads and
         removes a row by itself.
@@ -124,7 +124,7 @@ class KVS(ABC):
         return nothing()
 
     async def close(self) -> None:
-        """Let go of connections. The store is not used after that."""
+        """Close connections. The store is not used after that."""
 
 
 _SHARED = {"memory": False} | dict.fromkeys(FORMS, True)
@@ -136,13 +136,13 @@ def kvs_facts(url: str) -> Facts:
 
 
 def open_kvs(url: str, counters: Counters | None = None) -> KVS:
-    """The store that a URL names: ``memory://``, ``redis://`` and its relatives.
+    """Open the store that a URL names: ``memory://`` or a scheme of `appliance.redis.FORMS`.
 
-    The scheme picks the backend, imported only then.
+    The driver of a backend is imported only here.
 
     Args:
         url: where it is.
-        counters: where a store over a network counts conflicts, errors and the limits that were hit.
+        counters: a store over a network counts conflicts, errors and the limits that were hit.
 
     Raises:
         SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.

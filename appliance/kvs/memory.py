@@ -1,4 +1,4 @@
-"""The embedded store: rows in this process. Nothing of it outlives the process; the archive rebuilds it at start."""
+"""The embedded store: rows in this process. They end with it; a start restores them from snapshot and archive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from appliance.kvs import KVS, Change, Encoded, Row, Value
 
 _MANY = 50
-"""Fields of a row beyond which it is encoded in another thread."""
+"""A row with more fields is encoded in another thread."""
 
 
 class _Row:
@@ -21,7 +21,7 @@ class _Row:
 
 
 class MemoryKVS(KVS):
-    """Keeps values as they were given and encodes only what is read.
+    """Keeps values as objects and encodes only those that are read.
 
     Attributes:
         commits: how many commits changed something.
@@ -70,15 +70,15 @@ class MemoryKVS(KVS):
         return self._epoch
 
     def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
-        """All rows as they are now: key, version, fields. Values are immutable, so this may be encoded later."""
+        """All rows: key, version, fields. Values are immutable, so they may be encoded later."""
         return [(key, row.version, dict(row.fields)) for key, row in self._rows.items()]
 
     def row(self, key: str) -> Row:
-        """One row, as `read` gives it, at once."""
+        """One row, as `read` returns it."""
         return self._read(key, "")
 
     def load(self, rows: Iterable[Row]) -> None:
-        """Put rows in with the versions they had."""
+        """Add rows with the versions that they had."""
         for found in rows:
             row = self._rows[found.key] = _Row()
             row.version = found.version

@@ -1,12 +1,12 @@
 """Shared records: the few things beside students' states that all nodes must agree on, and that outlive the store.
 
 A record is a field of a row of the shared key-value store: JSON, stamped with the time of its change; a record that was
-taken away stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its
-data folder, one line each, on the disk before anybody is told). A store that lost its memory gets the records back from
-the nodes' journals; of two nodes that know the same record the later change counts.
+removed stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its data
+folder, one line each, on the disk before a change counts as made). A store that lost its memory gets the records back
+from the nodes' journals; of two nodes that know the same record the later change counts.
 
-What is erased leaves a record in the row ``erased``: the hash of a name, and when. No node puts back what its journal
-had of that name until then. A hash hides no short id from who guesses it; it only does not say it.
+Erasing leaves a record in the row ``erased``: the hash of a name, and the time. No node restores earlier records of
+that name from its journal. The hash does not protect a short id against guessing; it only avoids storing the id.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from appliance.health import Finding
 from appliance.kvs import KVS, Change, Encoded
 
 Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
-"""Given a row's records by field as JSON texts, the fields to change and their new values; None takes one away."""
+"""From a row's records by field, as JSON texts, to the fields to change and their new values; None removes a field."""
 
 JOURNAL = "shared.jsonl"
 """The journal's file in the data folder of a node."""
 ERASED = "erased"
 MEMBERS = "roster/class/"
-"""What the keys of rows begin with whose fields are ids of students."""
+"""The beginning of the keys of rows whose fields are ids of students."""
 _PUT_BACK_AT_ONCE = 500
-# The journal is written anew when it has so many lines more than twice what they say.
+# The journal is rewritten when it has so many lines more than twice the number of records.
 _OVERWRITTEN = 100
-# A row of so many records, as a class of students is, is kept as this node last committed it.
+# A row of so many records, such as a class of students, is cached as this node last committed it.
 _LONG = 100
 # No field has a name that begins so: a read of these gives the row's version alone.
 _NOTHING = "\0"
@@ -44,7 +44,8 @@ _NOTHING = "\0"
 class _Stamped(msgspec.Struct, frozen=True, array_like=True):
     """A record: when it was changed, in milliseconds since the epoch, and its JSON, ``null`` if it was taken away.
 
-    The time is negative for what was made because there was nothing: so the earlier of two counts, and any change more.
+    The time is negative for a record that was made because there was none: so of two the earlier wins, and any change
+    wins over both.
     """
 
     changed: int
@@ -75,12 +76,12 @@ class _Known(msgspec.Struct):
 
 
 def erased_mark(name: str) -> str:
-    """What is kept of an erased name: its SHA-256."""
+    """The SHA-256 of an erased name, which is kept in place of the name."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class SharedRecords:
-    """Reads and changes records, and remembers what this node changed."""
+    """Reads and changes records, and keeps a journal of this node's changes."""
 
     def __init__(self, kvs: KVS, journal: Path) -> None:
         """Args:
@@ -96,7 +97,7 @@ class SharedRecords:
         self._journal = Journal(journal, _Line, self._apply)
 
     def findings(self) -> list[Finding]:
-        """What is wrong with this node's journal."""
+        """Findings about this node's journal."""
         return self._journal.findings()
 
     async def read(self, *keys: str) -> list[dict[str, msgspec.Raw]]:
@@ -112,12 +113,12 @@ class SharedRecords:
 
         Args:
             key: the row.
-            work: says what to change; called again where another node changed the row first. What it raises passes.
-            first_wins: for what is made where nothing is, as a first class: of two nodes that made the same record
-                the earlier counts, and any later change counts more.
+            work: decides what to change; called again if another node changed the row first. Its exceptions pass.
+            first_wins: for a record that is made because there is none, such as a first class: of two nodes that made
+                it the earlier wins, and any later change wins over both.
 
         Raises:
-            BackendError: the store cannot be reached, or the disk does not take the change.
+            BackendError: the store cannot be reached, or the journal cannot be written.
         """
         while True:
             known = await self._row(key)
@@ -140,7 +141,7 @@ class SharedRecords:
             await self._journal.add([_Line(key, field, record) for field, record in stamped.items()])
 
     async def put_back(self) -> int:
-        """Give the store what this node changed once and the store does not know, or knows only older; how much it was.
+        """Write to the store every change of this node that the store has lost; returns how many they were.
 
         Raises:
             BackendError: the store cannot be reached.
@@ -174,10 +175,10 @@ class SharedRecords:
         return number
 
     async def note_erased(self, *names: str) -> None:
-        """Note that rows and fields of these names are erased: nobody puts back what there was of them until now.
+        """Note that rows and fields of these names are erased, so that no node restores them.
 
         Raises:
-            BackendError: the store cannot be reached, or the disk does not take the note.
+            BackendError: the store cannot be reached, or the journal cannot be written.
         """
         await self.update(ERASED, lambda rows: dict.fromkeys(map(erased_mark, names), True))
 
@@ -195,7 +196,7 @@ class SharedRecords:
         return found
 
     async def refresh(self) -> None:
-        """Touch all rows that this node changed once, so that a store whose rows expire keeps them.
+        """Write to all rows that this node ever changed, so that a store whose rows expire keeps them.
 
         Raises:
             BackendError: the store cannot be reached.
@@ -203,7 +204,7 @@ class SharedRecords:
         keys = list({key for key, _ in self._own})
         for start in range(0, len(keys), _PUT_BACK_AT_ONCE):
             rows = await self._kvs.read(keys[start : start + _PUT_BACK_AT_ONCE])
-            # Where another node was first, it was touched as well.
+            # If another node was first, that was a write as well.
             await self._kvs.commit(Change(row.key, row.version, {}) for row in rows if row.version)
         await self.put_back()
 
@@ -212,7 +213,7 @@ class SharedRecords:
         await self._journal.close()
 
     async def _row(self, key: str) -> _Known:
-        """A row as it is now; a long one that nobody else has changed is not read again."""
+        """The present row; a long one that nobody else has changed is not read again."""
         known = self._long.get(key)
         if known is not None:
             [head] = await self._kvs.read([key], _NOTHING)
@@ -235,10 +236,10 @@ class SharedRecords:
             self._long.pop(key, None)
 
     async def _tidy(self, erased: Mapping[str, int]) -> None:
-        """Take what was erased out of the journal, and what was overwritten where that is much.
+        """Remove erased records from the journal, and overwritten ones if they are many.
 
         Raises:
-            BackendError: the disk does not take it.
+            BackendError: the journal cannot be written.
         """
         # Nothing is awaited between this and the writing, so nobody adds a line meanwhile.
         await self.close()
@@ -257,7 +258,7 @@ class SharedRecords:
             raise BackendError(f"{self._journal.path.name} cannot be written: {error.strerror}.") from error
 
     async def _remove_erased(self, marks: Iterable[str]) -> None:
-        """Remove what other nodes gave a store that did not know yet that it was erased."""
+        """Remove records that other nodes wrote before the store knew that they are erased."""
         marks = set(marks)
         keys = await self._kvs.keys()
         await self._kvs.remove([key for key in keys if erased_mark(key) in marks])
@@ -281,7 +282,7 @@ def _stamped(fields: Mapping[str, bytes]) -> dict[str, _Stamped]:
         try:
             found[field] = _decode(encoded)
         except msgspec.DecodeError:
-            raise BackendError(f"The key-value store holds something of another program under {field!r}.") from None
+            raise BackendError(f"The key-value store has data of another program in the field {field!r}.") from None
     return found
 
 

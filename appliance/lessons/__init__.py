@@ -1,1 +1,1 @@
-"""What a class is doing: open or paused, messages, and which classes the roster has."""
+"""The state of classes: open or paused, messages to students, and the classes that the roster has."""

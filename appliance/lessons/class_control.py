@@ -1,7 +1,7 @@
-"""Class state: whether a class is open or paused, and words that go to all its students, on every node.
+"""Control of classes: whether a class is open or paused, and messages to all its students, on every node.
 
-The state stands in the key-value store (row ``class/ID``); a control message on the pubsub makes every node act on
-it at once, and a node that missed messages reads the store again.
+The state is in the key-value store (row ``class/ID``). A control message on the pubsub makes every node apply it at
+once; a node that missed messages reads the store again.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from appliance.pipeline import class_topic
 from appliance.pubsub.hints import Hints, Listening, decoded
 
 _FIRST_SECONDS = 1.0
-"""How long who comes first waits until control messages are heard; the state itself is read from the store."""
+"""How long `ClassControl.follow` waits until control messages are heard; the state itself is read from the store."""
 
-State = Literal["open", "paused"]
+ClassState = Literal["open", "paused"]
 
 
 class Opened(msgspec.Struct):
-    """That a stream was opened.
+    """A stream was opened.
 
     Attributes:
-        student_id: whose it is.
-        stream: the stream.
-        opening: a name of this opening, so that a node knows its own.
+        student_id: of the student.
+        stream: id of the stream.
+        opening: unique name of this opening, by which a node knows its own.
     """
 
     student_id: str
@@ -40,16 +40,23 @@ class Opened(msgspec.Struct):
 
 
 class Control(msgspec.Struct, omit_defaults=True):
-    """What nodes tell each other about a class; exactly one field is set."""
+    """A control message about a class from one node to all; exactly one field is set.
 
-    state: State | None = None
+    Attributes:
+        state: the class's new state.
+        message: the educator's message to the students.
+        removed: id of a student who was removed from the class.
+        opened: a stream that was opened.
+    """
+
+    state: ClassState | None = None
     message: str | None = None
     removed: str | None = None
     opened: Opened | None = None
 
 
 def control_topic(class_id: str) -> str:
-    """The topic of a class's control messages, each a `Control` as JSON. Students never read it."""
+    """The topic of a class's control messages, each a `Control` as JSON. No student reads it."""
     return f"control/{class_id}"
 
 
@@ -57,20 +64,20 @@ class ClassControl:
     """The states of all classes, as this node knows them.
 
     Attributes:
-        paused: ids of the paused classes; the pipeline looks at this very set.
-        on_control: called with a class's id and each control message, from whichever node.
-        on_missed: called with a class's id where messages may have been missed.
-        on_stored: awaited when a class's state has changed in the store, before anybody is told.
-        on_changed: called with a class's id and ids as `changed` takes them, so that this node's dashboards show it
-            whatever becomes of the hint.
+        paused: ids of the paused classes; the pipeline reads the same set.
+        on_control: called with a class's id and each control message, from any node.
+        on_missed: called with a class's id if messages may have been missed.
+        on_stored: awaited when a class's state has changed in the store, before it is announced.
+        on_changed: called with a class's id and the ids given to `changed`, so that this node's dashboards show the
+            change even if the hint is lost.
     """
 
     def __init__(self, kvs: KVS, hints: Hints, paused: set[str], records: SharedRecords | None = None) -> None:
         """Args:
         kvs: holds the states.
         hints: carries control messages.
-        paused: where the ids of paused classes go.
-        records: where the states stand if nodes share the store, so that they outlive it.
+        paused: gets the ids of paused classes.
+        records: hold the states instead if nodes share the store, so that a loss of its memory does not lose them.
         """
         self.paused = paused
         self.on_control: Listeners[[str, Control]] = Listeners("control messages")
@@ -84,10 +91,10 @@ class ClassControl:
         self._writes = 0
 
     async def follow(self, class_id: str) -> None:
-        """Read a class's state and keep to it from now on; where the pubsub is away, as soon as it is back.
+        """Read a class's state, and follow its changes from now on; while the pubsub is away, changes come late.
 
         Raises:
-            BackendError: the store cannot be reached. The class is followed all the same, once it can.
+            BackendError: the store cannot be reached. The class is followed as soon as it can.
         """
         listening = self._listening.get(class_id)
         if listening is None:
@@ -111,14 +118,14 @@ class ClassControl:
         listening, self._listening = self._listening, {}
         await asyncio.gather(*(one.close() for one in listening.values()))
 
-    def state(self, class_id: str) -> State:
+    def state(self, class_id: str) -> ClassState:
         """The state of a class."""
         return "paused" if class_id in self.paused else "open"
 
-    async def set_state(self, class_id: str, state: State) -> None:
-        """Pause a class or let it go on; it is so in the store and on this node when this returns.
+    async def set_state(self, class_id: str, state: ClassState) -> None:
+        """Pause or resume a class; when this returns, the store and this node have the new state.
 
-        Other nodes hear of it at once, or read it when the pubsub is back.
+        Other nodes get a message at once, or read the store when the pubsub is back.
 
         Raises:
             BackendError: the store cannot be reached.
@@ -127,42 +134,42 @@ class ClassControl:
         self._writes += 1
         await self.on_stored()
         self._apply(class_id, Control(state=state))
-        await self._tell(class_id, Control(state=state))
+        await self._send(class_id, Control(state=state))
         await self.changed(class_id)
 
     async def message(self, class_id: str, text: str) -> None:
-        """Send words to every student of a class who is connected, to whichever node.
+        """Send a message to every student of a class who is connected to any node.
 
         Raises:
-            BackendError: the pubsub cannot be reached, or this node does not hear it. Words stand in no store, so some
-                students would never see them.
+            BackendError: the pubsub cannot be reached, or this node does not hear it. Messages are in no store, so some
+                students would never see it.
         """
         listening = self._listening.get(class_id)
         if listening is not None and not listening.hears:
             raise BackendError("The pubsub is away, so the message was not sent.")
-        if not await self._tell(class_id, Control(message=text)):
+        if not await self._send(class_id, Control(message=text)):
             raise BackendError("The pubsub is away. Not every student may get the message.")
 
     async def removed(self, class_id: str, student_id: str) -> None:
-        """Make every node let go of a student who was taken out of the class, this one at once."""
+        """Disconnect a student who was removed from the class, at every node; at this one at once."""
         control = Control(removed=student_id)
-        if not await self._tell(class_id, control):
+        if not await self._send(class_id, control):
             self._apply(class_id, control)
 
     async def opened(self, class_id: str, opened: Opened) -> None:
-        """Tell every node that a stream was opened here; the last one told of is the one that stays."""
-        await self._tell(class_id, Control(opened=opened))
+        """Announce to every node that a stream was opened here; the opening that was announced last stays."""
+        await self._send(class_id, Control(opened=opened))
 
     async def changed(self, class_id: str, *student_ids: str) -> None:
-        """Tell dashboards that students joined or were removed, or, with none named, that the class itself changed.
+        """Announce to dashboards that students joined or were removed, or, without ids, that the class changed.
 
-        The empty id among the others says that the roster changed, and must be read again.
+        An empty id is added to the others; it means that the roster must be read again.
         """
         ids = ("", *student_ids) if student_ids else ()
         self.on_changed(class_id, ids)
         await self._hints.send(class_topic(class_id), msgspec.json.encode(ids))
 
-    async def _store(self, key: str, state: State) -> None:
+    async def _store(self, key: str, state: ClassState) -> None:
         if self._records is not None:
             await self._records.update(key, lambda rows: {"state": state})
             return
@@ -171,13 +178,13 @@ class ClassControl:
             if not await self._kvs.commit([Change(key, row.version, {"state": Encoded(state.encode())})]):
                 return
 
-    async def _tell(self, class_id: str, control: Control) -> bool:
+    async def _send(self, class_id: str, control: Control) -> bool:
         return await self._hints.send(control_topic(class_id), msgspec.json.encode(control))
 
     async def _hear(self, class_id: str, message: bytes) -> None:
         control = decoded(message, Control)
         if control.state is not None:
-            # After an outage of the pubsub an old message may come late; the store knows how it is.
+            # After an outage of the pubsub an old message may come late; the store has the current state.
             await self._read(class_id)
         else:
             self._apply(class_id, control)
@@ -194,7 +201,7 @@ class ClassControl:
             if writes == self._writes:
                 self._apply(class_id, Control(state="paused" if paused else "open"))
                 return
-            # What was read may be older than what was written here meanwhile.
+            # The state that was read may be older than one that this node wrote in the meantime.
 
     async def _stored_paused(self, key: str) -> bool:
         if self._records is not None:

@@ -1,4 +1,4 @@
-"""Following: this node keeps to all classes of the roster, those that are there and those that come while it runs."""
+"""Roster watch: this node follows every class of the roster, also those that are added while it runs."""
 
 from __future__ import annotations
 
@@ -9,71 +9,73 @@ from appliance.listeners import Listeners
 from appliance.roster import Roster
 from appliance.tasks import Supervised
 
-LOOK_SECONDS = 1.0
-_STEP_SECONDS = 60.0
+CHECK_SECONDS = 1.0
+"""Pause between two checks of the roster."""
+STEP_SECONDS = 60.0
+"""The most time that a check may take."""
 
 
 class RosterWatch:
-    """Looks at the roster again and again, and at once when it is told of a change.
+    """Checks the roster at short intervals, and at once after a change that this node knows of.
 
     Attributes:
-        on_change: called, once new classes are followed, when classes or the students of a list have changed.
-        on_own_change: called when it was this node that learnt of it first.
+        on_change: called after classes, or the students of a list, have changed and new classes are followed.
+        on_local_change: called when this node was the first to notice a change.
     """
 
-    def __init__(self, roster: Roster, states: ClassControl) -> None:
+    def __init__(self, roster: Roster, class_control: ClassControl) -> None:
         """Args:
-        roster: tells which classes there are, and looks at educators' lists whenever it is asked.
-        states: follows the state of each class.
+        roster: has the classes; it checks educators' lists whenever it is asked.
+        class_control: follows the state of each class.
         """
         self.on_change: Listeners[[]] = Listeners("changes of the roster")
-        self.on_own_change: Listeners[[]] = Listeners("changes of this node's lists")
+        self.on_local_change: Listeners[[]] = Listeners("changes of this node's lists")
         self._roster = roster
-        self._states = states
-        self._told = asyncio.Event()
-        roster.on_change.add(self._changed)
+        self._class_control = class_control
+        self._changed = asyncio.Event()
+        roster.on_change.add(self._note_local_change)
 
-    async def look(self) -> None:
-        """Follow every class that there is now.
+    async def check(self) -> None:
+        """Follow every class of the roster.
 
         Raises:
             BackendError: the roster or the store cannot be reached.
         """
         classes = [section.class_id for section in await self._roster.classes()]
-        new = [class_id for class_id in classes if not self._states.follows(class_id)]
+        new = [class_id for class_id in classes if not self._class_control.follows(class_id)]
         if new:
-            self._told.set()
-            await asyncio.gather(*(self._states.follow(class_id) for class_id in new))
+            self._changed.set()
+            await asyncio.gather(*(self._class_control.follow(class_id) for class_id in new))
 
-    async def look_anew(self) -> None:
-        """The same where the roster may have changed without this node's knowing.
+    async def reread(self) -> None:
+        """Read the roster again from the store, and follow every class.
 
         Raises:
-            BackendError: as for `look`.
+            BackendError: the roster or the store cannot be reached.
         """
         self._roster.forget()
-        await self.look()
+        await self.check()
 
-    def tell(self) -> None:
-        """Another node changed the roster."""
+    def note_foreign_change(self) -> None:
+        """Called when another node changed the roster."""
         self._roster.forget()
-        self._told.set()
+        self._changed.set()
 
     async def run(self, task: Supervised) -> None:
         """The work of its task."""
         while True:
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._told.wait()
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._changed.wait()
             except TimeoutError:
                 pass
-            async with task.step(_STEP_SECONDS):
-                await self.look()
+            async with task.step(STEP_SECONDS):
+                await self.check()
             task.works()
-            if self._told.is_set():
-                self._told.clear()
+            if self._changed.is_set():
+                self._changed.clear()
                 self.on_change()
 
-    def _changed(self) -> None:
-        self._told.set()
-        self.on_own_change()
+    def _note_local_change(self) -> None:
+        self._changed.set()
+        self.on_local_change()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.archive.stored_files import ArchiveFiles
-from appliance.cluster import credentials, refill
+from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile
 from appliance.datafolder.files import unfinished_name
 from appliance.datafolder.stored_files import (
@@ -62,7 +62,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         JsonFile(data, signed_out.FILE, dict[str, Any]),
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
-        StoredFiles(data, refill.MARK_FILE),
+        StoredFiles(data, upload_mark.FILE),
         StoredFiles(data, network.FILE),
         StoredFiles(data, READY),
         StoredFiles(data, f"{KEYS}/*"),

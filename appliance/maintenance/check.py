@@ -189,21 +189,14 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
     from appliance.counters import Counters
     from appliance.kvs import open_kvs
     from appliance.kvs.records import SharedRecords
-    from appliance.roster import RosterLimits
-    from appliance.roster.shared import SharedRoster
+    from appliance.roster import open_shared_roster
 
     store = open_kvs(settings.kvs.url)
     key = f"roster/check/{uuid.uuid4()}"
     try:
         with tempfile.TemporaryDirectory(prefix="check-") as folder:
             records = SharedRecords(store, Path(folder) / "shared.jsonl")
-            roster = SharedRoster(
-                records,
-                settings.data_path / "roster",
-                settings.node_name,
-                RosterLimits.of(settings.limits),
-                Counters(),
-            )
+            roster = open_shared_roster(settings, records, Counters())
             async with aclosing(roster.examine()) as findings:
                 async for one in findings:
                     yield one

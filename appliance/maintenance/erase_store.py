@@ -8,7 +8,7 @@ from appliance.cluster.membership import node_key
 from appliance.datafolder.traces import json_forms
 from appliance.kvs import KVS, Change, open_kvs
 from appliance.kvs.records import JOURNAL, MEMBERS, SharedRecords, erased_mark
-from appliance.roster.shared import student_row
+from appliance.roster.shared_rows import student_row
 from appliance.states import student_key
 
 

@@ -21,8 +21,8 @@ from appliance.states import (
     Fold,
     StateLimits,
     Stream,
-    Student,
-    standing_of,
+    StudentStates,
+    decode_stream_position,
     student_key,
 )
 from appliance.states.replay import replay_records
@@ -50,7 +50,7 @@ class FoldedStates:
         )
         self.rows: dict[str, Row] = {}
         self.events = 0
-        self._students: dict[str, Student] = {}
+        self._students: dict[str, StudentStates] = {}
 
     def fold_in(self, reader: Reader, end: Position, progress: Callable[[float], None]) -> list[Damage]:
         total = max(1, reader.remaining_bytes())
@@ -82,10 +82,10 @@ class FoldedStates:
             fields += [(key, field, value) for field, value in sorted(row.items())]
         return fields
 
-    def _student(self, student_id: str, class_id: str) -> Student:
+    def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self._students.get(student_id)
         if student is None:
-            student = self._students[student_id] = Student(self.fold, student_id, class_id)
+            student = self._students[student_id] = StudentStates(self.fold, student_id, class_id)
             if row := self.rows.get(student_key(student_id)):
                 student.load(row)
         return student
@@ -104,7 +104,7 @@ def _hashes(fields: Iterable[Field], unpaused: Set[tuple[str, str]] = frozenset(
             named.setdefault(field.split("/")[1], []).append((key, field, value))
         elif not field.startswith((SUMMARY, VERSION)):
             if (key, field) in unpaused:
-                value = replace(standing_of(value), paused_to=0).encode()
+                value = replace(decode_stream_position(value), paused_to=0).encode()
             named.setdefault("", []).append((key, field, value))
     return {name: hashlib.sha256(msgspec.msgpack.encode(all)).hexdigest() for name, all in named.items()}
 
@@ -121,10 +121,10 @@ def checksums(archived: FoldedStates, stored: FoldedStates) -> tuple[dict[str, s
 
 def _has_no_pause(numbers: bytes) -> bool:
     try:
-        return not standing_of(numbers).paused_to
+        return not decode_stream_position(numbers).paused_to
     except msgspec.DecodeError:
         return False
 
 
 def _note(stream: Stream, at: float, late: int, received: float) -> None:
-    stream.student.note(stream, at, late, received)
+    stream.student.note_applied(stream, at, late, received)

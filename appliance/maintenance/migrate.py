@@ -25,11 +25,10 @@ from appliance.counters import Counters
 from appliance.datafolder import DataFolder
 from appliance.datafolder.files import write_private
 from appliance.errors import ObserverError
-from appliance.events import EventLimits
 from appliance.kvs import KVS, Change, Encoded, Row, kvs_facts, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.maintenance.upgrade import bring_up_to_date
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.plugins import Catalog
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery import snapshot
@@ -192,19 +191,18 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
         counters,
         limits=StateLimits.of(limits),
     )
-    events = EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values)
-    pipeline = Pipeline(fold, memory, pubsub, archive, counters, events)
+    pipeline = Pipeline(fold, Backends(memory, pubsub, archive), counters, PipelineOptions.of(settings))
     try:
         # As a start does it, so the copied states are those that a start would have restored.
         await Recovery(settings.data_path, memory, pipeline, archive, counters).restore()
         pipeline.start()
         try:
             await pipeline.settle()
-            if fold.held:
+            if fold.suspended:
                 await Rebuild(
                     pipeline,
                     archive,
-                    fold.held,
+                    fold.suspended,
                     limits=StateLimits.of(limits),
                 ).run()
         finally:

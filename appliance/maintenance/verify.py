@@ -165,10 +165,10 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
     finally:
         await store.close()
     stale = {
-        place.name
-        for place in stored.fold.places
+        scoped.name
+        for scoped in stored.fold.scoped_reducers
         for row in stored.rows.values()
-        if row.fields.get(VERSION + place.name, place.version.data) != place.version.data
+        if row.fields.get(VERSION + scoped.name, scoped.version.data) != scoped.version.data
     }
     ours, theirs = checksums(archived, stored)
     for name in sorted((ours.keys() | theirs.keys()) - stale):

@@ -16,7 +16,6 @@ from appliance.cluster.credentials import Credentials, load_credentials
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, ObserverError
-from appliance.events import EventLimits
 from appliance.health import Health, files_limit, finding
 from appliance.health.watchdog import Watchdog
 from appliance.kvs import open_kvs
@@ -34,7 +33,7 @@ from appliance.node.metric_sources import build_of, sources_of
 from appliance.node.ready_file import Ready
 from appliance.node.rebuilding import Rebuilding
 from appliance.node.status import Status, status_of
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
@@ -119,18 +118,12 @@ class Node:
         self.fold = Fold(reducers, self.counters, StateLimits.of(limits), health=self.health)
         self.pipeline = Pipeline(
             self.fold,
-            self.kvs,
-            self.pubsub,
-            self.archive,
+            Backends(self.kvs, self.pubsub, self.archive),
             self.counters,
-            EventLimits(limits.event_bytes, limits.event_depth, limits.event_name_characters, limits.event_values),
+            PipelineOptions.of(settings),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,
-            commit_seconds=settings.pipeline.commit_ms / 1000,
-            commit_events=settings.pipeline.commit_events,
-            streams_per_student=limits.streams_per_student,
-            buffer_bytes=settings.archive.buffer_bytes,
         )
         # A shared store keeps the states itself; the one in memory is restored from snapshots and the archive.
         self.recovery = (
@@ -189,7 +182,7 @@ class Node:
             self.pipeline,
             self.kvs,
             self.hints,
-            self.cluster.nodes if self.cluster else None,
+            self.cluster.membership if self.cluster else None,
         )
 
         def space() -> Space | None:
@@ -233,7 +226,7 @@ class Node:
         await self.pipeline.settle()
         self.rebuilding.start()
         self.supervised += self.upkeep.start(self.tasks)
-        await self.roster_watch.look()
+        await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
@@ -254,7 +247,7 @@ class Node:
         self.web.security.use(self.credentials)
         sessions.share(cluster.records)
         self._run("sessions", lambda task: sessions.run())
-        cluster.nodes.on_presence.add(self.web.feed.students_changed)
+        cluster.membership.on_presence.add(self.web.feed.students_changed)
 
     def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
         self.supervised.append(self.tasks.run(name, work, owner="node", says_so=says_so))
@@ -271,7 +264,7 @@ class Node:
         await asyncio.gather(*(self.tasks.end(task) for task in self.supervised))
         await self.announcer.close()
         self.http_server.stop_accepting()
-        self.pipeline.hurry()
+        self.pipeline.stop_retries()
         try:
             with contextlib.suppress(ObserverError):
                 await self.pipeline.settle()

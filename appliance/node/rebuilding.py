@@ -42,7 +42,7 @@ class Rebuilding:
 
     def start(self) -> None:
         """Begin, if any reducer is held back."""
-        if self._pipeline.fold.held:
+        if self._pipeline.fold.suspended:
             self._task = in_background(self._run(), "rebuild")
 
     async def close(self) -> None:
@@ -59,9 +59,9 @@ class Rebuilding:
     async def _run(self) -> None:
         back_off = BackOff(first=1.0, most=60.0)
         failed: set[str] = set()
-        while self._pipeline.fold.held:
+        while self._pipeline.fold.suspended:
             rebuild = self.current = Rebuild(
-                self._pipeline, self._archive, self._pipeline.fold.held, limits=self._limits
+                self._pipeline, self._archive, self._pipeline.fold.suspended, limits=self._limits
             )
             try:
                 await rebuild.run()

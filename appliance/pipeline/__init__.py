@@ -1,14 +1,14 @@
-"""The heart: takes events, folds them into states, commits, tells consumers, and says what is durable.
+"""The pipeline: accepts events, reduces them into states, commits and publishes these, and settles what is durable.
 
-`Pipeline.accept` only takes an event's number and puts its text beside those that wait. Some milliseconds later what
-waits is committed together (`commit`): decoded, given its time, put into the archive and folded into the states, all of
-a stream in one go, which costs half of what one event after the other would; then one archive sync, one write to the
-key-value store, one message per class. Only then may an event be acknowledged. While a backend is away events wait,
-streams run into their limit of unacknowledged events, and students' pages say so.
+`Pipeline.accept` only takes an event's number and queues its text. Some milliseconds later the queued events are
+committed together (`commit`): decoded, given their time, archived and folded into the states, all of a stream at once,
+which costs half as much as one event after the other; then one sync of the archive, one write to the key-value store,
+one message per class. Only then may an event be acknowledged. While a backend is unavailable events wait, streams reach
+their limit of unacknowledged events, and students' pages say so.
 
-States change nowhere but in a commit, and there is one commit at a time. Folding is synchronous: between reading a
-state and writing it there is no await, so two sockets of one student cannot lose each other's work. Where another node
-changed a student's row first, the row is read again and the same events are folded into it.
+States change nowhere but in a commit, and there is one commit at a time. The fold is synchronous: there is no await
+between reading a state and writing it, so two sockets of one student cannot lose each other's updates. Where another
+node changed a student's row first, the row is read again and the same events are folded into it.
 """
 
 from __future__ import annotations
@@ -17,36 +17,43 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from appliance.archive import Archive, Damage, Position, Record, Rejection
+from appliance.archive import Damage, Position, Record, Rejection
 from appliance.counters import Counters
 from appliance.errors import BackendError, ObserverError
-from appliance.events import EventLimits
 from appliance.health import Health
-from appliance.kvs import KVS, Row
+from appliance.kvs import Row
 from appliance.listeners import Listeners
 from appliance.metrics import Metrics
-from appliance.pipeline.commit import Commits
-from appliance.pipeline.openings import Openings, TooManyStreamsError
+from appliance.pipeline.commit import Committer
+from appliance.pipeline.live_students import LiveStudents, TooManyStreamsError
+from appliance.pipeline.options import Backends, PipelineOptions
 from appliance.pipeline.publish import Publisher, class_topic
-from appliance.pipeline.turns import QUANTUM
-from appliance.pubsub import PubSub
-from appliance.states import TAKING, Fold, Stream, StreamClosedError, StreamState, Student, Waiting, student_key
-from appliance.states.replay import Restored, replay_records
+from appliance.pipeline.scheduler import QUANTUM
+from appliance.states import ACCEPTING, Fold, QueuedFrame, Stream, StreamClosedError, StreamState, StudentStates
+from appliance.states.replay import Restored
 from appliance.tasks import Supervised, Tasks, in_background
 
-__all__ = ["GapError", "Pipeline", "StreamClosedError", "TooManyStreamsError", "class_topic"]
+__all__ = [
+    "Backends",
+    "GapError",
+    "Pipeline",
+    "PipelineOptions",
+    "StreamClosedError",
+    "TooManyStreamsError",
+    "class_topic",
+]
 
 T = TypeVar("T")
 
-# Asked for every frame; a member of an enumeration takes long to look up and to hash.
+# Used for every frame; a member of an enumeration takes long to get and to hash.
 _OPEN, _PAUSED = StreamState.OPEN, StreamState.PAUSED
 
 
 class GapError(Exception):
-    """A frame began later than with the number that comes next; nothing of it was taken.
+    """A frame began later than with the next number; no event of it was accepted.
 
     Attributes:
-        expected: the number that comes next.
+        expected: the next number.
     """
 
     def __init__(self, expected: int) -> None:
@@ -55,67 +62,62 @@ class GapError(Exception):
 
 
 class Pipeline:
-    """Takes events of all students of this node.
+    """Accepts and commits the events of all students of this node.
 
     Attributes:
         fold: the reducers.
         paused: ids of classes whose events are archived and not reduced.
         on_durable: called after each commit with the streams whose `durable_to` rose.
-        on_worked: called with a student's id and the seconds that taking its events needed, where that is not little.
-        on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
+        on_worked: called with a student's id and the seconds of work for the student, where they are not few.
+        on_rejected: called before `on_durable` with a stream and number and reason of each event that cannot be used.
         on_quarantined: called with a stream that was quarantined, and the reason in a sentence.
-        on_lost: called when the store has forgotten events that were applied.
+        on_lost: called when the store has lost events that were applied.
     """
 
     def __init__(
         self,
         fold: Fold,
-        kvs: KVS,
-        pubsub: PubSub,
-        archive: Archive,
+        backends: Backends,
         counters: Counters,
-        limits: EventLimits,
+        options: PipelineOptions | None = None,
         *,
         health: Health | None = None,
         tasks: Tasks | None = None,
         metrics: Metrics | None = None,
-        commit_seconds: float = 0.01,
-        commit_events: int = 5000,
-        streams_per_student: int = 2000,
-        buffer_bytes: int = 64 * 1024 * 1024,
     ) -> None:
+        """Args:
+        fold: the reducers.
+        backends: where events and states go.
+        counters: counts events and what goes wrong.
+        options: limits and times.
+        health: where faults are findings.
+        tasks: runs the commits.
+        metrics: sizes and durations of commits.
+        """
         health = health or Health(counters)
+        options = options or PipelineOptions()
         self.fold = fold
         self.paused: set[str] = set()
-        self._kvs = kvs
-        self._archive = archive
+        self._kvs = backends.kvs
+        self._archive = backends.archive
         self._counters = counters
+        self._options = options
         self._tasks = tasks or Tasks(health, counters)
-        self._commit_seconds = commit_seconds
-        self._buffer_bytes = buffer_bytes
-        self._publisher = Publisher(pubsub, counters)
-        self._commits = Commits(
-            fold,
-            kvs,
-            archive,
-            self._publisher,
-            limits,
-            counters,
-            health,
-            metrics or Metrics(),
-            events=commit_events,
+        self._publisher = Publisher(backends.pubsub, counters)
+        self._committer = Committer(fold, backends, self._publisher, counters, health, metrics or Metrics(), options)
+        self._queue = self._committer.queue
+        self._students = LiveStudents(
+            fold, backends.kvs, self._committer, counters, streams_per_student=options.streams_per_student
         )
-        self._queue = self._commits.queue
-        self._openings = Openings(fold, kvs, self._commits, counters, streams_per_student=streams_per_student)
-        self._commits.taking.on_lost.add(lambda: self.on_lost())
-        self.on_durable: Listeners[[Sequence[Stream]]] = self._commits.on_durable
-        self.on_worked: Listeners[[str, float]] = self._commits.taking.on_worked
-        self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = self._commits.on_rejected
-        self.on_quarantined: Listeners[[Stream, str]] = self._commits.on_quarantined
-        self.on_lost: Listeners[[]] = self._openings.on_lost
+        self._committer.applier.on_lost.add(lambda: self.on_lost())
+        self.on_durable: Listeners[[Sequence[Stream]]] = self._committer.on_durable
+        self.on_worked: Listeners[[str, float]] = self._committer.applier.on_worked
+        self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = self._committer.on_rejected
+        self.on_quarantined: Listeners[[Stream, str]] = self._committer.on_quarantined
+        self.on_lost: Listeners[[]] = self._students.on_lost
         self._committing = asyncio.Lock()
         self._running: list[Supervised] = []
-        health.add_source(self._commits.findings)
+        health.add_source(self._committer.findings)
 
     @property
     def shared(self) -> bool:
@@ -124,38 +126,38 @@ class Pipeline:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of events that are taken and not durable."""
-        return self._commits.queue.bytes
+        """Bytes of events that are accepted and not durable."""
+        return self._queue.bytes
 
     @property
     def buffer_bytes(self) -> int:
-        """Bytes of events that may wait; beyond it nothing more is read from students."""
-        return self._buffer_bytes
+        """See `PipelineOptions.buffer_bytes`."""
+        return self._options.buffer_bytes
 
     @property
     def refilling(self) -> bool:
-        """While set no stream can be opened: the store is being given back what it lost."""
-        return self._openings.refilling
+        """While set no stream can be opened: the store gets back the data that it lost."""
+        return self._students.refilling
 
     @refilling.setter
     def refilling(self, refilling: bool) -> None:
-        self._openings.refilling = refilling
+        self._students.refilling = refilling
 
     @property
     def accept_gaps(self) -> bool:
-        """Whether events are applied though the store has lost what came before them, and nobody has it."""
-        return self._commits.taking.accept_gaps
+        """Whether events are applied although the store has lost earlier ones, and no node has them."""
+        return self._committer.applier.accept_gaps
 
     @accept_gaps.setter
     def accept_gaps(self, accept_gaps: bool) -> None:
-        self._commits.taking.accept_gaps = accept_gaps
+        self._committer.applier.accept_gaps = accept_gaps
 
     def confirm_with(self, confirm: Callable[[], Awaitable[None]]) -> None:
         """Await a function after a student's row was read for a new stream.
 
-        It raises BackendError where the store has lost its memory, so that the row says too little.
+        It raises BackendError where the store has lost data, so that the row may be incomplete.
         """
-        self._openings.confirm = confirm
+        self._students.confirm = confirm
 
     def start(self) -> None:
         """Begin to commit in the background."""
@@ -164,19 +166,19 @@ class Pipeline:
             self._tasks.run("pipeline.publish", self._publisher.run, owner="pipeline"),
         ]
 
-    def hurry(self) -> None:
-        """From now on try each commit once: the end is near, and where there is no room there will be none in time."""
-        self._commits.closing.set()
+    def stop_retries(self) -> None:
+        """From now on try each commit once: the appliance closes, and the time for a retry is missing."""
+        self._committer.closing.set()
 
     async def close(self) -> None:
-        """Stop committing in the background, after one last commit of all that was taken.
+        """Stop committing in the background, after one last commit of all events that were accepted.
 
         Raises:
             ObserverError: the last commit failed; its events were never acknowledged.
         """
-        self.hurry()
+        self.stop_retries()
         async with self._committing:
-            # Not while a commit is under way: what it has in hand would be forgotten.
+            # With the lock, because a commit that is cancelled would lose its events.
             for task in self._running:
                 await self._tasks.end(task)
             self._running = []
@@ -186,43 +188,43 @@ class Pipeline:
             await self._publisher.close()
 
     async def stream(self, student_id: str, class_id: str, stream_id: str, source: str) -> Stream:
-        """The stream of a student, open, with the numbers that it had before.
+        """The stream of a student, open, with the position that it had before.
 
         Raises:
             TooManyStreamsError: the student has opened too many.
-            BackendError: the student's row cannot be read, or the store has lost what it held of the student.
+            BackendError: the student's row cannot be read, or the store has lost data of the student.
         """
         paused = class_id in self.paused
-        return await self._openings.open(student_id, class_id, stream_id, source, paused=paused)
+        return await self._students.open_stream(student_id, class_id, stream_id, source, paused=paused)
 
-    def leave(self, stream: Stream) -> None:
-        """Nobody is connected to a stream any more. What was taken of it is committed all the same."""
-        if stream.state in TAKING:
+    def close_stream(self, stream: Stream) -> None:
+        """Accept no more events of a stream, since nobody is connected; the accepted ones are still committed."""
+        if stream.state in ACCEPTING:
             stream.become(StreamState.CLOSED)
 
     def has_unstored(self) -> bool:
-        """Whether a student is held whose events are archived and not stored."""
-        return self._commits.has_unstored()
+        """Whether events of a postponed student are archived and not stored."""
+        return bool(self._committer.postponed.transactions())
 
     def has_room(self) -> bool:
-        """Whether there is room for more events; False while the disk cannot keep up and too much waits."""
-        return self._commits.queue.bytes < self._buffer_bytes
+        """Whether there is room for more events; False while the disk cannot keep up and too many are queued."""
+        return self._queue.bytes < self._options.buffer_bytes
 
     def accept(self, stream: Stream, first: int, texts: Sequence[bytes], received: int) -> int:
-        """Take the events of one frame. Each number of a stream is taken once; the next commit does the rest.
+        """Accept the events of one frame, each number of a stream once; the next commit does the rest.
 
         Args:
-            stream: whose they are.
+            stream: the stream.
             first: number of the first event; the others follow it.
             texts: the JSON text of each event.
-            received: when the frame came, in milliseconds since the epoch.
+            received: when the frame arrived, in milliseconds since the epoch.
 
         Returns:
             How many of them were new.
 
         Raises:
             GapError: events before them are missing.
-            StreamClosedError: the stream takes nothing until it is opened again.
+            StreamClosedError: the stream accepts nothing until it is opened again.
         """
         state = stream.state
         if state is not _OPEN and state is not _PAUSED:
@@ -240,60 +242,50 @@ class Pipeline:
                 stream.become(_PAUSED if paused else _OPEN)
             size = len(texts[0]) if fresh == 1 else sum(map(len, texts))
             if size <= QUANTUM or fresh == 1:
-                self._queue.add(stream, Waiting(stream.last + 1, received, paused, texts, size))
+                self._queue.add(stream, QueuedFrame(stream.last + 1, received, paused, texts, size))
             else:
-                # Each part can have a turn of its own, so that others need not wait for all of it.
+                # Each part can be scheduled by itself, so that other students need not wait for all of it.
                 number = stream.last + 1
                 for part in _parts(texts):
-                    self._queue.add(stream, Waiting(number, received, paused, part, sum(map(len, part))))
+                    self._queue.add(stream, QueuedFrame(number, received, paused, part, sum(map(len, part))))
                     number += len(part)
             stream.last += fresh
             self._counters.add("events_received", fresh)
         return fresh
 
     def paused_to(self, stream: Stream) -> int:
-        """Number of the last event of a stream that no reducer saw though it was taken, whether it still waits or not.
+        """Number of the last accepted event of a stream that no reducer gets, because the class was paused.
 
         Returns:
-            0 where there was none. A page that does not know of that pause must tell anew what it holds: the reducers
-            did not see all that it sent up to this number.
+            0 where there was none. A page that does not know of that pause must send its full text again, since the
+            reducers did not get all events up to this number.
         """
-        waiting = [frame.last for frame in stream.waiting if frame.paused]
-        pending = [batch.paused_to for batch in self._commits.pending(stream)]
-        return max(stream.paused_to, *waiting, *pending, 0)
+        queued = [frame.last for frame in stream.queued if frame.paused]
+        unstored = [batch.paused_to for batch in self._committer.unstored_batches(stream)]
+        return max(stream.paused_to, *queued, *unstored, 0)
 
     def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
-        """Fold what the archive holds into the states, by the same path as live events, and commit nothing yet.
+        """Fold archived events into the states, as live events are, for the next commit to store.
 
-        A line whose number its stream has passed already is skipped, so reading a segment twice does no harm.
+        A line whose number its stream has passed is skipped, so it does no harm to read a segment twice.
 
         Args:
             records: lines of the archive.
-            row: what the store holds under a key.
+            row: the row that the store has under a key.
         """
-        students = self._openings.students
+        return self._students.restore(records, row, self._note_restored)
 
-        def student_of(student_id: str, class_id: str) -> Student:
-            student = students.get(student_id)
-            if student is None:
-                student = students[student_id] = Student(self.fold, student_id, class_id)
-                student.load(row(student_key(student_id)))
-            return student
-
-        return replay_records(records, self.fold, student_of, self._note)
-
-    def hold(self, names: Iterable[str]) -> None:
-        """Let these reducers, and no others, see no event, until `adopt` gives them states."""
-        self.fold.hold(names)
-        for student in self._openings.students.values():
-            student.reroute()
+    def suspend_reducers(self, names: Iterable[str]) -> None:
+        """Give no events to these reducers, until `adopt` replaces their states; give events to all others."""
+        self.fold.suspend(names)
+        self._students.refresh_routes()
 
     async def checkpoint(self, take: Callable[[], T]) -> tuple[Position, T]:
-        """Commit, and take something while store and archive agree.
+        """Commit, and call a function while store and archive agree.
 
         Returns:
-            A position of the archive, and what was taken. The store holds all events whose lines are before that
-            position, but for those of students who are held (`commit`), and none after it.
+            A position of the archive, and the function's result. The store holds all events whose lines are before
+            that position, but for those of postponed students (`has_unstored`), and none after it.
 
         Raises:
             ObserverError: the appliance is closing and the commit failed.
@@ -301,78 +293,75 @@ class Pipeline:
 
         async def committed() -> tuple[Position, T]:
             async with self._committing:
-                await self._commits.commit()
+                await self._committer.commit()
                 return self._archive.position, take()
 
         return await self._uncancelled(committed())
 
-    async def adopt(self, fold: Fold, students: dict[str, Student], catch_up: Callable[[Position], None]) -> None:
-        """Take over states that were rebuilt beside the live ones, and let their reducers see live events again.
+    async def adopt(self, fold: Fold, students: dict[str, StudentStates], catch_up: Callable[[Position], None]) -> None:
+        """Take over states that were rebuilt beside the live ones, and give events to their reducers again.
 
         Args:
-            fold: the reducers that were held.
+            fold: the reducers that were suspended.
             students: the rebuilt students by id.
-            catch_up: folds into them what came up to a position of the archive.
+            catch_up: folds into them the events that were archived meanwhile, up to a position of the archive.
 
         Raises:
             BackendError: a student's row cannot be read.
         """
         for student in list(students.values()):
-            await self._openings.student(student.id, student.class_id)
+            await self._students.load(student.id, student.class_id)
 
         async def adopted() -> None:
             async with self._committing:
-                await self._commits.commit()
-                # What comes from here on is folded by the next commit, which is not before this is done.
+                await self._committer.commit()
+                # Later events are folded by the next commit, which waits for the lock.
                 catch_up(self._archive.position)
-                self.fold.take_over_failures(fold)
-                self.hold(self.fold.held - {reducer.name for reducer in fold.reducers})
+                self.fold.failures.add_all(fold.failures)
+                self.suspend_reducers(self.fold.suspended - {reducer.name for reducer in fold.reducers})
                 for rebuilt in students.values():
-                    # Who is not among those read above sent events since, and is live by that.
-                    student = self._openings.students[rebuilt.id]
+                    # A student who is not among those loaded above is live, because of events that arrived since.
+                    student = self._students.by_id[rebuilt.id]
                     student.adopt(rebuilt)
-                    self._commits.changed[student.id] = student
+                    self._committer.changed[student.id] = student
                 self._queue.wake.set()
 
         await self._uncancelled(adopted())
 
     async def settle(self) -> None:
-        """Wait until all that was taken before this call is durable.
+        """Wait until all events that were accepted before this call are durable.
 
         Raises:
-            ObserverError: the appliance is closing, and not all of it can be made durable.
+            ObserverError: the appliance is closing, and not all of them can be made durable.
         """
-        owed = self._commits.owed()
+        in_flight = self._committer.in_flight()
+        postponed = self._committer.postponed
         while True:
             await self._uncancelled(self._commit())
-            owed = [(stream, last) for stream, last in owed if stream.durable_to < min(last, stream.last)]
-            if not owed and not self._commits.changed:
+            in_flight = [(stream, last) for stream, last in in_flight if stream.durable_to < min(last, stream.last)]
+            if not in_flight and not self._committer.changed:
                 return
-            if self._commits.is_held(stream.student for stream, _ in owed):
-                if self._commits.closing.is_set():
+            if postponed.has_any(stream.student for stream, _ in in_flight):
+                if self._committer.closing.is_set():
                     raise BackendError("What some students did last could not be made durable.")
-                await asyncio.sleep(self._commits.next_try())
+                await asyncio.sleep(postponed.next_attempt())
 
-    def students(self) -> dict[str, Student]:
+    def students(self) -> dict[str, StudentStates]:
         """The live students by id."""
-        return self._openings.students
+        return self._students.by_id
 
     async def check_whole(self) -> None:
-        """Return if the store holds all that it ever did, so that what is not in it never was.
-
-        Raises:
-            BackendError: it does not just now, or cannot be reached.
-        """
-        await self._openings.check_whole()
+        """See `LiveStudents.check_whole`."""
+        await self._students.check_whole()
 
     def forget_versions(self) -> None:
-        """Read each student's row anew before it is written: the store has lost its memory and counts from 1 again."""
-        self._openings.forget_versions()
+        """See `LiveStudents.forget_versions`."""
+        self._students.forget_versions()
 
-    def _note(self, stream: Stream, at: float, late: int, received: float) -> None:
-        """Remember that the next commit must write what archived events did."""
-        stream.student.note(stream, at, late, received)
-        self._commits.changed[stream.student.id] = stream.student
+    def _note_restored(self, stream: Stream, at: float, late: int, received: float) -> None:
+        """Note that the next commit must write the states of a student whose events were restored."""
+        stream.student.note_applied(stream, at, late, received)
+        self._committer.changed[stream.student.id] = stream.student
         self._queue.wake.set()
 
     async def _run(self, task: Supervised) -> None:
@@ -381,31 +370,31 @@ class Pipeline:
             await queue.wake.wait()
             if not queue.full.is_set():
                 try:
-                    async with asyncio.timeout(self._commit_seconds):
+                    async with asyncio.timeout(self._options.commit_seconds):
                         await queue.full.wait()
                 except TimeoutError:
                     pass
             try:
                 await self._commit()
             except ObserverError:
-                if self._commits.closing.is_set():
-                    # Whoever closes tries once more, and learns why it failed.
+                if self._committer.closing.is_set():
+                    # `close` commits once more, and raises the error.
                     await asyncio.Event().wait()
                 raise
             task.works()
 
     async def _commit(self) -> None:
         async with self._committing:
-            await self._commits.commit()
+            await self._committer.commit()
 
     async def _uncancelled(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for work that goes on where whoever waits is cancelled: half a commit would have to be undone."""
+        """Wait for work that is not cancelled with the caller: half a commit would have to be rolled back."""
         result: T = await asyncio.shield(in_background(work, name="commit"))
         return result
 
 
 def _parts(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Events of a frame in parts that a student can pay for in one round, or of one event."""
+    """The events of a frame in parts, each of which a student can pay for in one round or has one event."""
     begin = size = 0
     for at, text in enumerate(texts):
         if size and size + len(text) > QUANTUM:

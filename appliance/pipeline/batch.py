@@ -1,6 +1,6 @@
-"""A batch: what a commit takes of one stream, built aside.
+"""A batch: the events of one stream in one commit, decoded aside.
 
-Nothing of the stream is changed while a batch is built: a batch that cannot be built leaves no trace, and its text goes
+A stream does not change while a batch of it is built: a batch that cannot be built leaves no trace, and its text goes
 to the archive as rejected instead.
 """
 
@@ -17,7 +17,7 @@ from appliance.archive import Rejection
 from appliance.counters import Counters
 from appliance.errors import place_of
 from appliance.events import Event, EventLimits, RejectedError, decode_events
-from appliance.states import LATE_SECONDS, UNUSABLE, Stream, Waiting
+from appliance.states import LATE_SECONDS, UNUSABLE, QueuedFrame, Stream
 
 log = logging.getLogger(__name__)
 
@@ -25,26 +25,26 @@ _UNUSABLE = Rejection(UNUSABLE, "The server could not use the events that came t
 
 
 class Batch(msgspec.Struct, gc=False):
-    """What a commit takes of one stream.
+    """The events of one stream in one commit.
 
     Attributes:
-        frames: what it is made of.
+        frames: the frames that it is made of.
         first: number of the first event.
         last: number of the last one.
-        events: what is reduced, one for each number; None for one that is not, as it was rejected or of a paused time.
-            None as a whole once that is done for good; `Builder.build` gives them again.
+        events: what reducers get, one for each number; None for one that was rejected or arrived while the class was
+            paused. None as a whole once it is not needed any more; `BatchBuilder.build` makes it again.
         pieces: its lines for the archive; see `StreamLines`.
-        rejected: number, and why, of each that cannot be used.
-        late: the numbers of those that came long after they were done.
-        received: when the last of them came, in milliseconds.
+        rejected: number and reason of each event that cannot be used.
+        late: the numbers of those that arrived long after they were done.
+        received: when the last of them arrived, in milliseconds.
         at: the time of the last one, in milliseconds.
         size: bytes of their texts.
-        paused_to: number of the last one that no reducer sees though it is good; 0 for none.
-        unusable: kind and place of the error for which the whole batch is rejected; "" for one that is good.
+        paused_to: number of the last valid event that no reducer gets; 0 for none.
+        unusable: type and place of the error for which the whole batch is rejected; "" for one that is valid.
     """
 
     stream: Stream
-    frames: list[Waiting]
+    frames: list[QueuedFrame]
     first: int
     last: int
     events: list[Event | None] | None
@@ -58,22 +58,22 @@ class Batch(msgspec.Struct, gc=False):
     unusable: str = ""
 
 
-class Builder:
-    """Makes batches of what waits."""
+class BatchBuilder:
+    """Makes batches of queued frames."""
 
     def __init__(self, limits: EventLimits, counters: Counters) -> None:
         """Args:
-        limits: what an event may be.
+        limits: limits of one event.
         counters: counts events that are rejected, by code.
         """
         self._limits = limits
         self._counters = counters
 
-    def build(self, stream: Stream, frames: list[Waiting]) -> Batch:
+    def build(self, stream: Stream, frames: list[QueuedFrame]) -> Batch:
         """Decode events, give them their times, and make their lines.
 
         Raises:
-            Exception: something that nobody foresaw; the stream is as it was.
+            Exception: an unexpected error; the stream is unchanged.
         """
         before = stream.clock.last
         try:
@@ -81,11 +81,11 @@ class Builder:
             batch.at = stream.clock.last
             return batch
         finally:
-            # It counts once the batch is taken.
+            # The stream changes when the batch is applied, not before.
             stream.clock.last = before
 
-    def reject(self, stream: Stream, frames: list[Waiting], error: BaseException) -> Batch:
-        """A batch of the same events in which all are rejected, because it could not be built or reduced."""
+    def reject(self, stream: Stream, frames: list[QueuedFrame], error: BaseException) -> Batch:
+        """A batch of the same events with all of them rejected, because they could not be decoded or reduced."""
         size = sum(frame.size for frame in frames)
         frames = _after(frames, stream.applied)
         first = frames[0].first if frames else stream.applied + 1
@@ -104,20 +104,20 @@ class Builder:
         events: list[Event | None] = [None] * (last + 1 - first)
         return Batch(stream, frames, first, last, events, pieces, [], [], received, at, size, last, place_of(error))
 
-    def _build(self, stream: Stream, frames: list[Waiting]) -> Batch:
+    def _build(self, stream: Stream, frames: list[QueuedFrame]) -> Batch:
         size = sum([frame.size for frame in frames])
         if frames[0].first <= stream.applied:
-            # On another node the stream went on meanwhile.
+            # Another node has served the stream meanwhile.
             frames = _after(frames, stream.applied)
             if not frames:
                 return Batch(stream, [], stream.applied + 1, stream.applied, [], [], [], [], 0, 0, size, 0)
         texts = frames[0].texts if len(frames) == 1 else [text for frame in frames for text in frame.texts]
         if b"\n" in b"".join(texts):
-            # A line of the archive has but one, at its end; in JSON a raw line break can be nothing but white space.
+            # A line of the archive has one line break, at its end; in JSON a raw line break is always white space.
             texts = [text.replace(b"\n", b" ") for text in texts]
         bodies = decode_events(texts, self._limits)
         received = [frame.received for frame in frames for _ in frame.texts]
-        # Not what follows the last one applied: a store that lost its memory may know of fewer.
+        # Not the number after the last one applied: a store that lost data may have a lower one.
         first = frames[0].first
         last = first + len(texts) - 1
         pieces: list[bytes] = []
@@ -134,7 +134,7 @@ class Builder:
             paused = [frame.paused for frame in frames for _ in frame.texts]
             each = zip(itertools.count(first), received, paused, texts, bodies, strict=False)
             events = [self._build_singly(stream, pieces, rejected, *one) for one in each]
-            # One that is rejected is no less rejected for the pause, and its line does not tell of it.
+            # A rejected event counts as rejected during a pause too, and its line has no mark of the pause.
             unseen = zip(itertools.count(first), paused, bodies, strict=False)
             paused_to = max((seq for seq, in_pause, body in unseen if in_pause and type(body) is dict), default=0)
         late = _late(events, received, first)
@@ -151,7 +151,7 @@ class Builder:
         text: bytes,
         body: dict[str, Any] | RejectedError,
     ) -> Event | None:
-        """Time one event and make its line, where not all of a stream's are as usual; what is to be reduced of it."""
+        """Give one event its time and make its line, where some are rejected or paused; returns what reducers get."""
         lines = stream.lines
         head = lines.head(received)
         if isinstance(body, RejectedError):
@@ -167,15 +167,15 @@ class Builder:
         return Event(body["event"], at / 1000, stream.source, body)
 
 
-def _after(frames: list[Waiting], applied: int) -> list[Waiting]:
-    """Frames without what is applied already."""
+def _after(frames: list[QueuedFrame], applied: int) -> list[QueuedFrame]:
+    """Frames without the events that are applied already."""
     return [left for frame in frames if (left := frame.after(applied)).texts]
 
 
 def _late(events: Sequence[Event | None], received: Sequence[int], first: int) -> list[int]:
-    """The numbers of events that came late; `first` is that of the first event."""
+    """The numbers of events that arrived late; `first` is that of the first event."""
     oldest = next((event.at for event in events if event is not None), None)
-    # A stream's times never go back, so for most that is all there is to do.
+    # The times of a stream never go back, so this check is enough for most batches.
     if oldest is None or max(received[0], received[-1]) - oldest * 1000 <= LATE_SECONDS * 1000:
         return []
     each = zip(itertools.count(first), events, received, strict=False)

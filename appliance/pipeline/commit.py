@@ -1,400 +1,360 @@
-"""The commit: takes what waits, archives it, folds it into states, stores them, and says what is durable.
+"""The commit: applies queued events to states, archives them, stores the states, and settles what is durable.
 
-One's trouble is one's own. Each student's events are taken aside, and count once they are whole:
+A fault that concerns one student delays nobody else. The events of each student are one transaction:
 
-- A batch that cannot be built, reduced or handed to the archive is rejected: its raw text is archived as rejected, its
-  numbers count as done, and its stream is *quarantined*.
-- A student whose lines cannot be written, or whose row cannot be stored, for an unforeseen reason is *held*: the events
-  wait and are tried again with back-off, and the same commit goes on with all others.
-- A backend that is away concerns everybody: the commit waits and tries again until it succeeds.
+- A batch that cannot be decoded, reduced or appended to the archive is rejected: its raw text is archived as rejected,
+  its numbers count as done, and its stream is *quarantined*.
+- A student whose lines cannot be written, or whose row cannot be stored, for an unexpected reason is *postponed*: the
+  events wait and are tried again with back-off, and the same commit goes on with all others.
+- A backend that is unavailable concerns everybody: the commit is retried until it succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from appliance.archive import Archive, Rejection
+from appliance.archive import Rejection
 from appliance.counters import Counters
 from appliance.errors import ArchiveError, BackendError, ObserverError, place_of
-from appliance.events import EventLimits
 from appliance.health import Finding, Health, finding
-from appliance.kvs import KVS, Change
+from appliance.kvs import Change
 from appliance.listeners import Listeners
 from appliance.metrics import Metrics
+from appliance.pipeline.apply import FINDING_SECONDS, EventApplier
 from appliance.pipeline.batch import Batch
+from appliance.pipeline.event_queue import EventQueue
+from appliance.pipeline.options import Backends, PipelineOptions
+from appliance.pipeline.postponed import PostponedStudents
 from appliance.pipeline.publish import Publisher
-from appliance.pipeline.queue import Queue
-from appliance.pipeline.taking import FINDING_SECONDS, Taken, Taking
-from appliance.states import Fold, ShortageError, Stream, StreamState, Student
-from appliance.states.fold import is_shortage
+from appliance.pipeline.transaction import StudentTransaction
+from appliance.states import Fold, Stream, StreamState, StudentStates
 from appliance.tasks import BackOff
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 STORE_SECONDS = 20.0
-"""A write to the store that takes longer counts as failed, and is tried again."""
+"""A write to the store that takes longer counts as failed, and is retried."""
 SLOW_SECONDS = 10.0
 """A commit that takes longer is a finding."""
-_SHORTAGES_BORNE = 6
-"""After so many tries a shortage of the machine's counts as the reducer's own failure."""
 
 
-class _Held:
-    """A student who is passed over until its time has come.
+class Committer:
+    """Commits queued events.
 
     Attributes:
-        taken: what is archived and not stored; None where what waits is still to be taken.
-        until: when it is tried again, by the event loop's clock.
-        shortages: how often the machine was short of something.
-    """
-
-    __slots__ = ("back_off", "shortages", "taken", "until")
-
-    def __init__(self) -> None:
-        self.back_off = BackOff(first=0.2, most=30.0)
-        self.taken: Taken | None = None
-        self.until = 0.0
-        self.shortages = 0
-
-
-class Commits:
-    """Commits what waits.
-
-    Attributes:
-        queue: what waits.
-        taking: takes it.
-        changed: students whose states must be stored though no event of theirs is taken.
-        closing: set when the end is near: each step is tried once.
+        queue: the queued events.
+        applier: applies them.
+        postponed: students whose events are tried again later.
+        changed: students whose states must be stored although no event of theirs is queued.
+        closing: set when the appliance is about to close: then nothing is retried.
         on_durable: called after each commit with the streams whose `durable_to` rose.
-        on_rejected: called before that with a stream and, of each of its events that cannot be used, number and reason.
+        on_rejected: called before that with a stream and number and reason of each event that cannot be used.
         on_quarantined: called with a stream that was quarantined, and the reason in a sentence.
     """
 
     def __init__(
         self,
         fold: Fold,
-        kvs: KVS,
-        archive: Archive,
+        backends: Backends,
         publisher: Publisher,
-        limits: EventLimits,
         counters: Counters,
         health: Health,
         metrics: Metrics,
-        *,
-        events: int,
+        options: PipelineOptions,
     ) -> None:
         """Args:
         fold: the reducers.
-        kvs: where rows are stored.
-        archive: where lines go.
-        publisher: tells consumers.
-        limits: what an event may be.
+        backends: where rows and lines go.
+        publisher: publishes changes.
         counters: counts what goes wrong.
         health: where it is a finding.
-        metrics: how much, and how long.
-        events: after which a commit takes no more students.
+        metrics: sizes and durations of commits.
+        options: limits of an event and of a commit.
         """
-        self.queue = Queue(events)
-        self.changed: dict[str, Student] = {}
+        self.queue = EventQueue(options.commit_events)
+        self.postponed = PostponedStudents(self.queue, counters, health)
+        self.changed: dict[str, StudentStates] = {}
         self.closing = asyncio.Event()
         self.on_durable: Listeners[[Sequence[Stream]]] = Listeners("commits")
         self.on_rejected: Listeners[[Stream, Sequence[tuple[int, Rejection]]]] = Listeners("rejected events")
         self.on_quarantined: Listeners[[Stream, str]] = Listeners("quarantined streams")
-        self._kvs = kvs
-        self._archive = archive
-        self._publisher = publisher
-        self.taking = Taking(
+        self.applier = EventApplier(
             self.queue,
             fold,
-            limits,
+            options,
             counters,
             health,
-            shared=kvs.shared,
-            events=events,
-            is_patient=self._is_patient,
-            hold=self._hold,
-            set_apart=self._set_apart,
+            shared=backends.kvs.shared,
+            postponed=self.postponed,
+            quarantine=self._quarantine,
         )
+        self._kvs = backends.kvs
+        self._archive = backends.archive
+        self._publisher = publisher
         self._counters = counters
         self._health = health
         self._metrics = metrics
-        self._in_hand: dict[Student, Taken | None] = {}
-        self._held: dict[Student, _Held] = {}
+        # The students of the commit under way; None for one of whom no events are applied.
+        self._current: dict[StudentStates, StudentTransaction | None] = {}
         self._done = asyncio.Event()
         self._began: float | None = None
-        self._failed = 0
         self._stuck = False
-        self._away = False
+        self._backend_fails = False
 
     def findings(self) -> list[Finding]:
-        """What is wrong with a commit that is under way."""
-        if self._began is None or self._away:
+        """Whether the commit under way takes too long."""
+        if self._began is None or self._backend_fails:
             return []
         seconds = time.monotonic() - self._began
         return [finding("commit.slow", took=round(seconds))] if seconds > SLOW_SECONDS else []
 
-    def has_in_hand(self, student: Student) -> bool:
-        """Whether events of a student are being committed, or are held."""
-        held = self._held.get(student)
-        return student in self._in_hand or (held is not None and held.taken is not None)
+    def is_committing(self, student: StudentStates) -> bool:
+        """Whether a student is in the commit under way, or has events that are archived and not stored."""
+        return student in self._current or self.postponed.transaction(student) is not None
 
-    async def free(self, student: Student) -> None:
+    async def until_committed(self, student: StudentStates) -> None:
         """Wait until no event of a student is being committed."""
-        while self.has_in_hand(student):
+        while self.is_committing(student):
             self._done.clear()
             await self._done.wait()
 
-    def pending(self, stream: Stream) -> list[Batch]:
-        """What was taken of a stream and is not stored yet."""
-        held = self._held.get(stream.student)
-        taken = self._in_hand.get(stream.student) or (held.taken if held else None)
-        return [batch for batch in taken.batches if batch.stream is stream] if taken else []
+    def unstored_batches(self, stream: Stream) -> list[Batch]:
+        """The batches of a stream that are applied and not stored yet."""
+        student = stream.student
+        transaction = self._current.get(student) or self.postponed.transaction(student)
+        return [batch for batch in transaction.batches if batch.stream is stream] if transaction else []
 
-    def owed(self) -> list[tuple[Stream, int]]:
-        """The streams with events that are taken and not durable, and the last number of each."""
-        streams = dict.fromkeys(self.queue.turns.streams())
-        for held in self._held.values():
-            if held.taken:
-                streams.update(dict.fromkeys(batch.stream for batch in held.taken.batches))
+    def in_flight(self) -> list[tuple[Stream, int]]:
+        """The streams with events that are accepted and not durable, and the last number of each."""
+        streams = dict.fromkeys(self.queue.scheduler.streams())
+        for transaction in self.postponed.transactions():
+            streams.update(dict.fromkeys(batch.stream for batch in transaction.batches))
         return [(stream, stream.last) for stream in streams]
 
-    def has_unstored(self) -> bool:
-        """Whether a student is held whose events are archived and not stored."""
-        return any(held.taken is not None for held in self._held.values())
-
-    def is_held(self, students: Iterable[Student]) -> bool:
-        """Whether one of these students is passed over for now."""
-        return any(student in self._held for student in students)
-
-    def next_try(self) -> float:
-        """Seconds until the next student who is held is tried again; 0 where none is."""
-        now = asyncio.get_running_loop().time()
-        return max(0.0, min((held.until for held in self._held.values()), default=now) - now)
-
     async def commit(self) -> None:
-        """Commit what waits, of much only a part. One at a time: the caller has the lock.
+        """Commit queued events; of very many only a part. One at a time: the caller holds the lock.
 
         Raises:
-            ObserverError: the appliance is closing, and a backend is away.
+            ObserverError: the appliance is closing, and a backend is unavailable.
         """
-        self._began = time.monotonic()
-        self._failed = 0
+        began = self._began = time.monotonic()
+        self.postponed.failures = 0
         changed, self.changed = self.changed, {}
-        self._in_hand = dict.fromkeys(changed.values())
+        self._current = dict.fromkeys(changed.values())
         try:
-            again = self._release()
-            taken = again + self.taking.take()
-            self._in_hand.update((one.student, one) for one in taken)
-            if self._in_hand:
-                for one in again:
-                    self._fold_again(one)
-                await self._archive_all([one for one in taken if not one.archived])
-                taken = [one for one in self._in_hand.values() if one is not None]
-                await self._store_all(list(self._in_hand))
-                done = [one for one in taken if one.student in self._in_hand]
-                self._publisher.changed(self._in_hand)
-                self._finish(done)
-                self._say_whether_stuck(bool(done))
+            again = self.postponed.due(everybody=self.closing.is_set())
+            transactions = again + self.applier.apply_queued()
+            self._current.update((one.student, one) for one in transactions)
+            if self._current:
+                for transaction in again:
+                    self._apply_again(transaction)
+                await self._archive_all([one for one in transactions if not one.archived])
+                transactions = [one for one in self._current.values() if one is not None]
+                await self._store_all(list(self._current))
+                stored = [one for one in transactions if one.student in self._current]
+                self._publisher.changed(self._current)
+                self._finish(stored, began)
+                self._report_stuck(bool(stored))
         except BaseException:
-            self._fall_back(changed)
+            self._abort()
             raise
         finally:
             self._began = None
-            self._in_hand = {}
+            self._current = {}
             self._done.set()
 
-    def _fold_again(self, one: Taken) -> None:
-        """See to it that what was taken of a student who was held is in the states: the row may have been read anew."""
+    def _apply_again(self, transaction: StudentTransaction) -> None:
+        """Apply the events of a postponed student to the states, which may have been read from the store again."""
         try:
-            for batch in one.batches:
-                self.taking.fold(batch)
+            for batch in transaction.batches:
+                self.applier.apply(batch)
         except Exception as error:
-            self._keep(one.student, error)
+            self._postpone_store(transaction.student, error)
 
-    def _say_whether_stuck(self, done: bool) -> None:
-        """Where several students are held and nobody gets through, it is not one student's trouble."""
+    def _report_stuck(self, done: bool) -> None:
+        """Report where several students are postponed and nobody is committed: that is not one student's fault."""
         if done and self._stuck:
             self._stuck = False
             self._health.clear("commit.failing")
-        elif self._failed > 1 and not done:
+        elif self.postponed.failures > 1 and not done:
             self._stuck = True
             self._health.report("commit.failing", detail="Commits fail for a reason that is not foreseen.")
 
-    # Lines are archived.
+    # The archive.
 
-    async def _archive_all(self, taken: list[Taken]) -> None:
-        """Make the lines of all durable; who cannot be written is held, and no longer in hand."""
-        for one in taken:
+    async def _archive_all(self, transactions: list[StudentTransaction]) -> None:
+        """Make the lines of all durable; students whose lines cannot be written leave the commit."""
+        for one in transactions:
             self._append(one)
         try:
-            await self._persistently(self._archive.sync)
+            await self._retry(self._archive.sync)
         except ObserverError:
             raise
         except Exception as error:
-            self._unforeseen(error)
+            self._report_unexpected(error)
             self._archive.discard()
-            await self._archive_singly(taken)
+            await self._archive_singly(transactions)
         else:
-            for one in taken:
+            for one in transactions:
                 one.archived = True
 
-    def _append(self, one: Taken) -> None:
-        """Hand a student's lines to the archive; where that fails its batches are rejected."""
+    def _append(self, transaction: StudentTransaction) -> None:
+        """Append a student's lines to the archive; where that fails the batches are rejected."""
         try:
-            for batch in one.batches:
+            for batch in transaction.batches:
                 self._archive.append(batch.pieces)
         except Exception as error:
-            frames = [(batch.stream, batch.frames) for batch in one.batches]
-            self.taking.undo(one)
+            frames = transaction.frames()
+            transaction.roll_back()
             try:
-                for stream, waiting in frames:
-                    batch = self.taking.builder.reject(stream, waiting, error)
-                    self.taking.fold(batch)
-                    one.batches.append(batch)
+                for stream, queued in frames:
+                    batch = self.applier.builder.reject(stream, queued, error)
+                    self.applier.apply(batch)
+                    transaction.batches.append(batch)
                     self._archive.append(batch.pieces)
             except Exception as failure:
-                self._let_go(one, failure)
+                self._postpone_archive(transaction, failure)
 
-    async def _archive_singly(self, taken: list[Taken]) -> None:
-        for one in taken:
-            if one.student not in self._in_hand:
+    async def _archive_singly(self, transactions: list[StudentTransaction]) -> None:
+        for one in transactions:
+            if one.student not in self._current:
                 continue
             try:
                 for batch in one.batches:
                     self._archive.append(batch.pieces)
-                await self._persistently(self._archive.sync)
+                await self._retry(self._archive.sync)
                 one.archived = True
             except ObserverError:
                 raise
             except Exception as error:
                 self._archive.discard()
-                self._let_go(one, error)
+                self._postpone_archive(one, error)
 
-    def _let_go(self, one: Taken, error: BaseException) -> None:
-        """Take nothing of a student in this commit, and hold the student."""
-        frames = [(batch.stream, batch.frames) for batch in one.batches]
-        self.taking.undo(one)
-        self.queue.give_back(frames)
-        self._in_hand.pop(one.student, None)
-        self._hold(one.student, error)
+    def _postpone_archive(self, transaction: StudentTransaction, error: BaseException) -> None:
+        """Leave a student out of this commit, roll the student's events back, and postpone them."""
+        frames = transaction.frames()
+        transaction.roll_back()
+        self.queue.requeue(frames)
+        self._current.pop(transaction.student, None)
+        self.postponed.postpone(transaction.student, error)
 
-    # States are stored.
+    # The store.
 
-    async def _store_all(self, students: list[Student]) -> None:
-        """Write the rows of students; whose row cannot be written is held, and no longer in hand."""
-        waiting: dict[str, tuple[Student, Change]] = {}
+    async def _store_all(self, students: list[StudentStates]) -> None:
+        """Write the rows of students; students whose row cannot be written leave the commit."""
+        changes: dict[str, tuple[StudentStates, Change]] = {}
         for student in students:
             try:
                 if change := student.change(encoded=self._kvs.shared):
-                    waiting[change.key] = (student, change)
+                    changes[change.key] = (student, change)
             except Exception as error:
-                self._keep(student, error)
+                self._postpone_store(student, error)
         try:
-            await self._persistently(lambda: self._store(waiting))
+            await self._retry(lambda: self._store(changes))
         except ObserverError:
             raise
         except Exception as error:
-            self._unforeseen(error)
-            for key, pair in list(waiting.items()):
-                one = {key: pair}
-                try:
-                    await self._persistently(lambda one=one: self._store(one))  # type: ignore[misc]
-                except ObserverError:
-                    raise
-                except Exception as failure:
-                    self._keep(pair[0], failure)
+            self._report_unexpected(error)
+            await self._store_singly(changes)
 
-    async def _store(self, waiting: dict[str, tuple[Student, Change]]) -> None:
+    async def _store_singly(self, changes: dict[str, tuple[StudentStates, Change]]) -> None:
+        for key, pair in list(changes.items()):
+            one = {key: pair}
+            try:
+                await self._retry(lambda one=one: self._store(one))  # type: ignore[misc]
+            except ObserverError:
+                raise
+            except Exception as failure:
+                self._postpone_store(pair[0], failure)
+
+    async def _store(self, changes: dict[str, tuple[StudentStates, Change]]) -> None:
         """Write changes to the store until all are in it.
 
         Args:
-            waiting: what is not written yet, by key. Where this fails some may be written, and it is called again.
+            changes: those that are not written yet, by key. Where this fails some may be written, and it is called
+                again.
 
         Raises:
-            BackendError: the store cannot be reached, is full, or has lost what it held.
+            BackendError: the store cannot be reached, is full, or has lost data.
         """
-        while waiting:
-            conflicts = set(await self._in_time(self._kvs.commit([change for _, change in waiting.values()])))
-            for key in waiting.keys() - conflicts:
-                waiting.pop(key)[0].version += 1
+        while changes:
+            conflicts = set(await self._in_time(self._kvs.commit([change for _, change in changes.values()])))
+            for key in changes.keys() - conflicts:
+                changes.pop(key)[0].version += 1
             if conflicts:
                 self._counters.add("commit_conflicts", len(conflicts))
-                for row in await self._in_time(self._kvs.read(list(waiting))):
-                    student, _ = waiting[row.key]
+                for row in await self._in_time(self._kvs.read(list(changes))):
+                    student, _ = changes[row.key]
                     student.load(row)
-                    taken = self._in_hand.get(student)
-                    for batch in taken.batches if taken else ():
-                        self.taking.fold(batch)
+                    transaction = self._current.get(student)
+                    for batch in transaction.batches if transaction else ():
+                        self.applier.apply(batch)
                     if change := student.change(encoded=self._kvs.shared):
-                        waiting[row.key] = (student, change)
+                        changes[row.key] = (student, change)
                     else:
-                        # A commit of ours had gone through without our hearing of it.
-                        del waiting[row.key]
+                        # A commit of this node had succeeded, and its answer was lost.
+                        del changes[row.key]
 
-    async def _in_time(self, asking: Awaitable[T]) -> T:
-        """What the store answers.
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        """The answer of the store.
 
         Raises:
-            BackendError: it does not answer in time, besides what asking raises.
+            BackendError: it does not answer in time; also every error of the request.
         """
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                return await asking
+                return await answer
         except TimeoutError:
             raise BackendError("The key-value store does not answer.") from None
 
-    def _keep(self, student: Student, error: BaseException) -> None:
-        """Hold a student whose row cannot be written, with what was taken of it."""
-        taken = self._in_hand.pop(student, None)
-        student.change_all()
-        if taken is None:
+    def _postpone_store(self, student: StudentStates, error: BaseException) -> None:
+        """Postpone a student whose row cannot be written, with the transaction, which is archived."""
+        transaction = self._current.pop(student, None)
+        student.mark_all_changed()
+        if transaction is None:
             self.changed[student.id] = student
-        self._hold(student, error, taken)
+        self.postponed.postpone(student, error, transaction)
 
-    # What is durable is told.
+    # The end of a commit.
 
-    def _finish(self, taken: list[Taken]) -> None:
+    def _finish(self, transactions: list[StudentTransaction], began: float) -> None:
+        """Settle what is durable, and call the listeners.
+
+        Args:
+            transactions: those that are archived and stored.
+            began: when the commit began, by the monotonic clock.
+        """
         streams = []
         events = 0
         now = time.time() * 1000
-        for one in taken:
+        for one in transactions:
             for batch in one.batches:
-                stream = batch.stream
                 self.queue.bytes -= batch.size
-                one.student.take_in(batch.size)
+                one.student.measure_after(batch.size)
                 events += batch.last + 1 - batch.first
                 if batch.unusable:
-                    self._quarantine(batch)
+                    self._quarantine_unusable(batch)
                     continue
-                stream.settle(batch.last)
-                streams.append(stream)
+                batch.stream.settle(batch.last)
+                streams.append(batch.stream)
                 if batch.rejected:
                     for _, rejection in batch.rejected:
                         self._counters.add(f"events_rejected{{{rejection.code}}}")
-                    self.on_rejected(stream, batch.rejected)
+                    self.on_rejected(batch.stream, batch.rejected)
                 if batch.frames:
                     self._metrics.durable_seconds.observe(max(0.0, now - batch.frames[0].received) / 1000)
-            held = self._held.get(one.student)
-            # One who was held in this very commit, after a part of it was taken, stays so.
-            if held is not None and held.until <= asyncio.get_running_loop().time():
-                del self._held[one.student]
-                self.queue.turns.release(one.student)
-                self._health.clear("student.waiting", one.student.id)
+            self.postponed.succeeded(one.student)
         self._counters.add("commits")
         self._counters.add("events_committed", events)
         self._metrics.commit_events.observe(events)
-        if self._began is not None:
-            self._metrics.commit_seconds.observe(time.monotonic() - self._began)
+        self._metrics.commit_seconds.observe(time.monotonic() - began)
         self.on_durable(streams)
 
-    def _quarantine(self, batch: Batch) -> None:
-        """The numbers of a batch that was rejected as a whole are done; its page must open the stream again."""
+    def _quarantine_unusable(self, batch: Batch) -> None:
+        """Settle a batch that was rejected as a whole; its page must open the stream again."""
         stream = batch.stream
         self._counters.add("streams_quarantined")
         self._counters.add("events_rejected{unusable}", batch.last + 1 - batch.first)
@@ -402,84 +362,44 @@ class Commits:
         reason = "The server could not use the last changes of this page."
         stream.fail(reason)
         stream.settle(batch.last)
-        self.queue.drop(stream)
+        self.queue.discard(stream)
         stream.last = max(batch.last, stream.applied)
-        self._set_apart(stream, reason)
+        self._quarantine(stream, reason)
 
-    def _set_apart(self, stream: Stream, reason: str) -> None:
+    def _quarantine(self, stream: Stream, reason: str) -> None:
         stream.reason = reason
         stream.become(StreamState.QUARANTINED)
         self.on_quarantined(stream, reason)
 
-    # When something is wrong.
-
-    def _is_patient(self, student: Student) -> bool:
-        held = self._held.get(student)
-        return held is None or held.shortages < _SHORTAGES_BORNE
-
-    def _hold(self, student: Student, error: BaseException, taken: Taken | None = None) -> None:
-        """Pass a student over for a while."""
-        held = self._held.setdefault(student, _Held())
-        held.taken = taken
-        wait = held.back_off.next()
-        loop = asyncio.get_running_loop()
-        held.until = loop.time() + wait
-        if isinstance(error, ShortageError) or is_shortage(error):
-            held.shortages += 1
-        self.queue.turns.hold(student)
-        loop.call_later(wait, self.queue.hurry)
-        self._failed += 1
-        self._counters.add("students_held")
-        place = error.place if isinstance(error, ShortageError) else place_of(error)
-        self._health.report("student.waiting", student.id, place=place)
-
-    def _release(self) -> list[Taken]:
-        """Serve those whose time has come; returns what is archived of them and not stored."""
-        now = asyncio.get_running_loop().time()
-        again = []
-        for student, held in list(self._held.items()):
-            if held.until > now and not self.closing.is_set():
-                continue
-            if held.taken is not None:
-                again.append(held.taken)
-            else:
-                self.queue.turns.release(student)
-                if not self.queue.turns.waits(student):
-                    del self._held[student]
-                    self._health.clear("student.waiting", student.id)
-        return again
-
-    def _fall_back(self, changed: dict[str, Student]) -> None:
-        """A commit ended early; what it had in hand is for the next one. Nothing of it was acknowledged."""
+    def _abort(self) -> None:
+        """Prepare for the next commit after this one failed; none of its events was acknowledged."""
         self._archive.discard()
-        for student, one in list(self._in_hand.items()):
-            if one is None:
-                student.change_all()
+        for student, transaction in list(self._current.items()):
+            if transaction is None:
+                student.mark_all_changed()
                 self.changed[student.id] = student
-            elif one.archived:
-                student.change_all()
-                held = self._held.setdefault(student, _Held())
-                held.taken = one
-                self.queue.turns.hold(student)
+            elif transaction.archived:
+                student.mark_all_changed()
+                self.postponed.keep(student, transaction)
             else:
-                frames = [(batch.stream, batch.frames) for batch in one.batches]
-                self.taking.undo(one)
-                self.queue.give_back(frames)
-        self.queue.hurry()
+                frames = transaction.frames()
+                transaction.roll_back()
+                self.queue.requeue(frames)
+        self.queue.request_commit()
 
-    def _unforeseen(self, error: BaseException) -> None:
+    def _report_unexpected(self, error: BaseException) -> None:
         self._counters.add("commit_errors")
         self._health.report("commit.error", seconds=FINDING_SECONDS, place=place_of(error))
 
-    async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Do a step of the commit until it succeeds; when the appliance is closing, try once."""
+    async def _retry(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Retry a step of the commit until the backend works; once only while the appliance is closing."""
         back_off = BackOff(first=0.2, most=2.0)
         while True:
             try:
                 await step()
             except (BackendError, ArchiveError) as error:
                 self._counters.add("commit_retries")
-                self._away = True
+                self._backend_fails = True
                 self._health.report("commit.failing", detail=str(error))
                 if self.closing.is_set():
                     raise
@@ -489,7 +409,7 @@ class Commits:
                 except TimeoutError:
                     pass
             else:
-                if self._away:
-                    self._away = False
+                if self._backend_fails:
+                    self._backend_fails = False
                     self._health.clear("commit.failing")
                 return

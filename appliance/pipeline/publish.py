@@ -1,7 +1,7 @@
-"""Tells consumers which students changed: one message for each class, merged while the last ones are on their way.
+"""Publishes which students changed: one message for each class, merged while the last ones are under way.
 
-A pubsub that is slow or away holds up no commit and no acknowledgement. It costs freshness: what could not be published
-is counted, and who listens reads the store again when the pubsub is back.
+A pubsub that is slow or unavailable delays no commit and no acknowledgement. It costs freshness: messages that could
+not be published are counted, and subscribers read the store again when the pubsub is back.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import msgspec
 from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.pubsub import PubSub
-from appliance.states import Student
+from appliance.states import StudentStates
 from appliance.tasks import Supervised
 
 log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 10.0
-"""A message that is not handed over within so long counts as lost."""
-_LAST_SECONDS = 1.0
+"""A message that the pubsub has not accepted within so long counts as lost."""
+LAST_SECONDS = 1.0
+"""How long the last messages may take when the appliance closes."""
 
 
 def class_topic(class_id: str) -> str:
-    """The topic that says which students of a class changed; a message is a JSON array of their ids."""
+    """The topic of the changes of a class; a message is a JSON array of the ids of students who changed."""
     return f"class/{class_id}"
 
 
@@ -35,32 +36,32 @@ class Publisher:
 
     def __init__(self, pubsub: PubSub, counters: Counters) -> None:
         """Args:
-        pubsub: where to.
-        counters: counts messages that could not be handed over.
+        pubsub: where messages go.
+        counters: counts messages that could not be published.
         """
         self._pubsub = pubsub
         self._counters = counters
         self._changed: dict[str, dict[str, None]] = {}
         self._wake = asyncio.Event()
 
-    def changed(self, students: Iterable[Student]) -> None:
-        """Note that students changed; it is published soon."""
+    def changed(self, students: Iterable[StudentStates]) -> None:
+        """Publish soon that students changed."""
         for student in students:
             self._changed.setdefault(student.class_id, {})[student.id] = None
         if self._changed:
             self._wake.set()
 
     async def run(self, task: Supervised) -> None:
-        """Publish what changed, until cancelled."""
+        """Publish changes, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             await self._publish_all()
 
     async def close(self) -> None:
-        """Publish what is left, if that is quickly done."""
+        """Publish the changes that are left, if that takes a second at most."""
         try:
-            async with asyncio.timeout(_LAST_SECONDS):
+            async with asyncio.timeout(LAST_SECONDS):
                 await self._publish_all()
         except TimeoutError:
             pass

@@ -1,8 +1,8 @@
-"""PubSub: tells consumers that something changed. It carries hints; the key-value store carries truth.
+"""PubSub: notifies consumers of changes. It carries hints; the key-value store has the truth.
 
 A message that was published while a subscriber was connected reaches it, in order. A subscriber that reads
-too slowly, or whose connection was lost, does not get what it missed: it gets `RESYNC`, which says "read the
-store again". So a lost hint costs freshness for a moment and never correctness, and memory stays bounded.
+too slowly, or whose connection was lost, gets `RESYNC` in place of what it missed: "read the store again".
+So a lost hint costs freshness for a moment and never correctness, and memory stays bounded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Resync(Enum):
 
 
 RESYNC: Literal[Resync.RESYNC] = Resync.RESYNC
-"""In place of a message: some were missed, read the store again."""
+"""A word in place of messages: some were missed, read the store again."""
 
 OUTGOING = 1000
 
@@ -47,12 +47,12 @@ class PubSub(ABC):
     """Publishes short messages to topics."""
 
     def findings(self) -> Sequence[Finding]:
-        """What keeps it from working at the moment; nothing while all is well."""
+        """Findings about what keeps it from working at the moment; empty while all is well."""
         return ()
 
     @abstractmethod
     async def publish(self, topic: str, message: bytes) -> None:
-        """Send `message` to all who are subscribed to `topic` now.
+        """Send `message` to all present subscribers of `topic`.
 
         Raises:
             BackendError: the message could not be handed over.
@@ -67,10 +67,10 @@ class PubSub(ABC):
         """
 
     async def remove(self, topic: str) -> None:
-        """Let a server forget a topic that nobody will use again, where it keeps something of topics."""
+        """Remove a topic that nobody will use again from the server, if it stores topics."""
 
     def examine(self) -> AsyncGenerator[Finding, None]:
-        """What IT staff should know of the server behind this pubsub: its version, rights, settings, clock.
+        """Findings for IT staff about the server behind this pubsub: its version, rights, settings, clock.
 
         The command `check` prints them. It makes the section of the configuration their source, and publishes and
         receives a message by itself.
@@ -81,7 +81,7 @@ class PubSub(ABC):
         return nothing()
 
     async def close(self) -> None:
-        """End all subscriptions and let go of connections."""
+        """End all subscriptions and close connections."""
 
 
 _SHARED = {"memory": False, "xmpp": True} | dict.fromkeys(FORMS, True)
@@ -95,17 +95,17 @@ def pubsub_facts(url: str) -> Facts:
 def open_pubsub(
     url: str, counters: Counters, *, queue: int, outgoing: int = OUTGOING, tasks: Tasks | None = None
 ) -> PubSub:
-    """The pubsub that a URL names: ``memory://``, ``redis://`` and its relatives, ``xmpp://``.
+    """Open the pubsub that a URL names: ``memory://``, ``xmpp://`` or a scheme of `appliance.redis.FORMS`.
 
-    The scheme picks the backend, imported only then.
+    The driver of a backend is imported only here.
 
     Args:
         url: where it is.
         counters: where slow subscribers are counted, as ``limit_pubsub_queue``.
         queue: how many messages may wait for one slow subscriber before it gets `RESYNC` in their place.
-        outgoing: how many messages may wait until a server has confirmed those before them; at more they become
-            `RESYNC` for who listens, counted as ``limit_pubsub_outgoing``.
-        tasks: runs what listens and publishes; None for tasks of its own.
+        outgoing: how many messages may wait until a server has confirmed those before them; more become `RESYNC` for
+            the subscribers, counted as ``limit_pubsub_outgoing``.
+        tasks: runs the tasks that listen and publish; None for tasks of its own.
 
     Raises:
         SettingsError: no backend has that scheme, its driver is not installed, or the URL cannot be used.

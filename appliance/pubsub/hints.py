@@ -1,8 +1,8 @@
-"""Hints: how the rooms use the pubsub. A hint that is lost costs freshness, never correctness, never an error.
+"""Hints: the way in which other modules use the pubsub. A lost hint costs freshness, never correctness or an error.
 
-`Hints.send` never raises. `Hints.listen` keeps a room subscribed to a topic whatever happens: it begins again with
-back-off after anything, leaves out and counts a message that cannot be read, and has the room read the store anew
-whenever messages may have been missed.
+`Hints.send` never raises. `Hints.listen` keeps a subscription whatever happens: it retries with back-off after any
+failure, skips and counts messages that cannot be read, and calls for a new reading of the store whenever messages may
+have been missed.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SEND_SECONDS = 1.0
-"""What a hint may take at most; who sends it has others to serve."""
+"""Longest time to send a hint; the sender has others to serve."""
 SEND_AGAIN_SECONDS = 0.2
-"""The same, where one could not be sent just now."""
+"""The same, if a hint could not be sent within the last seconds."""
 SUBSCRIBE_SECONDS = 30.0
 HANDLE_SECONDS = 30.0
-"""What the handling of one message, or one reading of the store, may take."""
+"""Longest time to handle one message, or to read the store once."""
 MESSAGE_BYTES = 1 << 20
-"""A longer message is not read, but the store instead."""
+"""Longer messages are not decoded; the store is read instead."""
 _RECENT_SECONDS = 10.0
 
 
 class UnreadableError(Exception):
-    """A message is not one of ours, or of another version. It holds nothing of its text."""
+    """A message is foreign, or of another version. The error quotes nothing of it."""
 
 
 def decoded(message: bytes, kind: type[T]) -> T:
-    """A message's JSON as a type.
+    """Decode a message's JSON as a type.
 
     Raises:
         UnreadableError: it is something else.
@@ -55,11 +55,11 @@ def decoded(message: bytes, kind: type[T]) -> T:
 
 
 class Listening:
-    """One room's standing subscription to a topic.
+    """A subscription to a topic that is kept up.
 
     Attributes:
         topic: the topic.
-        hears: whether messages arrive, and the store was read since they do.
+        hears: whether messages arrive, and the store was read since then.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Listening:
         self._task: Supervised | None = None
 
     async def first(self, seconds: float) -> bool:
-        """Wait for the end of the first try; returns whether it hears."""
+        """Wait for the end of the first try to subscribe; returns `hears`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._tried.wait()
@@ -95,7 +95,7 @@ class Listening:
         self._hints.no_longer(self)
 
     async def run(self, task: Supervised) -> None:
-        """The work of its task."""
+        """Subscribe, listen and read the store, for ever; the body of the supervised task."""
         back_off = BackOff()
         while True:
             try:
@@ -106,7 +106,7 @@ class Listening:
                 self.hears = False
                 self._tried.set()
             if self._polls:
-                # The store can be read though nothing is heard.
+                # The store may be readable although no hints arrive.
                 await self._try_to_read(task)
             await asyncio.sleep(back_off.next())
 
@@ -130,7 +130,7 @@ class Listening:
         raise BackendError("The pubsub ended a subscription.")
 
     async def _handle(self, task: Supervised, message: bytes) -> bool:
-        """Hand a message to the room; False where the store must be read instead."""
+        """Handle a message; False if the store must be read instead."""
         try:
             if len(message) > MESSAGE_BYTES:
                 raise UnreadableError
@@ -146,7 +146,7 @@ class Listening:
         return True
 
     async def _read(self, task: Supervised, *, missed: bool) -> None:
-        """Have the room read the store, until that works; messages wait meanwhile."""
+        """Read the store, again and again until that works; messages wait meanwhile."""
         back_off = BackOff()
         self.hears = False
         while True:
@@ -174,21 +174,21 @@ class Listening:
 
 
 class Hints:
-    """Sends hints, and keeps rooms listening to them.
+    """Sends hints, and keeps subscriptions to them.
 
     Attributes:
-        pubsub: what carries them.
-        tasks: runs what listens.
+        pubsub: carries them.
+        tasks: runs the subscriptions.
         counters: ``publish_failures``: hints that could not be sent; ``messages_unreadable``.
     """
 
     def __init__(self, pubsub: PubSub, tasks: Tasks, health: Health, counters: Counters) -> None:
         """Args:
-        pubsub: what carries them.
-        tasks: runs what listens.
-        health: gets the finding ``pubsub.away`` while hints are not carried, ``store.unread`` while what they are about
-            cannot be read.
-        counters: counts what could not be sent or read.
+        pubsub: carries them.
+        tasks: runs the subscriptions.
+        health: gets the finding ``pubsub.away`` while hints are not carried, ``store.unread`` while the store cannot be
+            read.
+        counters: see the attribute.
         """
         self.pubsub = pubsub
         self.tasks = tasks
@@ -202,11 +202,11 @@ class Hints:
 
     @property
     def away(self) -> bool:
-        """Whether hints are not carried just now, as far as is known."""
+        """Whether hints are not carried at the moment, as far as is known."""
         return bool(self._why())
 
     async def send(self, topic: str, message: bytes) -> bool:
-        """Send a hint; False where that is not sure. It never raises and never waits long."""
+        """Send a hint; returns whether the pubsub has confirmed it. Never raises, and takes `SEND_SECONDS` at most."""
         try:
             async with asyncio.timeout(SEND_AGAIN_SECONDS if self._failed_lately() else SEND_SECONDS):
                 await self.pubsub.publish(topic, message)
@@ -232,15 +232,15 @@ class Hints:
         reread: Callable[[bool], Awaitable[None]],
         polls: bool = True,
     ) -> Listening:
-        """Listen to a topic from now on, whatever happens.
+        """Listen to a topic from now on.
 
         Args:
             name: of the task.
             topic: what to listen to.
-            owner: the room.
-            hear: awaited with each message; may raise `UnreadableError` or `BackendError`: the store is read then.
-            reread: awaited when the store must be read; gets whether messages may have been missed. May raise
-                `BackendError`: it is called again then.
+            owner: the module, for findings about the task.
+            hear: awaited with each message; the store is read if it raises `UnreadableError` or `BackendError`.
+            reread: awaited when the store must be read; gets whether messages may have been missed. Repeated if it
+                raises `BackendError`.
             polls: whether the store is read at each try to listen again, as long as that fails.
         """
         listening = Listening(self, topic, hear, reread, polls)
@@ -248,32 +248,32 @@ class Hints:
         return listening
 
     def down(self, listening: Listening, reason: str) -> None:
-        """Called where a topic cannot be listened to."""
+        """Note that a topic cannot be subscribed to."""
         known = bool(self._down)
         self._down[listening] = reason
         if not known:
-            log.warning("%s Who listens reads the store again once it is back.", reason)
+            log.warning("%s Listeners read the store again once it is back.", reason)
             self._health.changed()
 
     def up(self, listening: Listening) -> None:
-        """Called where a topic is listened to again."""
+        """Note that a topic is subscribed to again."""
         if self._down.pop(listening, None) is not None and not self._down:
-            log.info("All topics of the pubsub are listened to again.")
+            log.info("All topics of the pubsub are subscribed to again.")
             self._health.changed()
 
     def unread(self, listening: Listening, reason: str) -> None:
-        """Called where a room could not read the store."""
+        """Note that a listener could not read the store."""
         self._unread.add(listening)
         self._health.report("store.unread", detail=reason.rstrip("."))
 
     def was_read(self, listening: Listening) -> None:
-        """Called where a room could read the store."""
+        """Note that a listener could read the store."""
         self._unread.discard(listening)
         if not self._unread:
             self._health.clear("store.unread")
 
     def no_longer(self, listening: Listening) -> None:
-        """Called where nobody wants a topic any more."""
+        """Note that a subscription is closed."""
         self.up(listening)
         self.was_read(listening)
 

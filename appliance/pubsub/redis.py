@@ -1,12 +1,12 @@
 """Redis as the pubsub: messages reach the dashboards of every node that shares the server.
 
-Redis hands a message to who is connected and forgets it. So this process keeps one connection that listens for all its
-topics and pings when nothing comes; when that link is lost, it is made again with growing delay, every topic is
-subscribed to again, and then each consumer gets `RESYNC`.
+Redis sends a message to those connected and forgets it. So this process keeps one link, a connection that listens for
+all its topics and pings when nothing comes; a lost link is made again with growing delay, every topic is subscribed to
+again, and then each consumer gets `RESYNC`.
 
-What is published while another publication is under way goes out together with all else that waits, over one
-connection, in order. A publication that failed is made up for: once the server is back, a word on the channel
-``PREFIX:resync`` makes every node's consumers of that topic read the store again, also where their own link held.
+Messages that come while a publication is under way go out together after it, over one connection, in order. A failed
+publication is made up for: once the server is back, a word on the channel ``PREFIX:resync`` makes all consumers of that
+topic, on every node, read the store again, also those whose own link held.
 
 Channels are ``PREFIX:topic:TOPIC``. On a cluster all nodes publish to, and listen at, the server that has the slot of
 ``PREFIX:resync``: it broadcasts to the others anyway, and so no message depends on links between servers.
@@ -37,12 +37,12 @@ from appliance.tasks import BackOff, Supervised, Tasks, cancelled, in_background
 log = logging.getLogger(__name__)
 
 FIRST_SECONDS, MOST_SECONDS = 0.1, 5.0
-"""Before the second try to reach a server that is away, and between tries at the most."""
+"""The pause before the second try to reach a server that is away, and the longest pause."""
 PING_SECONDS = 5.0
-"""Seconds of silence after which a ping asks whether the link is still there."""
+"""Seconds of silence after which a ping checks the link."""
 _BATCH = 1000
 _CONNECTIONS = 3
-# Topics whose consumers must read again; of more than these all are told to.
+# Topics whose consumers must read the store again; with more, the consumers of all topics must.
 _MISSED = 1000
 
 
@@ -74,17 +74,17 @@ class RedisPubSub(PubSub):
         """Args:
         url: where; see `appliance.redis.url.parse_url`.
         counters: ``pubsub_reconnects`` counts how often the link for listening was lost, ``pubsub_resyncs`` the
-            topics whose consumers were told to read the store because a message could not be published.
+            topics whose consumers had to read the store because a message could not be published.
         queue: messages that may wait for one subscriber.
-        outgoing: messages that may wait to be published; at more their consumers are told to read the store, counted
+        outgoing: messages that may wait to be published; with more, their consumers must read the store, counted
             as ``limit_pubsub_outgoing``.
-        tasks: runs what listens and publishes; None for tasks of its own.
+        tasks: runs the tasks that listen and publish; None for tasks of its own.
 
         Raises:
             SettingsError: the URL cannot be used.
         """
         self.url: RedisUrl = parse_url(url, "pubsub")
-        # One listens, one publishes, one is for what `examine` asks.
+        # One listens, one publishes, one is for `examine`.
         self._connections = Connections(msgspec.structs.replace(self.url, connections=_CONNECTIONS), counters)
         self._subscribers = Subscribers(counters, queue)
         channels = _Channels(self.url.prefix)
@@ -130,10 +130,10 @@ class RedisPubSub(PubSub):
 
 
 class _Listener:
-    """One connection that listens to all topics which anybody here is subscribed to.
+    """The link: one connection that listens to all topics with subscribers in this process.
 
     Attributes:
-        away: why nothing is heard now.
+        away: why nothing is heard now; None while it listens.
     """
 
     def __init__(
@@ -153,8 +153,8 @@ class _Listener:
         self._back_off = BackOff(FIRST_SECONDS, MOST_SECONDS)
         self._wanted: dict[bytes, str] = {}
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
-        # Of the connection that there is now: whether it is to listen to a channel, how many of its SUBSCRIBEs are not
-        # confirmed yet, and where it does listen. A topic that is left and wanted again at once has two under way.
+        # Of the present link: the channels asked for, how many SUBSCRIBEs of each are not confirmed yet (a topic that
+        # is left and wanted again at once has two under way), and the channels that it listens to.
         self._connected = False
         self._asked: set[bytes] = set()
         self._unconfirmed: dict[bytes, int] = {}
@@ -193,7 +193,7 @@ class _Listener:
             self._wake.set()
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the link."""
         if self._task is not None:
             await self._tasks.end(self._task)
         self._fail(BackendError("The pubsub is closed."))
@@ -216,7 +216,7 @@ class _Listener:
                     log.warning("%s Dashboards read the store again as soon as it is back.", error)
                 self._lose(error)
             except BaseException as error:
-                # Nobody would notice that dashboards have gone quiet; a new connection may mend it.
+                # Otherwise dashboards would be silent and nobody would notice; a new link may repair it.
                 self._lose(BackendError(f"The pubsub fails ({type(error).__name__})."))
                 raise
             finally:
@@ -230,7 +230,7 @@ class _Listener:
         self._fail(error)
 
     def _fail(self, error: BackendError) -> None:
-        """Tell those who wait to be subscribed that it cannot be."""
+        """Raise the error in all pending calls of `listen`."""
         waiters, self._waiters = self._waiters, {}
         for futures in waiters.values():
             for future in futures:
@@ -308,7 +308,7 @@ class _Listener:
                 future.set_result(None)
 
     def _listens(self) -> None:
-        """All that was wanted when the connection was made is listened to."""
+        """Note that the link listens to all topics that were wanted when it was made."""
         self._back_off.reset()
         self.away = None
         if self._lost:
@@ -319,10 +319,10 @@ class _Listener:
 
 
 class _Publisher:
-    """Sends messages in the order in which they came, all that wait at once.
+    """Sends messages in the order in which they came, all that wait in one round trip.
 
     Attributes:
-        away: why nothing can be published now.
+        away: why nothing can be published now; None while it can.
     """
 
     def __init__(
@@ -344,10 +344,10 @@ class _Publisher:
         """Send a message.
 
         Raises:
-            BackendError: it could not be sent, or the server was away just now and is tried again by itself.
+            BackendError: it could not be sent, or the server is known to be away and is tried again in the background.
         """
         if self.away is not None:
-            # Whoever publishes must not wait for a server that is away.
+            # A publisher must not wait for a server that is away.
             self._miss(topic)
             raise BackendError(str(self.away))
         if len(self._waiting) >= self._outgoing:
@@ -362,7 +362,7 @@ class _Publisher:
         await future
 
     async def close(self) -> None:
-        """Stop; what still waits is not sent."""
+        """Stop; messages that still wait are not sent."""
         if self._task is not None:
             await self._tasks.end(self._task)
         self._give_up(BackendError("The pubsub is closed."), list(self._waiting))
@@ -389,7 +389,7 @@ class _Publisher:
             try:
                 replies = await self._send(commands)
             except BackendError:
-                # A connection that broke says nothing of the server. Some may arrive twice: a hint does no harm so.
+                # A broken connection does not mean that the server is away. Hints that arrive twice do no harm.
                 replies = await self._send(commands)
         except BackendError as error:
             self.away = error
@@ -410,7 +410,7 @@ class _Publisher:
                     future.set_result(None)
 
     async def _make_up(self) -> None:
-        """Tell consumers of what could not be published to read the store."""
+        """Let the consumers of missed topics read the store."""
         topics = [b""] if self._missed_all else [_encoded(topic) for topic in self._missed]
         try:
             for reply in await self._send([("PUBLISH", self._channels.resync, topic) for topic in topics]):
@@ -419,7 +419,7 @@ class _Publisher:
             self.away = error
             return
         self._counters.add("pubsub_resyncs", len(topics))
-        # Those that came to be missed while this was under way.
+        # Topics that were missed meanwhile stay.
         self._missed = set() if self._missed_all else {t for t in self._missed if _encoded(t) not in topics}
         self._missed_all = False
         if not self._missed:

@@ -1,6 +1,6 @@
-"""Subscribers of this process: what every pubsub does with a message that has reached it.
+"""Subscribers of this process, and the delivery of messages to them, for every pubsub.
 
-Each subscriber has a bounded queue. A message too many, or a lost connection, turns all that waits into one `RESYNC`.
+Each subscriber has a bounded queue. A message too many, or a lost connection, turns the whole queue into one `RESYNC`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from appliance.pubsub import RESYNC, Message, Subscription
 
 
 class QueuedSubscription(Subscription, AsyncIterator[Message]):
-    """One subscriber's waiting messages. Once there are too many, all of them become one `RESYNC`."""
+    """One subscriber's queue. Once it has too many messages, all of them become one `RESYNC`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -24,9 +24,9 @@ class QueuedSubscription(Subscription, AsyncIterator[Message]):
         self._ended = False
 
     def put(self, message: bytes) -> bool:
-        """Add a message; False where it was one too many."""
+        """Add a message; False if it was one too many."""
         if self._waiting and self._waiting[0] is RESYNC:
-            # The store will be read later than this, so it will show this change as well.
+            # The store is read later than this, and so shows this change as well.
             return True
         if len(self._waiting) >= self._limit:
             self.resync()
@@ -36,13 +36,13 @@ class QueuedSubscription(Subscription, AsyncIterator[Message]):
         return True
 
     def resync(self) -> None:
-        """Put `RESYNC` in the place of all that waits."""
+        """Replace the queue by `RESYNC`."""
         self._waiting.clear()
         self._waiting.append(RESYNC)
         self._wake.set()
 
     def end(self) -> None:
-        """Let the iteration end after what is waiting."""
+        """End the iteration after the messages in the queue."""
         self._ended = True
         self._wake.set()
 
@@ -92,13 +92,13 @@ class Subscribers:
                 del self._topics[topic]
 
     def deliver(self, topic: str, message: bytes) -> None:
-        """Hand a message to all subscribers of a topic."""
+        """Add a message to the queues of all subscribers of a topic."""
         for subscription in self._topics.get(topic, ()):
             if not subscription.put(message):
                 self._counters.add("limit_pubsub_queue")
 
     def resync(self, topic: str | None = None) -> None:
-        """Tell all subscribers, or those of one topic, that messages may have been missed."""
+        """Give `RESYNC` to all subscribers, or to those of one topic."""
         for name in self._topics if topic is None else (topic,):
             for subscription in self._topics.get(name, ()):
                 subscription.resync()

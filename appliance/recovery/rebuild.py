@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from appliance.archive import Archive, Damage, Position, Reader, Record
 from appliance.counters import Counters
 from appliance.pipeline import Pipeline
-from appliance.states import Fold, StateLimits, Stream, Student
+from appliance.states import Fold, StateLimits, Stream, StudentStates
 from appliance.states.replay import replay_records
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Rebuild:
         reducers = [reducer for reducer in pipeline.fold.reducers if reducer.name in self.names]
         # Counters of its own: an unusable event was counted when it came.
         self._fold = Fold(reducers, Counters(), limits)
-        self._students: dict[str, Student] = {}
+        self._students: dict[str, StudentStates] = {}
 
     async def run(self) -> None:
         """Rebuild, and take the states into use.
@@ -92,10 +92,10 @@ class Rebuild:
     def _fold_one(self, record: Record | Damage) -> None:
         replay_records((record,), self._fold, self._student, _note_nothing)
 
-    def _student(self, student_id: str, class_id: str) -> Student:
+    def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self._students.get(student_id)
         if student is None:
-            student = self._students[student_id] = Student(self._fold, student_id, class_id)
+            student = self._students[student_id] = StudentStates(self._fold, student_id, class_id)
         return student
 
 

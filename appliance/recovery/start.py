@@ -85,7 +85,7 @@ class Recovery:
             fold = self._pipeline.fold
             self.stale = stale_reducers(fold, found.head.reducers, found.rows)
             self._kvs.load(without(row, self.stale) for row in found.rows)
-            self._pipeline.hold(self.stale)
+            self._pipeline.suspend_reducers(self.stale)
         self._restore_classes()
         reader = Reader(self._archive.folder, start)
         total = reader.remaining_bytes()
@@ -124,7 +124,7 @@ class Recovery:
 
             def reducers() -> dict[str, int]:
                 # One with a state that could not be encoded is rebuilt from the archive at the next start.
-                left_out = fold.held | fold.unstored
+                left_out = fold.suspended | fold.codec.unstored
                 return {r.name: r.version for r in fold.reducers if r.name not in left_out}
 
             state = (position, changes, reducers())
@@ -207,7 +207,7 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
         rows: the rows. A state that its reducer cannot decode, though the version is the same, makes it stale too.
     """
     stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
-    by_prefix = {scoped.prefix: scoped for scoped in fold.places}
+    by_prefix = {scoped.prefix: scoped for scoped in fold.scoped_reducers}
     for row in rows:
         for field, encoded in row.fields.items():
             if not field.startswith(STATE):

@@ -38,7 +38,7 @@ _ANSWERS = {
     "previous master is now a slave": "is a replica by now; the new master is looked for.",
     "is loading the dataset": _LOADING,
     "LOADING": _LOADING,
-    "MISCONF": "cannot save to its disk and so takes no more; look into its log and free its disk.",
+    "MISCONF": "cannot save to its disk and so takes no more; read its log and free its disk.",
     "NOREPLICAS": "has too few replicas and so takes no more; bring its replicas back.",
     "MASTERDOWN": "is a replica whose master is away; bring the master back.",
     "CLUSTERDOWN": _DOWN,
@@ -66,7 +66,7 @@ def explained(error: BaseException, url: RedisUrl) -> BackendError:
     for cause in _causes(error):
         if reason := _of_answer(cause, url) or _of_connection(cause, url):
             return BackendError(f"{where} {reason}")
-    return BackendError(f"{where} fails ({type(error).__name__}); look into its log.")
+    return BackendError(f"{where} fails ({type(error).__name__}); read its log.")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -106,7 +106,7 @@ def _of_answer(error: BaseException, url: RedisUrl) -> str | None:
 def _of_permission(text: str, url: RedisUrl) -> str:
     who = f"its user {url.user}" if url.user else "its user default"
     if "can't run this command" in text:
-        return f"does not let {who} run a command that the store needs; 'classroom-observer check' tells which."
+        return f"does not let {who} run a command that the store needs; 'classroom-observer check' names it."
     lowered = text.lower()
     if "command" in lowered and "'" in text:
         command = text.partition("'")[2].partition("'")[0]

@@ -123,7 +123,7 @@ def _parsed(url: str, section: str) -> RedisUrl:
     account, _, hosts = parts.netloc.rpartition("@")
     user, colon, password = account.partition(":")
     if account and not colon:
-        raise _WrongError("before the @ stand user and password with a colon between them, such as observer:password@.")
+        raise _WrongError("write user and password before the @ with a colon between them, such as observer:password@.")
     service, database = _path(parts, form)
     return RedisUrl(
         section=section,
@@ -159,7 +159,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         return host, default_port
     number = _number(port, 1, 65535)
     if number is None:
-        raise _WrongError("what stands after the host is not a port; a port is a number from 1 to 65535.")
+        raise _WrongError("the part after the host is not a port; a port is a number from 1 to 65535.")
     return host, number
 
 
@@ -175,7 +175,7 @@ def _path(parts: SplitResult, form: Form) -> tuple[str, int]:
         return service, 0
     database = _number(segments[0], 0, 999_999)
     if len(segments) > 1 or database is None:
-        raise _WrongError(f"what stands after the host is not the number of a database; write {example(form)}.")
+        raise _WrongError(f"the part after the host is not the number of a database; write {example(form)}.")
     if form == "cluster" and database:
         raise _WrongError("a Redis Cluster has database 0 alone; leave the number out.")
     return service, database

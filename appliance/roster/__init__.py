@@ -1,8 +1,8 @@
-"""Roster: who is who. Classes, the students in them, the codes they join by and the tokens they hold.
+"""Roster: classes, their students, join codes and students' tokens.
 
-A class has a join code that a teacher can read aloud. A student who joins gets a token, which the browser
-keeps and shows at every connection; only its hash is stored. Names and ids are the student's own data: they
-go to educators' pages and into this store, never into a log or an error.
+A class has a join code that a teacher can read aloud. A student who joins gets a token, which the browser keeps and
+sends at every connection; only its hash is stored. Names and ids are personal data: they are in this store and on
+educators' pages, never in a log or an error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from appliance.health import Finding, nothing
 from appliance.listeners import Listeners
 
 if TYPE_CHECKING:
-    from appliance.config import LimitSettings
+    from appliance.config import LimitSettings, Settings
+    from appliance.kvs.records import SharedRecords
 
 FIRST_CLASS = "class-1"
-"""The id of the class that is made where there is none, and of students for whom a list names none."""
+"""The id of the class that is created if there is none, and of students for whom a list names no class."""
 CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 CODE_DIGITS = "23456789"
 
@@ -36,7 +37,7 @@ class Class(msgspec.Struct, frozen=True):
 
     Attributes:
         class_id: stable id.
-        title: what the teacher calls it.
+        title: name for people.
         code: the join code, such as ``ABC-234``.
         open: whether students may join.
     """
@@ -53,8 +54,8 @@ class Student(msgspec.Struct, frozen=True):
     Attributes:
         student_id: stable id.
         name: as the student gave it, or as the roster knows it.
-        class_id: the class.
-        listed: whether the educator's list names the student; others came in by joining.
+        class_id: id of the class.
+        listed: whether the educator's list names the student; others joined by a name.
     """
 
     student_id: str
@@ -64,7 +65,7 @@ class Student(msgspec.Struct, frozen=True):
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """What joining gives: the student, and the token that only the student's browser keeps."""
+    """Result of joining: the student, and the token that only the student's browser keeps."""
 
     student: Student
     token: str
@@ -72,10 +73,10 @@ class Joined(msgspec.Struct, frozen=True):
 
 class RosterLimits(msgspec.Struct, frozen=True):
     """Attributes:
-    students: students in one class, listed and joined together.
-    tokens: tokens one student may hold; a further one takes the place of the oldest.
-    name_characters: length of a student's name.
-    file_bytes: length of one class list.
+    students: the most students in one class, listed and joined together.
+    tokens: the most tokens of one student; a further one replaces the oldest.
+    name_characters: the most characters of a student's name.
+    file_bytes: the most bytes of one class list.
     """
 
     students: int = 1000
@@ -85,7 +86,7 @@ class RosterLimits(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, limits: LimitSettings) -> RosterLimits:
-        """The roster's share of the configured limits."""
+        """Those of the configured limits that concern the roster."""
         return cls(
             limits.students_per_class,
             limits.tokens_per_student,
@@ -107,11 +108,11 @@ class JoinError(ObserverError):
 
 
 class Roster(ABC):
-    """Classes, students, codes and tokens. All that a method returns is durable when it returns.
+    """Classes, students, join codes and tokens. Each change is durable when its method returns.
 
     Attributes:
-        on_change: called when classes were added, or a list of this node names other students than before. Lists are
-            looked at when `classes` or `students` is asked.
+        on_change: called when classes were added, or the students of a list of this node have changed. Lists are
+            checked when `classes` or `students` is called.
     """
 
     def __init__(self) -> None:
@@ -120,7 +121,7 @@ class Roster(ABC):
 
     @abstractmethod
     async def classes(self) -> list[Class]:
-        """All classes, in the order in which they were made. There is always at least one."""
+        """All classes, in the order of their creation. There is always at least one."""
 
     async def class_ids(self) -> list[str]:
         """The ids of all classes, without making a class that a file names for the first time."""
@@ -130,7 +131,7 @@ class Roster(ABC):
     async def change_class(
         self, class_id: str, *, title: str | None = None, code: str | None = None, open: bool | None = None
     ) -> Class:
-        """Change what is given, leave the rest.
+        """Change the given attributes of a class.
 
         Raises:
             JoinError: ``unknown_class``.
@@ -150,35 +151,35 @@ class Roster(ABC):
     ) -> Joined:
         """Let a student into a class.
 
-        A browser that still holds a token of this class is the same student again, whatever name it gives
-        (the name is changed to the new one unless the educator's list gave it), and keeps that token.
-        Otherwise `student_id` picks a student from the list. `name` does so too where one student of the class's
-        list has it and nobody holds a token of that student; else it makes a new student.
+        A browser that still has a token of this class stays the same student and keeps the token; the name is changed
+        to the new one unless it is from the educator's list. Otherwise `student_id` chooses a student of the list.
+        `name` does so too if exactly one student of the class's list has it and no token of that student exists; else a
+        new student is created.
 
         Raises:
-            JoinError: with the code that says why not.
+            JoinError: with the code of the reason.
         """
 
     @abstractmethod
     async def student_by_token(self, token: str) -> Student | None:
-        """Whose token this is."""
+        """The student who has this token, None if nobody has it."""
 
     @abstractmethod
     async def remove(self, student_id: str) -> Student | None:
-        """Make a student's tokens worthless and take the student out of the class; returns who it was.
+        """Remove a student from the class and make the student's tokens invalid; returns the student.
 
-        A student whom the educator's list names is signed out and stays on the list.
+        A student of the educator's list stays on the list, and is only signed out.
         """
 
     def findings(self) -> list[Finding]:
-        """What is wrong with educators' lists and with files, without anybody's name."""
+        """Problems of educators' lists and of files, without names of persons."""
         return list(self._list_findings)
 
     def examine(self) -> AsyncGenerator[Finding, None]:
-        """What IT staff should know of the server behind the roster: its version, rights, settings, clock.
+        """Findings for IT staff on the server of the roster: its version, rights, settings, clock.
 
-        The command `check` prints them. It makes the section of the configuration their source, and reads the classes
-        by itself.
+        The command `check` prints them, with the section of the configuration as their source. It reads the classes
+        itself.
 
         Raises:
             BackendError: it cannot be reached.
@@ -186,20 +187,34 @@ class Roster(ABC):
         return nothing()
 
     def forget(self, class_id: str | None = None) -> None:
-        """Read a class, or all, anew at the next question: another node may have changed it."""
+        """Read a class, or all, from the store at the next request: another node may have changed it."""
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
+
+
+def open_shared_roster(settings: Settings, records: SharedRecords, counters: Counters) -> Roster:
+    """The roster that all nodes share, with the lists in this node's data folder.
+
+    Args:
+        settings: this node's.
+        records: what the nodes share.
+        counters: counts limits that are hit.
+    """
+    from appliance.roster.shared import SharedRoster
+
+    folder, limits = settings.data_path / "roster", RosterLimits.of(settings.limits)
+    return SharedRoster(records, folder, settings.node_name, limits, counters)
 
 
 def new_code() -> str:
-    """A join code, ``ABC-234``: no letter or digit that is easily taken for another. About 7 million of them."""
+    """One of about 7 million join codes such as ``ABC-234``, without letters and digits that are easily confused."""
     letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
     return letters + "-" + "".join(secrets.choice(CODE_DIGITS) for _ in range(3))
 
 
 def plain_code(code: str) -> str:
-    """A code as it is compared: upper case, with nothing but letters and digits."""
+    """A code in the form in which codes are compared: upper case, letters and digits alone."""
     return "".join(character for character in code.upper() if character.isalnum())
 
 
@@ -209,7 +224,7 @@ def new_token() -> str:
 
 
 def token_hash(token: str) -> str:
-    """What is stored of a token. It is random enough that a plain SHA-256 cannot be searched."""
+    """The hash under which a token is stored: SHA-256, which is enough for 256 random bits."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -222,10 +237,10 @@ def roster_facts(url: str) -> Facts:
 
 
 def open_roster(url: str, limits: RosterLimits, counters: Counters) -> Roster:
-    """The roster that a URL names: ``file:PATH``, a folder. The scheme picks the backend, imported only then.
+    """The roster of a URL: ``file:PATH``, a folder. The scheme selects the backend, which is imported only then.
 
     Raises:
-        SettingsError: no backend has that scheme, or its files cannot be read; the text says which and where.
+        SettingsError: no backend has that scheme, or its files cannot be read.
     """
     folder = roster_facts(url).folder
     if folder is not None:

@@ -1,7 +1,7 @@
-"""The flat-file roster: an educator's class lists (`lists.py`), and a journal of all that the program learns.
+"""The flat-file roster: an educator's class lists (`lists.py`), and a journal of all changes by the program.
 
-``roster.jsonl`` in the same folder holds, a line each, classes, students who joined, hashes of their tokens, and who
-was taken out; see `appliance.datafolder.journal`. One program at a time may write here: the one that serves.
+The lines of ``roster.jsonl`` in the same folder are classes, students who joined, hashes of their tokens, and removed
+students; see `appliance.datafolder.journal`. Only the program that serves may write here.
 """
 
 from __future__ import annotations
@@ -33,12 +33,21 @@ JOURNAL = "roster.jsonl"
 
 
 class _Token(msgspec.Struct, frozen=True):
+    """The hash of a token of a student."""
+
     student_id: str
     hash: str
 
 
-class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One line of the journal; one field is set."""
+class _Change(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line of the journal; exactly one field is set.
+
+    Attributes:
+        section: a new or changed class.
+        student: a new or renamed student.
+        token: a new token.
+        removed: id of a removed student.
+    """
 
     section: Class | None = msgspec.field(default=None, name="class")
     student: Student | None = None
@@ -47,10 +56,10 @@ class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class FlatFileRoster(JoinPolicy):
-    """Keeps a school's classes in one folder of text files."""
+    """A roster in one folder of text files."""
 
     def __init__(self, folder: Path, limits: RosterLimits, counters: Counters) -> None:
-        """Read the folder; nothing is written before something changes.
+        """Read the folder; it is written at the first change.
 
         Raises:
             SettingsError: the folder or the journal cannot be read.
@@ -67,11 +76,11 @@ class FlatFileRoster(JoinPolicy):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(f"The roster {folder} cannot be used: {error.strerror}.") from error
-        self._journal = Journal(folder / JOURNAL, _Entry, self._apply)
+        self._journal = Journal(folder / JOURNAL, _Change, self._apply)
         if self._journal.damaged:
             counters.add("roster_lines_damaged", len(self._journal.damaged))
         self._folder = ListFolder(folder, limits)
-        self._look()
+        self._read_changed_lists()
 
     async def class_ids(self) -> list[str]:
         return list(dict.fromkeys([*self._classes, *self._lists.classes]))
@@ -80,13 +89,15 @@ class FlatFileRoster(JoinPolicy):
         return [*super().findings(), *self._journal.findings()]
 
     async def classes(self) -> list[Class]:
-        self._look()
+        self._read_changed_lists()
         missing = [section for section in self._lists.classes.values() if section.class_id not in self._classes]
         new = [Class(s.class_id, s.title, s.code or self._free_code()) for s in missing]
         if not self._classes and not new:
             new = [Class(FIRST_CLASS, "My class", self._free_code())]
         if new:
-            await self._journal.add(_Entry(section=section) for section in new if section.class_id not in self._classes)
+            await self._journal.add(
+                _Change(section=section) for section in new if section.class_id not in self._classes
+            )
         return [section for section in self._classes.values() if self._is_used(section.class_id)]
 
     async def change_class(
@@ -102,18 +113,18 @@ class FlatFileRoster(JoinPolicy):
             section.open if open is None else open,
         )
         if changed != section:
-            await self._journal.add([_Entry(section=changed)])
+            await self._journal.add([_Change(section=changed)])
         return changed
 
     async def students(self, class_id: str) -> list[Student]:
-        self._look()
+        self._read_changed_lists()
         listed = self._lists.students
         known = [*listed.values(), *(s for s in self._students.values() if s.student_id not in listed)]
         found = [student for student in known if student.class_id == class_id]
         return sorted(found, key=lambda student: (student.name.casefold(), student.student_id))
 
     async def student(self, student_id: str) -> Student | None:
-        self._look()
+        self._read_changed_lists()
         return self._lists.students.get(student_id) or self._students.get(student_id)
 
     async def student_by_token(self, token: str) -> Student | None:
@@ -123,7 +134,7 @@ class FlatFileRoster(JoinPolicy):
     async def remove(self, student_id: str) -> Student | None:
         student = await self.student(student_id)
         if student is not None:
-            await self._journal.add([_Entry(removed=student_id)])
+            await self._journal.add([_Change(removed=student_id)])
         return student
 
     async def close(self) -> None:
@@ -134,12 +145,12 @@ class FlatFileRoster(JoinPolicy):
         return listed if listed is not None and listed.class_id == class_id else None
 
     async def _rename(self, student: Student) -> None:
-        await self._journal.add([_Entry(student=student)])
+        await self._journal.add([_Change(student=student)])
 
     async def _give_token(self, student: Student) -> Joined:
         token = new_token()
-        entries = [] if student.listed else [_Entry(student=student)]
-        await self._journal.add([*entries, _Entry(token=_Token(student.student_id, token_hash(token)))])
+        changes = [] if student.listed else [_Change(student=student)]
+        await self._journal.add([*changes, _Change(token=_Token(student.student_id, token_hash(token)))])
         return Joined(student, token)
 
     async def _claim(self, listed: Student) -> Joined | None:
@@ -163,7 +174,7 @@ class FlatFileRoster(JoinPolicy):
             self._joining[class_id] -= 1
 
     def _is_used(self, class_id: str) -> bool:
-        """The class that is made at first vanishes once there are lists, unless students came into it."""
+        """Whether a class is shown: the first class is hidden as soon as there are lists, unless students joined it."""
         return (
             class_id != FIRST_CLASS
             or not self._lists.classes
@@ -177,34 +188,34 @@ class FlatFileRoster(JoinPolicy):
             pass
         return code
 
-    def _look(self) -> None:
-        """Take over the lists where they changed."""
+    def _read_changed_lists(self) -> None:
+        """Read the lists again if they have changed."""
         lists = self._folder.changed()
         if lists is None:
             return
-        self._folder.take(lists)
+        self._folder.accept()
         self._list_findings = lists.findings
         before = self._lists
         self._lists = Lists(lists.classes, lists.students)
         if lists.unread:
-            # What was known of the rest still holds.
+            # The students and classes of a list that cannot be read stay.
             self._lists = Lists({**before.classes, **lists.classes}, {**before.students, **lists.students})
         if self._lists != before:
             self.on_change()
 
-    def _apply(self, entry: _Entry) -> None:
-        if entry.section is not None:
-            self._classes[entry.section.class_id] = entry.section
-        if entry.student is not None:
-            self._students[entry.student.student_id] = entry.student
-        if entry.token is not None:
-            self._owners[entry.token.hash] = entry.token.student_id
-            tokens = self._tokens.setdefault(entry.token.student_id, [])
-            tokens.append(entry.token.hash)
+    def _apply(self, change: _Change) -> None:
+        if change.section is not None:
+            self._classes[change.section.class_id] = change.section
+        if change.student is not None:
+            self._students[change.student.student_id] = change.student
+        if change.token is not None:
+            self._owners[change.token.hash] = change.token.student_id
+            tokens = self._tokens.setdefault(change.token.student_id, [])
+            tokens.append(change.token.hash)
             while len(tokens) > self.limits.tokens:
                 self._owners.pop(tokens.pop(0), None)
                 self.counters.add("limit_tokens_per_student")
-        if entry.removed is not None:
-            self._students.pop(entry.removed, None)
-            for hash in self._tokens.pop(entry.removed, ()):
+        if change.removed is not None:
+            self._students.pop(change.removed, None)
+            for hash in self._tokens.pop(change.removed, ()):
                 self._owners.pop(hash, None)

@@ -1,8 +1,8 @@
-"""Import: a school's list of students becomes the roster's own ``students.csv`` and ``classes.csv``.
+"""Import of a school's list of students into the roster's ``students.csv`` and ``classes.csv``.
 
-What can be imported is a CSV file as `appliance.roster.lists` reads it, or a OneRoster 1.1 or 1.2 CSV export (a folder
-or a ``.zip`` with ``users.csv``, ``enrollments.csv`` and, for titles, ``classes.csv``). Nothing is written where a row
-is bad, unless bad rows shall be skipped.
+The source is a CSV file as `appliance.roster.lists` reads it, or a OneRoster 1.1 or 1.2 CSV export (a folder or a
+``.zip`` with ``users.csv``, ``enrollments.csv`` and, for titles, ``classes.csv``). If a row is bad, nothing is written,
+unless bad rows are to be skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from appliance.roster.lists import (
     Lists,
     UnreadableError,
     add_student,
-    of_line,
+    line_finding,
     read_lists,
     read_students,
     rows,
@@ -56,16 +56,16 @@ class RosterImportError(ObserverError):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an import does.
+    """The result of an import, in numbers of students unless stated otherwise.
 
     Attributes:
-        students: how many students the list has.
-        classes: in how many classes they are.
-        added: students who are new.
-        changed: students whose name or class is another now.
-        gone: students who are taken from the roster's list, since the imported one takes its place.
-        staying: students of the roster's list whom the imported one does not name.
-        problems: rows that cannot be used, each with its file and line and what to do.
+        students: students of the imported list.
+        classes: number of their classes.
+        added: new students.
+        changed: students with a new name or class.
+        gone: students who are removed from the roster's list, since the imported one replaces it.
+        staying: students of the roster's list who are not in the imported one.
+        problems: a sentence for each row that cannot be used, with its file and line and what to do.
     """
 
     students: int
@@ -91,12 +91,12 @@ def import_list(
 
     Args:
         source: a CSV file, or a folder or zip file as OneRoster defines it.
-        folder: the roster's.
-        limits: how long names and files, and how large classes may be.
-        classes: ids of classes; where there are any, only their students are imported.
-        replace: whether the imported list takes the place of the roster's; else students of both are there after it.
-        skip_bad: whether to import the good rows where some are bad.
-        dry_run: whether only to say what would be done.
+        folder: the roster's folder.
+        limits: limits of names, files and classes.
+        classes: ids of classes; if there are any, only their students are imported.
+        replace: whether the imported list replaces the roster's; else they are merged.
+        skip_bad: whether to import the good rows if some are bad.
+        dry_run: whether to write nothing.
 
     Raises:
         RosterImportError: the list cannot be read, or the roster's own list would lose something.
@@ -165,7 +165,7 @@ def _read_zip(source: Path, limits: RosterLimits, chosen: frozenset[str]) -> Lis
 
 
 def _read_oneroster(folder: Path, limits: RosterLimits, chosen: frozenset[str]) -> Lists:
-    """Students with the classes they are enrolled in; of several the first counts, and the others are reported."""
+    """Students with their classes; of several enrolments of a student the first counts, the others are reported."""
     for file in ("users.csv", "enrollments.csv"):
         if not (folder / file).is_file():
             raise RosterImportError(f"A OneRoster export has a file {file}; {folder} has none.")
@@ -183,12 +183,12 @@ def _read_oneroster(folder: Path, limits: RosterLimits, chosen: frozenset[str]) 
             if row.get("student_id") and _active(row)
         }
         for line, row in rows(folder / "enrollments.csv", _ENROLLMENTS, ("user",), limits):
-            theirs = _active(row) and row.get("role", "student").casefold() == "student"
-            if not theirs or (chosen and row.get("class_id") not in chosen):
+            of_student = _active(row) and row.get("role", "student").casefold() == "student"
+            if not of_student or (chosen and row.get("class_id") not in chosen):
                 continue
             wrong = _enroll(lists, row, users, limits, numbers)
             if wrong:
-                lists.findings.append(of_line("enrollments.csv", line, wrong))
+                lists.findings.append(line_finding("enrollments.csv", line, wrong))
     except UnreadableError as error:
         raise RosterImportError(str(error)) from None
     for class_id, section in lists.classes.items():
@@ -244,7 +244,7 @@ def _check_nothing_is_lost(folder: Path, before: Lists) -> None:
 
 
 def _titled(class_id: str, before: Lists, found: Lists) -> Class:
-    """A class with the title and code that the educator gave it, else those of the imported list."""
+    """A class with the educator's title and code, or else those of the imported list."""
     plain = Class(class_id, class_id, "")
     own = before.classes.get(class_id, plain)
     return own if own.code or own.title != class_id else found.classes.get(class_id, plain)
@@ -254,7 +254,7 @@ def _write(folder: Path, students: Mapping[str, Student], classes: Iterable[Clas
     folder.mkdir(parents=True, exist_ok=True)
     sections = [(section.class_id, section.title, section.code) for section in classes]
     if (folder / CLASSES).exists() or any(title != class_id or code for class_id, title, code in sections):
-        # The classes first: students of a class that is not there yet would make it, with another title.
+        # The classes first: otherwise a reader would create missing classes from their students, with other titles.
         _write_csv(folder / CLASSES, ("class", "title", "code"), sections)
     ordered = sorted(students.values(), key=lambda student: (student.class_id, student.name.casefold()))
     lines = [(student.student_id, student.name, student.class_id) for student in ordered]

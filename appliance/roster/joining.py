@@ -1,4 +1,4 @@
-"""The door of a class: who is let in, and as whom. The same for every roster that keeps its own students."""
+"""Join policy: who may join a class, and as which student. Every roster that stores students shares it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from appliance.roster.names import clean_name, listed_as
 
 
 class JoinPolicy(Roster):
-    """Lets students in by the rules of `Roster.join`; a subclass keeps what comes of it.
+    """The rules of `Roster.join`; a subclass stores the result.
 
     Attributes:
-        limits: how much there may be.
+        limits: limits of the roster.
         counters: counts limits that are hit.
     """
 
@@ -36,7 +36,7 @@ class JoinPolicy(Roster):
             name = self._clean(name)
         known = await self.student_by_token(token) if token is not None else None
         if known is not None and known.class_id == class_id and student_id in (None, known.student_id):
-            return Joined(await self._called(known, name), token or "")
+            return Joined(await self._renamed(known, name), token or "")
         if student_id is not None:
             listed = await self._listed(class_id, student_id)
             if listed is None:
@@ -49,20 +49,20 @@ class JoinPolicy(Roster):
         return claimed or await self._admit(Student(_new_id(), name, class_id))
 
     def full(self) -> JoinError:
-        """What is said where a class has no room; it is counted."""
+        """The error for a class without room; it is counted."""
         self.counters.add("limit_students_per_class")
         return JoinError("class_full", "This class is full. Ask your teacher.")
 
     @abstractmethod
     async def _listed(self, class_id: str, student_id: str) -> Student | None:
-        """A student of a class's list."""
+        """A listed student of a class, None if there is none with this id."""
 
     @abstractmethod
     async def _rename(self, student: Student) -> None:
-        """Give a student, who joined by name, another one.
+        """Change the name of a student who joined by a name.
 
         Raises:
-            JoinError: the student was just taken out of the class.
+            JoinError: the student has been removed from the class.
         """
 
     @abstractmethod
@@ -71,11 +71,11 @@ class JoinPolicy(Roster):
 
     @abstractmethod
     async def _claim(self, listed: Student) -> Joined | None:
-        """Let in who typed a listed name first, at whichever node; None where somebody holds a token already."""
+        """Give a listed student the first token, at any node; None if the student has a token already."""
 
     @abstractmethod
     async def _admit(self, student: Student) -> Joined:
-        """Take a new student into a class.
+        """Add a new student to a class.
 
         Raises:
             JoinError: the class is `full`.
@@ -89,8 +89,8 @@ class JoinPolicy(Roster):
                 self.counters.add("limit_student_name_characters")
             raise JoinError("bad_name", str(error)) from None
 
-    async def _called(self, student: Student, name: str | None) -> Student:
-        """The same browser again; a name it gives takes the place of the one it gave before."""
+    async def _renamed(self, student: Student, name: str | None) -> Student:
+        """The student whose browser joins again; a new name replaces the one that it gave before."""
         if name is None or name == student.name or student.listed:
             return student
         renamed = Student(student.student_id, name, student.class_id)

@@ -1,11 +1,11 @@
-"""An educator's own class lists: ``classes.csv`` and ``students.csv``, as a spreadsheet saves them.
+"""An educator's class lists: ``classes.csv`` and ``students.csv``, as a spreadsheet saves them.
 
 Commas, semicolons or tabs between the columns; UTF-8 or the Windows code page 1252. The first row names the columns.
 
-``students.csv``: ``name`` (or ``given name`` and ``family name``), ``class``, and, so that a student can be renamed
-and stays the same, ``student id``. ``classes.csv``, which is only needed for titles or codes of one's own: ``class``,
-``title``, ``code``; the last two hold until they are changed in the dashboard. The names of OneRoster's columns
-(``sourcedId``, ``givenName``, ``classSourcedId`` ...) do as well.
+``students.csv``: ``name`` (or ``given name`` and ``family name``), ``class``, and ``student id``, with which
+a renamed student stays the same. ``classes.csv``, which is only needed to choose titles or codes: ``class``, ``title``,
+``code``; the last two are valid until they are changed in the dashboard. The names of OneRoster's columns
+(``sourcedId``, ``givenName``, ``classSourcedId`` ...) are accepted too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from appliance.health import Finding, finding
 from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student, plain_code
 from appliance.roster.names import clean_name
 
-LOOK_SECONDS = 1.0
-"""How often lists are looked at for changes, at the most."""
+CHECK_SECONDS = 1.0
+"""The shortest time between two checks of the lists for changes."""
 STUDENTS = "students.csv"
 CLASSES = "classes.csv"
 
@@ -45,12 +45,12 @@ _CLASS_COLUMNS = {
 
 
 class Lists(msgspec.Struct, frozen=True):
-    """What the lists hold.
+    """The content of the lists.
 
     Attributes:
-        classes: by id, in the order of the files; `code` is "" where the list gives none.
+        classes: by id, in the order of the files; `code` is "" if the list has none.
         students: by id, each of them `listed`.
-        findings: what could not be used, with file and line and without anybody's name.
+        findings: lines that could not be used, with file and line number, without names of persons.
         unread: names of files that could not be read, or not to their end.
     """
 
@@ -61,47 +61,46 @@ class Lists(msgspec.Struct, frozen=True):
 
 
 class UnreadableError(Exception):
-    """A whole list, or the rest of it, cannot be used."""
+    """A whole list, or the rest of it, cannot be read."""
 
 
 class ListFolder:
-    """The lists in a folder, read anew once they have changed and then stayed the same for a look.
+    """The lists in a folder, read again after they have changed and then been the same at two checks.
 
-    A spreadsheet that saves may leave a list empty, or gone, for a moment. Nobody is to be taken out for that, so a
-    change counts when two looks have found the same.
+    A spreadsheet that saves may leave a list empty, or remove it, for a moment. No student must be removed for that.
     """
 
     def __init__(self, folder: Path, limits: RosterLimits) -> None:
         self._folder = folder
         self._limits = limits
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._seen: object = None
-        self._taken: object = None
+        self._accepted: object = None
 
     def changed(self) -> Lists | None:
-        """The lists where they have changed since those of the last `take`; None if not, or not as far as is known."""
+        """The lists if they have changed since the last `accept`; None if not, or if that is not certain yet."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._checked < CHECK_SECONDS:
             return None
         stamp = [_stamp(self._folder / name) for name in (CLASSES, STUDENTS)]
         before, self._seen = self._seen, stamp
-        if stamp == self._taken or (self._taken is not None and stamp != before):
-            self._looked = now
+        if stamp == self._accepted or (self._accepted is not None and stamp != before):
+            self._checked = now
             return None
         return read_lists(self._folder, self._limits)
 
-    def take(self, lists: Lists) -> None:
-        """Note that what `changed` gave is taken over."""
-        self._taken = self._seen
-        self._looked = time.monotonic()
+    def accept(self) -> None:
+        """Note that the lists that `changed` returned are in use."""
+        self._accepted = self._seen
+        self._checked = time.monotonic()
 
 
 def read_lists(folder: Path, limits: RosterLimits) -> Lists:
-    """Read both lists; one that is not there is empty. A student for whom no class is named is in `FIRST_CLASS`.
+    """Read both lists; a missing one counts as empty. A student without a class is in `FIRST_CLASS`.
 
     Args:
-        folder: where they are.
-        limits: how long names, classes and files may be.
+        folder: the folder of the lists.
+        limits: limits of names, classes and files.
     """
     lists = Lists()
     try:
@@ -113,8 +112,8 @@ def read_lists(folder: Path, limits: RosterLimits) -> Lists:
     return lists
 
 
-def of_line(file: str, line: int, detail: str) -> Finding:
-    """What is wrong with a line of a list, in a sentence without anybody's name."""
+def line_finding(file: str, line: int, detail: str) -> Finding:
+    """A finding about a line of a list; the detail is a sentence without names of persons."""
     return finding("roster.line", f"{file}:{line}", file=file, line=line, detail=detail)
 
 
@@ -134,12 +133,12 @@ def _read_classes(lists: Lists, folder: Path, limits: RosterLimits) -> None:
         if not class_id:
             wrong = "the column class is empty; the line is left out."
         elif class_id in lists.classes:
-            wrong = "this class stands in the list twice; the line is left out."
+            wrong = "this class is in the list twice; the line is left out."
         elif code and (len(plain_code(code)) < 4 or plain_code(code) in codes):
             wrong = "a join code needs 4 or more letters or digits of its own; the program chooses one."
             code = ""
         if wrong:
-            lists.findings.append(of_line(CLASSES, line, wrong))
+            lists.findings.append(line_finding(CLASSES, line, wrong))
         if class_id and class_id not in lists.classes:
             codes.add(plain_code(code))
             lists.classes[class_id] = Class(class_id, row.get("title") or class_id, code)
@@ -149,30 +148,30 @@ def read_students(lists: Lists, path: Path, limits: RosterLimits, what_to_do: st
     """Add a list of students.
 
     Args:
-        lists: where to.
-        path: the list; one that is not there is empty.
+        lists: get the students.
+        path: the list; a missing one counts as empty.
         limits: as for `read_lists`.
-        what_to_do: ends the sentence on a line that cannot be used.
+        what_to_do: a sentence that follows each finding about a line.
     """
     numbers = Counter(student.class_id for student in lists.students.values())
     try:
         for line, row in rows(path, _STUDENT_COLUMNS, ("name", "given", "family"), limits):
             wrong = add_student(lists, row, limits, numbers)
             if wrong:
-                lists.findings.append(of_line(path.name, line, f"{wrong} {what_to_do}"))
+                lists.findings.append(line_finding(path.name, line, f"{wrong} {what_to_do}"))
     except UnreadableError as error:
         lists.findings.append(finding("roster.file", path.name, detail=str(error)))
         lists.unread.append(path.name)
 
 
 def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numbers: Counter[str]) -> str | None:
-    """Add the student of a row; a sentence on what is wrong where that cannot be done.
+    """Add the student of a row; returns a sentence that says what is wrong if the row cannot be used.
 
     Args:
-        lists: where to.
+        lists: get the student.
         row: our column name -> text.
         limits: as for `read_lists`.
-        numbers: how many students each class has so far; it is brought up to date.
+        numbers: number of students by class so far; it is updated.
     """
     class_id = row.get("class_id") or FIRST_CLASS
     try:
@@ -181,7 +180,7 @@ def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numb
         return str(error)
     student_id = row.get("student_id") or _id_of(class_id, name)
     if student_id in lists.students:
-        return "This student stands in the list twice; two students of one name need a column student_id."
+        return "This student is in the list twice; two students of one name need a column student_id."
     if numbers[class_id] >= limits.students:
         return f"A class may have {limits.students} students."
     numbers[class_id] += 1
@@ -191,11 +190,11 @@ def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numb
 
 
 def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
-    """The content of a list of students without a student's rows, all other bytes as they are; None if there are none.
+    """The content of a list of students without a student's rows, all other bytes unchanged; None if it has none.
 
     Args:
         path: the list.
-        student_id: who is left out.
+        student_id: the student to leave out.
         limits: as for `read_lists`.
 
     Raises:
@@ -236,7 +235,7 @@ def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
 
 
 def csv_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV text, each with the number of its last line, from 1."""
+    """The rows of a CSV text, each with the number of its last line; the first line is 1."""
     reader = csv.reader(lines, delimiter=separator, strict=True)
     for cells in reader:
         yield reader.line_num, cells
@@ -247,7 +246,7 @@ def _full_name(row: Mapping[str, str]) -> str:
 
 
 def _id_of(class_id: str, name: str) -> str:
-    """The same student has the same id at every reading, as long as class and name stay."""
+    """An id for a student without one: the same at every reading, as long as class and name are the same."""
     digest = hashlib.sha256(f"{class_id}\0{name}".encode()).digest()
     return "l-" + base64.b32encode(digest)[:10].decode().lower()
 
@@ -258,13 +257,13 @@ def rows(
     """The rows of a list, each with its line number, as our column name -> text.
 
     Args:
-        path: the list; one that is not there has no rows.
-        columns: for each of our names of columns the spellings that do, in lower case, letters and digits alone.
-        needed: columns of which one must be there.
-        limits: how long it may be.
+        path: the list; a missing one has no rows.
+        columns: our column name -> accepted spellings, in lower case, letters and digits alone.
+        needed: columns of which one must be present.
+        limits: as for `read_lists`.
 
     Raises:
-        UnreadableError: it cannot be read, or from some line on.
+        UnreadableError: the list, or the rest of it, cannot be read.
     """
     try:
         if path.stat().st_size > limits.file_bytes:
@@ -291,7 +290,7 @@ def rows(
 
 
 def unknown_columns(path: Path) -> list[str]:
-    """The names of columns in a list of students that mean nothing to this program."""
+    """The names of columns in a list of students that this program does not know."""
     try:
         content = path.read_bytes()
         lines = io.StringIO(_text(path, content), newline="")

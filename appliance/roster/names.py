@@ -1,4 +1,4 @@
-"""What a student's or a class's name may be, and whom of a class list a typed name means."""
+"""Names of students and classes: which are valid, and which student of a class list a typed name belongs to."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from appliance.roster import Student
 
-# Characters that turn the text around them, so that a name could read as another or upset a page.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Characters that change the direction of text, so that a name could look like another or disturb a page.
+_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-# Into how many characters the longest of them falls apart (Unicode, normal form D).
+# The most characters into which one decomposes (Unicode, normal form D).
 _DECOMPOSED = 4
 
 
-# Letters and signs of Unicode that are drawn as nothing.
+# Letters and signs of Unicode that are invisible.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
-def _can_be_seen(character: str) -> bool:
-    """Whether something is drawn for a character by itself: a letter, digit, sign or mark of punctuation."""
+def _is_visible(character: str) -> bool:
+    """Whether a character is visible by itself: a letter, digit, sign or punctuation mark."""
     return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
 
 
@@ -30,10 +30,10 @@ def clean_name(name: str, characters: int) -> str:
 
     Args:
         name: as it was typed.
-        characters: how many it may have.
+        characters: the most characters that it may have.
 
     Raises:
-        ValueError: with a sentence that says what is wrong; it does not repeat the name.
+        ValueError: the name is not valid; the text says why, without the name.
     """
     spaced = " ".join(name.split())
     if not spaced:
@@ -44,18 +44,18 @@ def clean_name(name: str, characters: int) -> str:
     cleaned = " ".join(unicodedata.normalize("NFC", spaced).split())
     if len(cleaned) > characters:
         raise ValueError(f"A name may have {characters} characters; this one has {len(cleaned)}.")
-    if not any(_can_be_seen(c) for c in cleaned):
+    if not any(_is_visible(c) for c in cleaned):
         raise ValueError("Nothing of this name can be seen. Write it with letters.")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in _TURNING for c in cleaned):
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in _BIDIRECTIONAL for c in cleaned):
         raise ValueError("A name may hold letters, digits and ordinary signs; this one has other characters in it.")
     return cleaned
 
 
 def listed_as(name: str, students: Iterable[Student]) -> Student | None:
-    """The student of a class's list who has this name; None where nobody has it, or more than one.
+    """The listed student who has this name; None if nobody has it, or more than one.
 
     Args:
-        name: as it was typed; capitals, white space and compatible forms (Unicode NFKC) are no matter.
+        name: as it was typed; case, white space and compatible forms (Unicode NFKC) are ignored.
         students: the students of one class; those who are not `listed` do not count.
     """
     wanted = _compared(name)

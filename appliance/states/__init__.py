@@ -1,14 +1,17 @@
-"""States: what the appliance holds of each student, and how events change it.
+"""States: what is kept of each student, and how events change it.
 
-A student's whole standing is one row of the key-value store (`row`), so that states and stream numbers change together.
-`student` keeps the live copy of a row in process and works out what a commit must write; `stream` numbers the events of
-one tab; `fold` lets reducers see events. Nothing here does input or output.
+All of a student is one row of the key-value store (`row`), so that states and stream positions change together.
+`student_states` keeps the copy of a row in memory and makes the changes that a commit must write; `stream` numbers the
+events of one tab; `fold` gives events to reducers. Nothing here does input or output.
 """
 
 from __future__ import annotations
 
-from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, StoredState, StoredSummary
-from appliance.states.fold import Details, Fold, ShortageError, StateLimits
+from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, UndoStep, undo
+from appliance.states.details import StudentDetails, student_details
+from appliance.states.failures import ShortageError, is_shortage
+from appliance.states.fold import Fold
+from appliance.states.limits import StateLimits
 from appliance.states.row import (
     BROKEN,
     STATE,
@@ -17,52 +20,55 @@ from appliance.states.row import (
     VERSION,
     StreamPosition,
     StudentSummary,
-    own_of,
-    standing_of,
+    decode_stream_position,
+    decode_student_summary,
     student_key,
     to_json,
 )
 from appliance.states.stream import (
-    TAKING,
+    ACCEPTING,
     UNUSABLE,
+    QueuedFrame,
     Stream,
     StreamClosedError,
     StreamState,
     StreamStateError,
-    Waiting,
 )
-from appliance.states.student import LATE_SECONDS, Mark, Student
+from appliance.states.student_states import LATE_SECONDS, MEASURED_BYTES, Savepoint, StudentStates
 
 __all__ = [
+    "ACCEPTING",
     "BROKEN",
     "LATE_SECONDS",
+    "MEASURED_BYTES",
     "STATE",
     "STREAM",
     "SUMMARY",
-    "TAKING",
     "UNUSABLE",
     "VERSION",
-    "Details",
     "EventRoute",
     "Fold",
-    "Mark",
+    "QueuedFrame",
+    "Savepoint",
     "ScopeStates",
     "ScopedReducer",
     "ShortageError",
     "StateCell",
     "StateLimits",
-    "StoredState",
-    "StoredSummary",
     "Stream",
     "StreamClosedError",
     "StreamPosition",
     "StreamState",
     "StreamStateError",
-    "Student",
+    "StudentDetails",
+    "StudentStates",
     "StudentSummary",
-    "Waiting",
-    "own_of",
-    "standing_of",
+    "UndoStep",
+    "decode_stream_position",
+    "decode_student_summary",
+    "is_shortage",
+    "student_details",
     "student_key",
     "to_json",
+    "undo",
 ]

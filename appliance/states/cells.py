@@ -1,4 +1,4 @@
-"""Where the states of a student are: places, slots and cells, and their form in the key-value store."""
+"""Where the states of a student are in memory, and their form in the key-value store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from appliance.reducer import Reducer, Scope, State
 from appliance.states.row import BROKEN, STATE, SUMMARY, VERSION
 
 if TYPE_CHECKING:
-    from appliance.states.fold import Fold
-    from appliance.states.student import Student
+    from appliance.states.codec import StateCodec
+    from appliance.states.student_states import StudentStates
 
 
 class ScopedReducer:
-    """One reducer in one scope: where an event's state is found, and what is called with it."""
+    """One reducer in one of its scopes: where its states are found, and the functions that change them.
+
+    Attributes:
+        index: its number among the fold's scoped reducers.
+        fields: the fields of events that name the scope's value; none for the scope of the student alone.
+        plural: those fields as educators' routes name them, such as ``documents``.
+        kind: the class of the state.
+        seconds: how long it took to reduce events, in all.
+        size: the reducer's function of that name; None where the reducer does not give the size of its states, which
+            then count as nothing.
+        summarizes_all: whether the summary needs all states, not only the one that changed last.
+    """
 
     __slots__ = (
         "broken_field",
@@ -26,13 +37,14 @@ class ScopedReducer:
         "index",
         "kind",
         "name",
-        "of_all",
+        "plural",
         "prefix",
         "reduce",
         "reduce_all",
         "reducer",
         "seconds",
         "size",
+        "summarizes_all",
         "summary_field",
         "version",
         "version_field",
@@ -46,20 +58,18 @@ class ScopedReducer:
         self.reduce_all = reducer.reduce_all
         self.kind = reducer.State
         self.fields = scope
+        self.plural = "+".join(scope) + "s"
         self.version = Encoded(b"%d" % reducer.version)
         self.prefix = f"{STATE}{reducer.name}/{'+'.join(scope)}/"
         self.version_field = VERSION + reducer.name
         self.broken_field = BROKEN + reducer.name
         self.summary_field = SUMMARY + reducer.name
-        # How long reducing took in all.
         self.seconds = 0.0
-        # None where the reducer does not say how large its states are, which then do not count.
         self.size = reducer.size if type(reducer).size is not Reducer.size else None
-        # Whether its summary needs all states, not only the one that changed last.
-        self.of_all = bool(scope) and type(reducer).overview is not Reducer.overview
+        self.summarizes_all = bool(scope) and type(reducer).overview is not Reducer.overview
 
     def value(self, body: Mapping[str, Any]) -> str | None:
-        """The scope's value in an event, "" for a scope of the student alone, None where a field is missing."""
+        """The scope's value in an event, "" for the scope of the student alone, None where a field is missing."""
         values = [body.get(field) for field in self.fields]
         if not all(type(value) is str and value for value in values):
             return None
@@ -67,33 +77,40 @@ class ScopedReducer:
 
 
 class EventRoute:
-    """The places that an event is for, and the fields of events that their scopes name."""
+    """The scoped reducers that want an event, and the fields of events that their scopes name.
 
-    __slots__ = ("field", "fields", "places")
+    Attributes:
+        field: the field where there is one alone, which is common, and cheaper to read than a tuple of fields.
+    """
 
-    def __init__(self, places: Iterable[ScopedReducer]) -> None:
-        self.places = tuple(places)
-        self.fields = tuple({field: None for place in self.places for field in place.fields})
-        # One field is what is common, and a string is cheaper to look up than a tuple to make.
+    __slots__ = ("field", "fields", "scoped_reducers")
+
+    def __init__(self, scoped_reducers: Iterable[ScopedReducer]) -> None:
+        self.scoped_reducers = tuple(scoped_reducers)
+        self.fields = tuple({field: None for scoped in self.scoped_reducers for field in scoped.fields})
         self.field = self.fields[0] if len(self.fields) == 1 else None
 
 
+EventRoutes = tuple[dict[str, EventRoute], EventRoute]
+"""The routes of a source's events: by event name, and the one for every other name."""
+
+
 class ScopeStates:
-    """A student's states at one place.
+    """A student's states of one scoped reducer.
 
     Attributes:
         cells: by scope value, those whose state is no longer the initial one.
         changed: those that the next commit must write.
         latest: the value whose state changed last.
         summarized: the states of the last summary that could be made, and the latest of them.
-        broken: whether the states are not up to date, because one of them cannot be stored or read. No event changes
-            them, and the store keeps what it has, until they are rebuilt.
-        marked: whether the store knows that they are broken.
+        broken: whether the states are out of date, because one of them cannot be stored or read. No event changes
+            them, and the store keeps its last version, until they are rebuilt.
+        marked: whether the store has the mark that they are broken.
     """
 
     __slots__ = ("broken", "cells", "changed", "latest", "marked", "student", "summarized")
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: StudentStates) -> None:
         self.student = student
         self.broken = self.marked = False
         self.summarized: tuple[Mapping[str, State], str] | None = None
@@ -103,74 +120,83 @@ class ScopeStates:
 
 
 class StateCell:
-    """One state, with all at hand that an event needs to change it.
+    """One state, with everything that an event needs to change it.
 
     Attributes:
         stored: the last state that could be encoded; None where none was.
         size: of the state when it was last measured; see `Reducer.size`.
+        changed: whether the next commit must write it.
     """
 
-    __slots__ = ("changed", "field", "kind", "place", "reduce_all", "size", "slot", "state", "stored", "value")
+    __slots__ = (
+        "changed",
+        "field",
+        "kind",
+        "reduce_all",
+        "scope_states",
+        "scoped_reducer",
+        "size",
+        "state",
+        "stored",
+        "value",
+    )
 
-    def __init__(self, place: ScopedReducer, slot: ScopeStates, value: str, state: State) -> None:
-        self.place = place
-        self.slot = slot
+    def __init__(self, scoped_reducer: ScopedReducer, scope_states: ScopeStates, value: str, state: State) -> None:
+        self.scoped_reducer = scoped_reducer
+        self.scope_states = scope_states
         self.value = value
-        self.field = place.prefix + value
+        self.field = scoped_reducer.prefix + value
         self.state = state
         self.stored: State | None = None
         self.size = 0
-        self.reduce_all = place.reduce_all
-        self.kind = place.kind
+        self.reduce_all = scoped_reducer.reduce_all
+        self.kind = scoped_reducer.kind
         self.changed = False
 
-    def change(self) -> None:
+    def mark_changed(self) -> None:
         """Note the first change since the last commit."""
         self.changed = True
-        self.slot.changed.append(self)
-        self.slot.cells[self.value] = self
+        self.scope_states.changed.append(self)
+        self.scope_states.cells[self.value] = self
 
 
-Undo = tuple[StateCell, State, int, bool, bool, str]
-"""How a cell was before some events were reduced: the cell, its state and size, whether it was noted as changed,
-whether it was among the slot's cells, and the slot's latest value."""
+UndoStep = tuple[StateCell, State, int, bool, bool, str]
+"""A cell before some events were reduced: the cell, its state and size, whether it was marked as changed, whether it
+was among the cells of its `ScopeStates`, and the latest value of those."""
 
 
-def undo(step: Undo) -> None:
-    """Make a cell as it was. Of several steps for one cell the last one first."""
+def undo(step: UndoStep) -> None:
+    """Restore a cell. Of several steps for one cell the last one is undone first."""
     cell, state, size, changed, known, latest = step
-    slot = cell.slot
+    scope_states = cell.scope_states
     cell.state, cell.size = state, size
-    slot.latest = latest
+    scope_states.latest = latest
     if not changed and cell.changed:
         cell.changed = False
-        slot.changed.remove(cell)
+        scope_states.changed.remove(cell)
         if not known:
-            del slot.cells[cell.value]
+            del scope_states.cells[cell.value]
 
 
 class StoredState(msgspec.Struct, frozen=True, gc=False):
-    """A state as a value of the key-value store. One that cannot be encoded is stored as it last could be."""
+    """A state as a value of the key-value store, encoded when it is read."""
 
-    fold: Fold
+    codec: StateCodec
     cell: StateCell
     state: State
 
     def encode(self) -> bytes:
-        return self.fold.encode(self.cell, self.state)
+        return self.codec.encode(self.cell, self.state)
 
 
 class StoredSummary(msgspec.Struct, frozen=True, gc=False):
-    """A summary as a value of the key-value store, worked out when it is read."""
+    """A summary as a value of the key-value store, made when it is read."""
 
-    fold: Fold
-    place: ScopedReducer
-    slot: ScopeStates
+    codec: StateCodec
+    scoped_reducer: ScopedReducer
+    scope_states: ScopeStates
     states: Mapping[str, State]
     latest: str
 
     def encode(self) -> bytes:
-        return self.fold.summarize(self.place, self.slot, self.states, self.latest)
-
-
-Stored = StoredState | StoredSummary | Encoded
+        return self.codec.summarize(self.scoped_reducer, self.scope_states, self.states, self.latest)

@@ -1,4 +1,4 @@
-"""Replay: archive lines through the reducers, by the same fold that live events take."""
+"""Replay: reduces archived events from nothing, by the same fold as live events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from appliance.errors import SettingsError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
 from appliance.plugins import Catalog
 from appliance.reducer import Reducer
-from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, Student
+from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, StudentStates, student_details
 
-# What was taken once is taken again, whatever today's limits are.
+# An event that was accepted once is accepted again, whatever the limits are now.
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
 
 
 class Restored(msgspec.Struct):
-    """Result of a replay: the number of events applied, and the lines that could not be read."""
+    """The number of events applied, and the lines that could not be read."""
 
     events: int = 0
     damaged: list[Damage] = []
@@ -32,18 +32,18 @@ class Restored(msgspec.Struct):
 def replay_records(
     records: Iterable[Record | Damage],
     fold: Fold,
-    student_of: Callable[[str, str], Student],
+    student_of: Callable[[str, str], StudentStates],
     applied: Callable[[Stream, float, int, float], None],
 ) -> Restored:
-    """Fold archive lines into the states of students.
+    """Fold archived events into the states of students.
 
-    A line whose number its stream has passed is skipped, so reading a segment twice does no harm.
+    A line whose number its stream has passed is skipped, so it does no harm to read a segment twice.
 
     Args:
         records: the lines, in the order in which they were written.
         fold: the reducers.
-        student_of: the student with an id, in a class with an id, made where there is none yet.
-        applied: called for each line that counted, with the arguments of `Student.note`.
+        student_of: gives the states of a student by student id and class id, and makes them where there are none yet.
+        applied: called for each line that counted, with the arguments of `StudentStates.note_applied`.
     """
     result = Restored()
     for record in records:
@@ -61,8 +61,8 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        stream.pass_line(record)
-        # Compared in milliseconds, as when it came.
+        stream.advance_to(record)
+        # Compared in milliseconds, as on arrival.
         reduced = body is not None and not record.paused
         late = int(reduced and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)
         applied(stream, record.at, late, record.received)
@@ -73,14 +73,14 @@ def replay_records(
 
 
 class Replayed(msgspec.Struct):
-    """Result of `replay`: states computed from the archive alone.
+    """The result of `replay`.
 
     Attributes:
         students: by student id, ``summaries`` by reducer and ``documents`` (``items``, ...) by value and reducer.
-        events: number of lines that counted.
+        events: lines that counted.
         damaged: lines that could not be read.
-        repeated: number of lines that were left out because their stream had the number already.
-        gaps: numbers of streams that are in none of the archives.
+        repeated: lines that were skipped because their number had been applied.
+        gaps: numbers of streams that are missing in all of the archives.
     """
 
     students: dict[str, dict[str, Any]]
@@ -94,14 +94,14 @@ class Replayed(msgspec.Struct):
 
 
 class Replay:
-    """Folds archives, starting without states.
+    """Reduces archives from nothing.
 
     Attributes:
         fold: the reducers.
         students: by id, those who have events that counted.
-        events: number of lines that counted.
+        events: lines that counted.
         damaged: lines that could not be read.
-        merged: the archives, with what is repeated in them and what is missing.
+        merged: the archives, which also give the repeated and the missing numbers.
     """
 
     def __init__(
@@ -114,20 +114,20 @@ class Replay:
     ) -> None:
         """Args:
         sources: the archives, see `appliance.archive.merge.sources`.
-        reducers: the reducers to run.
-        event_filter: which events are reduced. Missing numbers are those of all lines of its students.
-        limits: what is kept of one student; with the limits under which the events were taken the states are those
-            of that time.
+        reducers: the reducers.
+        event_filter: which events are reduced. Missing numbers are searched for among all students that it takes.
+        limits: how much is kept of one student. With the limits under which the events were accepted the states are
+            equal to the live ones.
         """
         self.fold = Fold(reducers, Counters(), limits)
-        self.students: dict[str, Student] = {}
+        self.students: dict[str, StudentStates] = {}
         self.events = 0
         self.damaged: list[Damage] = []
         self.merged = Merged(sources, students=event_filter.students)
         self._filter = event_filter
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
-        """Fold line after line, and yield each that counted.
+        """Fold line after line; yields each that counted.
 
         Args:
             progress: called now and then with the share that was read, from 0 to 1.
@@ -135,39 +135,38 @@ class Replay:
         Raises:
             ArchiveError: a file cannot be read.
         """
-        takes = self._filter.takes
         for line in self.merged.lines(progress):
             record = line.record
-            if isinstance(record, Record) and not takes(record):
+            if isinstance(record, Record) and not self._filter.takes(record):
                 continue
-            restored = replay_records((record,), self.fold, self._student, _note)
+            restored = replay_records((record,), self.fold, self._student, _note_applied)
             for damage in restored.damaged:
                 self.damaged.append(Damage(line.file, line.number, line.byte, damage.reason))
             self.events += restored.events
             if restored.events:
                 yield record  # type: ignore[misc]
 
-    def _student(self, student_id: str, class_id: str) -> Student:
+    def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self.students.get(student_id)
         if student is None:
-            student = self.students[student_id] = Student(self.fold, student_id, class_id)
+            student = self.students[student_id] = StudentStates(self.fold, student_id, class_id)
         return student
 
 
-def _note(stream: Stream, at: float, late: int, received: float) -> None:
-    stream.student.note(stream, at, late, received)
+def _note_applied(stream: Stream, at: float, late: int, received: float) -> None:
+    stream.student.note_applied(stream, at, late, received)
 
 
-def _without_halves(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """A text with U+FFFD in place of halves of surrogate pairs."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def chosen_reducers(catalog: Catalog, names: Sequence[str]) -> list[Reducer[Any]]:
-    """The reducers with these names; all where no name is given.
+    """The reducers with these names; all where none are named.
 
     Raises:
-        SettingsError: there is no such reducer; the text names those that there are.
+        SettingsError: there is no such reducer; the text lists those that there are.
     """
     known = {loaded.reducer.name: loaded.reducer for loaded in catalog.reducers}
     for name in names:
@@ -185,13 +184,13 @@ def replay(
     event_filter: EventFilter = EVERYTHING,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
-    """Reduce archives, starting without states.
+    """Reduce archives from nothing.
 
     Args:
         paths: archive files and folders, of one node or several, in any order; see `appliance.archive.merge`.
         catalog: the reducers.
         limits: see `Replay`.
-        reducers: names of the reducers to run; none for all.
+        reducers: names of those that are wanted; none for all.
         event_filter: which events are reduced.
         progress: called now and then with the share that was read, from 0 to 1.
 
@@ -202,13 +201,13 @@ def replay(
     run = Replay(sources(paths), chosen_reducers(catalog, reducers), event_filter, limits=limits)
     for _ in run.run(progress):
         pass
-    described = {}
+    students = {}
     for student in sorted(run.students.values(), key=lambda student: student.id):
-        details = run.fold.details(student.row())
-        # The value of a scope comes from an event, so it may hold half a surrogate pair, which JSON in UTF-8 cannot.
+        details = student_details(run.fold, student.row())
+        # A scope's value may hold half of a surrogate pair, which JSON in UTF-8 cannot.
         scopes = {
-            plural: {_without_halves(value): found for value, found in values.items()}
+            plural: {without_surrogates(value): found for value, found in values.items()}
             for plural, values in details.scopes.items()
         }
-        described[student.id] = {"summaries": details.summaries, **scopes}
-    return Replayed(described, run.events, run.damaged, run.merged.repeated, run.merged.gaps)
+        students[student.id] = {"summaries": details.summaries, **scopes}
+    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps)

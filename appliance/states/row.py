@@ -1,12 +1,12 @@
-"""A student's row of the key-value store: the names of its fields, and the small values that are no reducer's.
+"""A student's row of the key-value store: the names of its fields, and the small values that no reducer makes.
 
 - ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``).
 - ``version/REDUCER``: the version of the reducer that made these states.
-- ``broken/REDUCER``: there where these states are not up to date, because one of them cannot be stored or read; they
+- ``broken/REDUCER``: present where these states are out of date, because one of them cannot be stored or read; they
   stay as they are until they are rebuilt from the archive.
 - ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` is a `StudentSummary`, which no
   reducer made.
-- ``stream/ID``: the numbers of a stream, as JSON (`StreamPosition`).
+- ``stream/ID``: the position of a stream, as JSON (`StreamPosition`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def student_key(student_id: str) -> str:
 
 
 class StudentSummary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a dashboard gets of a student that is no reducer's, since reducers do not see when an event came.
+    """The part of a student's summary that no reducer makes, since reducers do not see when an event arrived.
 
     Attributes:
         last_event_at: the time of the last event, in seconds since the epoch.
-        late: how many events came late when that happened last; see `LATE_SECONDS`.
-        late_at: when the last of them came, in seconds since the epoch.
-        limited_at: the time of the first event since which states are left out because the student has too much, in
-            seconds since the epoch; None while nothing is left out.
+        late: number of events in the last group that arrived late; see `LATE_SECONDS`.
+        late_at: when the last of them arrived, in seconds since the epoch.
+        limited_at: the time of the first event that was left out of a state because the student's states are too
+            large, in seconds since the epoch; None where none was.
     """
 
     last_event_at: float | None
@@ -44,26 +44,26 @@ class StudentSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     limited_at: float | None = None
 
 
-_decode_own = msgspec.json.Decoder(StudentSummary).decode
+_decode_summary = msgspec.json.Decoder(StudentSummary).decode
 
 
-def own_of(encoded: bytes) -> StudentSummary:
-    """What a row's ``summary/`` says.
+def decode_student_summary(encoded: bytes) -> StudentSummary:
+    """The value of a row's ``summary/``.
 
     Raises:
-        msgspec.DecodeError: it was not written by us.
+        msgspec.DecodeError: it is no such value.
     """
-    return _decode_own(encoded)
+    return _decode_summary(encoded)
 
 
 class StreamPosition(msgspec.Struct, frozen=True, array_like=True):
-    """What a row says of a stream: ``[applied, at]``, or ``[applied, at, paused_to]``.
+    """How far a stream is applied, in a row: ``[applied, at]``, or ``[applied, at, paused_to]``.
 
     Attributes:
         applied: number of the last event applied.
         at: its time, in milliseconds since the epoch.
-        paused_to: number of the last event that no reducer saw though it was good, because the class was paused or the
-            stream was quarantined; 0, and not written, for none.
+        paused_to: number of the last valid event that no reducer got, because the class was paused or the stream was
+            quarantined; 0, and not written, for none.
     """
 
     applied: int = 0
@@ -71,22 +71,22 @@ class StreamPosition(msgspec.Struct, frozen=True, array_like=True):
     paused_to: int = 0
 
     def encode(self) -> bytes:
-        """As a row holds it."""
+        """The value of a row's ``stream/ID``."""
         if self.paused_to:
             return b"[%d,%d,%d]" % (self.applied, self.at, self.paused_to)
         return b"[%d,%d]" % (self.applied, self.at)
 
 
-_decode_standing = msgspec.json.Decoder(StreamPosition).decode
+_decode_position = msgspec.json.Decoder(StreamPosition).decode
 
 
-def standing_of(encoded: bytes) -> StreamPosition:
-    """What a row's ``stream/ID`` says.
+def decode_stream_position(encoded: bytes) -> StreamPosition:
+    """The value of a row's ``stream/ID``.
 
     Raises:
-        msgspec.DecodeError: it was not written by us.
+        msgspec.DecodeError: it is no such value.
     """
-    return _decode_standing(encoded)
+    return _decode_position(encoded)
 
 
 def to_json(value: object) -> bytes:

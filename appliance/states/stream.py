@@ -1,4 +1,4 @@
-"""A stream: one tab of one student, from one source; its numbers, and what waits of it."""
+"""A stream: the events of one browser tab of one student; their numbers, and those that are queued."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from appliance.states.row import StreamPosition
 
 if TYPE_CHECKING:
     from appliance.states.cells import EventRoute, StateCell
-    from appliance.states.student import Student
+    from appliance.states.student_states import StudentStates
 
 UNUSABLE = "unusable"
-"""The code of a rejected event that stood in a batch that could not be used, whether or not it was at fault itself."""
+"""The code of all rejected events of a batch that could not be used, also of those that are valid themselves."""
 
 
 class StreamState(Enum):
@@ -28,13 +28,13 @@ class StreamState(Enum):
     OPENING = "opening"
     """Its row is being read."""
     OPEN = "open"
-    """Events are taken and reduced."""
+    """Events are accepted and reduced."""
     PAUSED = "paused"
-    """Events are taken and archived, and not reduced: the class is paused."""
+    """Events are accepted and archived, and not reduced: the class is paused."""
     QUARANTINED = "quarantined"
-    """A batch of it could not be used; nothing is taken until it is opened again."""
+    """A batch of it could not be used; nothing is accepted until it is opened again."""
     CLOSED = "closed"
-    """Nobody is connected; nothing is taken until it is opened again."""
+    """Nobody is connected; nothing is accepted until it is opened again."""
 
 
 _NEXT = {
@@ -42,27 +42,27 @@ _NEXT = {
     StreamState.OPEN: {StreamState.PAUSED, StreamState.QUARANTINED, StreamState.CLOSED, StreamState.OPENING},
     StreamState.PAUSED: {StreamState.OPEN, StreamState.QUARANTINED, StreamState.CLOSED, StreamState.OPENING},
     StreamState.QUARANTINED: {StreamState.OPENING, StreamState.CLOSED},
-    # What was taken before it was closed may turn out unusable after.
+    # Events that were accepted before it was closed may turn out to be unusable afterwards.
     StreamState.CLOSED: {StreamState.OPENING, StreamState.QUARANTINED},
 }
-TAKING = frozenset({StreamState.OPEN, StreamState.PAUSED})
-"""The states in which events are taken."""
+ACCEPTING = frozenset({StreamState.OPEN, StreamState.PAUSED})
+"""The states in which events are accepted."""
 
 
 class StreamStateError(ObserverError):
-    """A stream was to go into a state that does not follow its own."""
+    """A change to a state that does not follow the stream's own."""
 
 
 class StreamClosedError(ObserverError):
-    """The stream takes no events: it was closed, or quarantined. The text says why."""
+    """The stream accepts no events: it was closed, or quarantined. The text says why."""
 
 
-class Waiting(msgspec.Struct, gc=False):
-    """What came of a stream in one frame and is not reduced yet.
+class QueuedFrame(msgspec.Struct, gc=False):
+    """Events of a stream that arrived in one frame, or a part of a frame, and are not reduced yet.
 
     Attributes:
         first: number of its first event.
-        received: when it came, in milliseconds since the epoch.
+        received: when it arrived, in milliseconds since the epoch.
         paused: whether the class was paused then.
         texts: the JSON text of each event.
         size: bytes of the texts.
@@ -79,27 +79,27 @@ class Waiting(msgspec.Struct, gc=False):
         """Number of its last event."""
         return self.first + len(self.texts) - 1
 
-    def after(self, number: int) -> Waiting:
-        """The same without events up to a number."""
+    def after(self, number: int) -> QueuedFrame:
+        """The same without the events up to a number."""
         texts = self.texts[max(0, number + 1 - self.first) :]
-        return Waiting(max(self.first, number + 1), self.received, self.paused, texts, sum(map(len, texts)))
+        return QueuedFrame(max(self.first, number + 1), self.received, self.paused, texts, sum(map(len, texts)))
 
 
 class Stream:
     """The numbers of one stream.
 
     Attributes:
-        state: what it is doing; changed by `become` alone.
+        state: changed by `become` alone.
         reason: why it was quarantined last, a sentence; "" where it was not.
-        last: number of the last event taken.
-        applied: number of the last event reduced (or rejected, or found to be of a paused time); those after it wait.
+        last: number of the last event accepted.
+        applied: number of the last event that was reduced, rejected, or left out because the class was paused.
         durable_to: number of the last event whose commit is done; all up to it may be acknowledged.
-        paused_to: number of the last one up to `applied` that no reducer saw; see `StreamPosition`. 0 for none.
-        waiting: the events after `applied`.
-        cost: of what waits; see `appliance.pipeline.turns`.
+        paused_to: number of the last one up to `applied` that no reducer got; see `StreamPosition`. 0 for none.
+        queued: the frames after `applied` that no commit has taken yet.
+        queued_cost: of all of them; see `appliance.pipeline.scheduler`.
         clock: gives events their times.
-        cells: the cells that events change, by route and the event's values of the route's fields: found once, since a
-            student works at one thing for long.
+        cells: the cells that events change, by route and the event's values of the route's fields; kept because a
+            student works on one thing for long.
     """
 
     __slots__ = (
@@ -107,35 +107,35 @@ class Stream:
         "applied",
         "cells",
         "clock",
-        "cost",
         "durable_to",
         "id",
         "last",
         "lines",
         "paused_to",
+        "queued",
+        "queued_cost",
         "reason",
         "routes",
         "source",
         "state",
         "student",
-        "waiting",
     )
 
-    def __init__(self, student: Student, id: str, source: str) -> None:
+    def __init__(self, student: StudentStates, id: str, source: str) -> None:
         self.student = student
         self.id = id
         self.state = StreamState.CLOSED
         self.reason = ""
         self.last = self.applied = self.durable_to = self.paused_to = 0
-        self.waiting: list[Waiting] = []
-        self.cost = 0
+        self.queued: list[QueuedFrame] = []
+        self.queued_cost = 0
         self.cells: dict[tuple[EventRoute, object], tuple[StateCell, ...]] = {}
         self.clock = Clock(0)
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
-        self.rename(source)
+        self.set_source(source)
 
     def become(self, state: StreamState) -> None:
-        """Go into another state.
+        """Change the state.
 
         Raises:
             StreamStateError: that state does not follow this one.
@@ -151,7 +151,7 @@ class Stream:
         """Return once the event with this number, and all before it, may be acknowledged.
 
         Raises:
-            StreamClosedError: it never will: the batch with it could not be used and was archived as rejected.
+            StreamClosedError: it never will be: its batch could not be used and was archived as rejected.
         """
         if number <= self.durable_to:
             return
@@ -160,14 +160,14 @@ class Stream:
         await future
 
     def settle(self, number: int) -> None:
-        """All events up to a number are durable; whoever waits for that goes on."""
+        """Note that all events up to a number are durable, and wake the tasks that wait for it."""
         if number > self.durable_to:
             self.durable_to = number
         if self._awaited:
             self._resolve(None)
 
     def fail(self, reason: str) -> None:
-        """The events that are not durable now never will be; whoever waits for one of them gets an error."""
+        """Note that events that are not durable now never will be; the tasks that wait for one get an error."""
         if self._awaited:
             self._resolve(reason)
 
@@ -185,31 +185,32 @@ class Stream:
         self._awaited = left
 
     @property
-    def standing(self) -> StreamPosition:
-        """What the store must know of it."""
+    def position(self) -> StreamPosition:
+        """The position that the store must hold."""
         return StreamPosition(self.applied, self.clock.last, self.paused_to)
 
-    def stand_at(self, standing: StreamPosition) -> None:
-        """Take over what the store knows of it.
+    def move_to(self, position: StreamPosition) -> None:
+        """Take over the position that the store holds.
 
-        What was taken beyond it stays taken. The time does not go back, since lines with it may be in the archive.
+        Events that were accepted beyond it stay accepted. The time does not go back, since lines with it may be in the
+        archive.
         """
-        self.applied = standing.applied
-        self.paused_to = standing.paused_to
-        self.durable_to = max(self.durable_to, standing.applied)
-        self.last = max(self.last, standing.applied)
-        self.clock.last = max(self.clock.last, standing.at)
+        self.applied = position.applied
+        self.paused_to = position.paused_to
+        self.durable_to = max(self.durable_to, position.applied)
+        self.last = max(self.last, position.applied)
+        self.clock.last = max(self.clock.last, position.at)
         self.cells = {}
 
-    def pass_line(self, record: Record) -> None:
-        """Take over the number and the time of a line of the archive, whose event is applied with it."""
+    def advance_to(self, record: Record) -> None:
+        """Take over the number and the time of an archived event, which counts as applied."""
         self.last = self.applied = self.durable_to = record.seq
         self.clock.last = max(self.clock.last, round(record.at * 1000))
         if record.paused or (record.rejected is not None and record.rejected.code == UNUSABLE):
             self.paused_to = record.seq
 
-    def rename(self, source: str) -> None:
-        """Say which source the stream's coming events are from."""
+    def set_source(self, source: str) -> None:
+        """Set the source of the events that follow."""
         self.source = source
         self.routes = self.student.fold.routes(source)
         self.cells = {}

@@ -14,14 +14,14 @@ from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.network.network import Network
 from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
-from appliance.web.errors import IDLE_CONNECTIONS
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Handler, Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
-from appliance.web.monitoring import Readings
+from appliance.web.monitoring import MonitoringRoutes
 from appliance.web.page_routes import PageRoutes
 from appliance.web.pages import Pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
+from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.security import IdleConnections, Security, SignedOut
 from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry
@@ -79,7 +79,9 @@ class WebApp:
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        self._readings = Readings(self.security, monitoring.metrics, services.roster, settings.metrics.token, counters)
+        self._monitoring = MonitoringRoutes(
+            self.security, monitoring.metrics, services.roster, settings.metrics.token, counters
+        )
         self._create_students_side(services, monitoring)
         self._create_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
@@ -147,7 +149,7 @@ class WebApp:
         educator = self._educator
         educators, joining = self.educators, self._joining
         route("GET", "/healthz", health.healthz)
-        route("GET", "/metrics", self._readings.metrics)
+        route("GET", "/metrics", self._monitoring.metrics)
         route("POST", "/api/v1/join", joining.join)
         route("GET", "/api/v1/me", joining.me)
         route("GET", "/ws/events", self._conversations.handle)
@@ -218,7 +220,7 @@ class WebApp:
     async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/diagnostics``, for the command ``diagnostics``."""
         self.program_routes.only_program(request)
-        return await self._readings.diagnostics()
+        return await self._monitoring.diagnostics()
 
     def _online(self, student_id: str) -> bool:
         """Whether a student is connected to this node or another."""

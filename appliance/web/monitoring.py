@@ -1,4 +1,4 @@
-"""What machines read: ``/metrics`` for Prometheus, and what the command ``diagnostics`` asks for."""
+"""Routes for other programs: ``/metrics`` for Prometheus, and the answer to the command ``diagnostics``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ROSTER_SECONDS = 3.0
 
 
 class Running(msgspec.Struct):
-    """What a running program says of itself.
+    """The state of a running program, for the command ``diagnostics``.
 
     Attributes:
-        findings: as educators get them, without whom they are about.
+        findings: as educators get them, without ids of students.
         tasks: the supervised tasks.
-        metrics: the text that ``/metrics`` gives.
-        people: ids and names of the students that its roster knows, to be searched for and never written.
-        whole: whether the roster could be asked.
+        metrics: the text of ``/metrics``.
+        people: ids and names of all students of the roster: the command removes them from what it collects.
+        whole: whether `people` is complete, as the roster could be read.
     """
 
     findings: list[dict[str, Any]]
@@ -40,16 +40,16 @@ class Running(msgspec.Struct):
     whole: bool
 
 
-class Readings:
-    """Handlers of routes that programs read."""
+class MonitoringRoutes:
+    """Handlers of the routes for other programs."""
 
     def __init__(self, security: Security, metrics: Metrics, roster: Roster, token: str, counters: Counters) -> None:
         """Args:
-        security: knows educators.
-        metrics: what is read.
-        roster: whose students' names diagnostics must not hold.
-        token: lets a program on another computer read; "" lets none.
-        counters: where refusals are counted.
+        security: authenticates educators.
+        metrics: the metrics.
+        roster: the students whose names must not be in diagnostics.
+        token: allows a program on another computer to read metrics; "" allows none.
+        counters: counts refused requests.
         """
         self._security = security
         self._metrics = metrics
@@ -58,7 +58,7 @@ class Readings:
         self._counters = counters
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """``GET /metrics``: to this computer itself, to educators, and to who shows the token for it."""
+        """``GET /metrics``: for this computer itself, for educators, and with the token for metrics."""
         if not (
             self._security.proxies.is_surely_here(request)
             or self._has_token(request)
@@ -66,18 +66,18 @@ class Readings:
         ):
             self._counters.add("requests_refused{metrics}")
             if "Authorization" in request.headers:
-                raise ApiError(403, "wrong_token", "That token does not let its bearer read metrics.")
+                raise ApiError(403, "wrong_token", "This token does not allow reading metrics.")
             raise ApiError(
                 401,
                 "token_needed",
-                "Show the token of metrics.token in the configuration, or the educator's.",
+                "Send the token of metrics.token in the configuration, or the teacher key.",
                 {"WWW-Authenticate": "Bearer"},
             )
         content, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
         return web.Response(body=content, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     async def diagnostics(self) -> web.Response:
-        """What a running program knows that its files do not say; for who may read those files."""
+        """The state of the running program that is not in its files; for those who may read these files."""
         sources = self._metrics.sources
         people: set[str] = set()
         whole = True
@@ -97,6 +97,6 @@ class Readings:
 
 
 def _without_student(finding: Finding) -> dict[str, Any]:
-    """A finding with its sentence, and without whom it is about."""
+    """A finding with its sentence, without the id of a student."""
     shown = msgspec.structs.replace(finding, subject="") if finding.of_student else finding
     return {**msgspec.to_builtins(shown), "text": shown.text}

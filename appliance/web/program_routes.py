@@ -15,7 +15,8 @@ from aiohttp import web
 import appliance
 from appliance.network.network import Network
 from appliance.web.educators import ClassView
-from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.errors import ApiError, answer
+from appliance.web.request_body import body_of
 from appliance.web.security import Security, bearer_token, is_here
 
 # Written when the program is packaged; missing in a source checkout.

@@ -1,20 +1,20 @@
-"""Writing: the text of each of a student's documents as it is typed, and how the typing goes.
+"""Writing: the text of each of a student's documents as it is typed, and how it was typed.
 
 Offsets count UTF-16 units from 0, as browsers do. The events:
 
 ====================  ============================================================================================
-``edit``              ``offset``, ``remove`` (default 0), ``insert`` (default empty): one change. What lies beyond
-                      the end of the text is taken as the end; the next ``document`` event puts it right. Offsets
-                      and lengths are at most 2^53.
-``document``          ``title`` and ``text``, both optional: what the page holds. Where the text is another one it
-                      takes the place of ours, without counting as writing.
+``edit``              ``offset``, ``remove`` (default 0), ``insert`` (default empty): one change. A range that
+                      reaches beyond the end of the text ends there; the next ``document`` event corrects it.
+                      Offsets and lengths are at most 2^53.
+``document``          ``title`` and ``text``, both optional: the page's content. A text that differs replaces
+                      ours, and does not count as writing.
 ``cursor``            ``offset``, and ``length`` of a selection.
 ``google_docs_save``  see `reducers.writing.google_docs`.
-``document_history``  likewise: the whole text, without counting as writing, and ``object.title``.
+``document_history``  likewise: the whole text, which does not count as writing, and ``object.title``.
 ====================  ============================================================================================
 
-A text of more than `LIMIT` units is not followed: it stays as it was before it grew so long, and edits are only
-counted, until an event brings a whole text that fits.
+A text of more than `LIMIT` units is not followed: the last shorter text is kept, and edits are only counted, until an
+event has a whole text that is short enough.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from reducers.writing.text import EMPTY, Text, text_from, text_from_pieces, text
 LIMIT = 2_000_000
 """The most UTF-16 units that a document's text may have."""
 TITLE_CHARACTERS = 200
-"""How much of a title is kept."""
+"""The most characters of a title that are kept."""
 EXCERPT = 120
 """Length of the excerpt around the cursor, in UTF-16 units."""
 BURST_PAUSE = 2.0
@@ -39,17 +39,15 @@ BURST_PAUSE = 2.0
 Writing", Written Communication 18(1), 2001)."""
 LATEST = 2.0**53 / 1000
 """The latest time of an event, in seconds since the epoch: up to it whole milliseconds are exact."""
-_TIME = "An event has a time from 0 to 2^53 ms since the epoch."
-_EDIT = "An edit has an offset and a length to remove, from 0 up to 2^53, and text to insert."
 # Times have a resolution of one millisecond, but their differences are not exact.
 _LONGEST_GAP = BURST_PAUSE - 0.0005
 
 _Stored = tuple[
     list[bytes | int], bytes, int | None, int, int, int, int, int, int, float | None, int, int, float | None
 ]
-# Of a state without text, in bytes: what `sys.getsizeof` gives for all its objects.
+# Bytes of memory for a state without text: the sum of `sys.getsizeof` of all its objects.
 _SIZE_EMPTY = 900
-# Of a block of a text, beside its letters.
+# Bytes of memory for a block of a text, without its letters.
 _SIZE_BLOCK = 1000
 
 
@@ -88,14 +86,14 @@ class Writing(State, frozen=True):
 
 
 class WritingReducer(Reducer[Writing]):
-    """Keeps the text of each document and counts how it comes about.
+    """Keeps the text of each document and counts its edits.
 
     The summary: ``title``; ``words`` (runs of what is not white space) and ``characters`` (Unicode code points) of the
     text; ``excerpt``, about 120 characters around the cursor, the beginning where there is none; ``excerpt_cursor``,
     the cursor's offset in it in UTF-16 units, or None; ``insertions`` and ``deletions`` in UTF-16 units; ``edits``;
     ``bursts``, runs of edits with pauses below 2 s; ``longest_burst`` in inserted characters; ``edited_at`` in seconds
     since the epoch, or None; ``incomplete_since``, since when the text is not followed any more because it is too long,
-    in seconds since the epoch, None where all is well. From then on the text and what is counted of it stand still.
+    in seconds since the epoch, None while it is followed. From then on the text and its counts do not change.
     """
 
     name = "writing"
@@ -137,7 +135,7 @@ class WritingReducer(Reducer[Writing]):
             if event.name != "edit":
                 if begin < index:
                     state = _edit(state, events[begin:index])
-                state = _OTHERS[event.name](state, event)
+                state = _HANDLERS[event.name](state, event)
                 begin = index + 1
         if begin == len(events):
             return state
@@ -179,11 +177,11 @@ class WritingReducer(Reducer[Writing]):
         return {"documents": len(states), "document": latest, **self.summarize(states[latest])}
 
     def encode(self, state: Writing) -> bytes:
-        """The state as bytes that depend on the text alone and not on how it was cut in chunks.
+        """The state as bytes that depend on the text alone, not on how it is cut in chunks.
 
-        Of the text there are pieces: letters, and as numbers the lengths of long runs of NULs.
+        The text is a list of pieces: letters, and as numbers the lengths of long runs of NULs.
         """
-        # UTF-8, which is half as long as UTF-16 for most; half a surrogate pair is kept as such.
+        # UTF-8 is half as long as UTF-16 for most texts; half a surrogate pair is kept as it is.
         stored: _Stored = (
             [
                 text_of(piece).encode("utf-8", "surrogatepass") if isinstance(piece, str) else piece
@@ -236,7 +234,7 @@ class WritingReducer(Reducer[Writing]):
 
     def size(self, state: Writing) -> int:
         text = state.text
-        # Two bytes for a letter are right for most scripts, and leave room for what strings take beside for others.
+        # Two bytes for a letter are right for most scripts; for the others they cover the overhead of strings.
         return (
             _SIZE_EMPTY + 2 * (text.units - text.sparse) + _SIZE_BLOCK * (len(text.blocks) - 1) + 4 * len(state.title)
         )
@@ -246,33 +244,25 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
     """The document after edits. What is typed letter after letter goes into the text in one piece."""
     if state.incomplete_since is not None:
         return _count(state, edits)
-    text = state.text
-    position, last, bursts, burst = state.position, state.edited_at, state.bursts, state.burst
+    text, last, bursts, burst = state.text, state.edited_at, state.bursts, state.burst
     longest, clamped, insertions, deletions = state.longest_burst, state.clamped, state.insertions, state.deletions
     units = text.units
     done = len(edits)
+    # The change under way: at `start`, `removed` units are replaced by what was typed; typing may go on at `end`.
     typed: list[str] = []
-    start = 0
-    end: int | None = None
+    start = removed = 0
+    end: Any = None
     remaining = iter(edits)
     for event in remaining:
         body = event.body
-        offset = body.get("offset")
+        offset: Any = body.get("offset")
         remove = body.get("remove", 0)
         insert = body.get("insert", "")
-        if offset == end and not remove and insert and type(insert) is str and type(offset) is type(remove) is int:
-            # Typed on: most edits are such.
-            inserted = insert if insert.isascii() else units_of(insert)
-            size = len(inserted)
-            typed.append(inserted)
-            end = offset + size
-        else:
-            if type(offset) is not int:
-                offset = _whole(event, "offset")
-            if type(remove) is not int:
-                remove = _whole(event, "remove")
-            if type(insert) is not str or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
-                raise UnusableError(_EDIT)
+        if offset != end or remove or not insert or not (type(offset) is type(remove) is int and type(insert) is str):
+            # An edit at another place; most edits go on where the one before ended.
+            plain = type(offset) is type(remove) is int and type(insert) is str
+            if not plain or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
+                offset, remove, insert = _change(event)
             if not (remove or insert):
                 done -= 1
                 continue
@@ -280,63 +270,45 @@ def _edit(state: Writing, edits: Sequence[Event]) -> Writing:
                 clamped += 1
                 offset = min(offset, units)
                 remove = min(remove, units - offset)
-            inserted = insert if insert.isascii() else units_of(insert)
-            size = len(inserted)
             if typed:
-                text = text.edit(start, 0, "".join(typed))
-            if remove:
-                text = text.edit(offset, remove, inserted)
-                deletions += remove
-                units -= remove
-                typed, end = [], None
-            else:
-                typed, start, end = [inserted], offset, offset + size
-            position = offset + size
+                text = text.edit(start, removed, "".join(typed))
+            typed = []
+            start = end = offset
+            removed = remove
+            deletions += remove
+            units -= remove
+        inserted = insert if insert.isascii() else units_of(insert)
+        size = len(inserted)
+        typed.append(inserted)
+        end += size
         units += size
         if units > LIMIT:
-            # From this edit on the text is not followed.
-            begin = len(edits) - len(list(remaining)) - 1
-            known = _edit(state, edits[:begin]) if begin else state
-            return _count(replace(known, incomplete_since=_since(known, event)), edits[begin:])
+            return _stop_following(state, edits, len(edits) - len(list(remaining)) - 1)
         insertions += size
         at = event.at
         if last is None or at - last > _LONGEST_GAP:
-            if not 0 <= at <= LATEST:
-                raise UnusableError(_TIME)
-            longest = max(longest, burst)
-            bursts += 1
-            burst = 0
-            last = at
+            last, bursts, longest, burst = _time(at), bursts + 1, max(longest, burst), 0
         elif at > last:
             last = at
         burst += len(insert)
-    if not done:
+    if not typed:
         return state
-    if typed:
-        text = text.edit(start, 0, "".join(typed))
-        position = end
-    return Writing(
-        text,
-        position,
-        last,
-        state.edits + done,
-        insertions,
-        deletions,
-        bursts,
-        burst,
-        max(longest, burst),
-        clamped,
-        state.title,
-        state.other_tabs,
-    )
+    text = text.edit(start, removed, "".join(typed))
+    count, longest = state.edits + done, max(longest, burst)
+    title, other_tabs = state.title, state.other_tabs
+    return Writing(text, end, last, count, insertions, deletions, bursts, burst, longest, clamped, title, other_tabs)
+
+
+def _stop_following(state: Writing, edits: Sequence[Event], index: int) -> Writing:
+    """The document after edits of which the one at an index makes the text too long."""
+    known = _edit(state, edits[:index]) if index else state
+    return _count(replace(known, incomplete_since=_since(known, edits[index])), edits[index:])
 
 
 def _count(state: Writing, edits: Sequence[Event]) -> Writing:
     """The document after edits while its text is not followed."""
     for event in edits:
-        offset, remove, insert = _whole(event, "offset"), _whole(event, "remove", 0), event.body.get("insert", "")
-        if type(insert) is not str or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
-            raise UnusableError(_EDIT)
+        _, remove, insert = _change(event)
         if remove or insert:
             state = replace(
                 _worked(state, event.at, len(insert)),
@@ -348,11 +320,10 @@ def _count(state: Writing, edits: Sequence[Event]) -> Writing:
 
 
 def _worked(state: Writing, at: float, characters: int) -> Writing:
-    """The document after characters were inserted at a time, as far as bursts go."""
+    """The document with its bursts after characters were inserted at a time."""
     last = state.edited_at
     if last is None or at - last > _LONGEST_GAP:
-        if not 0 <= at <= LATEST:
-            raise UnusableError(_TIME)
+        at = _time(at)
         bursts, burst = state.bursts + 1, characters
     else:
         bursts, burst = state.bursts, state.burst + characters
@@ -362,14 +333,43 @@ def _worked(state: Writing, at: float, characters: int) -> Writing:
 
 
 def _since(state: Writing, event: Event) -> float:
-    """Since when the text is not followed, where an event makes it too long."""
-    if not 0 <= event.at <= LATEST:
-        raise UnusableError(_TIME)
-    return event.at if state.incomplete_since is None else state.incomplete_since
+    """Since when the text is not followed, if this event makes it too long."""
+    at = _time(event.at)
+    return at if state.incomplete_since is None else state.incomplete_since
+
+
+def _time(at: float) -> float:
+    """A time that can be kept, in seconds since the epoch.
+
+    Raises:
+        UnusableError: it is before 1970 or after `LATEST`.
+    """
+    if not 0 <= at <= LATEST:
+        raise UnusableError("An event has a time from 0 to 2^53 ms since the epoch.")
+    return at
+
+
+def _change(event: Event) -> tuple[int, int, str]:
+    """Offset, length to remove and text to insert of an ``edit`` event.
+
+    Raises:
+        UnusableError: one of them is of the wrong type, negative or beyond 2^53.
+    """
+    body = event.body
+    offset = body.get("offset")
+    remove = body.get("remove", 0)
+    insert = body.get("insert", "")
+    if type(offset) is not int:
+        offset = _whole(event, "offset")
+    if type(remove) is not int:
+        remove = _whole(event, "remove")
+    if type(insert) is not str or not 0 <= offset <= FARTHEST or not 0 <= remove <= FARTHEST:
+        raise UnusableError("An edit has an offset and a length to remove, from 0 up to 2^53, and text to insert.")
+    return offset, remove, insert
 
 
 def _whole(event: Event, field: str, default: int | None = None) -> int:
-    """The field where it holds a whole number, else -1, which no field may hold."""
+    """The field if it is a whole number, else -1, which no field may have."""
     value = event.body.get(field, default)
     if type(value) is float and value.is_integer():
         return int(value)
@@ -429,9 +429,9 @@ def _google_docs_save(state: Writing, event: Event) -> Writing:
 def _document_history(state: Writing, event: Event) -> Writing:
     draft = draft_of(event, EMPTY, None, LIMIT)
     title = state.title
-    thing = event.body.get("object")
-    if type(thing) is dict and type(thing.get("title")) is str:
-        title = thing["title"][:TITLE_CHARACTERS]
+    about = event.body.get("object")
+    if type(about) is dict and type(about.get("title")) is str:
+        title = about["title"][:TITLE_CHARACTERS]
     other_tabs = state.other_tabs + draft.other_tabs
     if not draft.followed:
         return replace(state, title=title, other_tabs=other_tabs, incomplete_since=_since(state, event))
@@ -440,7 +440,7 @@ def _document_history(state: Writing, event: Event) -> Writing:
     )
 
 
-_OTHERS = {
+_HANDLERS = {
     "document": _document,
     "cursor": _cursor,
     "google_docs_save": _google_docs_save,
@@ -449,10 +449,10 @@ _OTHERS = {
 
 
 def _excerpt(text: Text, position: int | None) -> tuple[str, int | None]:
-    """What is around the cursor, and the cursor's offset in it in UTF-16 units."""
+    """The text around the cursor, and the cursor's offset in it in UTF-16 units."""
     start = 0 if position is None else max(0, min(position - EXCERPT // 2, text.units - EXCERPT))
     stop = min(text.units, start + EXCERPT)
-    # One unit more on each side, to see whether a pair would be cut.
+    # One more unit on each side shows whether a pair would be cut.
     before = 1 if start else 0
     units = text.slice(start - before, min(text.units, stop + 1))
     if before and not _cuts(units, 1):

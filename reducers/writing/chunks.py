@@ -1,10 +1,10 @@
-"""What a long text is made of: chunks of UTF-16 units in blocks, and runs of NULs that are kept as their length.
+"""The parts of a long text: chunks of UTF-16 units in blocks, and runs of NULs that are kept as their length.
 
 A chunk is a Python string of which each character is one UTF-16 unit, or a whole number: the length of a *run* of
 NULs. Google Docs' commands pad a text with NULs up to an index that the sender chooses, so NULs must not take memory
-letter by letter. A run has at least `SPARSE` NULs; fewer are letters of a string.
+one by one. A run has at least `SPARSE` NULs; fewer are letters of a string.
 
-A block holds at most `BLOCK` chunks. Everything here is a value: functions return new blocks and change none.
+A block holds at most `BLOCK` chunks. All values are immutable: functions return new blocks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SMALL = CHUNK // 8
 BLOCK = 24
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
 SPARSE = CHUNK // 2
-"""The fewest NULs of a run. Much fewer would let a short run cut a text in very many chunks."""
+"""The fewest NULs of a run. A much lower number would let short runs cut a text in very many chunks."""
 
 _WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-# Found at the start: a codec is imported when it is first needed, which fails where no file can be opened any more.
+# Found at the import: a codec is loaded when it is first used, which fails when no more files can be opened.
 _unescape = codecs.getdecoder("unicode_escape")
 
 Chunk = str | int
@@ -42,8 +42,8 @@ def units_of(text: str) -> str:
     """The text as a string of UTF-16 units."""
     if text.isascii() or not _WIDE.search(text):
         return text
-    # JSON writes a character beyond U+FFFF as the escapes of two surrogates, and this codec leaves them apart. Other
-    # codecs call an error handler for each surrogate, which takes ten times as long.
+    # JSON writes a character beyond U+FFFF as the escapes of two surrogates, and this codec does not join them.
+    # Other codecs call an error handler for each surrogate, which takes ten times as long.
     return _unescape(json.dumps(text)[1:-1].encode("ascii"))[0]
 
 
@@ -77,7 +77,7 @@ def surrogates_in(units: str) -> int:
     """How many units are surrogates, in a pair or not."""
     if units.isascii():
         return 0
-    # A surrogate takes three bytes, if it is not left out.
+    # A surrogate takes three bytes, unless it is left out.
     return (len(units.encode("utf-8", "surrogatepass")) - len(units.encode("utf-8", "ignore"))) // 3
 
 
@@ -99,7 +99,7 @@ def brief(chunk: Chunk) -> str:
 
 
 def find(blocks: tuple[Block, ...], offset: int, b: int = 0, begin: int = 0) -> tuple[int, int, int, int]:
-    """Where the unit before an offset is, so that who types at a border stays on its one side.
+    """Where the unit before an offset is, so that typing at a border stays on one side of it.
 
     Args:
         blocks: the text.
@@ -141,7 +141,7 @@ def find(blocks: tuple[Block, ...], offset: int, b: int = 0, begin: int = 0) -> 
 
 
 def pieces(blocks: tuple[Block, ...], start: int, stop: int) -> list[Chunk]:
-    """What lies between two offsets, in pieces."""
+    """The text between two offsets, in pieces."""
     b, _, c, begin = find(blocks, start)
     found: list[Chunk] = []
     while begin < stop:
@@ -161,7 +161,7 @@ def pieces(blocks: tuple[Block, ...], start: int, stop: int) -> list[Chunk]:
 
 
 def written(chunks: Iterable[Chunk]) -> str:
-    """All units of some chunks, those of runs too; so only for a part of a text that is known to be short."""
+    """All units of some chunks, also of runs; so only for a part of a text that is known to be short."""
     return "".join([chunk if isinstance(chunk, str) else "\0" * chunk for chunk in chunks])
 
 
@@ -218,7 +218,7 @@ def visible_after(blocks: tuple[Block, ...], b: int, c: int) -> str:
 
 
 def normal(parts: Iterable[Chunk]) -> list[Chunk]:
-    """Some units in the one form that depends on nothing else: strings and runs in turn, none of them empty.
+    """Some units in normal form, which depends on the units alone: strings and runs in turn, none of them empty.
 
     All neighbouring NULs are one run where they are `SPARSE` or more, else letters.
     """
@@ -239,7 +239,7 @@ def normal(parts: Iterable[Chunk]) -> list[Chunk]:
 
 def _add_text(made: list[Chunk], text: str) -> None:
     if made and text[:1] == "\0":
-        # What is before it is a run, since neighbouring texts come here joined.
+        # A run is before it, since neighbouring texts are joined before.
         rest = text.lstrip("\0")
         _add_run(made, len(text) - len(rest))
         text = rest
@@ -290,10 +290,10 @@ def cut(parts: Iterable[Chunk]) -> list[Chunk]:
 def spliced(
     blocks: tuple[Block, ...], b1: int, c1: int, b2: int, c2: int, parts: Iterable[Chunk], surrogates: bool
 ) -> tuple[tuple[Block, ...], int, int]:
-    """The blocks with the chunks from (b1, c1) to (b2, c2), both included, replaced.
+    """The blocks after the chunks from (b1, c1) to (b2, c2), both included, are replaced.
 
-    Takes in a neighbour where the units are few, where a surrogate pair would lie across the border, and where both
-    sides of the border are runs.
+    A neighbour is joined if the units are few, if a surrogate pair would lie across the border, or if both sides of the
+    border are runs.
 
     Args:
         blocks: the text.
@@ -301,11 +301,11 @@ def spliced(
         c1: its index there.
         b2: block of the last chunk.
         c2: its index there.
-        parts: what comes in their place.
+        parts: the new units.
         surrogates: whether the text has any, so that pairs must be counted.
 
     Returns:
-        The blocks; by how many units what is kept as runs grew; how many blocks before the new ones are the same.
+        The blocks; by how many units the runs grew; how many blocks before the new ones are the same.
     """
     b1, c1, b2, c2, made = _joined(blocks, b1, c1, b2, c2, normal(parts))
     chunks = (*blocks[b1][3][:c1], *cut(made), *blocks[b2][3][c2 + 1 :])
@@ -329,7 +329,7 @@ def spliced(
 def _joined(
     blocks: tuple[Block, ...], b1: int, c1: int, b2: int, c2: int, made: list[Chunk]
 ) -> tuple[int, int, int, int, list[Chunk]]:
-    """The units that come into a place and the place, with the neighbours that are to be joined to them."""
+    """The replaced range and its new units, extended by the neighbours that are to be joined."""
     while True:
         first: Chunk = made[0] if made else ""
         last: Chunk = made[-1] if made else ""

@@ -10,26 +10,26 @@ rows that begin with a command. A command is an object whose ``ty`` names it; in
 ``mlti``       the commands ``mts``, in their order
 ``rplc rvrt``  for each entry of ``snapshot`` overwrite ``sl`` characters (as many as ``s`` has, where it
                is left out) from ``ibi`` on by ``s``; the cursor stays; nothing is padded. An entry with
-               a ``ty`` other than ``is`` and ``iss``, such as formatting, is passed over
+               a ``ty`` other than ``is`` and ``iss``, such as formatting, is ignored
 ``nm``         the command ``nmc`` for the tab that the last name beginning with ``t.`` in ``nmr`` names
 ``as``         formatting, without effect; it has exactly ``ty``, ``st``, ``si``, ``ei`` and ``sm``
 =============  =======================================================================================
 
-Any other type has no effect on the text, and neither has a suggestion without an index or a text. Where one command is
-malformed the whole event has no effect.
+Any other type has no effect on the text, nor has a suggestion without an index or a text. If one command is malformed,
+the whole event has no effect.
 
 The text that a student sees is the one without the NULs. Suggested letters are kept as NULs too; they stay hidden when
 the suggestion is accepted, unless a command inserts them or the whole text comes. Of a document with tabs the text is
-that of the first tab, ``t.0``; commands for other tabs are counted and left alone.
+that of the first tab, ``t.0``; commands for other tabs are only counted.
 
 What differs from the Learning Observer:
 
 - Indices count UTF-16 units, as Google Docs does, so that after an emoji the text is what the student sees. They count
   code points where the event's ``unit`` is ``code_point`` or its ``origin`` is ``stream_test_script``.
-- A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed; there, Python's slices take them.
+- A deletion with ``si`` beyond ``ei`` and an index below 1 are malformed; there, Python's slices accept them.
 - An index may be at most `PADDING` beyond the end.
-- Letters that are suggested count in indices; there they are left out, so that all that comes after them goes astray.
-- Formatting within a snapshot is passed over; there, it makes the whole event have no effect.
+- Suggested letters count in indices; there they are left out, so that all later commands hit the wrong place.
+- Formatting within a snapshot is ignored; there, the whole event then has no effect.
 - Our positions are offsets that count from 0, where ``position`` there counts from 1.
 """
 
@@ -56,12 +56,12 @@ class Draft:
         position: the cursor's offset in units, None where it is not known.
         code_points: whether indices count code points instead of UTF-16 units.
         limit: the most units that the text may have.
-        followed: whether the text is still changed. Where it would be longer than the limit it stays as it was before
-            that command, and what comes then is only counted.
+        followed: whether the text is still changed. A command that would make it longer than the limit
+            is not applied, and from then on commands are only counted.
         edits: insertions, deletions, overwritings and paddings so far, suggested ones too.
         inserted: units inserted so far, without padding and suggestions.
         characters: code points inserted so far, without padding and suggestions.
-        deleted: units deleted so far, without suggestions that were taken back.
+        deleted: units deleted so far, without withdrawn suggestions.
         other_tabs: commands for other tabs so far.
     """
 
@@ -96,10 +96,10 @@ class Draft:
         """Apply commands in their order.
 
         Raises:
-            UnusableError: one of them is malformed. What was applied before it stays applied, so the draft is to be
-                thrown away.
+            UnusableError: one of them is malformed. The commands before it stay applied, so discard the
+                draft.
         """
-        # A stack of its own, because batches nest as deep as the sender likes.
+        # No recursion, because a sender may nest batches to any depth.
         stack: list[tuple[Iterator[Any], bool]] = [(iter(commands), True)]
         while stack:
             remaining, first_tab = stack[-1]
@@ -122,7 +122,7 @@ class Draft:
                 self.other_tabs += not first_tab
 
     def _apply(self, kind: str, command: dict[str, Any], first_tab: bool) -> None:
-        """Apply one command that holds no others; for another tab than the first it is only read."""
+        """Apply one command that holds no others; one for another tab is only checked."""
         if kind == "is" or (kind == "iss" and _has(command, "ibi", "s")):
             index, s = _index(command, "ibi"), _text(command)
             if first_tab:
@@ -174,7 +174,7 @@ class Draft:
             return
         start, stop = self._offset(first - 1), self._offset(last)
         end = self.text.units
-        # What is deleted beyond the end would be padding; only that before it has a use.
+        # Units deleted beyond the end would be padding; only padding before the deletion has an effect.
         if not self._fits(max(0, start - end)):
             return
         self.edits += stop > end
@@ -202,7 +202,7 @@ class Draft:
             self.position = self.text.units
 
     def _letters(self, s: str, suggested: bool) -> str:
-        """What an insertion puts into the text, in units; it is counted where it is no suggestion."""
+        """The units that an insertion adds to the text; they are counted unless they are a suggestion."""
         units = units_of(s)
         if suggested:
             return "\0" * self._size(units)
@@ -211,11 +211,11 @@ class Draft:
         return units
 
     def _size(self, units: str) -> int:
-        """The length of some units as indices count it."""
+        """The length of these units, counted as indices are."""
         return len(text_of(units)) if self.code_points else len(units)
 
     def _fits(self, more: int) -> bool:
-        """Whether the text may grow by so much; where not, it is not followed any more."""
+        """Whether the text may grow by so many units; if not, it is not followed any more."""
         self.followed = self.text.units + more <= self.limit
         return self.followed
 
@@ -252,22 +252,22 @@ def history(event: Event) -> Iterator[Any]:
     Raises:
         UnusableError: while they are read, where a row is malformed.
     """
-    told = event.body.get("history")
-    if type(told) is not dict:
+    recorded = event.body.get("history")
+    if type(recorded) is not dict:
         raise UnusableError("A history must be an object.")
-    for row in _list(told, "changelog"):
+    for row in _list(recorded, "changelog"):
         if type(row) is not list or not row:
             raise UnusableError("A row of a changelog must begin with a command.")
         yield row[0]
 
 
 def counts_code_points(event: Event) -> bool:
-    """Whether an event's indices count code points: where it says so, or comes from ``stream_writing.py``."""
+    """Whether an event's indices count code points: it says so, or was made by ``stream_writing.py``."""
     return event.body.get("unit") == "code_point" or event.body.get("origin") == "stream_test_script"
 
 
 def draft_of(event: Event, text: Text, position: int | None, limit: int, *, followed: bool = True) -> Draft:
-    """The text after a save or history event; a history begins with nothing, and its text is followed.
+    """The text after a save or history event. A history begins with an empty text, which is followed.
 
     Args:
         event: the event.

@@ -4,10 +4,10 @@ Positions count UTF-16 code units, as browsers do. The text is held in Python st
 UTF-16 unit: a character beyond U+FFFF is a pair of surrogates, and half of a pair stays as it is. `units_of` and
 `text_of` convert. Many NULs in a row, with which Google Docs' commands pad a text, are held as their number.
 
-The strings are chunks of at most `CHUNK` units, and blocks of at most `BLOCK` chunks hold them. The chunk that was
-edited last is kept apart (`Text.active`) and goes back to its block when another one is edited. So typing copies one
-chunk, an edit elsewhere copies one block and the tuple of blocks besides, and neither depends on how long the text is
-by more than the number of blocks. Words, pairs and NULs are counted around the edit alone.
+The strings are chunks of at most `CHUNK` units, in blocks of at most `BLOCK` chunks. The chunk that was edited last is
+kept apart (`Text.active`) and is put back into its block when another one is edited. So typing copies one chunk; an
+edit elsewhere also copies one block and the tuple of blocks, and only the number of blocks depends on the length of the
+text. Words, pairs and NULs are counted around the edit alone.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ from reducers.writing.chunks import (
 
 __all__ = ["EMPTY", "Chunk", "Text", "text_from", "text_from_pieces", "text_of", "units_of"]
 
-ScopedReducer = tuple[int, int, int, int, int]
+ChunkIndex = tuple[int, int, int, int, int]
 """Of the active chunk: index of its block, index in it, the block's offset in the text, and pairs and NULs in the text
 when it became active."""
-_NOWHERE = -1
+Counts = tuple[int, int, int, int]
+"""Words, surrogate pairs, NULs and surrogates of a text."""
+_NO_BLOCK = -1
 """The block of no chunk: none is active, because a run of NULs is where the last edit was."""
 _FAR = 1 << 62
 """The offset of no chunk, beyond every text."""
@@ -60,9 +62,9 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     """A text and what is counted of it.
 
     Attributes:
-        blocks: the text, but for changes of the active chunk since it became active.
-        place: where in `blocks` the active chunk belongs.
-        start: its offset in the text.
+        blocks: the text, without changes of the active chunk since it became active.
+        index: where in `blocks` the active chunk belongs.
+        start: the offset of the active chunk in the text.
         active: the chunk that was edited last, as it is now; the only one that may be empty.
         units: length in UTF-16 units.
         words: runs of what is not white space, as ``str.split`` finds them in the text without its NULs.
@@ -73,7 +75,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     """
 
     blocks: tuple[Block, ...] = NOTHING
-    place: ScopedReducer = (0, 0, 0, 0, 0)
+    index: ChunkIndex = (0, 0, 0, 0, 0)
     start: int = 0
     active: str = ""
     units: int = 0
@@ -94,7 +96,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return self.units - self.pairs
 
     def edit(self, offset: int, remove: int, insert: str) -> Text:
-        """The text with `remove` units from `offset` on replaced.
+        """The text after `remove` units from `offset` on are replaced.
 
         Args:
             offset: from 0 to `units`.
@@ -107,13 +109,13 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         until = at + remove
         if at >= 0 and until <= len(active):
             blocks = self.blocks
-            place = self.place
+            index = self.index
             sparse = self.sparse
         else:
             found = self._seek(offset, remove)
             if found is None:
                 return self._edit_widely(offset, remove, insert)
-            blocks, place, start, active, sparse = found
+            blocks, index, start, active, sparse = found
             at = offset - start
             until = at + remove
         kept = active[:at]
@@ -128,13 +130,13 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         surrogates = self.surrogates
         if not remove and insert.isalnum() and kept[-1:].isalnum():
             # Letters after a letter make no word, and neither is a surrogate or NUL. Most edits are such.
-            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
+            return Text(blocks, index, start, new, units, words, pairs, nuls, surrogates, sparse)
         if at and rest:
             before = active[at - 1 : until + 1]
             after = new[at - 1 : at + len(insert) + 1]
         else:
-            left = kept[-1:] or unit_before(blocks, place[0], place[1])
-            right = rest[:1] or unit_after(blocks, place[0], place[1])
+            left = kept[-1:] or unit_before(blocks, index[0], index[1])
+            right = rest[:1] or unit_after(blocks, index[0], index[1])
             before = left + active[at:until] + right
             after = left + insert + right
         if (
@@ -143,46 +145,44 @@ class Text(msgspec.Struct, frozen=True, gc=False):
             else before.isascii() and after.isascii() and "\0" not in before and "\0" not in after
         ):
             words += len(after.split()) - len(before.split())
-            return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
-        left = unit_before(blocks, place[0], place[1])
-        right = unit_after(blocks, place[0], place[1])
+            return Text(blocks, index, start, new, units, words, pairs, nuls, surrogates, sparse)
         removed = active[at:until]
-        counted = self._counted(blocks, place, kept, removed, removed.count("\0"), insert, rest, place, left, right)
-        words, pairs, nuls, surrogates = counted
-        if surrogates and (is_pair(left + (new[:1] or right)) or is_pair((new[-1:] or left) + right)):
+        counts = self._counted(blocks, index, index, kept, removed, removed.count("\0"), insert, rest)
+        words, pairs, nuls, surrogates = counts
+        if surrogates and _pair_at_border(blocks, index, new):
             return self._edit_widely(offset, remove, insert)
-        return Text(blocks, place, start, new, units, words, pairs, nuls, surrogates, sparse)
+        return Text(blocks, index, start, new, units, words, pairs, nuls, surrogates, sparse)
 
     def slice(self, start: int, stop: int) -> str:
         """The units from `start` (0 to `units`) up to `stop`."""
         at = start - self.start
         if at >= 0 and stop - self.start <= len(self.active):
             return self.active[at : stop - self.start]
-        return written(pieces(self._placed()[0], start, stop))
+        return written(pieces(self.placed()[0], start, stop))
 
     def pieces(self) -> list[Chunk]:
-        """The whole text in its one form: UTF-16 units and, as numbers, long runs of NULs in turn."""
-        return normal([chunk for block in self._placed()[0] for chunk in block[3]])
+        """The whole text in its normal form: UTF-16 units and, as numbers, long runs of NULs in turn."""
+        return normal([chunk for block in self.placed()[0] for chunk in block[3]])
 
     def equals(self, units: str) -> bool:
-        """Whether the text is these UTF-16 units. It costs no more than they are long."""
+        """Whether the text is these UTF-16 units. The cost grows with their number alone."""
         return len(units) == self.units and units == written(
-            [chunk for block in self._placed()[0] for chunk in block[3]]
+            [chunk for block in self.placed()[0] for chunk in block[3]]
         )
 
     def visible(self) -> str:
         """The whole text as it is shown: real characters, without NULs."""
-        text = text_of("".join([brief(chunk) for block in self._placed()[0] for chunk in block[3]]))
+        text = text_of("".join([brief(chunk) for block in self.placed()[0] for chunk in block[3]]))
         return text.replace("\0", "") if self.nuls else text
 
     def offset_of_point(self, point: int) -> int:
-        """The offset in units of the code point with this number, counted from 0; beyond the end it goes on by one."""
+        """The offset in units of the code point with this number, counted from 0; beyond the end, one unit a point."""
         if not self.pairs:
             return point
         if point >= self.points:
             return self.units + point - self.points
         offset = 0
-        for units, pairs, _, chunks in self._placed()[0]:
+        for units, pairs, _, chunks in self.placed()[0]:
             if point >= units - pairs:
                 point -= units - pairs
                 offset += units
@@ -197,23 +197,22 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return offset + point
 
     def padded(self, number: int) -> Text:
-        """The text with NULs after its end. It takes as long for many as for few."""
-        blocks, sparse = self._placed()
+        """The text with NULs after its end. The cost does not depend on their number."""
+        blocks, sparse = self.placed()
         b = len(blocks) - 1
         c = len(blocks[b][3]) - 1
         blocks, more, _ = spliced(blocks, b, c, b, c, [blocks[b][3][c], number], self.surrogates > 0)
         units = self.units + number
         near = len(blocks) - 1, units - blocks[-1][0]
-        return _at(
-            blocks, near, units, units, self.words, self.pairs, self.nuls + number, self.surrogates, sparse + more
-        )
+        counts = self.words, self.pairs, self.nuls + number, self.surrogates
+        return _active_at(blocks, near, units, units, counts, sparse + more)
 
-    def _placed(self) -> tuple[tuple[Block, ...], int]:
-        """The blocks with the active chunk in its place, and the units that runs hold then."""
+    def placed(self) -> tuple[tuple[Block, ...], int]:
+        """The blocks with the active chunk put back, and the units in runs."""
         blocks = self.blocks
         active = self.active
-        b, c, _, pairs, nuls = self.place
-        if b == _NOWHERE:
+        b, c, _, pairs, nuls = self.index
+        if b == _NO_BLOCK:
             return blocks, self.sparse
         units, block_pairs, block_nuls, chunks = blocks[b]
         old = chunks[c]
@@ -222,7 +221,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         if len(active) < SMALL and (len(blocks) > 1 or len(chunks) > 1):
             blocks, more, _ = spliced(blocks, b, c, b, c, [active], self.surrogates > 0)
             return blocks, self.sparse + more
-        # Copying by way of a list is the fastest.
+        # A copy through a list is the fastest.
         changed_chunks = list(chunks)
         changed_chunks[c] = active
         changed_blocks = list(blocks)
@@ -233,9 +232,9 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         changed_blocks[b] = (grown, block_pairs, block_nuls, tuple(changed_chunks))
         return tuple(changed_blocks), self.sparse
 
-    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], ScopedReducer, int, str, int] | None:
-        """Blocks, place, start, chunk and units in runs where one chunk, which is no run, holds all that is removed."""
-        blocks, sparse = self._placed()
+    def _seek(self, offset: int, remove: int) -> tuple[tuple[Block, ...], ChunkIndex, int, str, int] | None:
+        """Blocks, index, start, chunk and units in runs if one chunk, which is no run, holds all that is removed."""
+        blocks, sparse = self.placed()
         b, begin, c, start = find(blocks, offset, *self._near(blocks, offset))
         chunks = blocks[b][3]
         chunk = chunks[c]
@@ -251,8 +250,8 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return blocks, (b, c, begin, self.pairs, self.nuls), start, chunk, sparse
 
     def _near(self, blocks: tuple[Block, ...], offset: int) -> tuple[int, int]:
-        """A block to search an offset from, and its offset in the text: the first, the last or the active chunk's."""
-        b, _, begin, _, _ = self.place
+        """The block from which to search an offset, and its offset: the first, the last or the active chunk's block."""
+        b, _, begin, _, _ = self.index
         if len(self.active) < SMALL:
             # Joining a small chunk to a neighbour may have moved the block.
             b = begin = 0
@@ -264,73 +263,67 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return b, begin
 
     def _edit_widely(self, offset: int, remove: int, insert: str) -> Text:
-        """An edit that makes or removes chunks."""
-        blocks, sparse = self._placed()
+        """An edit that adds or removes chunks."""
+        blocks, sparse = self.placed()
         b1, begin, c1, start1 = find(blocks, offset, *self._near(blocks, offset))
         b2, _, c2, start2 = find(blocks, offset + remove, b1, begin)
         end = blocks[b2][3][c2]
         kept = part(blocks[b1][3][c1], 0, offset - start1)
         rest = part(end, offset + remove - start2, length(end))
         removed = pieces(blocks, offset, offset + remove)
-        words, pairs, nuls, surrogates = self._counted(
+        counts = self._counted(
             blocks,
             (b1, c1, 0, 0, 0),
+            (b2, c2, 0, 0, 0),
             brief(kept),
             "".join(map(brief, removed)),
             sum(piece.count("\0") if isinstance(piece, str) else piece for piece in removed),
             insert,
             brief(rest),
-            (b2, c2, 0, 0, 0),
-            unit_before(blocks, b1, c1),
-            unit_after(blocks, b2, c2),
         )
+        surrogates = counts[3]
         now, more, same = spliced(blocks, b1, c1, b2, c2, [kept, insert, rest], surrogates > 0)
         begin -= sum(block[0] for block in blocks[same:b1])
         units = self.units + len(insert) - remove
-        return _at(now, (same, begin), offset + len(insert), units, words, pairs, nuls, surrogates, sparse + more)
+        return _active_at(now, (same, begin), offset + len(insert), units, counts, sparse + more)
 
     def _counted(
         self,
         blocks: tuple[Block, ...],
-        first: ScopedReducer,
+        first: ChunkIndex,
+        last: ChunkIndex,
         kept: str,
         removed: str,
         removed_nuls: int,
         insert: str,
         rest: str,
-        last: ScopedReducer,
-        left: str,
-        right: str,
-    ) -> tuple[int, int, int, int]:
-        """Words, pairs, NULs and surrogates of the text after an edit. Of a run, one NUL is enough in each string.
+    ) -> Counts:
+        """What is counted of the text after an edit. In each string one NUL stands for a run.
 
         Args:
-            blocks: the text; the chunks from `first` to `last` are not looked at.
+            blocks: the text; the chunks from `first` to `last` are not read.
             first: the chunk in which the edit begins.
-            kept: what stays of it.
-            removed: what goes.
-            removed_nuls: how many NULs go.
-            insert: what comes.
-            rest: what stays of the chunk in which the edit ends.
-            last: that chunk.
-            left: the unit before the first chunk, if there is one.
-            right: the unit after the last chunk, if there is one.
+            last: the chunk in which it ends.
+            kept: what stays of the first chunk.
+            removed: what is removed.
+            removed_nuls: how many NULs are removed.
+            insert: what is inserted.
+            rest: what stays of the last chunk.
         """
         nuls = self.nuls + insert.count("\0") - removed_nuls
         surrogates = self.surrogates
         pairs = self.pairs
+        left = kept[-1:] or unit_before(blocks, first[0], first[1])
+        right = rest[:1] or unit_after(blocks, last[0], last[1])
         if surrogates or not insert.isascii():
             surrogates += surrogates_in(insert) - surrogates_in(removed)
-            before, after = kept[-1:] or left, rest[:1] or right
-            pairs += pairs_in(before + insert + after) - pairs_in(before + removed + after)
+            pairs += pairs_in(left + insert + right) - pairs_in(left + removed + right)
         if nuls or self.nuls:
-            before = kept.rstrip("\0")[-1:] or visible_before(blocks, first[0], first[1])
-            after = rest.lstrip("\0")[:1] or visible_after(blocks, last[0], last[1])
+            left = kept.rstrip("\0")[-1:] or visible_before(blocks, first[0], first[1])
+            right = rest.lstrip("\0")[:1] or visible_after(blocks, last[0], last[1])
             removed = removed.replace("\0", "")
             insert = insert.replace("\0", "")
-        else:
-            before, after = kept[-1:] or left, rest[:1] or right
-        words = self.words + len((before + insert + after).split()) - len((before + removed + after).split())
+        words = self.words + len((left + insert + right).split()) - len((left + removed + right).split())
         return words, pairs, nuls, surrogates
 
 
@@ -350,38 +343,37 @@ def text_from_pieces(parts: Iterable[Chunk]) -> Text:
     surrogates = surrogates_in(units)
     blocks = blocks_of(tuple(cut(made)), surrogates > 0) if made else NOTHING
     size = sum(map(length, made))
-    words = len(units.replace("\0", "").split())
-    return _at(
-        blocks,
-        (len(blocks) - 1, size - blocks[-1][0]),
-        size,
-        size,
-        words,
-        pairs_in(units),
-        nuls,
-        surrogates,
-        sum(map(sparse_in, blocks)),
-    )
+    counts = len(units.replace("\0", "").split()), pairs_in(units), nuls, surrogates
+    return _active_at(blocks, (len(blocks) - 1, size - blocks[-1][0]), size, size, counts, sum(map(sparse_in, blocks)))
 
 
-def _at(
-    blocks: tuple[Block, ...],
-    near: tuple[int, int],
-    offset: int,
-    units: int,
-    words: int,
-    pairs: int,
-    nuls: int,
-    surrogates: int,
-    sparse: int,
+def _active_at(
+    blocks: tuple[Block, ...], near: tuple[int, int], offset: int, units: int, counts: Counts, sparse: int
 ) -> Text:
-    """The text of these blocks, whose active chunk is the one at an offset where that is no run.
+    """The text of these blocks; the chunk at an offset is the active one, unless it is a run.
 
-    `near` is a block to search it from, and that block's offset in the text.
+    Args:
+        blocks: the text.
+        near: a block from which to search the offset, and that block's offset in the text.
+        offset: in UTF-16 units.
+        units: length of the text.
+        counts: what is counted of the text.
+        sparse: units that runs hold.
     """
+    words, pairs, nuls, surrogates = counts
     b, begin, c, start = find(blocks, offset, *near)
     chunk = blocks[b][3][c]
-    place: ScopedReducer = (b, c, begin, pairs, nuls)
+    index: ChunkIndex = (b, c, begin, pairs, nuls)
     if not isinstance(chunk, str):
-        place, start, chunk = (_NOWHERE, 0, 0, pairs, nuls), _FAR, ""
-    return Text(blocks, place, start, chunk, units, words, pairs, nuls, surrogates, sparse)
+        index, start, chunk = (_NO_BLOCK, 0, 0, pairs, nuls), _FAR, ""
+    return Text(blocks, index, start, chunk, units, words, pairs, nuls, surrogates, sparse)
+
+
+def _pair_at_border(blocks: tuple[Block, ...], index: ChunkIndex, chunk: str) -> bool:
+    """Whether a surrogate pair would lie across a border of a chunk, if its units were these."""
+    first, last = chunk[:1], chunk[-1:]
+    if chunk and not ("\udc00" <= first <= "\udfff" or "\ud800" <= last <= "\udbff"):
+        return False
+    left = unit_before(blocks, index[0], index[1])
+    right = unit_after(blocks, index[0], index[1])
+    return is_pair(left + (first or right)) or is_pair((last or left) + right)

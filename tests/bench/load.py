@@ -8,17 +8,16 @@ Reads a `Plan` as JSON from standard input, writes a `Result` as JSON.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import os
 import random
-import struct
 import sys
 import time
 import uuid
-from typing import cast
+from typing import Any
 
 import msgspec
+
+from tests.raw_client import RawClient, frame
 
 ACK_EVERY = 50
 """A bare server acknowledges no remainder, so numbers of events are multiples of this."""
@@ -85,19 +84,6 @@ class Result(msgspec.Struct):
     acks: list[float] = []
 
 
-def frame(text: str) -> bytes:
-    """A masked text frame (RFC 6455, section 5.2)."""
-    payload = text.encode()
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
-    elif size < 65536:
-        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x81, 0x80 | 127, size)
-    return head + b"\0\0\0\0" + payload
-
-
 def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
     """All frames of one student, each with the number of its last event."""
     chance = random.Random(seed)
@@ -124,10 +110,11 @@ def frames(plan: Plan, seed: int) -> list[tuple[int, bytes]]:
     return made
 
 
-class Student(asyncio.Protocol):
+class Student(RawClient):
     """One connection."""
 
     def __init__(self, plan: Plan, token: str, seed: int) -> None:
+        super().__init__(plan.port)
         self.plan = plan
         self.frames = frames(plan, seed)
         self.next = 0
@@ -138,38 +125,24 @@ class Student(asyncio.Protocol):
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._token = token
-        self._buffer = b""
-        self._upgraded = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.transport.write(
-            f"GET /ws/events HTTP/1.1\r\nHost: 127.0.0.1:{self.plan.port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
+    def hello(self) -> dict[str, Any]:
+        hello = {"type": "hello", "protocol": 1, "token": self._token, "stream": str(uuid.uuid4())}
+        return {**hello, "source": "org.example.bench", "now": _now()}
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._upgraded:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if not found:
-                return
-            if b" 101 " not in head:
-                raise SystemExit(f"The server refused the connection: {head[:100]!r}")
-            self._upgraded = True
-            self._buffer = rest
-            hello = {"type": "hello", "protocol": 1, "token": self._token, "stream": str(uuid.uuid4())}
-            self.transport.write(frame(json.dumps({**hello, "source": "org.example.bench", "now": _now()})))
-        while len(self._buffer) >= 2:
-            opcode, size, start = self._buffer[0] & 15, self._buffer[1] & 127, 2
+    def refused(self, head: str) -> None:
+        raise SystemExit(f"The server refused the connection: {head[:100]}")
+
+    def read(self) -> None:
+        while len(self.buffer) >= 2:
+            opcode, size, start = self.buffer[0] & 15, self.buffer[1] & 127, 2
             if size == 126:
-                if len(self._buffer) < 4:
+                if len(self.buffer) < 4:
                     return
-                size, start = int.from_bytes(self._buffer[2:4], "big"), 4
-            if len(self._buffer) < start + size:
+                size, start = int.from_bytes(self.buffer[2:4], "big"), 4
+            if len(self.buffer) < start + size:
                 return
-            payload, self._buffer = self._buffer[start : start + size], self._buffer[start + size :]
+            payload, self.buffer = self.buffer[start : start + size], self.buffer[start + size :]
             if opcode == 1:
                 self._hear(payload)
             elif opcode == 8:

@@ -1,6 +1,6 @@
-"""A server that says what a test wants it to say, with the real pages: for what a healthy server never does.
+"""A fake server with the real pages, for what a healthy server never does: the test sets what it sends.
 
-It keeps what students' pages send and folds nothing. What it says of itself, and when it is silent, the test sets.
+It keeps what students' pages send, without reducing it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Fake:
     """The server.
 
     Attributes:
-        silent: say nothing any more, on whatever connection, and answer no request that comes.
-        away: a close code and a reason for whoever connects, in place of an answer; None for nothing.
-        unusable: how many more times the events that come are refused with 4422.
+        silent: send nothing on any connection, and answer no request.
+        away: a close code and a reason with which every new connection is closed; None to serve them.
+        unusable: how many more times events are refused with 4422.
         students: the entries of the dashboard.
         findings: what `/api/v1/status` gives.
         whole: what a student's window gets beside the entry.

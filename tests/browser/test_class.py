@@ -111,7 +111,7 @@ def test_a_class_writes_and_the_teacher_sees_it_all(tmp_path: Path) -> None:
         lived = {name: room.whole(name) for name in pages}
         data = room.appliance.data
 
-    # Every number stands in the archive once, and a replay gives the states that were lived through.
+    # Every number is in the archive once, and a replay gives the same states.
     segments = sorted((data / "archive").iterdir())
     lines = [json.loads(line) for segment in segments for line in segment.read_bytes().splitlines()]
     numbers: dict[str, list[int]] = {}

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.world import classroom, until
+from tests.browser.world import Classroom, classroom, until
 
 pytestmark = pytest.mark.browser
 
@@ -102,6 +102,62 @@ def test_the_measure_finds_what_is_pale(tmp_path: Path) -> None:
         assert [one.split("'")[1] for one in pale(page)] == ["grey", "faint", "hint", "dark on dark"]
 
 
+def students_way_in(room: Classroom, student: Page) -> dict[str, list[str]]:
+    """What cannot be read of the pages up to the first words that a student writes, by page."""
+    found = {}
+    for path in ("join", "login"):
+        student.goto(f"{room.appliance.lan_url}/{path}")
+        student.wait_for_selector("form:not([hidden])")
+        found[path] = pale(student)
+    student.goto(room.appliance.lan_url)
+    found["welcome"] = pale(student)
+    student.goto(f"{room.appliance.lan_url}/join")
+    student.fill("#code", "ABC-222")
+    student.fill("#name", "Bo B.")
+    student.click("#join")
+    student.wait_for_selector("#error:not(:empty)")
+    found["join, wrong code"] = pale(student)
+    student.fill("#code", room.appliance.ready["join_code"])
+    student.click("#join")
+    student.wait_for_selector('#saved[data-state="saved"]')
+    found["write, empty"] = pale(student)
+    student.click("#text")
+    student.keyboard.type("Alice was beginning to get very tired of sitting by her sister on the bank. " * 3)
+    student.wait_for_selector('#saved[data-state="saved"]')
+    student.click("#hand")
+    return found
+
+
+def paused_with_a_message(teacher: Page, student: Page) -> dict[str, list[str]]:
+    teacher.wait_for_selector(".tile.hand")
+    teacher.wait_for_selector('.tile[data-state="never"]')
+    teacher.click("#pause")
+    student.wait_for_selector("#paused:visible")
+    teacher.click("#message-open")
+    teacher.fill("#message-text", "Five minutes left")
+    teacher.click("#message-send")
+    student.wait_for_selector("#message:visible")
+    found = {"write, paused": pale(student)}
+    teacher.wait_for_selector("#message-result:not(:empty)")
+    found["dashboard, message"] = pale(teacher)
+    teacher.click("#message [data-close]")
+    return found | {"dashboard": pale(teacher)}
+
+
+def windows_of_the_dashboard(teacher: Page) -> dict[str, list[str]]:
+    teacher.click("#join-toggle")
+    teacher.click(".tile.hand")
+    teacher.wait_for_selector("#student .text")
+    found = {"student": pale(teacher)}
+    teacher.click("#student [data-close]")
+    teacher.click("#about-open")
+    teacher.click("#licences-show")
+    until(lambda: teacher.input_value("#licences"), "the licences are shown")
+    found["about"] = pale(teacher)
+    teacher.click("#about [data-close]")
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_can_be_read(tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
     (tmp_path / "data" / "roster").mkdir(parents=True)
@@ -109,51 +165,10 @@ def test_every_page_can_be_read(tmp_path: Path, scheme: Literal["light", "dark"]
     with classroom(tmp_path) as room:
         teacher = room.teacher(color_scheme=scheme, viewport={"width": 1366, "height": 768})
         found = {"dashboard, nobody there": pale(teacher)}
-
         student = room.person(color_scheme=scheme).new_page()
-        for path in ("join", "login"):
-            student.goto(f"{room.appliance.lan_url}/{path}")
-            student.wait_for_selector("form:not([hidden])")
-            found[path] = pale(student)
-        student.goto(room.appliance.lan_url)
-        found["welcome"] = pale(student)
-        student.goto(f"{room.appliance.lan_url}/join")
-        student.fill("#code", "ABC-222")
-        student.fill("#name", "Bo B.")
-        student.click("#join")
-        student.wait_for_selector("#error:not(:empty)")
-        found["join, wrong code"] = pale(student)
-        student.fill("#code", room.appliance.ready["join_code"])
-        student.click("#join")
-        student.wait_for_selector('#saved[data-state="saved"]')
-        found["write, empty"] = pale(student)
-        student.click("#text")
-        student.keyboard.type("Alice was beginning to get very tired of sitting by her sister on the bank. " * 3)
-        student.wait_for_selector('#saved[data-state="saved"]')
-        student.click("#hand")
-        teacher.wait_for_selector(".tile.hand")
-        teacher.wait_for_selector('.tile[data-state="never"]')
-        teacher.click("#pause")
-        student.wait_for_selector("#paused:visible")
-        teacher.click("#message-open")
-        teacher.fill("#message-text", "Five minutes left")
-        teacher.click("#message-send")
-        student.wait_for_selector("#message:visible")
-        found["write, paused"] = pale(student)
-        teacher.wait_for_selector("#message-result:not(:empty)")
-        found["dashboard, message"] = pale(teacher)
-        teacher.click("#message [data-close]")
-        found["dashboard"] = pale(teacher)
-        teacher.click("#join-toggle")
-        teacher.click(".tile.hand")
-        teacher.wait_for_selector("#student .text")
-        found["student"] = pale(teacher)
-        teacher.click("#student [data-close]")
-        teacher.click("#about-open")
-        teacher.click("#licences-show")
-        until(lambda: teacher.input_value("#licences"), "the licences are shown")
-        found["about"] = pale(teacher)
-        teacher.click("#about [data-close]")
+        found |= students_way_in(room, student)
+        found |= paused_with_a_message(teacher, student)
+        found |= windows_of_the_dashboard(teacher)
         setup = teacher.context.new_page()
         setup.goto(f"{room.appliance.url}/setup")
         setup.wait_for_selector("#code:not(:empty)")
@@ -161,7 +176,6 @@ def test_every_page_can_be_read(tmp_path: Path, scheme: Literal["light", "dark"]
         student.goto(f"{room.appliance.lan_url}/join")
         student.wait_for_selector("#again:not([hidden])")
         found["join, again"] = pale(student)
-
         room.appliance.stop()
         teacher.wait_for_selector('#connection[data-state="reconnecting"]')
         found["dashboard, no link"] = pale(teacher)

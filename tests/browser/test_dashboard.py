@@ -122,7 +122,7 @@ def test_without_a_link_the_page_says_of_when_it_is(tmp_path: Path) -> None:
             lambda: re.fullmatch(
                 r"Connection lost\. Showing \d\d:\d\d.*", teacher.inner_text("#connection").strip("● ")
             ),
-            "the time is said",
+            "the time is shown",
         )
         shown = teacher.inner_text(".tile")
         # Two minutes later it is still what was known then: nobody has become idle by that.

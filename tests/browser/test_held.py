@@ -1,4 +1,4 @@
-"""What a student's browser holds outlives reloads, crashes, sleep, full storage, set clocks, and a server's data."""
+"""Events in a student's browser survive reloads, crashes, sleep, full storage, set clocks, and a lost server."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def write(page: Page, words: str) -> None:
 
 
 def held(page: Page, words: str) -> str:
-    """Wait until the page says how much is still on this device; gives how it says so."""
+    """Wait for words about what is still on this device; returns the whole sentence."""
     page.wait_for_selector(HELD)
     page.wait_for_function("words => document.getElementById('saved-text').textContent.includes(words)", arg=words)
     return page.inner_text("#saved-text")
@@ -205,9 +205,21 @@ def test_two_tabs_of_one_student(room: Room) -> None:
     assert len({record.stream for record in room.records()}) == 2
 
 
-def test_a_browser_that_keeps_nothing(room: Room) -> None:
+DENIED = "throw new DOMException('denied', 'SecurityError')"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "Object.defineProperty(globalThis, 'indexedDB', { value: undefined })",
+        f"Object.defineProperty(globalThis, 'indexedDB', {{ get() {{ {DENIED}; }} }})",
+        f"IDBFactory.prototype.open = () => {{ {DENIED}; }}",
+    ],
+    ids=["missing", "denied", "denied at opening"],
+)
+def test_a_browser_that_keeps_nothing(room: Room, script: str) -> None:
     browser = room.browser()
-    browser.add_init_script("Object.defineProperty(globalThis, 'indexedDB', { value: undefined })")
+    browser.add_init_script(script)
     page = room.join(browser)
     write(page, "one ")
     room.agree(page, "one ")

@@ -1,4 +1,4 @@
-"""What pages say of their link, and what they do where the server is silent, away, or cannot use what was sent."""
+"""Pages whose server is silent, away, or cannot use their events: what they show, and how they recover."""
 
 from __future__ import annotations
 
@@ -178,7 +178,8 @@ def test_findings_are_shown_worst_first_in_words_and_can_be_put_away(browser: Br
     page.keyboard.press("Enter")
     until(lambda: shown.all_inner_texts() == expected, f"the findings are shown, not {shown.all_inner_texts()}")
     assert page.inner_text("#connection").endswith("Live, not saving")
-    shown.nth(1).get_by_label("Close").click()
+    shown.nth(1).get_by_label("Close").press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Close"
     fake.findings = [one for one in fake.findings if one["severity"] != "critical"]
     until(lambda: shown.all_inner_texts() == expected[2:], "what is over is gone, and what was put away")
     assert page.inner_text("#connection").endswith("Live")
@@ -344,7 +345,7 @@ def test_what_was_typed_in_two_tabs_that_both_led_is_put_together(browser: Brows
     one = student(person(browser), fake)
     write(one, "one ")
     saved(one)
-    # What the tab keeps for others is at hand after a moment, and it has told them.
+    # After a moment the tab has stored its text where other tabs find it.
     one.wait_for_function("() => Object.values(localStorage).some((kept) => kept.includes('one '))")
     two = one.context.new_page()
     two.add_init_script(MUTE)

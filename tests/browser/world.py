@@ -95,7 +95,7 @@ class Classroom:
         self._browser = browser
 
     def person(self, **options: Any) -> BrowserContext:
-        """A browser of one's own."""
+        """A new browser context, without anything in common with others."""
         context = self._browser.new_context(**options)
         context.set_default_timeout(PATIENCE * 1000)
         context.on("console", self._console)
@@ -111,7 +111,7 @@ class Classroom:
         return page
 
     def student(self, name: str, *, port: int | None = None, **options: Any) -> Page:
-        """Join by the code, and come to the writing page; by another port if a proxy stands between."""
+        """Join by the code, and come to the writing page; by another port through a proxy."""
         page = self.person(**options).new_page()
         page.goto(f"http://{HOST}:{port}/join" if port else f"{self.appliance.lan_url}/join")
         assert page.evaluate("isSecureContext") is False

@@ -16,9 +16,9 @@ LIMITS = RosterLimits(students=8, tokens=3, name_characters=20)
 
 
 @pytest.fixture
-def looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists are looked at whenever somebody asks, not once a second."""
-    monkeypatch.setattr("appliance.roster.lists.LOOK_SECONDS", 0)
+def always_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are checked at every call, not once a second."""
+    monkeypatch.setattr("appliance.roster.lists.CHECK_SECONDS", 0)
 
 
 class Reopen(Protocol):
@@ -28,7 +28,7 @@ class Reopen(Protocol):
 
 
 class RosterContract:
-    """Subclass it with fixtures ``roster`` (an empty one with `LIMITS`), its ``folder`` for lists, and ``reopen``."""
+    """A subclass has fixtures ``roster`` (an empty one with `LIMITS`), ``folder`` (of its lists) and ``reopen``."""
 
     @pytest.fixture
     async def roster(self) -> AsyncIterator[Roster]:
@@ -116,7 +116,7 @@ class RosterContract:
         assert (await roster.change_class(section.class_id, open=True)).title == "Physics"
         await self.join(roster)
 
-    async def test_a_class_that_is_not_there_is_said(self, roster: Roster) -> None:
+    async def test_an_unknown_class_is_an_error(self, roster: Roster) -> None:
         for attempt in (roster.change_class("nowhere", title="x"), roster.join("nowhere", name="Ada")):
             with pytest.raises(JoinError) as refused:
                 await attempt
@@ -175,8 +175,8 @@ class RosterContract:
             ("", "Ada,5b,1\n", {"5b": ["Ada"]}),
         ],
     )
-    async def test_a_list_that_changes_is_told_once_and_is_then_what_counts(
-        self, roster: Roster, folder: Path, looked_at_always: None, before: str, after: str, names: dict[str, list[str]]
+    async def test_a_changed_list_is_announced_once_and_then_counts(
+        self, roster: Roster, folder: Path, always_checked: None, before: str, after: str, names: dict[str, list[str]]
     ) -> None:
         (folder / "students.csv").write_text(f"name,class,student id\n{before}")
         for _ in range(2):
@@ -186,7 +186,7 @@ class RosterContract:
 
         async def found() -> dict[str, list[str]]:
             sections = [section.class_id for section in await roster.classes()]
-            # The first class was there before the list, and is again where the list names none.
+            # The first class was there before the list, and is there again if the list has none.
             return {id: [s.name for s in await roster.students(id)] for id in sections if id != FIRST_CLASS}
 
         (folder / "students.csv").write_text(f"name,class,student id\n{after}")
@@ -199,7 +199,7 @@ class RosterContract:
         assert told == [True]
 
     async def test_a_list_that_is_empty_for_a_moment_takes_nobody_out(
-        self, roster: Roster, folder: Path, looked_at_always: None
+        self, roster: Roster, folder: Path, always_checked: None
     ) -> None:
         whole = "name,class,student id\nDora D.,5b,7\n"
         (folder / "students.csv").write_text(whole)
@@ -217,7 +217,7 @@ class RosterContract:
 
     @pytest.mark.parametrize("unread", [b"\x81\x8d name\n", b"who,where\nDora D.,5b\n", b'name,class\nBob,5b\n"Dor'])
     async def test_a_list_that_cannot_be_read_to_its_end_takes_nobody_out(
-        self, roster: Roster, folder: Path, looked_at_always: None, unread: bytes
+        self, roster: Roster, folder: Path, always_checked: None, unread: bytes
     ) -> None:
         (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""An export without names: nothing of a person in any byte of it, and what is kept is still of use."""
+"""De-identified exports: no byte of them concerns a person, and the kept data is still useful."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_words_that_were_named_stay() -> None:
 
 def test_free_text_and_names_by_choice() -> None:
     who = Deidentifier(KEY, free_text=True)
-    who.meet("s-1", "Ada L.")
+    who.add_student("s-1", "Ada L.")
     body = {"event": "edit", "document": "d", "insert": "Ada L.", "text": "I am Ada L.", "x": "s-1"}
     found = event(body, who)
     assert found["insert"] == {"units": 6}, "a name that stands alone"
@@ -193,7 +193,7 @@ class Heard(State, frozen=True):
 
 
 class Chatty(Reducer[Heard]):
-    """A reducer that breaks its declaration: what was typed stands in each of its fields, and in names of fields."""
+    """A reducer that breaks its declaration: typed text is in each of its fields, and in names of fields."""
 
     name = "chatty"
     State = Heard

@@ -1,4 +1,4 @@
-"""The export as a whole: which files there are, what is in them, and that a folder is never half written."""
+"""The export as a whole: its files, their content, and that a folder is never half written."""
 
 from __future__ import annotations
 
@@ -99,16 +99,16 @@ def test_half_a_surrogate_pair_anywhere_is_no_trouble(tmp_path: Path, format: st
     assert list(replayed["students"]["s-1"]["documents"]) == ["d\ufffd"]
 
 
-def test_choices(tmp_path: Path) -> None:
+def test_event_filters(tmp_path: Path) -> None:
     kept = archive(tmp_path / "a", *({"event": "x"} for _ in range(5)))
     archive(kept, {"event": "x"}, student="s-2", class_id="class-2")
     found = {}
-    for name, choice in {
+    for name, event_filter in {
         "student": EventFilter(students=frozenset(["s-2"])),
         "class": EventFilter(classes=frozenset(["class-1"])),
         "time": EventFilter(start=1_700_000_002, end=1_700_000_004),
     }.items():
-        exported(kept, tmp_path / name, choice=choice)
+        exported(kept, tmp_path / name, event_filter=event_filter)
         found[name] = [(row["student_id"], row["events"]) for row in rows(tmp_path / name / "students.csv")]
     assert found == {"student": [("s-2", 1)], "class": [("s-1", 5)], "time": [("s-1", 2)]}
     some = [loaded.reducer for loaded in CATALOG.reducers if loaded.reducer.name == "activity"]
@@ -151,7 +151,7 @@ def test_its_files_are_for_this_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
 
 
-def test_lost_lines_are_told_and_counted(tmp_path: Path) -> None:
+def test_lost_lines_are_reported_and_counted(tmp_path: Path) -> None:
     kept = archive(tmp_path / "a", {"event": "x"})
     with (kept / "events-20261124-0001.jsonl").open("ab") as file:
         file.write(b"not a line\n")
@@ -184,7 +184,7 @@ async def test_beside_an_appliance_that_is_writing(tmp_path: Path) -> None:
     core = Core(tmp_path, *(loaded.reducer for loaded in CATALOG.reducers), segment_bytes=2000)
     await core.start()
     core.pipeline.start()
-    stream, stop, told = await core.stream("s-1", "stream-1"), False, 0
+    stream, stop, exported_before = await core.stream("s-1", "stream-1"), False, 0
 
     async def write() -> None:
         while not stop:
@@ -199,14 +199,14 @@ async def test_beside_an_appliance_that_is_writing(tmp_path: Path) -> None:
         [row] = rows(tmp_path / f"out-{number}" / "students.csv") or [{"events": 0}]
         assert durable <= row["events"]
         assert (done.replay.damaged, done.replay.merged.gaps) == ([], [])
-        assert row["events"] >= told
-        told = row["events"]
-        while stream.durable_to <= told:
+        assert row["events"] >= exported_before
+        exported_before = row["events"]
+        while stream.durable_to <= exported_before:
             await asyncio.sleep(0.01)
     stop = True
     await writing
     await core.stop()
-    assert told > 0
+    assert exported_before > 0
 
 
 def running_export(data: Path, out: Path) -> Exported:

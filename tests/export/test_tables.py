@@ -59,8 +59,8 @@ def write(folder: Path, columns: dict[str, Column], *found: dict[str, Any], form
         for row in found:
             table.add(row)
         path = table.write(folder, format)
-        lines = codebook.entries(path.name, format, [(name, column, "") for name, column in table.columns.items()])
-        codebook.write(folder, [codebook.Sheet(path.name, "Rows.", table.rows, lines)], [])
+        lines = codebook.describe(path.name, format, [(name, column, "") for name, column in table.columns.items()])
+        codebook.write_codebook(folder, [codebook.ExportedFile(path.name, "Rows.", table.rows, lines)], [])
     return rows(path)
 
 

@@ -1,4 +1,4 @@
-"""Archives for exports, and what an export of them holds."""
+"""Archives for exports, and readers of exported files."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def exported(
     *,
     format: Any = "csv",
     events: bool = False,
-    choice: EventFilter = EVERYTHING,
+    event_filter: EventFilter = EVERYTHING,
     who: Deidentifier | None = None,
     names: dict[str, str] | None = None,
     reducers: Any = None,
     force: bool = False,
 ) -> Exported:
     chosen = [loaded.reducer for loaded in CATALOG.reducers] if reducers is None else reducers
-    plan = Plan(format, events, choice, [], who)
+    plan = Plan(format, events, event_filter, [], who)
     found = sources([archive])
     return export(found, chosen, plan, out, (names or {}).get, limits=StateLimits(100, 100), force=force)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table, as a reader who follows the codebook has them; JSON as values, times as text."""
+    """The rows of a table, read by the codebook; JSON as values, times as text."""
     if path.suffix == ".csv":
         codebook = {(r["file"], r["column"]): r["type"] for r in read_csv(path.parent / "codebook.csv")}
         return [{name: cell(codebook[path.name, name], value) for name, value in row.items()} for row in read_csv(path)]

@@ -76,7 +76,7 @@ def test_the_student_of_a_finding_is_in_no_log(caplog: pytest.LogCaptureFixture)
     assert "ada" not in caplog.text
 
 
-def test_who_listens_hears_of_changes_only() -> None:
+def test_listeners_are_called_for_changes_only() -> None:
     health = Health()
     heard: list[int] = []
     health.changed.add(lambda: heard.append(1))
@@ -97,7 +97,7 @@ def test_the_worst_comes_first_and_sources_are_asked() -> None:
     assert worst([]) == "ok"
 
 
-def test_what_a_source_finds_is_since_it_was_first_found() -> None:
+def test_a_finding_of_a_source_keeps_the_time_when_it_was_first_found() -> None:
     health = Health()
     wrong: list[Finding] = []
     health.add_source(lambda: list(wrong))
@@ -121,11 +121,11 @@ def test_a_source_that_fails_keeps_nobody_from_the_other_findings(caplog: pytest
     health.report("task.down", "x", place="a")
     assert {one.code for one in health.findings()} == {"task.down", "health.source_failing"}
     health.findings()
-    assert sum("cannot say how it is" in record.message for record in caplog.records) == 1
+    assert sum("cannot be read" in record.message for record in caplog.records) == 1
     assert "Ada" not in caplog.text
 
 
-def test_what_happened_once_stays_for_its_time() -> None:
+def test_a_finding_with_a_time_ends_by_itself() -> None:
     now = [0.0]
     health = Health(now=lambda: now[0])
     health.report("stream.quarantined", "s", seconds=600, place="a")
@@ -167,7 +167,7 @@ def test_lines_of_a_check_say_how_it_is_what_was_checked_and_what_to_do() -> Non
     assert finding("redis.no_info").line.startswith("warn redis version: This user may not run INFO")
     assert finding("port.in_use", port=80, host="h").bad
     assert not finding("redis.no_info").bad
-    # A code without words of its own for what was checked.
+    # A code without a label.
     assert finding("task.down", "feed", place="a").line.startswith("bad tasks feed: ")
     assert finding("student.waiting", "ada", place="a").line.startswith("bad pipeline: ")
 
@@ -196,7 +196,7 @@ def test_what_a_source_finds_is_logged_and_counted_when_it_comes_and_goes(caplog
     assert (counters["findings{archive.space}"], counters["findings{pubsub.away}"]) == (1, 1)
 
 
-async def test_sources_are_watched_though_nobody_asks(caplog: pytest.LogCaptureFixture) -> None:
+async def test_sources_are_read_regularly(caplog: pytest.LogCaptureFixture) -> None:
     health = Health()
     found: list[Finding] = []
     heard: list[list[str]] = []
@@ -320,6 +320,6 @@ def test_a_sentence_is_plain_and_says_what_to_do() -> None:
             assert not kind.text.endswith("."), code
             assert not kind.label, code
             continue
-        # What a backend or the disk says stands at the end at times, or the words to type.
+        # Some end with the words of a backend or the system, or with the text to type.
         assert kind.text.endswith((".", "}", ":*")), code
         assert not re.search(r"\b(?:tell|told|look)\b", kind.text), code

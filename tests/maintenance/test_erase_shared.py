@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from appliance.kvs import open_kvs
-from appliance.kvs.records import ERASED, SharedRecords
+from appliance.kvs.records import ERASED, MEMBERS, SharedRecords
 from appliance.roster import token_hash
-from appliance.roster.shared import MEMBERS, student_row
+from appliance.roster.shared_rows import student_row
 from appliance.states import student_key
 from tests.launcher import Program
 from tests.maintenance.test_erase import forms, texts
-from tests.services.school import Cluster, a_school, until
+from tests.services.cluster import Cluster, a_cluster, until
 from tests.services.servers import RedisServer
 
 pytestmark = pytest.mark.services
@@ -36,23 +36,23 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 class Left:
     """A school of two nodes, both ended, where Zoë joined and wrote at both, and Bo did."""
 
-    def __init__(self, school: Cluster, redis: RedisServer) -> None:
-        self.nodes = school.nodes
+    def __init__(self, cluster: Cluster, redis: RedisServer) -> None:
+        self.nodes = cluster.nodes
         self.redis = redis
         self.zoe = self.bo = ""
         self.secrets: list[str] = []
 
-    async def live(self, school: Cluster) -> None:
-        joined = await school.join(0, NAME)
-        bo = await school.join(1, "Bo")
+    async def live(self, cluster: Cluster) -> None:
+        joined = await cluster.join(0, NAME)
+        bo = await cluster.join(1, "Bo")
         self.zoe, self.bo = joined["student_id"], bo["student_id"]
         token = joined["token"]
         # At the other node she gets another name there, so that its journal has her, too.
-        assert (await school.join(1, NAME + "!", token=token))["student_id"] == self.zoe
+        assert (await cluster.join(1, NAME + "!", token=token))["student_id"] == self.zoe
         self.secrets = [self.zoe, NAME, TEXT, token, token_hash(token)]
         for node in (0, 1):
             for whose, text in ((token, TEXT), (bo["token"], "what Bo wrote")):
-                page = await school.page(node, whose, str(uuid.uuid4()))
+                page = await cluster.page(node, whose, str(uuid.uuid4()))
                 await page.send(1, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
                 await until(lambda page=page: page.acked() == 1, "it is acknowledged")
         # One is killed, and leaves word of who was online there.
@@ -104,10 +104,10 @@ class Left:
 
 @pytest.fixture
 async def left(tmp_path: Path, redis: RedisServer, chance: random.Random) -> AsyncIterator[Left]:
-    async with a_school(tmp_path, redis, chance) as school:
-        left = Left(school, redis)
-        await left.live(school)
-        for page in school.pages:
+    async with a_cluster(tmp_path, redis, chance) as cluster:
+        left = Left(cluster, redis)
+        await left.live(cluster)
+        for page in cluster.pages:
             await page.close()
         yield left
 

@@ -16,7 +16,7 @@ from appliance.kvs import Encoded
 from appliance.maintenance import backup
 from appliance.maintenance.verify import verify
 from appliance.recovery import snapshot
-from appliance.states import STREAM, standing_of
+from appliance.states import STREAM, decode_stream_position
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
 
@@ -100,7 +100,7 @@ async def test_a_pause_that_an_earlier_version_did_not_note(tmp_path: Path, know
     for row in found.rows:
         fields = {name: Encoded(value) for name, value in row.fields.items()}
         if STREAM + "stream-9" in fields:
-            standing = standing_of(row.fields[STREAM + "stream-9"])
+            standing = decode_stream_position(row.fields[STREAM + "stream-9"])
             assert standing.paused_to == 1
             wrong = replace(standing, paused_to=5 if known else 0)
             fields[STREAM + "stream-9"] = Encoded(wrong.encode())
@@ -171,7 +171,7 @@ async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
     assert await run(two, one / "archive", kvs="redis://shared") == (True, [])
     well, wrong = await run(one, kvs="redis://shared")
     assert not well
-    assert any("states of writing in the store" in line and "Name the archives of all nodes" in line for line in wrong)
+    assert any("states of writing in the store" in line and "with the archives of all nodes" in line for line in wrong)
 
 
 async def test_states_of_a_reducer_that_is_no_longer_there_are_left_as_they_are(data: Path) -> None:

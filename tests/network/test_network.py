@@ -30,8 +30,10 @@ class Adapters:
     def __init__(self, *found: NetworkAddress) -> None:
         self.found = list(found)
         self.error: OSError | None = None
+        self.reads = 0
 
     def __call__(self) -> list[NetworkAddress]:
+        self.reads += 1
         if self.error:
             raise self.error
         return sorted(self.found)
@@ -114,7 +116,7 @@ async def test_a_new_network_is_noticed_and_reported(tmp_path: Path) -> None:
     found.on_change.add(lambda: seen.append(found.urls()[0]))
     found.on_addresses.add(lambda: seen.append("addresses"))
     watching = asyncio.create_task(found.watch())
-    await asyncio.sleep(0.05)
+    await until(lambda: adapters.reads > 3)
     assert seen == []
     adapters.found = [CABLE]
     await until(lambda: seen)
@@ -126,12 +128,13 @@ async def test_waking_up_is_noticed_although_the_address_is_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    found = network(tmp_path, Adapters(WIFI))
+    adapters = Adapters(WIFI)
+    found = network(tmp_path, adapters)
     woke = asyncio.Event()
     found.on_addresses.add(woke.set)
     wall = [1000.0]
     watching = asyncio.create_task(found.watch(clock=lambda: wall[0]))
-    await asyncio.sleep(0.05)
+    await until(lambda: adapters.reads > 3)
     assert not woke.is_set()
     wall[0] += 3600
     async with asyncio.timeout(10):

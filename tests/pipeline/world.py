@@ -1,9 +1,10 @@
-"""A small world for tests of the pipeline: memory backends, a real archive, and reducers that misbehave on request."""
+"""A pipeline for tests: backends in memory, a real archive, and reducers that fail on request."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from appliance.archive import Archive, read
 from appliance.counters import Counters
 from appliance.events import EventLimits
 from appliance.health import Health
-from appliance.kvs import KVS
+from appliance.kvs import KVS, Change
 from appliance.kvs.memory import MemoryKVS
 from appliance.metrics import Metrics
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline, PipelineOptions
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.reducer import DOCUMENT, STUDENT, Event, Reducer, State, UnusableError, replace
 from appliance.states import Fold, StateLimits, Stream, student_key
@@ -23,6 +24,8 @@ from appliance.tasks import Tasks
 
 CLASS = "class-1"
 STREAM = "0f8fad5b-d9cb-469f-a165-70867728950e"
+A = {"event": "a", "document": "d1"}
+PATIENCE = 10.0
 
 
 class TallyState(State, frozen=True):
@@ -32,7 +35,7 @@ class TallyState(State, frozen=True):
 
 
 class Tally(Reducer[TallyState]):
-    """Counts events, and remembers the last one's name and time."""
+    """Counts events, and keeps the name and time of the last one."""
 
     name = "tally"
     State = TallyState
@@ -46,7 +49,7 @@ class Tally(Reducer[TallyState]):
 
 
 class Fragile(Reducer[TallyState]):
-    """Counts events, but raises on ``boom``, refuses ``odd`` and returns nonsense on ``wrong``."""
+    """Counts events; raises an error on ``boom``, rejects ``odd`` and returns a wrong type on ``wrong``."""
 
     name = "fragile"
     State = TallyState
@@ -62,6 +65,33 @@ class Fragile(Reducer[TallyState]):
 
     def summarize(self, state: TallyState) -> dict[str, Any]:
         return {"seen": state.seen}
+
+
+class Order(Reducer[TallyState]):
+    """Remembers the names of all events in the order in which they were reduced."""
+
+    name = "order"
+    State = TallyState
+
+    def reduce(self, state: TallyState, event: Event) -> TallyState:
+        return TallyState(state.seen + 1, f"{state.last}{event.name}", event.at)
+
+    def summarize(self, state: TallyState) -> dict[str, Any]:
+        return {"seen": state.seen, "last": state.last}
+
+
+class SharedKVS(MemoryKVS):
+    """One store for several pipelines; it encodes values at the commit, as a store on a server does."""
+
+    shared = True
+
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        changes = list(changes)
+        for change in changes:
+            for value in change.fields.values():
+                if value is not None:
+                    value.encode()
+        return await super().commit(changes)
 
 
 class World:
@@ -82,27 +112,23 @@ class World:
             options.pop("state_limits", None) or StateLimits(options.pop("values", 50), 100),
             health=self.health,
         )
-        limits = options.pop("limits", EventLimits())
         self.pipeline = Pipeline(
             self.fold,
-            kvs,
-            pubsub,
-            self.archive,
+            Backends(kvs, pubsub, self.archive),
             self.counters,
-            limits,
+            PipelineOptions(event_limits=options.pop("limits", EventLimits()), **options),
             health=self.health,
             tasks=self.tasks,
             metrics=self.metrics,
-            **options,
         )
 
     def failing(self) -> str | None:
-        """Why commits do not go through, None where they do."""
+        """Why commits fail, None where they do not."""
         details = [found.params["detail"] for found in self.health.findings() if found.code == "commit.failing"]
         return str(details[0]) if details else None
 
     def codes(self) -> list[str]:
-        """The codes of what is wrong now."""
+        """The codes of the findings."""
         return [found.code for found in self.health.findings()]
 
     async def stream(self, student: str = "s-1", stream: str = STREAM) -> Stream:
@@ -133,3 +159,15 @@ async def world(folder: Path, *reducers: Reducer[Any], kvs: KVS | None = None, *
         await made.pipeline.close()
         await made.archive.close()
         await made.pubsub.close()
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds; `what` is said where it does not in time."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+    assert condition(), what
+
+
+def event(n: int, **fields: object) -> dict[str, object]:
+    return {"event": "e", "document": "d", "n": n, **fields}

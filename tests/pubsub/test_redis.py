@@ -246,6 +246,7 @@ async def test_after_a_failover_messages_go_through_the_new_master(tmp_path: Pat
                 await pubsub.publish("a", b"1")
                 assert await take(subscription, 1) == [b"1"]
                 master.kill()
+                await asyncio.to_thread(sentinel.fail_over)
                 await until_resync(subscription)
                 await hears(subscription, pubsub, "a")
                 assert sentinel.master_port() == replica.port

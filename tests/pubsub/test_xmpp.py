@@ -14,7 +14,7 @@ from appliance.errors import SettingsError
 from appliance.pubsub.xmpp import stanzas
 from appliance.pubsub.xmpp.inbox import PUBLISHERS, Heard, Inbox
 from appliance.pubsub.xmpp.nodes import LONGEST_NODE, node_of
-from appliance.pubsub.xmpp.outbox import RESYNC, Batch, Outbox, cost
+from appliance.pubsub.xmpp.outbox import RESYNC_BATCH, Batch, Outbox, cost
 from appliance.pubsub.xmpp.url import parse_url
 
 
@@ -125,7 +125,7 @@ class TestOutbox:
         assert outbox.put("a", b"2")
         assert not outbox.put("a", b"3")
         assert outbox.put("a", b"4"), "the word to read the store again covers it"
-        assert outbox.take("a") is RESYNC
+        assert outbox.take("a") is RESYNC_BATCH
         assert "a" not in outbox
         assert outbox.take("b") == Batch((b"1",))
         assert len(outbox) == 0

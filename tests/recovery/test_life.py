@@ -1,4 +1,4 @@
-"""An appliance's life at random: whatever happens, what was committed stays, in its order and once."""
+"""Random lives of an appliance: whatever happens, committed events stay, in their order and once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.recovery.world import CLASS, Core, replayed
 
 @settings(max_examples=60, stateful_step_count=25, deadline=None)
 class Life(RuleBasedStateMachine):
-    """An appliance's life against a model that is a list of the events of each stream.
+    """Random steps of an appliance, compared with a model: the list of the events of each stream.
 
-    Whatever happens, what was committed stays, in its order and once; replaying gives what was lived through.
+    Whatever happens, committed events stay, in their order and once, and replay gives the live states.
     """
 
     students = st.sampled_from(["s-1", "s-2"])
@@ -69,7 +69,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(student=students, stream=streams, events=st.lists(event, min_size=1, max_size=6), again=st.integers(0, 3))
     def send(self, student: str, stream: str, events: list[object], again: int) -> None:
-        """New events, after some that were sent before."""
+        """Send new events after some that were sent before."""
         taken = self.taken.setdefault((student, stream), [])
         again = min(again, len(taken))
         first = len(taken) + 1 - again
@@ -113,7 +113,7 @@ class Life(RuleBasedStateMachine):
         self.do(self.core.crash())
         plain = [path for _, path in numbered_segments(self.folder / "archive") if path.suffix != ".gz"]
         if plain and cut:
-            # Half a line that was being written and never acknowledged.
+            # A line that was written in part and never acknowledged.
             with plain[-1].open("ab") as file:
                 file.write(json.dumps({"received": 1, "student_id": "s-1", "text": "é" * 20}).encode()[:cut])
         self.open()
@@ -127,7 +127,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def compare(self) -> None:
-        """The states are those that the archive gives."""
+        """The states are equal to those from the archive."""
         self.commit()
         assert self.core.states() == self.do(replayed(self.folder, *bundled()))
         for (student, stream), taken in self.taken.items():

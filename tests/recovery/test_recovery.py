@@ -1,4 +1,4 @@
-"""Snapshots, and starts from them: what was committed is there again, once."""
+"""Snapshots, and starts from them: every committed event is in the states again, once."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path:
     core = Core(tmp_path, Tally())
     await core.start()
     stream = await core.stream("s-1", STREAM)
-    held = [{"event": "edit", "t": now - 60_000 + n} for n in range(3)]
-    core.accept(stream, 1, *held, "no object", {"event": "edit", "t": now - 30_000}, {"event": "edit"}, received=now)
+    late = [{"event": "edit", "t": now - 60_000 + n} for n in range(3)]
+    core.accept(stream, 1, *late, "no object", {"event": "edit", "t": now - 30_000}, {"event": "edit"}, received=now)
     await core.pipeline.settle()
     assert (stream.student.late, stream.student.late_at) == (3, now / 1000)
     core.accept(stream, 7, {"event": "edit", "t": now}, received=now + 60_000)
@@ -100,7 +100,7 @@ async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path:
         student = core.pipeline.students()["s-1"] if save else (await core.stream("s-1", STREAM)).student
         assert (student.late, student.late_at) == lived
         await (core.stop() if save else core.crash())
-    # Others that come much later are counted anew.
+    # Others that come much later are counted as a new group.
     core = Core(tmp_path, Tally())
     await core.start()
     stream = await core.stream("s-1", STREAM)
@@ -201,7 +201,7 @@ async def test_how_far_a_stream_was_paused_is_known_after_every_start(tmp_path: 
 
 
 class Doubled(Tally):
-    """`Tally` in its second version, which counts double."""
+    """`Tally` in its second version, which counts each event twice."""
 
     version = 2
 
@@ -222,7 +222,7 @@ class TestRebuild:
         now = [later()] if later else [Tally(), ActivityReducer()]
         core = Core(tmp_path, *now, segment_bytes=4096)
         await core.start()
-        assert core.recovery.stale == {"tally"} == core.fold.held
+        assert core.recovery.stale == {"tally"} == core.fold.suspended
         core.pipeline.start()
         rebuilding = asyncio.create_task(core.rebuild())
         first = 201
@@ -235,7 +235,7 @@ class TestRebuild:
         await _class_of_two(core, first, 1)
         await core.pipeline.settle()
         assert core.state("s-1", "tally//").seen == (2 if later else 1) * first
-        assert not core.fold.held
+        assert not core.fold.suspended
         lived = core.states()
         await core.stop()
         assert lived == await replayed(tmp_path, *now)
@@ -285,7 +285,7 @@ class TestRebuild:
         assert core.recovery.stale == {"fails"}
         await core.rebuild()
         assert core.counters["reducer_failures{fails}"] == 20
-        assert "ValueError" in core.fold.failures["fails"]
+        assert "ValueError" in core.fold.failures.last["fails"]
         await core.stop()
 
     async def test_a_state_that_no_longer_fits_is_rebuilt(self, tmp_path: Path) -> None:

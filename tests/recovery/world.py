@@ -8,11 +8,10 @@ from typing import Any
 
 from appliance.archive import Archive, Reader
 from appliance.counters import Counters
-from appliance.events import EventLimits
 from appliance.health import Health
 from appliance.kvs.memory import MemoryKVS
 from appliance.lessons.class_control import ClassControl
-from appliance.pipeline import Pipeline
+from appliance.pipeline import Backends, Pipeline
 from appliance.pubsub.hints import Hints
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
@@ -34,7 +33,7 @@ class Core:
         self.pubsub = MemoryPubSub(Counters(), 100)
         self.archive = Archive(folder / "archive", self.counters, segment_bytes=segment_bytes, sync="none")
         self.fold = Fold(reducers, self.counters, StateLimits(VALUES, CHARACTERS))
-        self.pipeline = Pipeline(self.fold, self.kvs, self.pubsub, self.archive, self.counters, EventLimits())
+        self.pipeline = Pipeline(self.fold, Backends(self.kvs, self.pubsub, self.archive), self.counters)
         self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters)
         health = Health(self.counters)
         self.tasks = Tasks(health, self.counters)
@@ -48,7 +47,7 @@ class Core:
         await self.classes.follow(CLASS)
 
     async def rebuild(self) -> Rebuild:
-        rebuild = Rebuild(self.pipeline, self.archive, self.fold.held, limits=StateLimits(VALUES, CHARACTERS))
+        rebuild = Rebuild(self.pipeline, self.archive, self.fold.suspended, limits=StateLimits(VALUES, CHARACTERS))
         await rebuild.run()
         await self.pipeline.settle()
         return rebuild
@@ -84,7 +83,7 @@ class Core:
 
     def state(self, student: str, place: str) -> Any:
         """A state of `Tally` as plain values."""
-        return self.fold.places[0].reducer.decode(self.kvs.row(student_key(student)).fields[STATE + place])
+        return self.fold.scoped_reducers[0].reducer.decode(self.kvs.row(student_key(student)).fields[STATE + place])
 
 
 async def replayed(folder: Path, *reducers: Reducer[Any]) -> dict[str, dict[str, bytes]]:
@@ -93,7 +92,7 @@ async def replayed(folder: Path, *reducers: Reducer[Any]) -> dict[str, dict[str,
     kvs = MemoryKVS()
     archive = Archive(folder.parent / "unused", counters)
     fold = Fold(reducers, counters, StateLimits(VALUES, CHARACTERS))
-    pipeline = Pipeline(fold, kvs, MemoryPubSub(counters, 10), archive, counters, EventLimits())
+    pipeline = Pipeline(fold, Backends(kvs, MemoryPubSub(counters, 10), archive), counters)
     pipeline.restore(Reader(folder / "archive").records(), kvs.row)
     await pipeline.settle()
     return Core.states(type("Rows", (), {"kvs": kvs})())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What an event costs each bundled reducer: ``python -m tests.reducers.cost``.
+"""The cost of an event for each bundled reducer: ``python -m tests.reducers.cost``.
 
 Prints microseconds per event, the median of several runs, for typing in one place and for single edits at random
 places, in documents of 1,000 and of 100,000 characters.

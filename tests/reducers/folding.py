@@ -1,6 +1,6 @@
-"""What the tests of the reducers share: making events, folding them, and JSON of every kind.
+"""Helpers of the reducers' tests: events, folds, and JSON of every kind.
 
-The folder has no ``__init__.py``: with one, pytest would take it for the package ``reducers`` itself.
+The folder has no ``__init__.py``: with one, pytest would confuse it with the package ``reducers``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fold(reducer: Reducer[S], events: Iterable[Event]) -> S:
 
 
 def memory(thing: object) -> int:
-    """The bytes of memory that a state takes, all that hangs on it included, each object once."""
+    """The bytes of memory of a state and of all objects that it refers to, each object once."""
     seen: dict[int, object] = {}
     waiting = [thing]
     while waiting:
@@ -66,7 +66,7 @@ def memory(thing: object) -> int:
 def check_any_body(
     reducer: Reducer[S], names: list[str], fields: list[str], bodies: Any = None, examples: int = 150
 ) -> None:
-    """Whatever the fields hold: a new state or `UnusableError`, and a state that can be stored, shown and reloaded."""
+    """For any content of the fields: a new state or `UnusableError`; the state can be stored, shown and loaded."""
     arbitrary = st.dictionaries(st.sampled_from(fields), values, max_size=len(fields))
     chosen = arbitrary if bodies is None else arbitrary | bodies
 

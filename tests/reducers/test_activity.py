@@ -63,7 +63,7 @@ def test_an_older_event_counts_in_its_own_minute() -> None:
 def test_minutes_are_those_of_the_window(times: list[int]) -> None:
     summary = reducer.summarize(fold(reducer, [event("edit", ms / 1000) for ms in times]))
     newest = max((ms // 60_000 for ms in times), default=0)
-    # Which of the older ones were counted depends on what the newest one was when they came.
+    # Whether an older event was counted depends on the newest event at that time.
     expected: Counter[int] = Counter()
     seen = -1
     for ms in times:

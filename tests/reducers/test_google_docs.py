@@ -65,7 +65,7 @@ def test_insertion_beyond_the_end_pads_with_nul() -> None:
     assert (told["characters"], told["words"]) == (4, 1)
     assert (told["edits"], told["insertions"]) == (2, 4)
     assert (told["excerpt"], told["excerpt_cursor"]) == ("seen", 4)
-    # What comes into the padding stands before what came first.
+    # An insertion into the padding comes before the earlier text.
     assert after(insert(10, "seen"), insert(3, "un"))["text"] == "unseen"
 
 
@@ -315,7 +315,7 @@ def test_against_a_list(script: list[tuple[Any, ...]], code_points: bool) -> Non
             model[index - 1 : index - 1 + over] = split(what)
             command = overwrite({**insert(index, what), **({} if more[0] is None else {"sl": over})})
         if code_points:
-            # Halves that come together are one code point from now on.
+            # Two halves of a pair side by side are one code point.
             model = split("".join(model))
         if cursor is not None:
             cursor = min(cursor, len(apart("".join(model))))
@@ -349,7 +349,7 @@ def test_padding_takes_no_memory_by_its_length(code_points: bool) -> None:
     assert many <= few + 4 < 60
     few, many = (memory(state) for state in states)
     assert many <= few + 200 < 2_000
-    # Written in at many places it grows by what is written.
+    # With insertions at many places it grows by their length.
     state = states[1]
     for number in range(1, 2_001):
         state = reducer.reduce(state, save(insert(number * 450, "word "), **fields))
@@ -384,7 +384,7 @@ def test_suggested_letters_count_in_indices_and_are_not_shown() -> None:
     told = after(insert(1, "hello world"), suggest(1, "AB "), insert(8, "X"))
     assert (told["text"], told["position"], told["units"], told["characters"]) == ("hellXo world", 8, 15, 12)
     assert (told["insertions"], told["edits"], told["words"]) == (12, 3, 2)
-    # A suggestion that is taken back.
+    # A withdrawn suggestion.
     told = after(insert(1, "hello world"), suggest(6, " 😀"), take_back(6, 8), insert(6, ","))
     assert (told["text"], told["units"], told["deletions"]) == ("hello, world", 12, 0)
     # Letters that are marked for deletion are there until they are deleted.

@@ -1,4 +1,4 @@
-"""Whatever an event holds: memory in proportion to its bytes, states to be stored and shown, and no lazy import."""
+"""Any content of an event: memory in proportion to its bytes, states that can be stored and shown, no lazy import."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_times_that_no_clock_gives(reducer: Reducer[State], at: float) -> None:
 
 
 def padded(documents: int) -> list[Event]:
-    """One event for each of many documents, whose index lies far beyond the end."""
+    """One event for each of many documents, with an index far beyond the end."""
     command = {"ty": "is", "ibi": 990_000, "s": "x"}
     return [
         event("google_docs_save", 1.0, document=str(number), bundles=[{"commands": [command]}])

@@ -1,4 +1,4 @@
-"""Reducing a run of events in one go gives what reducing one after the other gives, for every reducer that ships."""
+"""Reducing many events at once has the same result as reducing them one by one, for every bundled reducer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.counters import Counters
 from appliance.reducer import Event, Reducer
-from appliance.states import Fold, StateLimits, Student
+from appliance.states import Fold, StateLimits, StudentStates
 from reducers.activity import ActivityReducer
 from reducers.responses import ResponsesReducer
 from reducers.time_on_task import TimeOnTaskReducer
@@ -22,7 +22,7 @@ REDUCERS: list[Reducer[Any]] = [ActivityReducer(), ResponsesReducer(), TimeOnTas
 STEPS = st.sampled_from([0, 1, 80, 1999, 2000, 2001, 30_000, 60_000, 60_001, 599_999, 600_000, 3_600_000, -1, -45_000])
 DOCUMENTS = st.sampled_from(["one", "two", None, 7, ["one"]])
 EVENTS = st.one_of(
-    # Mostly what is typed on, which is what is put together.
+    # Mostly typing at one place, which is joined.
     st.builds(lambda text: ("edit", {"offset": "on", "insert": text}), st.sampled_from(["a", "b ", "\n", "é", "😀"])),
     st.builds(
         lambda offset, remove, text: ("edit", {"offset": offset, "remove": remove, "insert": text}),
@@ -66,7 +66,7 @@ def _events(script: list[tuple[tuple[str, dict[str, Any]], int, Any]]) -> list[E
 def _lived(events: list[Event], cuts: set[int]) -> tuple[dict[str, bytes], dict[str, int]]:
     counters = Counters()
     fold = Fold(REDUCERS, counters, StateLimits(50, 100))
-    student = Student(fold, "s-1", "class-1")
+    student = StudentStates(fold, "s-1", "class-1")
     stream = student.stream("stream-1", "org.example.test")
     start = 0
     for end in [*sorted(cuts), len(events)]:

@@ -1,4 +1,4 @@
-"""What an event costs, counted in steps of the interpreter: in line with its own bytes, whatever was before it."""
+"""The cost of an event in steps of the interpreter: in proportion to its bytes, independent of earlier events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ writing = WritingReducer()
 
 
 def steps(work: Callable[[], object]) -> int:
-    """The instructions that Python runs for this; what a built-in function does counts as one."""
+    """The instructions that Python runs for this; a call of a built-in function counts as one."""
     count = 0
 
     def trace(frame: FrameType, what: str, argument: object) -> Any:
@@ -91,7 +91,7 @@ def long_text(units: int) -> Any:
 
 
 def gaps(units: int) -> Any:
-    """A text that is mostly padding, with a letter in as many places as makes the most chunks."""
+    """A text that is mostly padding, with letters at the places that give the most chunks."""
     return writing.reduce(writing.initial(), save(*[insert(at, "x") for at in range(200, units, 200)]))
 
 
@@ -101,7 +101,7 @@ def test_an_edit_of_the_longest_text_costs_little_more_than_one_of_a_short_text(
     for units in (20_000, LIMIT - 1_000):
         state = made(units)
         costs.append(steps(lambda state=state, units=units: fold_from(state, scattered(units))) / 60)  # type: ignore[misc]
-    # A hundred times the length is ten to twenty times the blocks that are passed over, at few steps each.
+    # A text that is a hundred times as long has ten to twenty times as many blocks, at few steps each.
     assert costs[1] < costs[0] + 12_000
 
 

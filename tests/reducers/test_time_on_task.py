@@ -45,7 +45,7 @@ def test_time_is_split_over_the_boundary_of_two_bins() -> None:
     times = [start + 570]
     for gap in (10, 35, 25, 1960, 10):
         times.append(times[-1] + gap)
-    # The minute of the idle gap lies where it began.
+    # The minute of the idle gap counts where the gap began.
     assert after(*times)["bins"] == {str(start): 30, str(start + 600): 100, str(start + 2400): 10}
 
 

@@ -129,7 +129,7 @@ def test_a_text_that_grows_too_long_stands_still_and_says_since_when() -> None:
     again = reducer.reduce(same, document(40.0, text="short"))
     assert (again.incomplete_since, again.text.visible(), again.position) == (None, "short", 5)
     assert reducer.reduce(again, edit(5, "er", at=50.0)).text.visible() == "shorter"
-    # The very text that it stood still at ends it as well.
+    # The text as it was when it became too long ends it as well.
     assert reducer.reduce(late, document(40.0, text="x" * LIMIT)).incomplete_since is None
 
 
@@ -241,7 +241,7 @@ def all_units(text: Text) -> str:
 
 
 def check(text: Text, units: str) -> None:
-    """A text is what it should be, down to its chunks."""
+    """Check a text, its counts and its chunks."""
     assert all_units(text) == units
     assert text.equals(units)
     assert not text.equals(units + "x")
@@ -254,7 +254,7 @@ def check(text: Text, units: str) -> None:
     assert text.points == len(joined)
     assert text.nuls == units.count("\0")
     assert text.surrogates == sum("\ud800" <= unit <= "\udfff" for unit in units)
-    blocks, sparse = text._placed()
+    blocks, sparse = text.placed()
     runs = [chunk for block in blocks for chunk in block[3] if isinstance(chunk, int)]
     assert sparse == sum(runs)
     assert all(run >= chunks_module.SPARSE for run in runs)
@@ -412,8 +412,8 @@ def test_chunks_stay_few_when_text_is_removed_everywhere() -> None:
         offset = chance.randrange(text.units - 20)
         text = text.edit(offset, 20, "")
     check(text, all_units(text))
-    assert len(text._placed()[0]) <= 2
-    assert sum(len(block[3]) for block in text._placed()[0]) <= 2 * (text.units // (CHUNK // 8) + 1)
+    assert len(text.placed()[0]) <= 2
+    assert sum(len(block[3]) for block in text.placed()[0]) <= 2 * (text.units // (CHUNK // 8) + 1)
     assert text.edit(0, text.units, "").words == 0
 
 

@@ -15,9 +15,9 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
 from appliance.roster import JoinError, Roster, open_roster
 from appliance.roster.flatfile import FlatFileRoster
-from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
+from tests.contract.roster import LIMITS, Reopen, RosterContract, always_checked
 
-__all__ = ["looked_at_always"]
+__all__ = ["always_checked"]
 
 
 class TestFlatFileRoster(RosterContract):
@@ -135,7 +135,7 @@ async def test_the_first_class_stays_beside_the_lists_when_students_came_into_it
     [
         ("who,where\nSecret,5b\n", "students.csv: the first line must name the columns, with a column 'name'."),
         ("name,class\n,5b\n", "students.csv, line 2: Write a name first. The line is left out."),
-        ("name,class\nSecret,5b\nSecret,5b\n", "students.csv, line 3: This student stands in the list twice"),
+        ("name,class\nSecret,5b\nSecret,5b\n", "students.csv, line 3: This student is in the list twice"),
         ("name,class\n" + "Secretsecretsecretsecret,5b\n", "students.csv, line 2: A name may have 20 characters"),
         ("name,class\n" + "".join(f"Secret{n},5b\n" for n in range(9)), "line 10: A class may have 8 students."),
         ('name,class\n"Secret,5b\n', "students.csv, line 2: unexpected end of data; the rest was not read."),
@@ -143,13 +143,13 @@ async def test_the_first_class_stays_beside_the_lists_when_students_came_into_it
         (b"\x81\x8d name\n", "students.csv is neither UTF-8 nor Windows text"),
     ],
 )
-async def test_a_wrong_list_is_told_by_file_and_line_without_names(
+async def test_a_wrong_list_is_a_finding_with_file_and_line_without_names(
     tmp_path: Path, students: str | bytes, problem: str
 ) -> None:
     roster = listed(tmp_path, students)
-    [told] = [found.text for found in roster.findings()]
-    assert problem in told
-    assert "Secret" not in told
+    [text] = [found.text for found in roster.findings()]
+    assert problem in text
+    assert "Secret" not in text
 
 
 @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ async def test_a_wrong_list_is_told_by_file_and_line_without_names(
         ("class,code\n5b,AB\n", "classes.csv, line 2: a join code needs 4 or more"),
         ("class,code\n5b,ABC-222\n6a,abc222\n", "classes.csv, line 3: a join code needs 4 or more"),
         ("class,title\n,x\n", "classes.csv, line 2: the column class is empty"),
-        ("class\n5b\n5b\n", "classes.csv, line 3: this class stands in the list twice"),
+        ("class\n5b\n5b\n", "classes.csv, line 3: this class is in the list twice"),
     ],
 )
-async def test_a_wrong_list_of_classes_is_told(tmp_path: Path, classes: str, problem: str) -> None:
-    [told] = [found.text for found in listed(tmp_path, classes=classes).findings()]
-    assert problem in told
+async def test_a_wrong_list_of_classes_is_a_finding(tmp_path: Path, classes: str, problem: str) -> None:
+    [text] = [found.text for found in listed(tmp_path, classes=classes).findings()]
+    assert problem in text
 
 
 async def test_a_list_that_is_too_long_is_not_read(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_a_torn_last_line_costs_nothing_that_was_answered(tmp_path: Path) 
         assert await again.student_by_token(cy.token) == cy.student
 
 
-async def test_damaged_lines_are_put_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_damaged_lines_are_put_aside_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     roster = opened(tmp_path)
     ada = await roster.join((await roster.classes())[0].class_id, name="Ada")
     await roster.close()
@@ -218,16 +218,16 @@ async def test_damaged_lines_are_put_aside_and_told(tmp_path: Path, caplog: pyte
 
 
 async def test_reading_writes_nothing(tmp_path: Path) -> None:
-    """A second program may look, as ``classroom-observer check`` does, while the first one serves."""
+    """A second program may read, as ``classroom-observer check`` does, while the first one serves."""
     roster = opened(tmp_path)
     await roster.classes()
     await roster.close()
     journal = tmp_path / "roster.jsonl"
     torn = journal.read_bytes() + b'{"stu'
     journal.write_bytes(torn)
-    looking = opened(tmp_path)
-    await looking.classes()
-    await looking.close()
+    reading = opened(tmp_path)
+    await reading.classes()
+    await reading.close()
     assert journal.read_bytes() == torn
 
 
@@ -251,7 +251,7 @@ async def test_a_disk_that_takes_nothing_refuses_and_changes_nothing(
     assert await opened(tmp_path).students("class-1") == [ada.student]
 
 
-async def test_what_was_asked_for_is_done_though_who_asked_went_away(tmp_path: Path) -> None:
+async def test_a_request_is_completed_even_if_its_caller_is_gone(tmp_path: Path) -> None:
     roster = opened(tmp_path)
     await roster.classes()
     asking = asyncio.create_task(roster.join("class-1", name="Ada"))
@@ -272,7 +272,7 @@ async def test_the_oldest_browser_is_signed_out_at_the_limit(tmp_path: Path) -> 
     assert counters["limit_tokens_per_student"] == 1
 
 
-async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be used: "):
         opened(tmp_path / "file" / "roster")

@@ -1,4 +1,4 @@
-"""Importing a school's list: what is read, what is said of bad rows, and what is never lost."""
+"""Import of a school's list: which files are read, reports of bad rows, and rows that are never lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = RosterLimits(students=5)
 
 
 def run(tmp_path: Path, content: str | bytes | Path, **words: bool | list[str]) -> Outcome:
-    """Import a list into the roster of this test's world."""
+    """Import a list into the roster of the test."""
     source = content
     if not isinstance(source, Path):
         source = tmp_path / "pupils.csv"
@@ -80,7 +80,7 @@ BAD = "name,class,id\nAda,8b,1\n,8b,2\nBo,8b,1\n" + "x" * 81 + ",8b,4\n"
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_bad_rows_are_all_told_and_nothing_is_changed(tmp_path: Path, dry_run: bool) -> None:
+def test_all_bad_rows_are_reported_and_nothing_is_changed(tmp_path: Path, dry_run: bool) -> None:
     outcome = run(tmp_path, BAD, dry_run=dry_run)
     assert [problem.partition(":")[0] for problem in outcome.problems] == [
         "pupils.csv, line 3",
@@ -102,7 +102,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "roster").exists()
 
 
-def test_what_stands_in_the_rosters_own_list_is_not_lost_unnoticed(tmp_path: Path) -> None:
+def test_nothing_of_the_rosters_own_list_is_lost_unnoticed(tmp_path: Path) -> None:
     own = tmp_path / "roster" / "students.csv"
     own.parent.mkdir()
     for content, match in (

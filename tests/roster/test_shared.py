@@ -1,4 +1,4 @@
-"""The shared roster: the contract, two nodes on one store, lists of several nodes, and a store that lost its memory."""
+"""The shared roster: the contract, two nodes on one store, lists of several nodes, and a store without memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from appliance.kvs import KVS, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.kvs.records import SharedRecords
 from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
-from appliance.roster.shared import SharedRoster, _Member, class_key
-from tests.contract.roster import LIMITS, Reopen, RosterContract, looked_at_always
+from appliance.roster.class_members import ClassMembers
+from appliance.roster.shared import SharedRoster
+from appliance.roster.shared_rows import MemberRecord, class_key
+from tests.contract.roster import LIMITS, Reopen, RosterContract, always_checked
 from tests.services.servers import RedisServer
 
-__all__ = ["looked_at_always"]
+__all__ = ["always_checked"]
 
 
 def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
@@ -105,7 +107,7 @@ class TestALongClass:
         kvs.given = 0
         for n in range(50):
             await joined(roster, f"T{n}")
-        # The class itself, and now and then the whole class when what is known of it is no longer fresh.
+        # The class itself, and the whole class whenever the cache is no longer fresh.
         assert kvs.given < 50 * 20
         roster.forget()
         assert len(await roster.students("class-1")) == 250
@@ -160,25 +162,24 @@ class TestAReadThatTakesLong:
         await slow.reading.wait()
         slow.key = ""
         await joined(there, "Bob")
-        # Word of it comes before the answer to the first question.
+        # The message about it comes before the answer to the first read.
         here.forget("class-1")
         slow.may.set()
         await asked
         assert await names(here) == {"class-1": ["Ada", "Bob"]}
 
     async def test_who_joined_meanwhile_is_in_it(self, slow: SlowKVS, tmp_path: Path) -> None:
-        here = opened(slow, tmp_path / "a")
-        await joined(here, "Ada")
-        here.forget()
+        members = ClassMembers(SharedRecords(slow, tmp_path / "shared.jsonl"), 10)
+        assert await members.add(MemberRecord(Student("s-ada", "Ada", "class-1")))
         slow.reading.clear()
         slow.may.clear()
-        asked = asyncio.create_task(here.students("class-1"))
+        asked = asyncio.create_task(members.of("class-1"))
         await slow.reading.wait()
         slow.key = ""
-        joining = asyncio.create_task(here._enter(_Member(Student("s-bob", "Bob", "class-1"))))
-        assert await joining
+        assert await members.add(MemberRecord(Student("s-bob", "Bob", "class-1")))
         slow.may.set()
-        assert [student.name for student in await asked] == ["Ada", "Bob"]
+        assert list(await asked) == ["s-ada", "s-bob"]
+        await members.close()
 
     async def test_many_who_ask_share_a_read(self, tmp_path: Path) -> None:
         kvs = CountingKVS()
@@ -234,7 +235,7 @@ class TestTwoNodes:
         assert len(await nodes[0].students("class-1")) == 1000
 
     async def test_a_list_in_one_nodes_folder_counts_at_every_node(
-        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path, looked_at_always: None
+        self, nodes: tuple[SharedRoster, SharedRoster], tmp_path: Path, always_checked: None
     ) -> None:
         here, there = nodes
         (tmp_path / "a" / "students.csv").write_text("name,class,student id\nAda,5b,1\nBob,5b,2\n")
@@ -360,7 +361,7 @@ async def test_many_who_show_their_tokens_at_once_are_looked_up_together(tmp_pat
         None,
     ]
     assert kvs.reads <= 2
-    # Who was taken out meanwhile is not let in by an answer from before.
+    # A student who was removed in the meantime does not get in by an older answer.
     assert found[0] is not None
     before = asyncio.create_task(roster.student_by_token(tokens[0]))
     await roster.remove(found[0].student_id)

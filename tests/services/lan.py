@@ -1,4 +1,4 @@
-"""A LAN in one machine: delay and loss, by the kernel where it can (network namespaces, netem), else by a relay."""
+"""A slow network on one computer: relays that add delay and loss."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 DELAY_SECONDS = (0.002, 0.015)
-"""What a chunk takes on its way; a school's Wi-Fi."""
+"""The shortest and longest delay of a chunk, as in a school's Wi-Fi."""
 LOSS = 0.01
-"""Share of chunks that are lost and come again after `AGAIN_SECONDS`, as TCP sends them again."""
+"""The share of chunks that come `AGAIN_SECONDS` late, as lost packets that TCP sends again."""
 AGAIN_SECONDS = 0.2
 
 
 def netem_missing() -> str | None:
-    """Why the kernel adds no delay and loss here; None where it can."""
+    """Why the kernel cannot add delay and loss itself; None if it can."""
     for program in ("ip", "tc"):
         if shutil.which(program) is None:
             return f"there is no program {program}"
@@ -51,11 +51,11 @@ def netem_missing() -> str | None:
 
 
 class Relay:
-    """Passes TCP connections on, each chunk late and some of them much later, in order.
+    """Forwards TCP connections: each chunk late, some of them much later, in order.
 
     Attributes:
         port: where it listens, on 127.0.0.1.
-        chunks: how many it passed on.
+        chunks: number of forwarded chunks.
         lost: how many of them came again.
     """
 
@@ -63,10 +63,10 @@ class Relay:
         self, target: int, chance: random.Random, delay: tuple[float, float] = DELAY_SECONDS, loss: float = LOSS
     ) -> None:
         """Args:
-        target: port on 127.0.0.1 to which it passes them on.
-        chance: decides which are late.
-        delay: seconds that a chunk takes at the least and at the most.
-        loss: share of chunks that come again.
+        target: the port on 127.0.0.1 to which it forwards.
+        chance: decides which chunks are late.
+        delay: the shortest and longest delay of a chunk, in seconds.
+        loss: the share of chunks that are lost and sent again.
         """
         self.port = 0
         self.chunks = 0
@@ -89,11 +89,14 @@ class Relay:
             self._tasks.discard(task)
             return
         try:
-            ways = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(onward, writer))]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            directions = [
+                asyncio.create_task(self._pass(reader, back)),
+                asyncio.create_task(self._pass(onward, writer)),
+            ]
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
         finally:
             writer.transport.abort()
             back.transport.abort()
@@ -107,13 +110,14 @@ class Relay:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
         async def deliver() -> None:
             while True:
-                due, chunk = await way.get()
+                due, chunk = await queue.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 writer.write(chunk)
+                queue.task_done()
 
         delivering = asyncio.create_task(deliver())
         try:
@@ -121,9 +125,8 @@ class Relay:
                 self.chunks += 1
                 lost = self._chance.random() < self._loss
                 self.lost += lost
-                await way.put((loop.time() + self._chance.uniform(*self._delay) + lost * AGAIN_SECONDS, chunk))
-            while not way.empty():
-                await asyncio.sleep(0.01)
+                await queue.put((loop.time() + self._chance.uniform(*self._delay) + lost * AGAIN_SECONDS, chunk))
+            await queue.join()
         finally:
             delivering.cancel()
             await asyncio.wait([delivering])

@@ -1,14 +1,12 @@
-"""A school that comes back at one instant: many students connect to a node at once, whose Redis is some way off.
+"""A whole school reconnects at once: many students connect to a node whose Redis answers with a delay.
 
-The program, Redis, the way between them and the crowd are processes of their own, so that none of them is measured in
-place of another. ``python -m tests.services.reconnects crowd`` and ``... way`` are those last two.
+The program, Redis, the relay between them and the crowd are separate processes, so that none slows another.
+``python -m tests.services.reconnects crowd`` and ``... relay`` are the last two.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import random
 import subprocess
 import sys
@@ -22,13 +20,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from tests.bench.load import frame
 from tests.launcher import PATIENCE, ROOT, Program
+from tests.raw_client import RawClient
 from tests.services.lan import relayed
 from tests.services.servers import RedisServer
 
-WAY_SECONDS = 0.004
-"""What everything that the program says to Redis takes on its way, and everything that Redis says."""
+DELAY_SECONDS = 0.004
+"""The delay of all data between the program and Redis, each way."""
 _OPTIONS = {
     "CLASSROOM_OBSERVER_LIMITS__JOINS_PER_MINUTE": "1000000",
     "CLASSROOM_OBSERVER_LIMITS__ADDRESS_JOINS_PER_MINUTE": "1000000",
@@ -39,12 +37,12 @@ _EDIT = {"event": "edit", "document": "essay", "offset": 0, "insert": "a"}
 
 
 class Crowd(msgspec.Struct):
-    """Who comes.
+    """The students who connect at once.
 
     Attributes:
         port: of the node.
-        tokens: one of each student.
-        streams: of each student, the stream of its page.
+        tokens: one token of each student.
+        streams: one stream of each student.
     """
 
     port: int
@@ -52,15 +50,15 @@ class Crowd(msgspec.Struct):
     streams: list[str]
 
 
-class Storm(msgspec.Struct):
-    """What came of it.
+class Arrival(msgspec.Struct):
+    """The result of their connections.
 
     Attributes:
-        welcomed: how many were welcomed.
-        refused: what the others heard in place of a welcome.
+        welcomed: number of students who were welcomed.
+        refused: the answers to the others.
         seconds: from the first connection to the last welcome.
         acks: seconds that another student, connected before, waited for each acknowledgement meanwhile.
-        leaving: the same, while all of them go at one instant.
+        leaving: the same, while all students of the crowd disconnect at once.
     """
 
     welcomed: int
@@ -70,39 +68,24 @@ class Storm(msgspec.Struct):
     leaving: list[float] = []
 
 
-class _Coming(asyncio.Protocol):
-    """One student of the crowd: connects, says hello, and notes what it is answered, "" for a welcome."""
+class _Student(RawClient):
+    """One student of the crowd: connects, sends a hello, and notes the answer, "" for a welcome."""
 
     def __init__(self, port: int, token: str, stream: str) -> None:
+        super().__init__(port)
         self.answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._port = port
         self._hello = {"type": "hello", "protocol": 1, "token": token, "stream": stream, "source": "org.example.crowd"}
-        self._buffer = b""
-        self._upgraded = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        key = base64.b64encode(bytes(16)).decode()
-        self.transport = transport
-        transport.write(
-            f"GET /ws/events HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
+    def hello(self) -> dict[str, Any]:
+        return self._hello
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._upgraded:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if not found:
-                return
-            if b" 101 " not in head:
-                self._answer(head.decode(errors="replace"))
-                return
-            self._upgraded, self._buffer = True, rest
-            self.transport.write(frame(json.dumps(self._hello)))
-        if self._buffer[:1] == b"\x88":
-            self._answer(repr(self._buffer[2:120]))
-        elif b'"welcome"' in self._buffer:
+    def refused(self, head: str) -> None:
+        self._answer(head)
+
+    def read(self) -> None:
+        if self.buffer[:1] == b"\x88":
+            self._answer(repr(self.buffer[2:120]))
+        elif b'"welcome"' in self.buffer:
             self._answer("")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,33 +96,33 @@ class _Coming(asyncio.Protocol):
             self.answered.set_result(refusal)
 
 
-async def _come(crowd: Crowd) -> None:
-    """All at once; says what came of it, and lets them go when there is no more input."""
+async def _connect_all(crowd: Crowd) -> None:
+    """Connect all at once, print the `Arrival`, and disconnect them at the end of the input."""
     loop = asyncio.get_running_loop()
-    came: list[_Coming] = []
+    students: list[_Student] = []
 
     async def one(token: str, stream: str) -> str:
-        coming = _Coming(crowd.port, token, stream)
-        came.append(coming)
+        student = _Student(crowd.port, token, stream)
+        students.append(student)
         try:
-            await loop.create_connection(lambda: coming, "127.0.0.1", crowd.port)
+            await loop.create_connection(lambda: student, "127.0.0.1", crowd.port)
         except OSError as error:
             return str(error)
-        return await coming.answered
+        return await student.answered
 
     began = time.perf_counter()
     answers = await asyncio.gather(*map(one, crowd.tokens, crowd.streams))
     seconds = time.perf_counter() - began
     refused = [answer for answer in answers if answer]
-    print(msgspec.json.encode(Storm(len(answers) - len(refused), refused, seconds)).decode(), flush=True)
+    print(msgspec.json.encode(Arrival(len(answers) - len(refused), refused, seconds)).decode(), flush=True)
     await asyncio.to_thread(sys.stdin.buffer.read)
-    for coming in came:
-        if hasattr(coming, "transport"):
-            coming.transport.abort()
+    for student in students:
+        if hasattr(student, "transport"):
+            student.transport.abort()
 
 
-class Cluster:
-    """A node whose Redis is some way off, and students who have joined.
+class DistantNode:
+    """A node whose Redis answers with a delay, and students who have joined.
 
     Attributes:
         program: the node.
@@ -151,7 +134,7 @@ class Cluster:
         self.client = client
 
     async def join(self, number: int) -> Crowd:
-        """Let students join, and give each a page."""
+        """Let students join, and give each a stream."""
         room = asyncio.Semaphore(_JOINS_AT_ONCE)
 
         async def one(number: int) -> str:
@@ -169,11 +152,11 @@ class Cluster:
         counters: dict[str, int] = status["counters"]
         return counters
 
-    async def storm(self, crowd: Crowd, other: str) -> Storm:
-        """Let the crowd come while another student types.
+    async def reconnect(self, crowd: Crowd, other: str) -> Arrival:
+        """Let the crowd connect while another student types.
 
         Args:
-            crowd: who comes.
+            crowd: the students who connect.
             other: the token of the other student.
         """
         url = f"{self.program.url}/ws/events"
@@ -205,14 +188,14 @@ class Cluster:
                     process.stdin.write(msgspec.json.encode(crowd) + b"\n")
                     coming = asyncio.create_task(process.stdout.readline())
                     acks = await typing(coming)
-                    storm = msgspec.json.decode(await coming, type=Storm)
+                    arrival = msgspec.json.decode(await coming, type=Arrival)
                     process.stdin.close()
                     leaving = await typing(asyncio.create_task(process.wait()))
             finally:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
-        return msgspec.structs.replace(storm, acks=acks, leaving=leaving)
+        return msgspec.structs.replace(arrival, acks=acks, leaving=leaving)
 
 
 async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
@@ -232,9 +215,9 @@ async def _type(socket: aiohttp.ClientWebSocketResponse, number: int) -> float:
 
 
 @contextmanager
-def _way(target: int) -> Iterator[int]:
-    """The way to a port, which takes its time; gives the port at this end of it."""
-    command = [sys.executable, "-m", "tests.services.reconnects", "way", str(target)]
+def _relay(target: int) -> Iterator[int]:
+    """A relay with a delay in front of a port; yields the relay's port."""
+    command = [sys.executable, "-m", "tests.services.reconnects", "relay", str(target)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
@@ -243,25 +226,25 @@ def _way(target: int) -> Iterator[int]:
             process.kill()
 
 
-async def _serve_way(target: int) -> None:
-    async with relayed(target, random.Random(1), (WAY_SECONDS, WAY_SECONDS), 0.0) as relay:
+async def _serve_relay(target: int) -> None:
+    async with relayed(target, random.Random(1), (DELAY_SECONDS, DELAY_SECONDS), 0.0) as relay:
         print(relay.port, flush=True)
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def a_distant_redis(folder: Path) -> AsyncIterator[Cluster]:
-    """A node that runs, with a Redis that is some way off for its store and its pubsub."""
+async def a_node_with_distant_redis(folder: Path) -> AsyncIterator[DistantNode]:
+    """A node that runs, with a distant Redis for its store and its pubsub."""
     (folder / "node").mkdir()
     redis = RedisServer(folder / "redis").start()
     try:
-        with _way(redis.port) as port:
+        with _relay(redis.port) as port:
             url = f"redis://127.0.0.1:{port}/0"
             program = Program(folder / "node", environment=_OPTIONS, flags=["--kvs", url, "--pubsub", url])
             try:
                 await asyncio.to_thread(program.start)
                 async with aiohttp.ClientSession() as client:
-                    yield Cluster(program, client)
+                    yield DistantNode(program, client)
             except BaseException:
                 print(program.last_words())
                 raise
@@ -272,7 +255,7 @@ async def a_distant_redis(folder: Path) -> AsyncIterator[Cluster]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "way":
-        asyncio.run(_serve_way(int(sys.argv[2])))
+    if sys.argv[1] == "relay":
+        asyncio.run(_serve_relay(int(sys.argv[2])))
     else:
-        asyncio.run(_come(msgspec.json.decode(sys.stdin.buffer.readline(), type=Crowd)))
+        asyncio.run(_connect_all(msgspec.json.decode(sys.stdin.buffer.readline(), type=Crowd)))

@@ -404,10 +404,10 @@ class RedisCluster:
 
 
 class SentinelServer(ServerProcess):
-    """A redis-sentinel that watches one server and makes its replica the master when that is away.
+    """A redis-sentinel that watches one server, and makes its replica the master when it is asked to.
 
     Attributes:
-        name: of what it watches.
+        name: by which it knows the master.
     """
 
     def __init__(self, folder: Path, master: RedisServer, name: str = "school") -> None:
@@ -424,7 +424,8 @@ class SentinelServer(ServerProcess):
                 f"dir {self.folder}",
                 "daemonize no",
                 f"sentinel monitor {self.name} 127.0.0.1 {self._master.port} 1",
-                f"sentinel down-after-milliseconds {self.name} 500",
+                # Longer than a busy computer keeps a process waiting: otherwise the master changes on its own.
+                f"sentinel down-after-milliseconds {self.name} 60000",
                 f"sentinel failover-timeout {self.name} 3000",
             ]
             if self._master.password:
@@ -451,6 +452,22 @@ class SentinelServer(ServerProcess):
         with _client(self.port) as client:
             found = client.sentinel_slaves(self.name)
             return sum(1 for one in found if "disconnected" not in one["flags"] and not one["is_sdown"])
+
+    def fail_over(self) -> None:
+        """Make the replica the master, as if the master had been away for long; returns when that is so."""
+        before = self.master_port()
+        until(self._takes_failover, "the sentinel finds a replica")
+        until(lambda: self.master_port() != before, "the sentinel has a new master")
+
+    def _takes_failover(self) -> bool:
+        import redis
+
+        with _client(self.port) as client:
+            try:
+                client.execute_command("SENTINEL FAILOVER", self.name)
+            except redis.ResponseError:
+                return False
+        return True
 
     def url(self, options: str = "", database: int = 0) -> str:
         """The URL, by which the sentinel is asked for the master."""

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from appliance.health.codes import COMPONENTS
@@ -83,7 +82,7 @@ async def test_a_node_that_other_nodes_are_newer_than_says_that_it_takes_no_stud
     assert (said["status"], said["reasons"], said["components"]["nodes"]) == ("trouble", ["nodes.outdated"], "critical")
     status = await there.node.status()
     assert status.worst == "critical"
-    assert status.sentence.startswith("This node takes no students: other nodes run newer versions of writing.")
+    assert status.sentence.startswith("This node accepts no students: other nodes run newer versions of writing.")
 
 
 async def test_a_node_that_fills_its_store_again_takes_no_students_and_says_so(
@@ -91,8 +90,7 @@ async def test_a_node_that_fills_its_store_again_takes_no_students_and_says_so(
 ) -> None:
     await health(there, well)
     assert there.node.cluster is not None
-    refill = there.node.cluster._refill
-    refill._mark = msgspec.structs.replace(refill._mark, nodes=["another"])
+    there.node.cluster.refill.marks.add_nodes(["another"])
     with redis.client() as client:
         client.flushall()
     said = await health(there, lambda status, said: status == 503)

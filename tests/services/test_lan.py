@@ -1,4 +1,4 @@
-"""The LAN case: delay and loss between students and nodes, and between nodes and Redis."""
+"""A slow network: delay and loss between students and nodes, and between nodes and Redis."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.cluster import SOON_SECONDS, a_cluster, until
 from tests.services.lan import netem_missing, relayed
-from tests.services.school import a_school, until
 from tests.services.servers import RedisServer
 
 pytestmark = pytest.mark.services
@@ -22,32 +22,34 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-async def test_a_school_works_over_a_slow_network_that_loses_some(
+async def test_students_work_over_a_slow_network_that_loses_packets(
     tmp_path: Path, redis: RedisServer, chance: random.Random
 ) -> None:
-    """All that students and nodes say goes through relays, also where the kernel could add delay and loss itself."""
+    """All data of students and nodes goes through relays, also if the kernel could add delay and loss itself."""
     print(f"netem: {netem_missing() or 'could be used'}; relays add delay and loss.")
     direct = redis.port
     async with relayed(direct, chance) as to_redis:
         redis.port = to_redis.port
         try:
-            async with a_school(tmp_path, redis, chance, nodes=2) as school:
+            async with a_cluster(tmp_path, redis, chance, nodes=2) as cluster:
                 redis.port = direct
-                async with relayed(school.nodes[0].port, chance) as one, relayed(school.nodes[1].port, chance) as two:
-                    await school.students(20)
+                async with relayed(cluster.nodes[0].port, chance) as one, relayed(cluster.nodes[1].port, chance) as two:
+                    await cluster.students(20)
                     urls = [f"http://127.0.0.1:{relay.port}" for relay in (one, two)]
-                    for tab in school.every_tab():
-                        tab._url = lambda: chance.choice(urls)
-                    dashboards = [await school.dashboard(node) for node in range(2)]
-                    school.connect()
-                    school.type(10)
-                    await until(lambda: all(tab.acked > 30 for tab in school.every_tab()), "the class is at work", 60)
-                    await school.rest()
-                    await school.settled()
+                    for tab in cluster.every_tab():
+                        tab.move(lambda: chance.choice(urls))
+                    dashboards = [await cluster.dashboard(node) for node in range(2)]
+                    cluster.connect()
+                    cluster.type(10)
+                    await until(lambda: all(tab.acked > 30 for tab in cluster.every_tab()), "the class is at work", 60)
+                    await cluster.rest()
+                    await cluster.settled()
                     quiet = time.monotonic()
-                    await until(lambda: all(d.events() == school.model() for d in dashboards), "dashboards agree", 2)
+                    await until(
+                        lambda: all(d.events() == cluster.model() for d in dashboards), "dashboards agree", SOON_SECONDS
+                    )
                     print(f"Dashboards agreed {time.monotonic() - quiet:.2f} s after the last acknowledgement.")
-                    await school.complete()
+                    await cluster.complete()
                     assert one.lost + two.lost > 0
                     assert to_redis.chunks > 100
         finally:

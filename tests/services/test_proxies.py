@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import subprocess
@@ -13,7 +14,8 @@ from urllib.request import Request, urlopen
 import aiohttp
 import pytest
 
-from tests.services.school import Cluster, Page, a_school, until
+from tests.launcher import PATIENCE
+from tests.services.cluster import Cluster, Page, a_cluster, until
 from tests.services.servers import RedisServer, ServerProcess, need
 
 pytestmark = pytest.mark.services
@@ -23,7 +25,7 @@ NAME = "observer.school.example"
 
 
 class Proxy(ServerProcess):
-    """A reverse proxy with the example configuration, in which nothing but ports is another."""
+    """A reverse proxy with the example configuration, in which only the ports are changed."""
 
     example = ""
 
@@ -86,7 +88,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-async def wrong_login(school: Cluster, port: int, source: str, claimed: str = "") -> int:
+async def wrong_login(cluster: Cluster, port: int, source: str, claimed: str = "") -> int:
     """The status of a wrong login from an address of this machine."""
     headers = {"Host": NAME} | ({"X-Forwarded-For": claimed} if claimed else {})
     connector = aiohttp.TCPConnector(local_addr=(source, 0))
@@ -101,16 +103,16 @@ async def test_a_class_works_through_a_proxy(
     tmp_path: Path, redis: RedisServer, chance: random.Random, kind: type[Proxy]
 ) -> None:
     options = {"CLASSROOM_OBSERVER_WEB__HOSTS": NAME, "CLASSROOM_OBSERVER_WEB__PROXIES": "127.0.0.1"}
-    async with a_school(tmp_path, redis, chance, options=options) as school:
-        with kind(tmp_path / "proxy", [node.port for node in school.nodes]) as proxy:
+    async with a_cluster(tmp_path, redis, chance, options=options) as cluster:
+        with kind(tmp_path / "proxy", [node.port for node in cluster.nodes]) as proxy:
             url = f"http://127.0.0.1:{proxy.port}"
-            direct = await school.dashboard(0)
-            joined = await school.join(0, "Ada")
+            direct = await cluster.dashboard(0)
+            joined = await cluster.join(0, "Ada")
 
             async def page() -> Page:
-                socket = await school.client.ws_connect(f"{url}/ws/events", headers={"Host": NAME}, max_msg_size=0)
+                socket = await cluster.client.ws_connect(f"{url}/ws/events", headers={"Host": NAME}, max_msg_size=0)
                 page = Page(socket)
-                school.pages.append(page)
+                cluster.pages.append(page)
                 return await page.hello(joined["token"], stream)
 
             stream = str(uuid.uuid4())
@@ -118,12 +120,12 @@ async def test_a_class_works_through_a_proxy(
             await first.send(1, {"event": "edit", "document": "essay", "offset": 0, "insert": "Hello"})
             await until(lambda: first.acked() == 1, "it is acknowledged")
             await until(lambda: direct.events() == {joined["student_id"]: 1}, "the dashboard shows it")
-            login = {"token": school.token}
-            async with school.client.post(f"{url}/api/v1/login", json=login, headers={"Host": NAME}) as answer:
+            login = {"token": cluster.token}
+            async with cluster.client.post(f"{url}/api/v1/login", json=login, headers={"Host": NAME}) as answer:
                 assert answer.status == 204
 
-            # The node that serves the page dies; the proxy leads to the other one.
-            school.nodes[0].kill()
+            # The node that serves the page ends; the proxy forwards to the other one.
+            cluster.nodes[0].kill()
             second: list[Page] = []
 
             async def again() -> bool:
@@ -133,17 +135,17 @@ async def test_a_class_works_through_a_proxy(
                     return False
                 return second[-1].closed is None
 
-            for _ in range(100):
-                if await again():
-                    break
+            async with asyncio.timeout(PATIENCE):
+                while not await again():
+                    await asyncio.sleep(0.02)
             assert second[-1].welcome["ack"] == 1
 
-            # Tries are counted for the client, not for the proxy, and not for whom the client claims to be.
+            # Attempts count for the client's address, not for the proxy's, nor for one that the client claims.
             for _ in range(12):
-                status = await wrong_login(school, proxy.port, "127.0.0.2")
+                status = await wrong_login(cluster, proxy.port, "127.0.0.2")
             assert status == 429
-            assert await wrong_login(school, proxy.port, "127.0.0.2", "203.0.113.9") == 429
-            assert await wrong_login(school, proxy.port, "127.0.0.3") == 401
+            assert await wrong_login(cluster, proxy.port, "127.0.0.2", "203.0.113.9") == 429
+            assert await wrong_login(cluster, proxy.port, "127.0.0.3") == 401
 
 
 def test_both_examples_name_what_websockets_need() -> None:

@@ -1,10 +1,11 @@
-"""Supervision of what only nodes with servers run: membership, refill, and the backends' own links."""
+"""Supervision of tasks that only nodes with servers run: membership, refill, and the links of the backends."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.faults.proxy import a_proxy
 from tests.services.prosody import Prosody
 from tests.services.servers import RedisServer
 from tests.services.xmpp import url
-from tests.web.test_supervision import FAULTS, STEP_SECONDS, all_are_covered, failing
+from tests.web.test_supervision import FAULTS, STEP_SECONDS, all_are_covered, failing, publish_until
 from tests.web.world import World, until, world
 
 pytestmark = pytest.mark.services
@@ -28,20 +29,30 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-async def w(tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("appliance.cluster.membership._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.cluster.refill._STEP_SECONDS", STEP_SECONDS)
-    monkeypatch.setattr("appliance.cluster.refill.LOOK_SECONDS", 0.02)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.cluster.membership.STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill.STEP_SECONDS", STEP_SECONDS)
+    monkeypatch.setattr("appliance.cluster.refill.CHECK_SECONDS", 0.02)
     monkeypatch.setattr("appliance.pubsub.hints.HANDLE_SECONDS", STEP_SECONDS)
-    limits = {"node_silent_seconds": 3}
+
+
+@asynccontextmanager
+async def a_node(folder: Path, redis: RedisServer, silent_seconds: int = 3) -> AsyncIterator[World]:
+    """A node that shares its store, without any others."""
     sections: dict[str, dict[str, object]] = {"kvs": {"url": redis.url()}, "pubsub": {"url": redis.url()}}
-    async with world(tmp_path, limits=limits, **sections) as w:
+    async with world(folder, limits={"node_silent_seconds": silent_seconds}, **sections) as w:
+        yield w
+
+
+@pytest.fixture
+async def w(tmp_path: Path, redis: RedisServer) -> AsyncIterator[World]:
+    async with a_node(tmp_path, redis) as w:
         yield w
 
 
 async def is_live(w: World) -> None:
-    """A student's work reaches a dashboard, by way of the pubsub."""
+    """Check that a student's work reaches a dashboard."""
     async with w.student("Ada") as ada, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         await ada.send(WORD)
@@ -52,7 +63,7 @@ async def is_live(w: World) -> None:
                     return
 
 
-async def test_no_task_of_a_node_among_others_is_unwatched(w: World) -> None:
+async def test_every_task_of_a_node_in_a_cluster_is_supervised(w: World) -> None:
     await all_are_covered(w)
     names = {state.name for state in w.node.tasks.states()}
     assert {"nodes", "beats", "refill", "pubsub.listen", "pubsub.publish"} <= names
@@ -61,40 +72,40 @@ async def test_no_task_of_a_node_among_others_is_unwatched(w: World) -> None:
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_node_beats_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     assert w.node.cluster is not None
-    nodes = w.node.cluster.nodes
-    nodes._silent = 0.3
-    async with failing(w, monkeypatch, "beats", kind, nodes, "beat"):
-        before = nodes._beat
-    await until(lambda: nodes._beat > before)
+    membership = w.node.cluster.membership
+    membership.silent_seconds = 0.3
+    async with failing(w, monkeypatch, "beats", kind, membership, "beat"):
+        before = membership.beats
+    await until(lambda: membership.beats > before)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_other_nodes_are_heard_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert w.node.cluster is not None
-    listening: Any = w.node.cluster.nodes._listening
-    async with failing(w, monkeypatch, "nodes", kind, listening, "_hear") as fault:
-        async with asyncio.timeout(20):
-            while fault.left:
-                await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1"}')
-                await asyncio.sleep(0.02)
-    await until(lambda: listening.hears)
+async def test_other_nodes_are_heard_again(
+    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # A beat reads the other nodes' rows too; none comes while this test runs.
+    async with a_node(tmp_path, redis, silent_seconds=3600) as w:
+        assert w.node.cluster is not None
+        membership = w.node.cluster.membership
+        async with failing(w, monkeypatch, "nodes", kind, membership, "read_others") as fault:
+            await publish_until(w, "nodes", b'{"node":"other","run":"1","seq":1}', fault)
+        heard: list[bool] = []
+        membership.on_roster.add(lambda: heard.append(True))
+        await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","roster":true}')
+        await until(lambda: heard)
 
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
-@pytest.mark.parametrize("function", ["_agree", "_note"])
-async def test_the_store_is_looked_at_again(
-    w: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
-) -> None:
+@pytest.mark.parametrize("function", ["check", "keep_up"])
+async def test_the_store_is_checked_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str) -> None:
     assert w.node.cluster is not None
-    w.node.cluster._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", kind, w.node.cluster._refill, function):
+    async with failing(w, monkeypatch, "refill", kind, w.node.cluster.refill, function):
         pass
 
 
-async def test_a_place_that_cannot_be_noted_in_time_is_noted_later(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upkeep_of_the_store_that_hangs_is_tried_again(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert w.node.cluster is not None
-    w.node.cluster._refill._mark_seconds = 0
-    async with failing(w, monkeypatch, "refill", "hang", w.node.cluster._refill, "_note"):
+    async with failing(w, monkeypatch, "refill", "hang", w.node.cluster.refill, "keep_up"):
         pass
 
 
@@ -111,8 +122,9 @@ async def test_redis_is_published_to_again(w: World, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
 async def test_redis_is_listened_to_again(w: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     listener = w.node.pubsub.listener  # type: ignore[attr-defined]
-    async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve", times=1):
-        # The link of now is lost; then the next beginning fails.
+    async with failing(w, monkeypatch, "pubsub.listen", kind, listener, "_serve") as fault:
+        # The current link is lost; then one new beginning fails.
+        fault.left = 1
         for task in asyncio.all_tasks():
             if task.get_name() == "pubsub link":
                 task.cancel()
@@ -140,6 +152,6 @@ async def test_xmpp_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             await is_live(w)
             connection: Any = w.node.pubsub.connection  # type: ignore[attr-defined]
             async with failing(w, monkeypatch, "pubsub.connection", kind, connection, "_live"):
-                # The session of now ends; then the next two beginnings fail.
+                # The current session ends; then two new beginnings fail.
                 connection.client.abort()
             await is_live(w)

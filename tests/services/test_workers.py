@@ -1,4 +1,4 @@
-"""Several workers on one port: students and educators may reach any of them, and one that dies comes again."""
+"""Several workers on one port: students and educators may reach any of them, and one that ends is started again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.launcher import Program
-from tests.services.school import a_school, until
+from tests.services.cluster import SOON_SECONDS, a_cluster, until
 from tests.services.servers import RedisServer
 
 pytestmark = [
     pytest.mark.services,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT shares connections out on Linux"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT distributes connections on Linux"),
 ]
 
 
@@ -34,30 +34,32 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def test_workers_share_a_port_and_one_that_dies_comes_again(
+async def test_workers_share_a_port_and_one_that_ends_is_started_again(
     tmp_path: Path, redis: RedisServer, chance: random.Random
 ) -> None:
     options = {"CLASSROOM_OBSERVER_WEB__WORKERS": "3"}
-    async with a_school(tmp_path, redis, chance, nodes=1, options=options) as school:
-        [program] = school.nodes
+    async with a_cluster(tmp_path, redis, chance, nodes=1, options=options) as cluster:
+        [program] = cluster.nodes
         assert program.ready["pid"] == program.pid
         assert len(children(program.pid)) == 3
-        await school.students(12)
-        dashboards = [await school.dashboard(0) for _ in range(4)]
-        school.connect()
-        school.type(5)
-        await until(lambda: all(tab.acked > 5 for tab in school.every_tab()), "everybody is at work")
+        await cluster.students(12)
+        dashboards = [await cluster.dashboard(0) for _ in range(4)]
+        cluster.connect()
+        cluster.type(5)
+        await until(lambda: all(tab.acked > 5 for tab in cluster.every_tab()), "everybody is at work")
         os.kill(children(program.pid)[0], signal.SIGKILL)
         await until(lambda: len(children(program.pid)) == 3, "the worker is started again")
-        before = [tab.acked for tab in school.every_tab()]
+        before = [tab.acked for tab in cluster.every_tab()]
         await until(
-            lambda: all(tab.acked > acked for tab, acked in zip(school.every_tab(), before, strict=True)),
+            lambda: all(tab.acked > acked for tab, acked in zip(cluster.every_tab(), before, strict=True)),
             "everybody is acknowledged again",
         )
-        await school.rest()
-        await school.settled()
-        await until(lambda: all(d.events() == school.model() for d in dashboards), "all dashboards agree", 5)
-        await school.complete()
+        await cluster.rest()
+        await cluster.settled()
+        await until(
+            lambda: all(d.events() == cluster.model() for d in dashboards), "all dashboards agree", SOON_SECONDS
+        )
+        await cluster.complete()
         began = time.monotonic()
         assert program.stop() == 0
         assert time.monotonic() - began < 5.5
@@ -66,11 +68,11 @@ async def test_workers_share_a_port_and_one_that_dies_comes_again(
         assert done.returncode == 0, done.stderr
         students = json.loads(out.read_text())["students"]
         counts = {id: student["summaries"]["activity"]["events"] for id, student in students.items()}
-        assert counts == school.model()
+        assert counts == cluster.model()
 
 
 @pytest.mark.parametrize("flags", [[], ["--kvs", "redis://127.0.0.1:1/0"]])
-def test_workers_without_something_to_share_are_refused_in_a_sentence(tmp_path: Path, flags: list[str]) -> None:
+def test_workers_without_a_shared_store_are_refused_in_a_sentence(tmp_path: Path, flags: list[str]) -> None:
     program = Program(tmp_path, flags=["--workers", "2", *flags])
     done = program.run("run", "--workers", "2", "--data-dir", str(tmp_path / str(uuid.uuid4())), *flags)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""``GET /metrics``: what a class's work shows there, and who may read it."""
+"""``GET /metrics``: the metrics of a class at work, and who may read them."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class TestWho:
             assert (await read(w, **ELSEWHERE, Authorization="Bearer "))[0] == 403
 
     @pytest.mark.parametrize("chain", ["192.168.1.9", "127.0.0.1, 192.168.1.9", "nonsense", ""])
-    async def test_what_a_proxy_hands_on_does_not_come_from_here(self, tmp_path: Path, chain: str) -> None:
+    async def test_a_forwarded_request_does_not_count_as_local(self, tmp_path: Path, chain: str) -> None:
         async with world(tmp_path, web={"proxies": ("127.0.0.1",)}) as w:
             assert (await read(w, **{"X-Forwarded-For": chain}))[0] == 401
             assert (await read(w, **{"X-Forwarded-For": chain}, **w.educator))[0] == 200
 
-    async def test_nor_does_what_it_hands_on_without_saying_so(self, tmp_path: Path) -> None:
+    async def test_a_silently_forwarded_request_does_not_count_as_local(self, tmp_path: Path) -> None:
         async with world(tmp_path, web={"proxies": ("127.0.0.1",)}) as w:
             assert (await read(w))[0] == 401
 
@@ -75,7 +75,7 @@ class TestWho:
 
 
 class TestWhat:
-    async def test_openmetrics_for_who_accepts_it_and_no_cache_keeps_either(self, tmp_path: Path) -> None:
+    async def test_openmetrics_is_sent_if_accepted_and_no_cache_keeps_either(self, tmp_path: Path) -> None:
         async with world(tmp_path) as w:
             for accept, kind in (("application/openmetrics-text;version=x", "openmetrics-text"), ("*/*", "text/plain")):
                 async with w.client.get(f"{w.url}/metrics", headers={"Accept": accept}) as answer:

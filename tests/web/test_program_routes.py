@@ -144,7 +144,7 @@ async def test_on_windows_the_join_panel_names_the_firewall_until_a_student_gets
         assert (await w.get("/api/v1/classes"))[0]["hint"] == ""
         monkeypatch.setattr(app, "WINDOWS", True)
         async with w.student("Ada"):
-            # She sits at this very computer, so that nothing is known of the firewall.
+            # She uses this computer, which shows nothing about the firewall.
             hint = (await w.get("/api/v1/classes"))[0]["hint"]
             assert "firewall" in hint
             assert str(w.node.port) in hint

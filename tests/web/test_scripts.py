@@ -53,6 +53,15 @@ def test_the_exports_of_the_entry_are_offered(tmp_path: Path) -> None:
     )
 
 
+def test_comments_that_fill_lines_are_left_out(tmp_path: Path) -> None:
+    text = "/**\n * import(x)\n */\nconst a = 1; // stays\n  // goes\n/* goes */\n"
+    text += "console.log(a /* stays */, '// stays');\n"
+    script = module_script({"e.js": text}, "e.js")
+    assert "goes" not in script
+    assert script.count("stays") == 3
+    assert run(script, tmp_path) == "1 // stays"
+
+
 def test_a_vendored_module_keeps_its_licence() -> None:
     files = {"vendor/x/x.js": "export const x = 1;\n", "vendor/x/LICENSE": "ISC\n\nCopyright X\n"}
     files["e.js"] = 'import { x } from "./vendor/x/x.js";\nexport const y = x;\n'

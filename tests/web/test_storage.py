@@ -1,4 +1,4 @@
-"""A disk that is full or fails: a change is refused in a sentence, and nothing of it has happened."""
+"""A full or failing disk: a change is refused with a sentence, and has no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervision: every task of a node is watched, works again after anything, and is a finding until then."""
+"""Supervision: every task of a node is restarted after any error, and is a finding until it works again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Fault:
 
 
 def uncovered(node: Node) -> list[str]:
-    """The tasks of our code that nobody watches."""
+    """The tasks of our code that are not supervised."""
     mine = asyncio.current_task()
     found = []
     for task in asyncio.all_tasks():
@@ -52,7 +52,7 @@ def uncovered(node: Node) -> list[str]:
 
 
 async def all_are_covered(w: World) -> None:
-    """With a student and a dashboard, no task of ours is unwatched."""
+    """With a student and a dashboard, every task of ours is supervised."""
     async with w.student("Ada") as ada, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         await ada.send({"event": "edit", "document": "essay", "offset": 0, "insert": "Hello"})
@@ -120,18 +120,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "appliance.web.educators.feed.PUSH_SECONDS",
         "appliance.pubsub.hints.HANDLE_SECONDS",
         "appliance.pubsub.hints.SUBSCRIBE_SECONDS",
-        "appliance.lessons.roster_watch._STEP_SECONDS",
+        "appliance.lessons.roster_watch.STEP_SECONDS",
         "appliance.recovery.upkeep.SAVE_SECONDS",
     ):
         monkeypatch.setattr(name, STEP_SECONDS)
     monkeypatch.setattr("appliance.recovery.upkeep.CHECK_SECONDS", 0.02)
-    monkeypatch.setattr("appliance.lessons.roster_watch.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_dashboards_are_brought_up_to_date_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         async with failing(w, monkeypatch, "feed.push", kind, w.node.web.feed, "push"):
@@ -175,7 +173,7 @@ async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.Mon
     async with world(tmp_path) as w:
         async with failing(w, monkeypatch, "control class-1", kind, w.node.kvs, "read") as fault:
             await publish_until(w, "control/class-1", b'{"state":"open"}', fault)
-        # As another node would have it.
+        # As another node would write it.
         [row] = await w.node.kvs.read(["class/class-1"])
         await w.node.kvs.commit([Change("class/class-1", row.version, {"state": Encoded(b"paused")})])
         await w.node.pubsub.publish("control/class-1", b'{"state":"paused"}')
@@ -185,8 +183,8 @@ async def test_a_class_is_followed_again(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w:
-        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "look"):
-            w.node.roster_watch.tell()
+        async with failing(w, monkeypatch, "following", kind, w.node.roster_watch, "check"):
+            w.node.roster_watch.note_foreign_change()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +213,7 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
         ("upkeep.space", "archive", "used_bytes"),
     ],
 )
-async def test_what_looks_around_goes_on(
+async def test_regular_checks_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     task: str,

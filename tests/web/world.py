@@ -1,4 +1,4 @@
-"""A small world for tests of the web room: a real appliance on a loopback port, and what a student or teacher does."""
+"""A small world for tests of the web: a real appliance on a loopback port, and what a student or teacher does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; fails after a while that no healthy machine needs."""
+    """Wait until a condition holds; fails after a time that is long enough on the slowest machine."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
@@ -60,14 +60,14 @@ class Student:
         return frame
 
     async def receive_type(self, kind: str) -> dict[str, Any]:
-        """The next frame of a type; others before it are left aside."""
+        """The next frame of a type; others before it are ignored."""
         while True:
             frame = await self.receive()
             if frame["type"] == kind:
                 return frame
 
     async def send(self, *events: object, first: int | None = None) -> None:
-        """Send a frame of events, numbered on from the last unless told otherwise."""
+        """Send a frame of events, numbered from the last one on, unless `first` is given."""
         first = self.sent + 1 if first is None else first
         self.sent = max(self.sent, first + len(events) - 1)
         await self.socket.send_json({"type": "events", "first": first, "events": events})

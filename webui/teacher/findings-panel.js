@@ -54,6 +54,8 @@ export class FindingsPanel {
   #close(key) {
     this.#closed.add(key);
     this.draw();
+    // The closed note had the focus; the next one gets it.
+    find("findings").querySelector("button")?.focus();
   }
 }
 

@@ -18,20 +18,20 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
         "archive.folder": Code(
             "warning",
             "archive",
-            "{subject} in the archive is a folder, not a file. What it holds is not read; move it out of the archive.",
+            "{subject} in the archive is a folder, not a file. Its content is not read; move it out of the archive.",
             label="archive",
         ),
         "archive.unreadable": Code(
             "error",
             "archive",
-            "{count:line|lines} of the archive cannot be read, so what these students did is missing. The log says "
+            "{count:line|lines} of the archive cannot be read, so some work of students is missing. The log says "
             "where, and 'verify' lists all; restore the files from a backup.",
         ),
         "archive.space": Code(
             "warning",
             "archive",
-            "The disk of the data folder gets full: {free} are free, and the archive takes {used}. Once it is full, "
-            "nothing can be saved. Make room, or move older archive files elsewhere after a backup.",
+            "The disk of the data folder is nearly full: {free} are free, and the archive takes {used}. Once it is "
+            "full, nothing can be saved. Free some space, or move older archive files elsewhere after a backup.",
         ),
         "snapshot.unusable": Code(
             "warning",

@@ -12,7 +12,7 @@ BACKENDS: Mapping[str, Code] = MappingProxyType(
         "kvs.away": Code(
             "error",
             "kvs",
-            "{detail} This is tried again by itself; what students do waits in their browsers meanwhile.",
+            "{detail} This is tried again by itself; students' work waits in their browsers meanwhile.",
         ),
         "pubsub.away": Code(
             "error", "pubsub", "{detail} Until this works, dashboards may show changes late. Nothing is lost."
@@ -20,7 +20,7 @@ BACKENDS: Mapping[str, Code] = MappingProxyType(
         "store.unread": Code(
             "error",
             "kvs",
-            "What changed could not be read from the store ({detail}). It is read again until that works.",
+            "Changes could not be read from the store ({detail}). This is tried again by itself.",
         ),
         "refill.failing": Code(
             "error",
@@ -31,24 +31,24 @@ BACKENDS: Mapping[str, Code] = MappingProxyType(
         "refill.checking": Code(
             "critical",
             "kvs",
-            "This node takes no students yet: it compares the key-value store with its archive. That passes by itself.",
+            "This node accepts no students yet: it compares the key-value store with its archive. This ends by itself.",
         ),
         "refill.running": Code(
             "critical",
             "kvs",
-            "This node takes no students yet: the key-value store is filled again from its archive, {percent} % done. "
-            "That passes by itself.",
+            "This node accepts no students yet: the key-value store is being refilled from its archive, {percent} % "
+            "done. This ends by itself.",
         ),
         "refill.waiting": Code(
             "critical",
             "kvs",
-            "This node takes no students yet: the key-value store lacks what is in the archives of {nodes}. Start "
-            "these nodes; after a while this one goes on without them.",
+            "This node accepts no students yet: the key-value store lacks events in the archives of {nodes}. Start "
+            "these nodes; after a while this one continues without them.",
         ),
         "refill.blocked": Code(
             "warning",
             "kvs",
-            "{count:stream waits|streams wait} for other nodes to bring their archives. Start these nodes.",
+            "{count:stream waits|streams wait} for the archives of other nodes. Start these nodes.",
         ),
         "refill.missing": Code(
             "error",
@@ -59,13 +59,14 @@ BACKENDS: Mapping[str, Code] = MappingProxyType(
         "nodes.outdated": Code(
             "critical",
             "nodes",
-            "This node takes no students: other nodes run newer versions of {reducers}. Install the same version here.",
+            "This node accepts no students: other nodes run newer versions of {reducers}. Install the same version "
+            "here.",
         ),
         "nodes.same_name": Code(
             "error",
             "nodes",
-            "Another appliance with the same store also calls itself {subject}, so who is online is not known for "
-            "sure. Give each its own name (--node).",
+            "Another appliance with the same store has the same name, {subject}, so it is not certain who is online. "
+            "Give each its own name (--node).",
         ),
     }
 )

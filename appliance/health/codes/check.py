@@ -22,7 +22,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         "folder.unwritable": Code(
             "error",
             "folders",
-            "It cannot be written ({detail}); change its rights or choose another folder.",
+            "It cannot be written ({detail}); change its permissions or choose another folder.",
             label="{subject} ({path})",
         ),
         "backend.works": Code("ok", "backends", "{source} ({url})"),
@@ -65,7 +65,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         "port.forbidden": Code(
             "error",
             "port",
-            "This account may not listen there; choose a web.port of 1024 or more.",
+            "This account may not use that port; choose a web.port of 1024 or more.",
             label="port {port} on {host}",
         ),
         "port.foreign_host": Code(
@@ -77,7 +77,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         "port.unusable": Code(
             "error",
             "port",
-            "It cannot be listened to ({detail}); choose another web.port or web.host.",
+            "It cannot be used ({detail}); choose another web.port or web.host.",
             label="port {port} on {host}",
         ),
     }

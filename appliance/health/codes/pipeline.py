@@ -12,24 +12,25 @@ PIPELINE: Mapping[str, Code] = MappingProxyType(
         "commit.failing": Code(
             "critical",
             "pipeline",
-            "{detail} What students do waits in their browsers and is saved once this works.",
+            "{detail} Students' work waits in their browsers and is saved once this works.",
         ),
         "commit.slow": Code(
             "critical",
             "pipeline",
-            "A commit has been under way for {took} s. What students do waits in their browsers until it ends. "
-            "Check the disk, and the key-value store where it is on a server.",
+            "A commit has been running for {took} s. Students' work waits in their browsers until it ends. Check the "
+            "disk, and the server of the key-value store if there is one.",
         ),
         "commit.error": Code(
             "error",
             "pipeline",
-            "A step of a commit failed in a way that is not foreseen ({place}). It was done again for each student. "
-            "Please report it with the log.",
+            "A step of a commit failed unexpectedly ({place}). It was repeated for each student. Please report it with "
+            "the log.",
         ),
         "student.waiting": Code(
             "error",
             "pipeline",
-            "What one student does is archived, but cannot be counted just now ({place}). It is tried again.",
+            "The work of one student is archived, but cannot be counted at the moment ({place}). This is tried again "
+            "by itself.",
             of_student=True,
         ),
         "stream.quarantined": Code(
@@ -42,20 +43,21 @@ PIPELINE: Mapping[str, Code] = MappingProxyType(
         "stream.gap": Code(
             "error",
             "pipeline",
-            "{count:event is|events are} missing in the memory of this node. Streams with a gap were closed, and their "
-            "pages send again.",
+            "{count:event is|events are} missing in the memory of this node. Streams with a gap were closed, and "
+            "students' pages send these events again.",
         ),
         "student.full": Code(
             "warning",
             "reducers",
-            "One student has more text and documents than are kept of one student. Newer ones are archived, but not "
+            "One student has more text and documents than are kept for one student. Newer ones are archived, but not "
             "shown.",
             of_student=True,
         ),
         "student.loud": Code(
             "warning",
             "students",
-            "One student's browser sends far more than anybody writes. It is read more slowly, and nobody else waits.",
+            "One student's browser sends far more than anybody can write. It is read more slowly; nobody else is "
+            "affected.",
             of_student=True,
         ),
     }

@@ -17,27 +17,27 @@ PROGRAM: Mapping[str, Code] = MappingProxyType(
         "files.near_limit": Code(
             "warning",
             "program",
-            "{open} of {limit} files that the system lets this program have are open. At the limit nobody else can "
+            "{open} of {limit} files that the system allows this program are open. At the limit nobody else can "
             "connect; raise the limit of open files.",
         ),
         "loop.blocked": Code(
             "warning",
             "program",
-            "The program stood still {count:time|times} in the last ten minutes, at most for {worst} s, last in "
-            "{place}. Everybody waited meanwhile. If that names a plug-in, switch it off; else close other programs on "
-            "this computer.",
+            "The program did not respond {count:time|times} in the last ten minutes, for {worst} s at most, last in "
+            "{place}. Everybody waited meanwhile. If that is a plug-in, switch it off; otherwise close other programs "
+            "on this computer.",
         ),
-        "node.closing": Code("critical", "program", "The appliance is closing. Students' pages keep what they have."),
+        "node.closing": Code("critical", "program", "The appliance is closing. Students' pages keep their work."),
         "node.deaf": Code(
             "critical",
             "program",
-            "The appliance no longer listens on its port, so nobody can connect. Start it again.",
+            "The appliance no longer listens on its port, so nobody can connect. Restart it.",
         ),
         "health.source_failing": Code(
             "error",
             "program",
-            "A part of the appliance cannot say how it is ({place}), so something may be wrong that is not listed. "
-            "Start the appliance again after the lesson.",
+            "The state of a part of the appliance cannot be read ({place}), so something may be wrong that is not "
+            "listed. Restart the appliance after the lesson.",
         ),
     }
 )

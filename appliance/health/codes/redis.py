@@ -18,7 +18,7 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         "redis.old": Code(
             "warning",
             "redis",
-            "It is older than 6.0 and was never tried; install a newer one.",
+            "It is older than 6.0, which is not tested; install a newer one.",
             label=_VERSION + " ({name} {version}, {ms:.1f} ms away)",
         ),
         "redis.no_info": Code(
@@ -37,13 +37,13 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         "redis.clock_ahead": Code(
             "warning",
             "redis",
-            "The server's clock is {seconds:.0f} s ahead of this computer's; let both keep time by NTP.",
+            "The server's clock is {seconds:.0f} s ahead of this computer's; synchronize both by NTP.",
             label=_CLOCK,
         ),
         "redis.clock_behind": Code(
             "warning",
             "redis",
-            "The server's clock is {seconds:.0f} s behind this computer's; let both keep time by NTP.",
+            "The server's clock is {seconds:.0f} s behind this computer's; synchronize both by NTP.",
             label=_CLOCK,
         ),
         "redis.append_only": Code("ok", "redis", _PERSISTENCE + " (append-only file)"),
@@ -59,8 +59,8 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         "redis.no_persistence": Code(
             "warning",
             "redis",
-            "The server keeps no append-only file, so a restart forgets states, which are then worked out again from "
-            "the archive; set 'appendonly yes' in redis.conf, or say ?ttl=SECONDS if that is meant.",
+            "The server keeps no append-only file, so a restart loses states, which are then rebuilt from the archive; "
+            "set 'appendonly yes' in redis.conf, or ?ttl=SECONDS in the URL if that is intended.",
             label=_PERSISTENCE,
         ),
         "redis.memory": Code("ok", "redis", _MEMORY),
@@ -68,7 +68,7 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         "redis.evicts": Code(
             "error",
             "redis",
-            "With {policy} the server throws states away when it is full; set 'maxmemory-policy noeviction'.",
+            "With {policy} the server deletes states when its memory is full; set 'maxmemory-policy noeviction'.",
             label=_MEMORY,
         ),
         "redis.memory_low": Code("warning", "redis", "It is nearly full; raise maxmemory.", label=_MEMORY),
@@ -82,7 +82,7 @@ REDIS: Mapping[str, Code] = MappingProxyType(
         "redis.commands_forbidden": Code(
             "error",
             "redis",
-            "This user may not run all that is needed; allow it: ACL SETUSER ... {allow}",
+            "This user may not run all commands that are needed; allow them: ACL SETUSER ... {allow}",
             label="{source} permissions",
         ),
         "redis.scripting": Code("ok", "redis", "{source} scripting"),

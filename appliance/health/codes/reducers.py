@@ -14,32 +14,32 @@ REDUCERS: Mapping[str, Code] = MappingProxyType(
         "reducer.failing": Code(
             "error",
             "reducers",
-            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are not up to date; all "
-            "others are. Ask whoever wrote it, or switch it off with reducers.disabled.",
+            "The reducer {subject} failed {count:time|times}, last with {place}. Its figures are out of date; all "
+            "others are up to date. Ask its author, or switch it off with reducers.disabled.",
         ),
         "reducer.slow": Code(
             "warning",
             "reducers",
-            "The reducer {subject} took {took} s at a time. Everybody waits meanwhile; if it stays, switch it off "
-            "with reducers.disabled.",
+            "The reducer {subject} took {took} s at once. Everybody waited meanwhile; if it happens again, switch it "
+            "off with reducers.disabled.",
         ),
         "reducer.states": Code(
             "error",
             "reducers",
             "{count:state|states} of the reducer {subject} cannot be stored or read, last with {place}. The last good "
-            "ones are kept; they are rebuilt from the archive once the reducer is mended.",
+            "ones are kept; they are rebuilt from the archive once the reducer is repaired.",
         ),
         "reducer.rebuild": Code("info", "reducers", "{subject} is being rebuilt from the archive: {percent} % done."),
         "reducer.rebuild_failed": Code(
             "error",
             "reducers",
             "The figures of {subject} could not be rebuilt from the archive: {detail} They stay incomplete until the "
-            "appliance is started again.",
+            "appliance is restarted.",
         ),
         "plugin.left_out": Code(
             "error",
             "reducers",
-            "{reason} The plug-in {subject} ({origin}) is left out until that is mended; all other reducers run.",
+            "{reason} The plug-in {subject} ({origin}) is left out until that is corrected; all other reducers run.",
             label=_PLUGIN,
         ),
         "plugin.unknown": Code(
@@ -52,7 +52,7 @@ REDUCERS: Mapping[str, Code] = MappingProxyType(
         "plugin.folder": Code(
             "error",
             "reducers",
-            "The plug-in folder {subject} cannot be read: {detail}. Its plug-ins are left out; change its rights.",
+            "The plug-in folder {subject} cannot be read: {detail}. Its plug-ins are left out; change its permissions.",
             label="plug-in folder",
         ),
     }

@@ -15,7 +15,7 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "error",
             "roster",
             "{subject} cannot be written: {detail}. Nobody new can join and no class can be changed until this works; "
-            "make room on the disk, and check the rights of the data folder.",
+            "free some space on the disk, and check the permissions of the data folder.",
         ),
         "journal.damaged": Code(
             "error",

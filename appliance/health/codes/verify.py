@@ -8,12 +8,12 @@ from types import MappingProxyType
 from appliance.health.codes.code import Code
 
 _NOT_THE_ARCHIVES = (
-    "What is stored is not what the archive gives. Remove the folder snapshots while the appliance is stopped; its "
-    "next start works all out from the archive."
+    "The stored states differ from those of the archive. Remove the folder snapshots while the appliance is stopped; "
+    "its next start rebuilds all states from the archive."
 )
 _NOT_THE_STORES = (
-    "They are not what the archives give. Name the archives of all nodes, 'verify ARCHIVE...', while nobody works; if "
-    "it stays, ask who looks after the server."
+    "They differ from those of the archives. Run 'verify ARCHIVE...' with the archives of all nodes, while nobody "
+    "works; if they still differ, ask the administrator of the server."
 )
 
 VERIFY: Mapping[str, Code] = MappingProxyType(
@@ -39,12 +39,12 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "states.removed": Code(
             "ok",
             "states",
-            "states of {subject} (not compared: there is no such reducer now; they are left as they are)",
+            "states of {subject} (not compared: this reducer no longer exists; they are left as they are)",
         ),
         "states.none": Code(
             "ok",
             "states",
-            "states (nothing to compare: there is no snapshot; a start works them out from the archive)",
+            "states (nothing to compare: there is no snapshot; a start rebuilds them from the archive)",
         ),
         "streams.equal": Code("ok", "states", "numbers of the streams"),
         "streams.differ": Code("error", "states", _NOT_THE_ARCHIVES, label="numbers of the streams"),
@@ -54,7 +54,9 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "store.streams_differ": Code("error", "kvs", _NOT_THE_STORES, label="numbers of the streams in the store"),
         "store.unreadable": Code("error", "kvs", "{detail}", label="store"),
         "file.read": Code("ok", "files", "{subject}"),
-        "file.unreadable": Code("error", "files", "It cannot be read: {detail}. Change its rights.", label="{subject}"),
+        "file.unreadable": Code(
+            "error", "files", "It cannot be read: {detail}. Change its permissions.", label="{subject}"
+        ),
         "file.damaged": Code("error", "files", "It is damaged. Restore it from a backup.", label="{subject}"),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
@@ -62,7 +64,7 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "erase.unfinished": Code(
             "error",
             "files",
-            "It was cut short; the next start of the appliance finishes it.",
+            "It was interrupted; the next start of the appliance finishes it.",
             label="erasing of a student",
         ),
         "backup.read": Code("ok", "files", "backup {subject} ({files:file|files})"),

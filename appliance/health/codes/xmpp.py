@@ -35,8 +35,8 @@ XMPP: Mapping[str, Code] = MappingProxyType(
         "xmpp.clock_apart": Code(
             "warning",
             "xmpp",
-            "The clocks of this computer and of the XMPP server differ by {apart:.0f} seconds; let both follow a time "
-            "server.",
+            "The clocks of this computer and of the XMPP server differ by {apart:.0f} seconds; synchronize both by "
+            "NTP.",
             label=_XMPP_CLOCK,
         ),
     }

@@ -55,11 +55,11 @@ class XmppPubSub(PubSub):
     ) -> None:
         """Args:
         url: where and who, see `url.parse_url`.
-        counters: where reconnections, what was too much and what was refused are counted.
+        counters: count reconnections, refusals and the limits that were hit.
         queue: messages that may wait for one subscriber.
         outgoing: messages that may wait until the server has confirmed those before them.
         pace: how long to wait for what.
-        tasks: runs what goes on for ever; None for tasks of its own.
+        tasks: runs the task of the connection; None for tasks of its own.
 
         Raises:
             SettingsError: the URL cannot be used.
@@ -155,7 +155,7 @@ class XmppPubSub(PubSub):
         try:
             async with self.subscribe(topic) as subscription:
                 await self.publish(topic, bytes(largest))
-                # That it is heard alone says little: without a connection this process hears itself.
+                # Hearing it proves little: without a connection this process hears itself.
                 await anext(aiter(subscription))
                 if self.connection.too_large > refused:
                     raise reasons.too_large(self._url)
@@ -227,7 +227,7 @@ class XmppPubSub(PubSub):
 
     def _hear(self, sender: str, message: Element) -> None:
         if sender != self._url.service:
-            # Anybody with an account can send what looks like an event.
+            # Anybody with an account can forge an event.
             self._counters.add("pubsub_forged_events")
             return
         for node in stanzas.removals(message):
@@ -252,8 +252,8 @@ class XmppPubSub(PubSub):
             self._subscribers.resync(topic)
         ours = publication.publisher == self._sender.publisher
         already = self._sender.heard_here(topic, publication.number) if ours else ()
-        for place, message in enumerate(publication.messages):
-            if place not in already:
+        for index, message in enumerate(publication.messages):
+            if index not in already:
                 self._subscribers.deliver(topic, message)
         if ours:
             self._echo.set()

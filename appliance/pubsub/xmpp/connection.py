@@ -43,7 +43,7 @@ def _salted(mechanism: Any, password: bytes, salt: bytes, rounds: int) -> bytes:
 
 
 def _escaped(text: str, use_cdata: bool = False) -> str:
-    """Text as it stands in XML."""
+    """Text, escaped for XML."""
     return escape(text, {"'": "&apos;", '"': "&quot;"})
 
 
@@ -107,13 +107,13 @@ class Owner(msgspec.Struct, frozen=True):
         new_session: awaited in each new session; may raise `RefusedError`, `AwayError` or `TroubleError`.
         lost: called when `XmppConnection.is_ready` ends to be true.
         event: gets each message with a pubsub event, after the address that sent it.
-        trouble: gets each change of `XmppConnection.away`.
+        away_changed: gets each change of `XmppConnection.away`.
     """
 
     new_session: Callable[[], Awaitable[None]]
     lost: Callable[[], None]
     event: Callable[[str, Element], None]
-    trouble: Callable[[TroubleError | None], None]
+    away_changed: Callable[[TroubleError | None], None]
 
 
 class XmppConnection:
@@ -186,13 +186,13 @@ class XmppConnection:
     async def request(
         self, kind: Literal["get", "set"], payload: Element, to: str, *, expendable: bool = False
     ) -> Element:
-        """Ask, and wait for the answer.
+        """Send a request, and wait for the answer.
 
         Args:
-            kind: a question, or a change.
-            payload: what is asked for.
-            to: who is asked.
-            expendable: no answer does not mean that the link is dead.
+            kind: whether to ask or to change.
+            payload: the content of the request.
+            to: the address that is asked.
+            expendable: whether the link may be well without an answer.
 
         Raises:
             RefusedError: the answer is an error.
@@ -206,7 +206,7 @@ class XmppConnection:
         iq["to"] = to
         iq.append(payload)
         answer: asyncio.Future[Any] = iq.send(timeout=self.pace.answer)
-        # One that nobody waits for any more may fail unseen.
+        # If nobody waits for it any more, its error is ignored.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -223,7 +223,7 @@ class XmppConnection:
 
     @property
     def is_managed(self) -> bool:
-        """Whether the server would let us take up a session that was interrupted (XEP-0198)."""
+        """Whether an interrupted session can be resumed (XEP-0198)."""
         return bool(self.client.plugin["xep_0198"].enabled_in)
 
     def encryption(self) -> tuple[str | None, datetime]:
@@ -234,7 +234,7 @@ class XmppConnection:
         return self.client.socket.version(), datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
 
     async def is_connected(self, address: str) -> bool:
-        """Whether an address is connected to its server, or may be."""
+        """Whether an address is connected to its server; True if that is not known."""
         try:
             await self.request("get", stanzas.ping(), address, expendable=True)
         except RefusedError as refused:
@@ -242,14 +242,14 @@ class XmppConnection:
         return True
 
     async def close(self) -> None:
-        """Say good-bye and disconnect."""
+        """End the session and disconnect."""
         if self._task is None:
             return
         await self._tasks.end(self._task)
         client = self.client
         client.cancel_connection_attempt()
         if client.is_connected():
-            # Without a session there is nobody to say good-bye to.
+            # Only a session is ended by a stanza, which needs time.
             client.disconnect(wait=1.0 if client.authenticated else 0.0)
             await asyncio.wait((self._lost,), timeout=1.5)
             client.abort()
@@ -257,7 +257,7 @@ class XmppConnection:
 
     async def _run(self, task: Supervised) -> None:
         back_off = BackOff(self.pace.first_pause, self.pace.longest_pause)
-        # Of a start before this one, which ended by an error.
+        # A start before this one, which ended with an error, may have left a connection.
         await self._drop()
         while True:
             try:
@@ -271,7 +271,7 @@ class XmppConnection:
             await asyncio.sleep(back_off.next())
 
     async def _live(self, task: Supervised) -> None:
-        """One connection, from the attempt to its loss.
+        """Connect, and stay until the connection is lost.
 
         Raises:
             TroubleError: there was no session, or the server said why it ended.
@@ -298,7 +298,7 @@ class XmppConnection:
             task.works()
             await asyncio.wait((self._lost, pings), return_when=asyncio.FIRST_COMPLETED)
             if not self._lost.done():
-                # Nobody asks any more whether the link is there; or nobody answered, and it was given up.
+                # The pings ended, by an error or because there was no answer.
                 pings.result()
                 await self._drop()
         finally:
@@ -317,7 +317,7 @@ class XmppConnection:
             self.client.connect()
 
     async def _begin(self) -> None:
-        """Let the owner prepare a new session, for as long as the connection lasts."""
+        """Let the owner prepare a new session; ends early if the connection is lost."""
         begun = in_background(_awaited(self._owner.new_session), "xmpp session", awaited=True)
         try:
             await asyncio.wait((begun, self._lost), return_when=asyncio.FIRST_COMPLETED)
@@ -337,7 +337,7 @@ class XmppConnection:
             begun.cancel()
 
     async def _drop(self) -> None:
-        """Give up the network connection, if there is one."""
+        """Close the network connection, if there is one."""
         self.client.cancel_connection_attempt()
         if self.client.is_connected():
             self.client.abort()
@@ -349,7 +349,7 @@ class XmppConnection:
             try:
                 await self.request("get", stanzas.ping(), self._url.domain)
             except RefusedError:
-                pass  # Any answer is a sign of life.
+                pass  # Any answer shows that the link works.
             except AwayError:
                 return
 
@@ -357,17 +357,17 @@ class XmppConnection:
         self._known.set()
         if str(trouble) != str(self.away):
             self.away = trouble
-            self._owner.trouble(trouble)
+            self._owner.away_changed(trouble)
 
     def _make_client(self) -> _Client:
         url = self._url
-        # With a context of its own it would read this computer's certificates twice, which takes a fifth of a second.
+        # Without our context slixmpp reads this computer's certificates twice, which takes a fifth of a second.
         client = _Client(f"{url.account}/{self._resource}", url.password, ssl_context=self._context)
         client.register_plugin("xep_0198")
         client.register_plugin("xep_0199")
         encrypted = url.tls == "required"
         client.enable_starttls = encrypted
-        # Where DNS says so, it is tried; at a port that we were given only if it is the one kept for it.
+        # Direct TLS is tried if DNS names it; at a configured port only if that is the port reserved for it.
         client.enable_direct_tls = (
             encrypted and url.port in (None, DIRECT_TLS_PORT) and not (url.host and url.port is None)
         )
@@ -433,7 +433,7 @@ class XmppConnection:
         self._session_over(None)
         self._over = asyncio.get_running_loop().create_future()
         self.sessions += 1
-        # Below zero, so that nothing but what is addressed to this very connection comes here.
+        # Below zero, so that only stanzas for this very connection arrive.
         self.client.send_presence(ppriority=-1)
         if not self._started.done():
             self._started.set_result(False)
@@ -470,7 +470,7 @@ class XmppConnection:
         self._reason = reason
         if not self._started.done():
             self._started.set_exception(reason)
-            # The attempt may have been given up already.
+            # Nobody may be waiting for it any more.
             self._started.exception()
 
     def _hear(self, message: Any) -> None:

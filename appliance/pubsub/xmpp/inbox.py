@@ -1,4 +1,4 @@
-"""What was heard of each publisher: tells what came twice, and that something is missing."""
+"""The last number heard of each publisher, by which repetitions and gaps are found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PUBLISHERS = 500
 
 
 class Heard(Enum):
-    """How a publication follows the one before it."""
+    """The place of a publication after the one before it."""
 
     NEXT = "next"
     AGAIN = "again"
@@ -24,15 +24,15 @@ class Inbox:
         self._session = 0
 
     def new_session(self) -> None:
-        """What was published up to now may have been missed, and subscribers are told so: no gap is one any more."""
+        """Note a new session: subscribers read the store anyway, so that gaps at its beginning do not count."""
         self._session += 1
 
     def forget(self, topic: str) -> None:
-        """Nobody listens to a topic any more."""
+        """Forget a topic to which nobody listens any more."""
         self._last.pop(topic, None)
 
     def hear(self, topic: str, publisher: str, number: int) -> Heard:
-        """Take note of a publication.
+        """Note a publication, and find its place.
 
         Args:
             number: publishers number what they publish to a topic from 1.

@@ -1,4 +1,4 @@
-"""What was published here and waits until the server has confirmed it: bounded, in order, by topic."""
+"""Messages that wait until the server has confirmed those before them: bounded, in order, by topic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 import msgspec
 
 AROUND = 8
-"""Bytes that a message takes beside its own: five for its length, in base64."""
+"""Bytes that a message needs beside its own: five for its length, in base64."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -15,24 +15,24 @@ class Batch(msgspec.Struct, frozen=True):
 
     Attributes:
         messages: in order; empty for the word to read the store again.
-        heard: places of messages that subscribers of this process have heard already.
+        heard: indexes of messages that subscribers of this process have heard already.
     """
 
     messages: tuple[bytes, ...]
     heard: frozenset[int] = frozenset()
 
 
-RESYNC = Batch(())
-"""In place of messages that were too many: who hears it reads the store again."""
+RESYNC_BATCH = Batch(())
+"""Replaces too many messages: listeners read the store again."""
 
 
 class Outbox:
-    """Messages by topic. When there are too many, all of the topic that brings one more become `RESYNC`."""
+    """Messages by topic. When there are too many, all of the topic of the newest become `RESYNC_BATCH`."""
 
     def __init__(self, limit: int, batch_bytes: int) -> None:
         """Args:
         limit: messages that may wait, of all topics together.
-        batch_bytes: how long one batch may be, each message counting `cost` bytes.
+        batch_bytes: the largest size of one batch, in which each message counts `cost` bytes.
         """
         self._limit = limit
         self._batch_bytes = batch_bytes
@@ -40,7 +40,7 @@ class Outbox:
         self._count = 0
 
     def __len__(self) -> int:
-        """Messages that wait."""
+        """Number of messages that wait."""
         return self._count
 
     def __contains__(self, topic: str) -> bool:
@@ -48,18 +48,18 @@ class Outbox:
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest message that can be sent at all."""
+        """Bytes of the largest message that can be sent."""
         return (self._batch_bytes - AROUND) // 4 * 3
 
     def put(self, topic: str, message: bytes, *, heard: bool = False) -> bool:
-        """Add a message; False where it was one too many.
+        """Add a message; False if it was one too many.
 
         Args:
             heard: whether subscribers of this process have heard it already.
         """
         waiting = self._waiting.get(topic, ())
         if waiting is None:
-            # The word to read the store again waits, and whoever hears it reads this change as well.
+            # The word to read the store again waits, and the store will show this change as well.
             return True
         if self._count >= self._limit:
             self.resync(topic)
@@ -71,12 +71,12 @@ class Outbox:
         return True
 
     def resync(self, topic: str) -> None:
-        """Put `RESYNC` in the place of all that waits for a topic."""
+        """Replace all that waits of a topic by `RESYNC_BATCH`."""
         self._count -= len(self._waiting.get(topic) or ())
         self._waiting[topic] = None
 
     def hear(self, topic: str) -> list[bytes]:
-        """The messages of a topic that subscribers of this process have not heard, which now count as heard."""
+        """Mark the messages of a topic as heard by subscribers of this process; returns those that were not."""
         waiting = self._waiting.get(topic)
         if not waiting:
             return []
@@ -85,17 +85,17 @@ class Outbox:
         return fresh
 
     def drop(self, topic: str) -> None:
-        """Forget what waits for a topic."""
+        """Remove all that waits of a topic."""
         self._count -= len(self._waiting.pop(topic, None) or ())
 
     def take(self, topic: str) -> Batch | None:
-        """The next batch of a topic, which waits no longer; None where nothing does."""
+        """Remove and return the next batch of a topic; None if nothing waits."""
         if topic not in self._waiting:
             return None
         waiting = self._waiting[topic]
         if waiting is None:
             del self._waiting[topic]
-            return RESYNC
+            return RESYNC_BATCH
         taken: list[tuple[bytes, bool]] = []
         left = self._batch_bytes
         while waiting and (not taken or cost(waiting[0][0]) <= left):
@@ -106,10 +106,10 @@ class Outbox:
             del self._waiting[topic]
         return Batch(
             tuple(message for message, _ in taken),
-            frozenset(place for place, (_, heard) in enumerate(taken) if heard),
+            frozenset(index for index, (_, heard) in enumerate(taken) if heard),
         )
 
 
 def cost(message: bytes) -> int:
-    """Bytes that a message takes in a stanza, in base64."""
+    """Bytes that a message needs in a stanza, in base64."""
     return (len(message) + 2) // 3 * 4 + AROUND

@@ -1,4 +1,4 @@
-"""Why an XMPP server is not to be used, in a sentence that says what to do."""
+"""Failures of the XMPP connection as sentences that say what to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ EXPIRED, NOT_YET_VALID, OTHER_NAME = 10, 9, 62
 
 
 class TroubleError(BackendError):
-    """Why there is no working connection.
+    """The reason why there is no working connection.
 
     Attributes:
-        final: whether somebody must change something; otherwise trying again may be enough.
+        final: whether somebody must change something first; otherwise trying again may be enough.
     """
 
     def __init__(self, text: str, *, final: bool = False) -> None:
@@ -61,7 +61,7 @@ def of_network(error: object, url: XmppUrl) -> TroubleError:
 
 
 def silent(seconds: float, url: XmppUrl) -> TroubleError:
-    """There was a connection, and no session within the time."""
+    """Of a connection without a session in time."""
     return TroubleError(
         f"What listens at {url.where} does not answer as an XMPP server does within {seconds:g} seconds; check the "
         "port. It is tried again."
@@ -105,7 +105,7 @@ def of_login(condition: str, url: XmppUrl) -> TroubleError:
 
 
 def no_login(encrypted: bool, url: XmppUrl) -> TroubleError:
-    """The server offers no way to log in that we would use."""
+    """Of a server without an acceptable way to log in."""
     if url.tls == "required" and not encrypted:
         return TroubleError(
             f"The XMPP server at {url.where} offers no encryption (STARTTLS), so the password is not sent to it; "
@@ -131,7 +131,7 @@ def of_stream(condition: str, url: XmppUrl) -> TroubleError:
 
 
 def too_large(url: XmppUrl) -> TroubleError:
-    """The server ended the stream because of the size of what it was sent."""
+    """Of a stream that the server ended because of the size of a stanza."""
     return TroubleError(
         f"The XMPP server takes no stanza of {url.stanza} bytes; raise its limit (Prosody: c2s_stanza_size_limit, "
         "ejabberd: max_stanza_size), or set stanza= in pubsub.url to that limit."

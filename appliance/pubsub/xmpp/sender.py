@@ -66,7 +66,7 @@ class Sender:
         self._background = background
         self._counters = counters
         self._numbers: dict[str, int] = {}
-        # Of the last publication of a topic that had some: places of messages heard here before the server was back.
+        # Of the last publication of a topic that had some: indexes of messages heard here before the server was back.
         self._heard_here: dict[str, tuple[int, frozenset[int]]] = {}
         # What was sent last of a topic, until it is confirmed and nothing more waits.
         self._flying: dict[str, Publication] = {}
@@ -102,20 +102,20 @@ class Sender:
             self._start(topic)
             raise BackendError(
                 f"A message of {len(message)} bytes is too large for the XMPP server; raise its limit and stanza= in "
-                "pubsub.url. Who listens reads the store again instead."
+                "pubsub.url. Listeners read the store again instead."
             )
         away = not self._connection.is_ready
         if not self._outbox.put(topic, message, heard=away):
             self._counters.add("limit_pubsub_outgoing")
             self._background.warn(
-                "The XMPP server is slower than what is published; who listens reads the store again instead."
+                "The XMPP server is slower than what is published; listeners read the store again instead."
             )
         if away:
             self._subscribers.deliver(topic, message)
         self._start(topic)
 
     def heard_here(self, topic: str, number: int) -> frozenset[int]:
-        """Places of messages in a publication of ours that subscribers of this process have heard already."""
+        """Indexes of messages in a publication of ours that subscribers of this process have heard already."""
         last, heard = self._heard_here.get(topic, _NONE)
         return heard if last == number else frozenset()
 
@@ -124,8 +124,8 @@ class Sender:
         for topic, sent in self._flying.items():
             if self._inbox.last(topic, self.publisher) < sent.number:
                 heard = self.heard_here(topic, sent.number)
-                for place, message in enumerate(sent.messages):
-                    if place not in heard:
+                for index, message in enumerate(sent.messages):
+                    if index not in heard:
                         self._subscribers.deliver(topic, message)
                 self._heard_here[topic] = (sent.number, frozenset(range(len(sent.messages))))
         for topic in self._tasks:
@@ -156,7 +156,7 @@ class Sender:
                     await self._send_batch(topic)
                     back_off.reset()
                 except Exception as error:
-                    # What was in hand may be lost: who listens reads the store instead.
+                    # The present batch may be lost: listeners read the store instead.
                     self._counters.add("pubsub_refusals")
                     self._background.warn(f"Sending to the XMPP server failed ({place_of(error)}); it is tried again.")
                     self._outbox.resync(topic)

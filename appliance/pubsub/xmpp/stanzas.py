@@ -1,4 +1,4 @@
-"""The XML of publish/subscribe (XEP-0060) that we write and read."""
+"""The XML of publish/subscribe (XEP-0060), written and read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONFIGURATION = {
     # A message of type normal to a connection that is gone would be kept for later by the server.
     "notification_type": "headline",
 }
-"""How a node must be: for members alone, and without a memory, which would mean a write to the disk each time."""
+"""Configuration of a node: for members alone, and without a memory, which would cost a write to the disk each time."""
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Publication(msgspec.Struct, frozen=True):
 
     Attributes:
         node: the node's name.
-        publisher: who published it: a word made at each start of a process.
+        publisher: the random name of the process that published it.
         number: its number among the publisher's for this node, from 1.
         messages: empty for the word to read the store again.
     """
@@ -85,7 +85,7 @@ def delete(node: str) -> Element:
 
 
 def affiliations(node: str, changes: Iterable[tuple[str, str]] = ()) -> Element:
-    """Ask who may do what with a node, or change it.
+    """Ask for the rights of accounts on a node, or change them.
 
     Args:
         changes: pairs of an account and ``owner`` or ``none``; none for a question.
@@ -98,7 +98,7 @@ def affiliations(node: str, changes: Iterable[tuple[str, str]] = ()) -> Element:
 
 
 def affiliations_of(answer: Element) -> dict[str, str]:
-    """Accounts and what they may do, of an answer to `affiliations`."""
+    """Accounts and their rights, from an answer to `affiliations`."""
     return {
         found.get("jid", ""): found.get("affiliation", "")
         for found in answer.iter(f"{{{OWNER}}}affiliation")
@@ -121,14 +121,14 @@ def unsubscribe(node: str, address: str) -> Element:
 
 
 def subscribers(node: str) -> Element:
-    """Ask, as an owner, who is subscribed to a node."""
+    """Ask, as an owner, for the subscribers of a node."""
     request = Element(f"{{{OWNER}}}pubsub")
     SubElement(request, f"{{{OWNER}}}subscriptions", node=node)
     return request
 
 
 def subscribers_of(answer: Element) -> list[str]:
-    """Addresses, of an answer to `subscribers`."""
+    """Addresses, from an answer to `subscribers`."""
     return [
         found.get("jid", "")
         for found in answer.iter(f"{{{OWNER}}}subscription")
@@ -148,7 +148,7 @@ def publish(publication: Publication) -> Element:
 
 
 def publications(message: Element) -> Iterator[Publication]:
-    """What a message from the pubsub service holds; what is not of our making is left out."""
+    """The publications in a message from the pubsub service; foreign ones are left out."""
     for items in message.iterfind(f"{{{EVENT}}}event/{{{EVENT}}}items"):
         for payload in items.iterfind(f"*/{{{HINTS}}}hints"):
             try:
@@ -163,12 +163,12 @@ def publications(message: Element) -> Iterator[Publication]:
 
 
 def removals(message: Element) -> list[str]:
-    """Nodes that were removed, as a message from the pubsub service tells."""
+    """The nodes whose removal a message from the pubsub service reports."""
     return [found.get("node", "") for found in message.iterfind(f"{{{EVENT}}}event/{{{EVENT}}}delete")]
 
 
 def question() -> Element:
-    """Ask an address what it is (XEP-0030)."""
+    """Ask an address for its identity (XEP-0030)."""
     return Element(f"{{{DISCO}}}query")
 
 
@@ -186,7 +186,7 @@ def version() -> Element:
 
 
 def version_of(answer: Element) -> str:
-    """Name and version, of an answer to `version`."""
+    """Name and version, from an answer to `version`."""
     parts = (answer.findtext(f"{{{VERSION}}}query/{{{VERSION}}}{name}", "") for name in ("name", "version"))
     return " ".join(filter(None, parts))
 
@@ -197,7 +197,7 @@ def time() -> Element:
 
 
 def time_of(answer: Element) -> datetime | None:
-    """The time, of an answer to `time`."""
+    """The time, from an answer to `time`."""
     try:
         return datetime.fromisoformat(answer.findtext(f"{{{TIME}}}time/{{{TIME}}}utc", ""))
     except ValueError:

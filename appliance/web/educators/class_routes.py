@@ -9,13 +9,14 @@ from aiohttp import web
 
 from appliance.counters import Counters
 from appliance.errors import BackendError
-from appliance.lessons.class_control import ClassControl, State
+from appliance.lessons.class_control import ClassControl, ClassState
 from appliance.network import addresses
 from appliance.network.network import Network
 from appliance.roster import Class, JoinError, Roster, new_code
 from appliance.text import counted
 from appliance.web.educators.views import ClassView
-from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.errors import ApiError, answer
+from appliance.web.request_body import body_of
 
 _TITLE_CHARACTERS = 100
 
@@ -143,7 +144,7 @@ class ClassRoutes:
             raise ApiError(400, "long_message", f"A message may have {most}.")
         return text
 
-    async def _set_state(self, request: web.Request, state: State) -> web.Response:
+    async def _set_state(self, request: web.Request, state: ClassState) -> web.Response:
         body = await body_of(request, _ClassBody) if request.can_read_body else _ClassBody()
         for section in await self._chosen(body.class_id):
             await self._class_control.set_state(section.class_id, state)

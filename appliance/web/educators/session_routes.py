@@ -6,7 +6,8 @@ import msgspec
 from aiohttp import web
 
 from appliance.counters import Counters
-from appliance.web.errors import ApiError, body_of
+from appliance.web.errors import ApiError
+from appliance.web.request_body import body_of
 from appliance.web.security import GuessLimit, Security
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from appliance.states import student_key
+from appliance.states import student_details, student_key
 from appliance.web.educators.student_views import StudentViews
 from appliance.web.errors import ApiError, answer
 from appliance.web.services import ClassServices
@@ -42,7 +42,7 @@ class StudentRoutes:
         [view] = await self._students.of_students([student])
         [row] = await self._kvs.read([student_key(student.student_id)])
         # Hundreds of documents take a while to decode; states are immutable, so another thread can do it.
-        details = await asyncio.to_thread(self._pipeline.fold.details, row, self._window_bytes)
+        details = await asyncio.to_thread(student_details, self._pipeline.fold, row, self._window_bytes)
         content: dict[str, Any] = msgspec.structs.asdict(view)
         return answer({**content, **details.scopes, "left_out": details.left_out})
 

@@ -11,7 +11,7 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.kvs import KVS, Row
 from appliance.roster import Roster, Student
-from appliance.states import SUMMARY, StudentSummary, own_of, student_key
+from appliance.states import SUMMARY, StudentSummary, decode_student_summary, student_key
 from appliance.web.educators.views import StudentView
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class StudentViews:
             if row is not None:
                 summaries = {name.removeprefix(SUMMARY): _checked(json) for name, json in row.fields.items()}
                 encoded = summaries.pop("", None)
-                summary = own_of(bytes(encoded)) if encoded is not None else summary
+                summary = decode_student_summary(bytes(encoded)) if encoded is not None else summary
         except Exception as error:
             self._count_unreadable(error)
             summaries = {}

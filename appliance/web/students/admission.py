@@ -23,7 +23,8 @@ from appliance.pipeline import Pipeline
 from appliance.roster import Joined, JoinError, Roster, Student
 from appliance.states import student_key
 from appliance.text import counted
-from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.errors import ApiError, answer
+from appliance.web.request_body import body_of
 from appliance.web.security import RateLimit
 
 # A student who joined has this time to connect and to write.

@@ -10,7 +10,8 @@ from appliance.counters import Counters
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.roster import Class, JoinError, Roster, plain_code
-from appliance.web.errors import ApiError, answer, body_of
+from appliance.web.errors import ApiError, answer
+from appliance.web.request_body import body_of
 from appliance.web.security import GuessLimit, bearer_token
 from appliance.web.students.admission import Admission
 

@@ -26,7 +26,7 @@ from appliance.lessons.class_control import ClassControl, Control, Opened
 from appliance.listeners import Listeners
 from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
-from appliance.states import TAKING, Stream
+from appliance.states import ACCEPTING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
 from appliance.web.security import is_here
 from appliance.web.students import protocol
@@ -231,7 +231,7 @@ class Registry:
             RefusedError: the stream's last connection ended while the stream was being opened, and so closed it.
             ClientGoneError: the client has gone meanwhile.
         """
-        if stream.state not in TAKING:
+        if stream.state not in ACCEPTING:
             raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; come back.")
         older = self._streams.get(stream)
         account = self.budgets.of(student.student_id)
@@ -262,7 +262,7 @@ class Registry:
         connection.wake()
         if self._streams.get(connection.stream) is connection:
             del self._streams[connection.stream]
-            self.pipeline.leave(connection.stream)
+            self.pipeline.close_stream(connection.stream)
         student = connection.student
         connections = self._students.get(student.student_id)
         if connections and connection in connections:

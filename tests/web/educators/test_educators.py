@@ -1,4 +1,4 @@
-"""The educators' side: the dashboard's feed, the routes, and what a slow dashboard does to others (nothing)."""
+"""The educators' side: the dashboard feed, slow dashboards, and the routes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A = {"event": "edit", "document": "d", "offset": 0, "insert": "word "}
 async def frame(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
     while True:
         received: dict[str, Any] = await socket.receive_json(timeout=PATIENCE)
-        # On a slow machine a frame may be long in coming.
+        # On a slow machine a frame may take long.
         if received["type"] != "alive":
             return received
 
@@ -46,7 +46,7 @@ async def test_a_dashboard_gets_a_snapshot_and_then_what_changed(tmp_path: Path)
                 break
 
 
-async def test_who_comes_and_goes_is_seen(tmp_path: Path) -> None:
+async def test_presence_is_shown(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         assert (await frame(dashboard))["students"] == []
         async with w.student("Ada"):
@@ -60,7 +60,7 @@ async def test_who_comes_and_goes_is_seen(tmp_path: Path) -> None:
 
 
 async def seen(dashboard: aiohttp.ClientWebSocketResponse, wanted: Any) -> dict[str, Any]:
-    """Read updates until one has a student like that."""
+    """Read updates until one has a student that fulfils a condition."""
     while True:
         for student in (await frame(dashboard))["students"]:
             if wanted(student):
@@ -101,7 +101,7 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
         ):
             students.write_text(content)
             await shown(dashboard, names)
-        # A class that came later is one like any other.
+        # A later class is treated like any other.
         await w.post("/api/v1/class/pause", {"class_id": "6c"})
         while "classes" not in (told := await frame(dashboard)):
             pass
@@ -114,7 +114,7 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
         assert [s["name"] for s in await w.get("/api/v1/students")] == ["Bob", "Cy"]
 
 
-async def test_what_changes_while_an_update_is_worked_out_is_in_the_next(tmp_path: Path) -> None:
+async def test_changes_during_an_update_are_in_the_next(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
@@ -141,9 +141,7 @@ async def test_what_changes_while_an_update_is_worked_out_is_in_the_next(tmp_pat
                 break
 
 
-async def test_an_error_that_is_not_foreseen_stops_no_dashboard(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_unexpected_error_stops_no_dashboard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
@@ -228,7 +226,7 @@ async def test_dashboards_are_bounded(tmp_path: Path) -> None:
         assert (await two.receive()).data == 4429
 
 
-async def test_one_student_is_told_whole(tmp_path: Path) -> None:
+async def test_one_student_is_returned_with_all_documents(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         joined = await w.join("Ada")
         async with w.connect() as student:
@@ -257,7 +255,7 @@ async def test_one_student_is_told_whole(tmp_path: Path) -> None:
         assert listed["summaries"] == told["summaries"]
 
 
-async def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
+async def test_unknown_ids_are_not_found(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         for method, path in (
             ("GET", "/api/v1/students/nobody"),
@@ -303,7 +301,7 @@ def _archived(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("events-*"))
 
 
-async def test_the_status_tells_the_space_that_is_taken_and_left(tmp_path: Path) -> None:
+async def test_the_status_has_the_used_and_the_free_space(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada:
         await ada.send({"event": "a"})
         await ada.acked(1)
@@ -313,7 +311,7 @@ async def test_the_status_tells_the_space_that_is_taken_and_left(tmp_path: Path)
         assert space["free_bytes"] > 0
 
 
-async def test_the_status_tells_plug_ins_that_failed(tmp_path: Path) -> None:
+async def test_the_status_has_plug_ins_that_failed(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "broken.py").write_text("import nothing_of_that_name\n")
     async with world(tmp_path, reducers={"folder": str(tmp_path / "plugins")}) as w:
@@ -327,7 +325,7 @@ async def test_the_status_tells_plug_ins_that_failed(tmp_path: Path) -> None:
 
 
 async def health(w: World) -> tuple[int, dict[str, Any]]:
-    """What ``/healthz`` says to somebody without any rights."""
+    """The answer of ``/healthz`` without authentication."""
     async with w.client.get(f"{w.url}/healthz") as answer:
         return answer.status, await answer.json()
 
@@ -375,7 +373,7 @@ async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_pat
     async with world(tmp_path) as w:
         w.node.health.report("commit.failing", detail="The disk is full.")
         [found] = (await w.get("/api/v1/status"))["findings"]
-        assert found["text"].startswith("The disk is full. What students do waits")
+        assert found["text"].startswith("The disk is full. Students' work waits")
 
 
 async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
@@ -428,7 +426,7 @@ async def test_a_hundred_students_and_a_dashboard_at_once(tmp_path: Path) -> Non
                 online[student["student_id"]] = student["online"]
 
 
-async def test_a_student_with_more_than_is_kept_of_one_is_said_to_be_so(tmp_path: Path) -> None:
+async def test_a_student_with_more_data_than_is_kept_is_a_finding(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"student_state_bytes": 65536}) as w, w.student() as student:
         for n in range(6):
             event = {"event": "edit", "document": f"d{n}", "offset": 0, "insert": "word " * 6000, "t": 1000 + n}

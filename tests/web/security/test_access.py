@@ -102,8 +102,8 @@ async def test_a_link_that_was_never_made_opens_nothing(tmp_path: Path, token: s
         assert "Set-Cookie" not in answer.headers
 
 
-async def test_the_educators_own_token_is_no_link(tmp_path: Path) -> None:
-    """It must never stand in an address bar, a history or a log."""
+async def test_the_educator_token_does_not_work_as_a_link(tmp_path: Path) -> None:
+    """It must never be in an address bar, a history or a log."""
     async with world(tmp_path) as w:
         assert (await status(w, "GET", f"/?token={w.node.credentials.educator_token}"))[0] == 403
 

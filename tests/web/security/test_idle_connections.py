@@ -1,4 +1,4 @@
-"""Connections that wait: a request must be whole in time, few may wait, and the archive keeps files for itself."""
+"""Idle connections: a request must be complete in time, their number is bounded, and the archive has reserved files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_connection_without_a_whole_request_ends(tmp_path: Path, start: 
         assert len(w.node.web.idle_connections) == 0
 
 
-async def test_a_letter_now_and_then_gives_no_more_time(tmp_path: Path) -> None:
+async def test_single_bytes_do_not_extend_the_time_limit(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1}) as w:
         slow = await wire(w)
 
@@ -154,10 +154,10 @@ async def test_a_school_that_comes_back_at_once_is_served_whatever_the_limit(tmp
             await one.close()
 
 
-async def test_the_last_files_are_kept_from_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_some_open_files_are_reserved_from_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         idle = w.node.web.idle_connections
-        # A connection that is kept open after its request waits too.
+        # A connection that stays open after its request is idle too.
         await w.get("/api/v1/status")
         before = await wire(w)
         await before.send(HEAD)
@@ -168,7 +168,7 @@ async def test_the_last_files_are_kept_from_connections(tmp_path: Path, monkeypa
         assert await before.ended() == b""
         assert w.node.counters["limit_reserved_files"] == 2
         assert len(idle) == 2
-        # Nobody waits whose place the next one could have.
+        # No idle connection can be closed for the next one.
         monkeypatch.setattr("appliance.health.files_limit.limit", lambda: 1)
         refused = await wire(w)
         for one in (*silent, refused):
@@ -217,7 +217,7 @@ async def test_a_packed_body_costs_the_server_no_time(tmp_path: Path, monkeypatc
         b"\r\n\r\nSECRET\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_counted_and_logs_no_stack(
+async def test_requests_that_are_not_http_are_counted_and_log_no_stack(
     tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world(tmp_path) as w:
@@ -226,7 +226,7 @@ async def test_what_is_no_http_is_counted_and_logs_no_stack(
         await bad.answer()
         await bad.close()
         if garbage.startswith(b"POST"):
-            # Its head was whole, so the application answered it.
+            # Its head was complete, so the application answered it.
             return
         assert w.node.counters["bad_requests"] == 1
     assert "Traceback" not in caplog.text
@@ -265,7 +265,7 @@ def test_near_the_limit_of_open_files_there_is_a_finding(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows takes one connection at a time")
-async def test_those_who_come_at_one_instant_are_let_in_by_few_in_a_turn_of_the_loop(tmp_path: Path) -> None:
+async def test_simultaneous_connections_are_accepted_a_few_per_turn_of_the_loop(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         came: list[int] = []
         idle = w.node.web.idle_connections
@@ -280,7 +280,7 @@ async def test_those_who_come_at_one_instant_are_let_in_by_few_in_a_turn_of_the_
         idle.admit = counted  # type: ignore[method-assign]
         sockets = [socket.socket() for _ in range(200)]
         try:
-            # Before the loop turns, all of them wait in the system, which takes as many.
+            # Before the next turn of the loop all of them wait in the queue of the system.
             for one in sockets:
                 one.setblocking(False)
                 with contextlib.suppress(BlockingIOError):

@@ -27,7 +27,7 @@ def test_guesses_are_forgotten_after_a_while_and_for_a_bounded_number_of_address
         guesses.check("d")
 
 
-def test_a_rate_is_of_the_last_minute_and_of_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_counts_the_last_minute_for_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     rate = RateLimit(2, Counters(), "limit", keys=2)

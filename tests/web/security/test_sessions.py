@@ -22,7 +22,7 @@ async def signed_in_cookie(w: World) -> str:
         return str(answer.headers["Set-Cookie"].partition(";")[0])
 
 
-async def test_signed_out_is_signed_out_also_for_a_cookie_that_was_copied_and_after_a_restart(tmp_path: Path) -> None:
+async def test_a_copied_cookie_is_invalid_after_signing_out_also_after_a_restart(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         port = w.node.port
         ended, other = await signed_in_cookie(w), await signed_in_cookie(w)
@@ -38,7 +38,7 @@ async def test_signed_out_is_signed_out_also_for_a_cookie_that_was_copied_and_af
         assert (await status(w, "GET", "/api/v1/students", headers={"Cookie": other}))[0] == 200
 
 
-async def test_what_a_session_has_open_ends_with_it(tmp_path: Path) -> None:
+async def test_the_connections_of_a_session_end_with_it(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         one, two = [{"Cookie": await signed_in_cookie(w), "Origin": w.url} for _ in range(2)]
         async with (
@@ -55,9 +55,7 @@ async def test_what_a_session_has_open_ends_with_it(tmp_path: Path) -> None:
         await until(lambda: w.node.web.security.sessions.connections == 0)
 
 
-async def test_where_it_cannot_be_kept_nobody_is_told_that_the_session_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_sign_out_that_cannot_be_stored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w:
         headers = {"Cookie": await signed_in_cookie(w)}
 
@@ -110,7 +108,7 @@ async def test_nodes_that_share_a_store_share_what_was_ended(tmp_path: Path) -> 
     await two.read_again()
     assert two.has("session", time.time())
     assert len(ended) == 1
-    # A store that lost its memory gets it back.
+    # A store that lost its data gets it back.
     empty = MemoryKVS()
     for signed_out in nodes:
         signed_out.share(SharedRecords(empty, tmp_path / "shared.jsonl"))

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from appliance.pipeline.batch import Batch, Builder
-from appliance.states import Stream, Waiting
+from appliance.pipeline.batch import Batch, BatchBuilder
+from appliance.states import QueuedFrame, Stream
 from appliance.web.students.connection import StudentConnection
 from appliance.web.students.registry import Registry
 from tests.web.world import World
@@ -50,11 +50,11 @@ def only(registry: Registry) -> StudentConnection:
 
 def cannot_build(monkeypatch: pytest.MonkeyPatch, note: str) -> None:
     """No batch with an event of this note can be built."""
-    build = Builder.build
+    build = BatchBuilder.build
 
-    def fail(self: Builder, stream: Stream, frames: list[Waiting]) -> Batch:
+    def fail(self: BatchBuilder, stream: Stream, frames: list[QueuedFrame]) -> Batch:
         if any(note.encode() in text for frame in frames for text in frame.texts):
             raise ValueError("what a student wrote")
         return build(self, stream, frames)
 
-    monkeypatch.setattr(Builder, "build", fail)
+    monkeypatch.setattr(BatchBuilder, "build", fail)

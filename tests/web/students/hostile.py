@@ -1,4 +1,4 @@
-"""What a hostile client may send, as strategies of hypothesis: JSON texts of every kind, hellos, frames of events."""
+"""Input of a hostile client, as strategies of hypothesis: JSON texts of every kind, hellos, frames of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 STREAMS = [str(uuid.UUID(int=number)) for number in range(4)]
 
-# JSON texts, not values: much of what is hostile no value stands for.
+# JSON texts, not values: many hostile texts are not the encoding of any value.
 NUMBERS = st.one_of(
     st.integers(-3, 12).map(str),
     st.integers().map(str),
@@ -41,7 +41,7 @@ NUMBERS = st.one_of(
 )
 WORDS = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=6).map(json.dumps),
-    # As they are, where UTF-8 has them.
+    # Unescaped, if UTF-8 can encode them.
     st.text(max_size=6).map(lambda text: json.dumps(text, ensure_ascii=False)),
     st.sampled_from(
         [

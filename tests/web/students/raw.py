@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from tests.bench.load import frame
+from tests.raw_client import frame
 from tests.web.world import PATIENCE
 
 __all__ = ("Raw", "frame", "hello", "raw")
@@ -59,7 +59,7 @@ class Raw:
             return first & 0x0F, await self.reader.readexactly(size)
 
     async def message(self, kind: str) -> dict[str, Any]:
-        """The next message of a type; what comes before it is left aside."""
+        """The next message of a type; messages before it are ignored."""
         while True:
             opcode, content = await self.frame()
             assert opcode != 8, content

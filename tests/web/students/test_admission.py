@@ -1,4 +1,4 @@
-"""Joining at a rate, and the places of students who never did anything."""
+"""Rate limits on joining, and students who joined and never did anything."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
         async with w.student("Online"):
             for number in (1, 2):
                 assert (await join(w, f"Idle {number}"))[0] == 200
-            # They have just joined, and may be about to connect.
+            # They joined a moment ago, and may be about to connect.
             status, said = await join(w, "Ada")
             assert (status, said["error"]["code"]) == (409, "class_full")  # type: ignore[index]
             monkeypatch.setattr("appliance.web.students.admission._GRACE_SECONDS", 0.0)
@@ -80,7 +80,7 @@ async def test_many_who_join_a_full_class_at_once_share_the_free_places(
         assert len(await names(w)) == 5
 
 
-async def test_who_wrote_before_a_restart_keeps_the_place(tmp_path: Path) -> None:
+async def test_a_student_who_wrote_before_a_restart_keeps_the_place(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         async with w.student("Wrote") as wrote:
             await wrote.send({"event": "e", "t": 1})
@@ -91,7 +91,7 @@ async def test_who_wrote_before_a_restart_keeps_the_place(tmp_path: Path) -> Non
         assert await names(w) == {"Wrote"}
 
 
-async def test_an_educator_takes_out_all_at_once_who_never_did_anything(tmp_path: Path) -> None:
+async def test_an_educator_removes_all_who_never_did_anything(tmp_path: Path) -> None:
     (tmp_path / "data" / "roster").mkdir(parents=True)
     (tmp_path / "data" / "roster" / "students.csv").write_text("name,class\nListed,class-1\n")
     async with world(tmp_path) as w, w.student("Online"), w.dashboard() as dashboard:
@@ -112,9 +112,7 @@ async def test_an_educator_takes_out_all_at_once_who_never_did_anything(tmp_path
             assert answer.status == 404
 
 
-async def test_tries_that_are_held_back_and_sent_at_once_are_counted_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_guesses_that_arrive_together_are_all_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request waits for its last byte, so all of them passed the first check of the count."""
     checks: list[str] = []
     check = GuessLimit.check

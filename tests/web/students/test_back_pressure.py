@@ -31,7 +31,7 @@ async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
         account.bytes = 1000.0
 
 
-async def test_an_end_of_the_program_does_not_wait_for_a_loud_students_credit(tmp_path: Path) -> None:
+async def test_the_end_of_the_program_does_not_wait_for_an_overdrawn_account(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
         connection = only(w.node.web.registry)
         connection.account.bytes = -1e9
@@ -60,7 +60,7 @@ async def test_a_students_bytes_wait_for_room_over_all_streams(tmp_path: Path, m
             await ben.send(A)
             streams = w.node.pipeline.students()
             await until(lambda: any(stream.last for one in streams.values() for stream in one.streams.values()))
-            # What was in a read already may come beside it: at most one frame of each connection.
+            # One frame of each connection may have been read already.
             assert 8192 <= account.waiting < 8192 + 2 * 6000
             hold.go.set()
             await ben.acked(1)
@@ -69,7 +69,7 @@ async def test_a_students_bytes_wait_for_room_over_all_streams(tmp_path: Path, m
             await until(lambda: account.waiting == 0)
 
 
-async def test_a_loud_student_waits_for_itself(tmp_path: Path) -> None:
+async def test_a_student_who_sends_too_much_delays_nobody_else(tmp_path: Path) -> None:
     limits = {"student_bytes_per_second": 200_000, "student_burst_bytes": 100_000}
     async with world(tmp_path, limits=limits) as w, w.student("Ada") as loud, w.student("Ben") as ben:
 
@@ -88,9 +88,9 @@ async def test_a_loud_student_waits_for_itself(tmp_path: Path) -> None:
             waits.append(time.monotonic() - sent)
         await shouting
         await loud.acked(30)
-        # 600,000 bytes, of which 100,000 are saved up.
+        # 600,000 bytes, with a burst of 100,000.
         assert time.monotonic() - began > 2
-        # The machine may be busy with other things; a student who waited for the loud one would wait for seconds.
+        # The machine may be busy; a student who waited for the other one would wait for seconds.
         assert sorted(waits)[5] < 1
         assert w.node.counters["limit_silent_seconds"] == 0
 
@@ -106,7 +106,7 @@ async def test_work_is_paid_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         await student.acked(2)
 
 
-async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
+async def test_a_client_that_does_not_read_delays_nobody_elses_acknowledgements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path, pipeline={"ack_ms": 0}) as w:
@@ -125,7 +125,7 @@ async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
             while not connection.request.protocol.writing_paused:
                 registry.post((connection,), words)
                 await asyncio.sleep(0)
-            # So little that it counted as read fast enough, while aiohttp waits for less before it sends on.
+            # Less than the limit of a slow reader, but more than aiohttp allows before it pauses writing.
             monkeypatch.setattr(StudentConnection, "waiting_bytes", lambda self: 1)
             deaf.send(frame(json.dumps({"type": "events", "first": 1, "events": [A] * 200})))
             await until(lambda: w.node.counters["slow_students"] > 0)
@@ -134,7 +134,7 @@ async def test_one_who_does_not_read_holds_up_nobodys_acknowledgements(
             monkeypatch.undo()
 
 
-async def test_one_who_does_not_read_messages_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_messages_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         registry = w.node.web.registry
         monkeypatch.setattr(StudentConnection, "waiting_bytes", lambda self: 2_000_000)

@@ -1,4 +1,4 @@
-"""Budgets with clocks of the test's own: what is taken, what is owed, how long is waited, and who is called loud."""
+"""Budgets, with clocks that the test sets: payments, waits, bytes that wait, and overload."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def test_work_alone_makes_wait_and_is_counted_by_its_own_name() -> None:
     assert clocks.counters["limit_student_work"] == 1
 
 
-def test_a_small_frame_costs_little_however_long_others_held_it_up() -> None:
+def test_a_small_frame_costs_little_however_long_it_was_delayed() -> None:
     clocks = Clocks()
     began = clocks.ada.begin(10)
     assert clocks.ada.end(10, began - 60) == pytest.approx(0.001 + FRAME_SECONDS)
 
 
-def test_work_apart_from_frames_is_paid_for_by_whoever_has_an_account() -> None:
+def test_an_account_pays_for_work_apart_from_its_frames() -> None:
     clocks = Clocks()
     clocks.budgets.worked("nobody", 60.0)
     assert len(clocks.budgets) == 0
@@ -121,7 +121,7 @@ def test_bytes_wait_until_they_are_durable() -> None:
     assert clocks.ada.waiting == 0
 
 
-def test_bytes_of_a_stream_that_begins_earlier_again_are_given_back() -> None:
+def test_bytes_of_a_stream_that_restarts_earlier_no_longer_wait() -> None:
     clocks = Clocks()
     one = a_stream(10)
     clocks.budgets.accepted(clocks.ada, one, 100)
@@ -144,7 +144,7 @@ def test_an_account_outlives_its_connections_until_it_is_full() -> None:
     assert len(clocks.budgets) == 0
 
 
-def test_who_is_loud_for_long_is_a_finding_that_goes_when_it_is_quiet() -> None:
+def test_a_long_overload_is_a_finding_until_it_ends() -> None:
     clocks = Clocks()
     for _ in range(int(OVERLOAD_SECONDS)):
         clocks.ada.pay(1200)

@@ -48,15 +48,6 @@ async def test_a_first_message_that_is_not_text_is_refused(tmp_path: Path) -> No
         assert await student.close_code() == Close.BAD_HELLO
 
 
-async def test_pings_before_the_hello_are_answered(tmp_path: Path) -> None:
-    async with world(tmp_path) as w, raw(w.node.port) as client:
-        assert await client.answered() == 101
-        client.send(bytes((0x8A, 0x80, 0, 0, 0, 0)) + bytes((0x89, 0x82, 0, 0, 0, 0)) + b"hi")
-        assert await client.frame() == (0xA, b"hi")
-        client.send(frame(hello((await w.join())["token"])))
-        assert (await client.message("welcome"))["ack"] == 0
-
-
 async def test_an_address_that_sends_too_much_before_it_is_known_comes_back_later(tmp_path: Path) -> None:
     limits = {"stranger_bytes_per_second": 1024, "stranger_burst_bytes": 4096, "opening_seconds": 1}
     async with world(tmp_path, limits=limits) as w:

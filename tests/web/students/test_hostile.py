@@ -1,4 +1,4 @@
-"""Whatever one client sends, found by chance: others are served, nothing ends, and the states are those of a replay."""
+"""Random hostile input of one client: others are served, nothing ends, and the states are those of a replay."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from tests.web.world import PATIENCE, Student, World, world
 T = TypeVar("T")
 
 HELD_UP_SECONDS = 2.0
-"""Whoever waits longer for an acknowledgement was held up by somebody else, on the slowest machine."""
+"""A student who waits longer for an acknowledgement was delayed by another one, even on the slowest machine."""
 
-# What one client may send at all is not what is tried here; each limit of it has a test of its own.
+# Limits on what one client may send are not tested here; each has a test of its own.
 LIMITS = {
     "limits": {
         "student_bytes_per_second": 1 << 30,
@@ -118,7 +118,7 @@ class Running:
                 first, events, more = frame
                 members = [('"type"', '"events"'), ('"first"', first or str(number + 1)), ('"events"', events), *more]
                 client.send(masked(1, encoded(json_object(members))))
-                # How many it was, the server knows best.
+                # Only the server knows how many it was.
                 number = await self._at(hello.stream, client)
             await self.honest()
         await self.honest()
@@ -195,7 +195,7 @@ def running(folder: Path) -> Iterator[Running]:
 
 
 async def all_is_well(w: World) -> None:
-    """Nothing ended, nothing failed that nobody foresaw, and what lives is what a replay of the archive gives."""
+    """Nothing ended, nothing failed unexpectedly, and the live states equal those of a replay of the archive."""
     node = w.node
     await node.pipeline.settle()
     assert [task.name for task in node.tasks.states() if task.restarts or task.state != "running"] == []
@@ -228,7 +228,7 @@ async def all_is_well(w: World) -> None:
     for id, student in run.students.items():
         [row] = await node.kvs.read([student_key(id)])
         expected = dict(student.row().fields)
-        # A stream that was opened and sent nothing may stand in the row.
+        # A stream that was opened and sent nothing may be in the row.
         found = {name: value for name, value in row.fields.items() if name in expected or not _is_idle(name, value)}
         assert _decoded(node.fold, found) == _decoded(node.fold, expected)
 
@@ -241,7 +241,7 @@ def _decoded(fold: Any, fields: dict[str, bytes]) -> dict[str, Any]:
     """The values of a row's fields: states by their reducers, summaries and numbers of streams as JSON."""
     decoded: dict[str, Any] = {}
     for name, value in fields.items():
-        place = next((place for place in fold.places if name.startswith(place.prefix)), None)
+        place = next((place for place in fold.scoped_reducers if name.startswith(place.prefix)), None)
         if place is not None:
             decoded[name] = place.reducer.decode(value)
         elif name.startswith(("summary/", "stream/")):
@@ -261,14 +261,14 @@ def examples(long: bool, number: int) -> Callable[[Any], Any]:
     )
 
 
-# What is refused in each way, whatever chance brings.
+# One example for each reason to refuse, whatever else is generated.
 KNOWN: tuple[Hello, list[tuple[Any, ...]]] = (
     Hello(STREAMS[0], frozenset(), (), None),
     [(None, '[{"event":"a","n":1e400},{"n":1},{"event":"edit","document":"d","offset":-5,"insert":"x"}]', [])],
 )
 
 
-def test_no_frame_of_one_student_is_another_ones_matter(tmp_path: Path, long: bool) -> None:
+def test_no_frame_of_one_student_affects_another(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
 
         @examples(long, 150)
@@ -280,14 +280,14 @@ def test_no_frame_of_one_student_is_another_ones_matter(tmp_path: Path, long: bo
         converse()
         there.do(all_is_well(there.w))
         assert there.codes <= {1000, 1001, 1002, 1003, 1007, 1009, 4400, 4401, 4409, 4413}
-        # Else what was sent never came so far as to do harm.
+        # Otherwise the input never got far enough to do harm.
         counters = there.w.node.counters.snapshot()
         for name in ("events_rejected{bad_number}", "events_rejected{no_event_name}", "unusable_events{writing}"):
             assert counters[name], counters
         assert counters["events_committed"] > 300
 
 
-def test_nothing_that_is_asked_of_the_students_routes_is_an_error_of_the_server(tmp_path: Path, long: bool) -> None:
+def test_no_request_to_the_students_routes_is_an_error_of_the_server(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
         code = json.dumps(there.do(there.w.code()))
         names = quoted("code", "name", "student_id", "token")

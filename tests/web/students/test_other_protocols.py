@@ -71,7 +71,7 @@ async def tiny(w: World, token: str) -> AsyncIterator[aiohttp.ClientWebSocketRes
         await runner.cleanup()
 
 
-async def test_another_protocol_joins_without_copying(tmp_path: Path) -> None:
+async def test_another_protocol_needs_no_code_for_presence_limits_and_closing(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student("Ben") as ben:
         joined = await w.join("Ada")
         async with tiny(w, joined["token"]) as ada:
@@ -97,7 +97,7 @@ async def test_another_protocol_joins_without_copying(tmp_path: Path) -> None:
             assert (received.type, received.data) == (WSMsgType.CLOSE, Close.BAD_HELLO)
 
 
-async def test_another_protocol_hears_that_its_events_cannot_be_used(
+async def test_a_connection_of_another_protocol_is_closed_if_its_events_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w:

@@ -1,4 +1,4 @@
-"""The students' protocol without sockets."""
+"""The students' protocol without I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def conversation() -> Protocol:
 
 
 @pytest.fixture
-def greeted(conversation: Protocol) -> Protocol:
+def after_hello(conversation: Protocol) -> Protocol:
     assert isinstance(read(conversation, HELLO), Hello)
     return conversation
 
@@ -64,26 +64,26 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
     assert fault.close is Close.BAD_HELLO
 
 
-def test_events_keep_the_very_text_they_came_as(greeted: Protocol) -> None:
+def test_events_keep_their_exact_text(after_hello: Protocol) -> None:
     frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
-    assert read(greeted, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
+    assert read(after_hello, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
 
 
-def test_a_second_hello_is_refused_and_the_socket_stays(greeted: Protocol) -> None:
-    fault = read(greeted, HELLO)
+def test_a_second_hello_is_refused_and_the_socket_stays(after_hello: Protocol) -> None:
+    fault = read(after_hello, HELLO)
     assert isinstance(fault, Fault)
     assert (fault.code, fault.close) == ("out_of_order", None)
 
 
 @pytest.mark.parametrize("first", ["0", "-1", "null", '"1"', "1.5", "1e400"])
-def test_a_first_number_that_is_none_is_refused(greeted: Protocol, first: str) -> None:
-    fault = read(greeted, '{"type":"events","first":%s,"events":[{"event":"a"}]}' % first)
+def test_an_invalid_first_number_is_refused(after_hello: Protocol, first: str) -> None:
+    fault = read(after_hello, '{"type":"events","first":%s,"events":[{"event":"a"}]}' % first)
     assert isinstance(fault, Fault)
     assert fault.code in ("bad_first", "bad_field")
 
 
-def test_more_events_than_a_frame_may_hold_are_refused(greeted: Protocol) -> None:
-    fault = read(greeted, json.dumps({"type": "events", "first": 1, "events": [{"event": "a"}] * 6}))
+def test_more_events_than_a_frame_may_hold_are_refused(after_hello: Protocol) -> None:
+    fault = read(after_hello, json.dumps({"type": "events", "first": 1, "events": [{"event": "a"}] * 6}))
     assert isinstance(fault, Fault)
     assert fault.code == "too_many_events"
 
@@ -91,37 +91,37 @@ def test_more_events_than_a_frame_may_hold_are_refused(greeted: Protocol) -> Non
 @pytest.mark.parametrize(
     "frame", ["", "hello", "[]", "3", "null", "{", '{"type":"events"', "[" * 3000, "NaN", "\ud800"]
 )
-def test_what_is_no_json_object_is_refused(greeted: Protocol, frame: str) -> None:
-    fault = read(greeted, frame)
+def test_what_is_no_json_object_is_refused(after_hello: Protocol, frame: str) -> None:
+    fault = read(after_hello, frame)
     assert isinstance(fault, Fault)
     assert fault.close is None
 
 
-def test_bad_frames_in_a_row_end_the_connection(greeted: Protocol) -> None:
-    codes = [read(greeted, "?").close for _ in range(4)]  # type: ignore[union-attr]
+def test_bad_frames_in_a_row_end_the_connection(after_hello: Protocol) -> None:
+    codes = [read(after_hello, "?").close for _ in range(4)]  # type: ignore[union-attr]
     assert codes == [None, None, None, Close.BAD_HELLO]
 
 
-def test_a_good_frame_between_bad_ones_keeps_the_connection(greeted: Protocol) -> None:
+def test_a_good_frame_between_bad_ones_keeps_the_connection(after_hello: Protocol) -> None:
     for _ in range(3):
         for _ in range(3):
-            read(greeted, "?")
-        assert isinstance(read(greeted, '{"type":"events","first":1,"events":[{"event":"a"}]}'), Events)
+            read(after_hello, "?")
+        assert isinstance(read(after_hello, '{"type":"events","first":1,"events":[{"event":"a"}]}'), Events)
 
 
-def test_one_event_that_nests_too_deep_leaves_its_neighbours_alone(greeted: Protocol) -> None:
+def test_one_event_that_nests_too_deep_leaves_its_neighbours_alone(after_hello: Protocol) -> None:
     frame = '{"type":"events","first":1,"events":[{"event":"a"},%s , {"event":"b","s":"]},{"}]}' % DEEP
-    assert read(greeted, frame) == Events(1, [b'{"event":"a"}', DEEP.encode(), b'{"event":"b","s":"]},{"}'])
+    assert read(after_hello, frame) == Events(1, [b'{"event":"a"}', DEEP.encode(), b'{"event":"b","s":"]},{"}'])
 
 
-def test_half_a_surrogate_pair_is_taken_as_it_came(greeted: Protocol) -> None:
+def test_half_a_surrogate_pair_is_kept(after_hello: Protocol) -> None:
     frame = r'{"type":"events","events":[{"event":"edit","insert":"\ud83d"},{"event":"b"}],"first":9}'
-    assert read(greeted, frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
+    assert read(after_hello, frame) == Events(9, [rb'{"event":"edit","insert":"\ud83d"}', b'{"event":"b"}'])
 
 
-def test_half_a_surrogate_pair_outside_the_events_is_no_matter_to_them(greeted: Protocol) -> None:
+def test_half_a_surrogate_pair_outside_the_events_does_not_affect_them(after_hello: Protocol) -> None:
     frame = r'{"type":"events","first":1,"events":[{"event":"a"}],"source":"\ud83d"}'
-    assert read(greeted, frame) == Events(1, [b'{"event":"a"}'])
+    assert read(after_hello, frame) == Events(1, [b'{"event":"a"}'])
 
 
 def test_half_a_surrogate_pair_in_a_source_becomes_a_replacement_character(conversation: Protocol) -> None:
@@ -138,28 +138,28 @@ def test_half_a_surrogate_pair_in_a_token_or_stream_can_be_encoded_or_is_refused
     assert isinstance(answer, Fault) or answer == Hello("\ufffd" * 10, json.loads(HELLO)["stream"], "a.b", 5)
 
 
-def test_letters_after_two_backslashes_are_no_surrogate(greeted: Protocol) -> None:
+def test_letters_after_two_backslashes_are_no_surrogate(after_hello: Protocol) -> None:
     texts = [rb'{"event":"a","x":"\\ud83d \\\ud83d \\\\ud83d"}', rb'{"event":"b","\uD83D":"\uDE00\uD83D\ude00"}']
     frame = b'{"type":"events","first":1,"events":[%b]}' % b" ,".join(texts)
-    assert read(greeted, frame) == Events(1, texts)
+    assert read(after_hello, frame) == Events(1, texts)
 
 
-def test_a_key_written_with_escapes_is_the_same_key(greeted: Protocol) -> None:
+def test_a_key_written_with_escapes_is_the_same_key(after_hello: Protocol) -> None:
     for event in (DEEP.encode(), rb'{"event":"\ud800"}'):
         frame = rb'{"type":"events","first":1,"\u0065vents":[%b,{"event":"b"}]}' % event
-        assert read(greeted, frame) == Events(1, [event, b'{"event":"b"}'])
+        assert read(after_hello, frame) == Events(1, [event, b'{"event":"b"}'])
 
 
 @pytest.mark.parametrize(
     "bad",
     ["[" * 90_000 + "]" * 90_000, '[["' * 2000 + '"]]' * 2000 + '"\\"]["', "[[]," * 3000 + "]" * 3000],
 )
-def test_whatever_nests_too_deep_is_cut_out_as_one_event(greeted: Protocol, bad: str) -> None:
+def test_whatever_nests_too_deep_is_cut_out_as_one_event(after_hello: Protocol, bad: str) -> None:
     texts = [b'{"event":"a","s":"]\\\\"}', b'{"event":"x","a":%b,"s":"]"}' % bad.encode(), b"7", b'{"event":"b"}']
     if bad.count('"') % 2:
-        assert isinstance(read(greeted, b'{"type":"events","first":1,"events":[%b]}' % b",".join(texts)), Fault)
+        assert isinstance(read(after_hello, b'{"type":"events","first":1,"events":[%b]}' % b",".join(texts)), Fault)
     else:
-        assert read(greeted, b'{"type":"events","first":1,"events":[%b]}' % b"\n,".join(texts)) == Events(1, texts)
+        assert read(after_hello, b'{"type":"events","first":1,"events":[%b]}' % b"\n,".join(texts)) == Events(1, texts)
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,17 @@ def test_whatever_nests_too_deep_is_cut_out_as_one_event(greeted: Protocol, bad:
         '{"type":"events","first":1,"events":[' + "[" * 3000 + "{},[]," * 300_000 + "]" * 3000 + "]}",
     ],
 )
-def test_what_nests_too_deep_where_no_event_is_or_is_cut_off_is_refused(greeted: Protocol, frame: str) -> None:
-    fault = read(greeted, frame)
+def test_what_nests_too_deep_where_no_event_is_or_is_cut_off_is_refused(after_hello: Protocol, frame: str) -> None:
+    fault = read(after_hello, frame)
     assert isinstance(fault, Fault)
     assert fault.code in ("not_json", "bad_field", "too_intricate")
 
 
-def test_more_events_than_a_frame_may_hold_are_refused_beside_one_too_deep_or_half_a_pair(greeted: Protocol) -> None:
+def test_more_events_than_a_frame_may_hold_are_refused_beside_one_too_deep_or_half_a_pair(
+    after_hello: Protocol,
+) -> None:
     for event in (DEEP, r'{"event":"\ud800"}'):
-        fault = read(greeted, '{"type":"events","first":1,"events":[%s%s]}' % (event, ',{"event":"a"}' * 5))
+        fault = read(after_hello, '{"type":"events","first":1,"events":[%s%s]}' % (event, ',{"event":"a"}' * 5))
         assert isinstance(fault, Fault)
         assert fault.code == "too_many_events"
 
@@ -203,15 +205,15 @@ def test_a_frame_of_the_longest_length_is_taken_and_a_longer_one_closes(conversa
     assert FrameLimits(frame_bytes=7).max_msg_size == 8
 
 
-def test_a_frame_that_is_not_utf8(greeted: Protocol) -> None:
+def test_a_frame_that_is_not_utf8(after_hello: Protocol) -> None:
     for frame in (b'{"type":"events","first":1,"events":[\xff]}', b'{"type":"\xff"}', b"\xff"):
-        fault = read(greeted, frame)
+        fault = read(after_hello, frame)
         assert isinstance(fault, Fault)
         assert (fault.code, fault.close) == ("not_json", None)
 
 
-def test_an_event_that_is_not_utf8_costs_no_other(greeted: Protocol) -> None:
-    taken = read(greeted, b'{"type":"events","first":1,"events":[{"event":"a"},{"event":"\xff"}]}')
+def test_an_event_that_is_not_utf8_costs_no_other(after_hello: Protocol) -> None:
+    taken = read(after_hello, b'{"type":"events","first":1,"events":[{"event":"a"},{"event":"\xff"}]}')
     assert taken == Events(1, [b'{"event":"a"}', b'{"event":"\xff"}'])
 
 

@@ -50,7 +50,7 @@ async def test_an_error_in_a_conversation_is_a_close_code(
         await ben.acked(1)
 
 
-async def test_a_message_to_many_pages_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_to_many_pages_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     message = protocol.message
 
@@ -66,9 +66,7 @@ async def test_a_message_to_many_pages_is_made_once(tmp_path: Path, monkeypatch:
     assert made == ["Stop."]
 
 
-async def test_the_sender_of_acknowledgements_goes_on_after_anything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_acknowledgements_continue_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben") as ben:
         ack = protocol.ack
         failed = []
@@ -123,9 +121,7 @@ async def test_the_page_of_a_quarantined_stream_is_closed_and_begins_again(
             await ben.acked(1)
 
 
-async def test_what_a_closed_stream_is_sent_closes_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_events_for_a_closed_stream_close_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         stream = only(w.node.web.registry).stream
         stream.become(StreamState.CLOSED)

@@ -19,9 +19,7 @@ from tests.web.world import PATIENCE, until, world
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "a"}
 
 
-async def test_the_server_says_that_it_is_there_when_it_has_nothing_else_to_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_server_sends_alive_if_it_sends_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
@@ -50,7 +48,7 @@ async def test_connections_are_checked_regularly(tmp_path: Path) -> None:
         assert [one.state for one in w.node.tasks.states() if one.owner == "students"] == ["running", "running"]
 
 
-async def test_who_is_lost_is_asked_and_then_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_student_is_pinged_and_then_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w:
         registry = w.node.web.registry
         joined = await w.join()
@@ -76,7 +74,7 @@ async def test_who_is_lost_is_asked_and_then_offline(tmp_path: Path, monkeypatch
         assert presence == [(*who, True), (*who, False)]
 
 
-async def test_who_answers_pings_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_answers_pings_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         registry = w.node.web.registry
         clock = Clock(monkeypatch, registry)
@@ -108,9 +106,7 @@ async def test_part_of_a_large_message_is_a_sign_of_life(tmp_path: Path, monkeyp
         await slow.message("ack")
 
 
-async def test_a_connection_that_is_not_read_is_not_called_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_throttled_connection_does_not_count_as_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path, limits={"unacked": 2}) as w, w.student() as student:
         hold = Hold(monkeypatch, w)
         registry = w.node.web.registry
@@ -126,7 +122,7 @@ async def test_a_connection_that_is_not_read_is_not_called_silent(
         assert w.node.counters["limit_unacked"] > 0
 
 
-async def test_who_goes_while_the_page_is_opened_was_never_there(
+async def test_a_student_who_leaves_while_the_page_opens_was_never_online(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w:

@@ -1,4 +1,4 @@
-"""The students' side over real sockets: joining, streaming, and every bad thing that may come."""
+"""The students' side over real WebSockets: joining, streaming, and bad input of every kind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_student_joins_streams_and_is_acknowledged(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("code", ["abc234", " {code} ", "{lower}", "{bare}"])
-async def test_a_code_may_be_typed_as_people_type(tmp_path: Path, code: str) -> None:
+async def test_a_code_may_be_typed_with_spaces_and_in_lower_case(tmp_path: Path, code: str) -> None:
     async with world(tmp_path) as w:
         right = await w.code()
         typed = code.format(code=right, lower=right.lower(), bare=right.replace("-", "").lower())
@@ -163,7 +163,7 @@ async def test_resent_events_are_acknowledged_and_not_applied_twice(tmp_path: Pa
         assert seen["documents"]["d"]["writing"]["text"] == "aaa"
 
 
-async def test_a_gap_is_told_and_nothing_of_the_frame_is_taken(tmp_path: Path) -> None:
+async def test_a_gap_is_reported_and_no_event_of_the_frame_is_accepted(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
         await student.send(A, first=5)
         assert await student.receive() == {"type": "gap", "expected": 1}
@@ -216,7 +216,7 @@ async def test_text_that_is_not_utf8_is_answered_and_the_socket_stays(tmp_path: 
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "\x00", "🙂"])
-async def test_a_token_that_is_none_closes_with_its_code(tmp_path: Path, token: str) -> None:
+async def test_an_invalid_token_closes_with_its_code(tmp_path: Path, token: str) -> None:
     async with world(tmp_path) as w, w.connect() as student:
         await student.socket.send_json(
             {"type": "hello", "protocol": 1, "token": token, "stream": str(uuid.uuid4()), "source": "s"}
@@ -268,7 +268,7 @@ async def test_a_student_may_open_some_pages_and_not_any_number(tmp_path: Path) 
             assert await three.close_code() == Close.TOO_MANY_CONNECTIONS
 
 
-async def test_connections_beyond_the_servers_limit_are_told_so(tmp_path: Path) -> None:
+async def test_connections_over_the_limit_of_the_server_close_with_their_code(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"connections": 1}) as w, w.student("Ada"):
         ben = await w.join("Ben")
         async with w.connect() as second:
@@ -277,7 +277,7 @@ async def test_connections_beyond_the_servers_limit_are_told_so(tmp_path: Path) 
         assert w.node.counters["limit_connections"] == 1
 
 
-async def test_a_paused_class_goes_on_being_archived_and_is_told(tmp_path: Path) -> None:
+async def test_events_of_a_paused_class_are_archived_and_its_pages_get_the_state(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         joined = await w.join()
         async with w.connect() as student:
@@ -296,7 +296,7 @@ async def test_a_paused_class_goes_on_being_archived_and_is_told(tmp_path: Path)
         assert seen["documents"]["d"]["writing"]["text"] == "a"
 
 
-async def test_a_welcome_tells_how_far_the_stream_was_paused(tmp_path: Path) -> None:
+async def test_a_welcome_has_the_last_number_of_a_pause(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         joined = await w.join()
         async with w.connect() as student:
@@ -316,7 +316,7 @@ async def test_a_welcome_tells_how_far_the_stream_was_paused(tmp_path: Path) -> 
             assert "paused_to" not in await another.hello(joined["token"])
 
 
-async def test_a_welcome_tells_of_a_pause_whose_events_still_wait(tmp_path: Path) -> None:
+async def test_a_welcome_has_the_last_number_of_a_pause_that_is_not_committed_yet(tmp_path: Path) -> None:
     async with world(tmp_path, pipeline={"commit_ms": 1000}) as w:
         joined = await w.join()
         async with w.connect() as student:
@@ -339,7 +339,7 @@ async def test_a_message_reaches_every_student_who_is_there(tmp_path: Path) -> N
             assert await student.receive() == {"type": "message", "text": "Two more minutes."}
 
 
-async def test_a_removed_student_is_sent_away_and_stays_away(tmp_path: Path) -> None:
+async def test_a_removed_student_is_disconnected_and_cannot_reconnect(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         joined = await w.join()
         async with w.connect() as student:
@@ -374,7 +374,7 @@ async def test_the_time_of_an_event_is_corrected_by_the_clock_offset(tmp_path: P
         assert abs(seen["last_event_at"] - (time.time() - 60)) < 20
 
 
-async def test_an_orderly_end_tells_students_to_come_back_and_keeps_all(tmp_path: Path) -> None:
+async def test_an_orderly_end_closes_with_going_away_and_keeps_all_events(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         joined = await w.join()
         async with w.connect() as student:

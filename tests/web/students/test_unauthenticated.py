@@ -1,4 +1,4 @@
-"""Connections of which nobody knows whose they are: how many, how much they may send, how long they may take."""
+"""Unauthenticated connections: how many there may be, how much they may send, how long they may take."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def events(first: int, *sent: object) -> bytes:
 
 @asynccontextmanager
 async def silent(w: World, number: int) -> AsyncIterator[list[Raw]]:
-    """So many connections that are open and say nothing, one after the other."""
+    """Open connections that send nothing, one after the other."""
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(number):
@@ -43,7 +43,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_was_silent_for_l
         assert [await client.close_code() for client in clients[:2]] == [Close.TRY_AGAIN, Close.TRY_AGAIN]
         assert w.node.counters["limit_strangers"] == 2
         assert len(w.node.web.registry.unauthenticated) == 3
-        # Those who say who they are need no stranger's place, and are not sent away for one.
+        # Authenticated connections are counted apart, and are not closed for others.
         async with w.student("Ada") as ada, w.student("Ben") as ben, silent(w, 4):
             for student in (ada, ben):
                 await student.send(A)
@@ -51,7 +51,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_was_silent_for_l
             assert len(w.node.web.registry) == 2
 
 
-async def test_strangers_of_one_address_are_counted_together(tmp_path: Path) -> None:
+async def test_unauthenticated_connections_of_one_address_are_counted_together(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"strangers_per_address": 2}) as w, silent(w, 3) as clients:
         assert await clients[0].close_code() == Close.TRY_AGAIN
         assert w.node.counters["limit_strangers_per_address"] == 1
@@ -112,7 +112,7 @@ async def test_a_hello_of_the_largest_size_is_taken_and_a_larger_one_is_not(tmp_
 
 
 @pytest.mark.parametrize("fragments", [False, True])
-async def test_of_a_first_message_that_never_ends_little_is_read(tmp_path: Path, fragments: bool) -> None:
+async def test_an_endless_first_message_is_cut_off_early(tmp_path: Path, fragments: bool) -> None:
     async with world(tmp_path) as w, AsyncExitStack() as stack:
         huge = struct.pack("!BBQ", 0x81, 0x80 | 127, 4_100_000) + bytes(4)
         part = struct.pack("!BBH", 0x01, 0x80 | 126, 1000) + bytes(4 + 1000)
@@ -129,7 +129,7 @@ async def test_of_a_first_message_that_never_ends_little_is_read(tmp_path: Path,
         await until(lambda: len(w.node.web.registry.unauthenticated) == 0)
 
 
-async def test_what_comes_behind_the_request_counts_too(tmp_path: Path) -> None:
+async def test_bytes_behind_the_request_count_too(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         token = (await w.join())["token"]
         async with raw(w.node.port, behind=frame(hello(token))) as client:
@@ -172,7 +172,7 @@ async def test_pings_before_hello_are_answered(tmp_path: Path) -> None:
         await client.message("welcome")
 
 
-async def test_compressed_frames_are_not_taken(tmp_path: Path) -> None:
+async def test_compressed_frames_are_not_accepted(tmp_path: Path) -> None:
     async with world(tmp_path) as w, raw(w.node.port) as client:
         assert await client.answered() == 101
         client.send(bytes([frame(hello("x"))[0] | 0x40]) + frame(hello("x"))[1:])
@@ -191,7 +191,7 @@ async def test_an_address_that_sends_much_waits(tmp_path: Path) -> None:
 
 
 class Slow:
-    """A part of the appliance that does not answer until the test lets it."""
+    """A part of the appliance that does not answer until the test allows it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
         self.asked = 0
@@ -276,7 +276,7 @@ async def test_an_error_while_a_page_opens_is_a_close_code(
         assert w.node.counters["conversation_errors"] == (code is Close.INTERNAL)
 
 
-async def test_an_end_of_the_program_sends_strangers_away_too(tmp_path: Path) -> None:
+async def test_the_end_of_the_program_closes_unauthenticated_connections_too(tmp_path: Path) -> None:
     async with world(tmp_path) as w, silent(w, 2) as clients:
         ending = asyncio.create_task(w.node.web.close())
         assert [await client.close_code() for client in clients] == [Close.GOING_AWAY] * 2

@@ -1,4 +1,4 @@
-"""A school: several real nodes on one real Redis, students with two tabs on different nodes, dashboards everywhere."""
+"""A cluster: several real nodes on one real Redis, students with tabs on different nodes, dashboards at every node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from tests.services.servers import RedisServer
 from tests.typist import Typist
 
 SILENT_SECONDS = 3
-"""After which another node counts as gone, in these tests."""
+"""Time after which a silent node counts as gone, in these tests."""
+SOON_SECONDS = 4.0
+"""Within this time a change at one node is shown at the others: by hints, since dashboards poll every 5 s."""
 OPTIONS = {
     "CLASSROOM_OBSERVER_LIMITS__NODE_SILENT_SECONDS": str(SILENT_SECONDS),
     "CLASSROOM_OBSERVER_KVS__SNAPSHOT_SECONDS": "2",
@@ -37,17 +39,17 @@ async def until(condition: Callable[[], object], what: str, patience: float = PA
 
 
 class Dashboard:
-    """One dashboard at one node, which comes back whenever its node does.
+    """A dashboard at one node, which reconnects whenever its node is back.
 
     Attributes:
-        entries: what it shows, by student id.
-        classes: the classes it shows, by id.
+        entries: the students that it shows, by id.
+        classes: the classes that it shows, by id.
     """
 
-    def __init__(self, school: Cluster, node: int) -> None:
+    def __init__(self, cluster: Cluster, node: int) -> None:
         self.entries: dict[str, dict[str, Any]] = {}
         self.classes: dict[str, dict[str, Any]] = {}
-        self._school = school
+        self._cluster = cluster
         self._node = node
         self._task = asyncio.create_task(self._watch())
 
@@ -59,19 +61,19 @@ class Dashboard:
             self._task.result()
 
     def events(self) -> dict[str, int]:
-        """How many events it shows of each student."""
+        """The number of events that it shows, by student id."""
         return {id: entry["summaries"].get("activity", {}).get("events", 0) for id, entry in self.entries.items()}
 
     def online(self) -> set[str]:
-        """Whom it shows as online."""
+        """The ids of the students whom it shows as online."""
         return {id for id, entry in self.entries.items() if entry["online"]}
 
     async def _watch(self) -> None:
         while True:
             try:
-                url = f"{self._school.nodes[self._node].url}/ws/dashboard"
-                headers = {"Authorization": f"Bearer {self._school.token}"}
-                async with self._school.client.ws_connect(url, headers=headers, max_msg_size=0) as socket:
+                url = f"{self._cluster.nodes[self._node].url}/ws/dashboard"
+                headers = {"Authorization": f"Bearer {self._cluster.token}"}
+                async with self._cluster.client.ws_connect(url, headers=headers, max_msg_size=0) as socket:
                     async for message in socket:
                         self._show(json.loads(message.data))
             except (aiohttp.ClientError, ConnectionError):
@@ -92,11 +94,11 @@ class Dashboard:
 
 
 class Page:
-    """A student's connection that a test speaks through by hand.
+    """A student's connection whose frames a test sends itself.
 
     Attributes:
-        welcome: what the node answered to the hello.
-        heard: every frame since.
+        welcome: the answer to the hello.
+        heard: every frame after that.
         closed: the code with which the node closed it; None while it is open.
     """
 
@@ -108,7 +110,7 @@ class Page:
         self._task: asyncio.Task[None] | None = None
 
     async def hello(self, token: str, stream: str) -> Self:
-        """Say hello, and listen from then on."""
+        """Send the hello, and receive frames from then on."""
         hello = {"type": "hello", "protocol": 1, "token": token, "stream": stream, "source": "org.example.page"}
         await self._socket.send_json(hello)
         message = await self._socket.receive(PATIENCE)
@@ -124,7 +126,7 @@ class Page:
         await self._socket.send_json({"type": "events", "first": first, "events": events})
 
     def acked(self) -> int:
-        """What is acknowledged."""
+        """The last number that is acknowledged."""
         return max([self.welcome["ack"], *(frame["seq"] for frame in self.heard if frame["type"] == "ack")])
 
     async def close(self) -> None:
@@ -145,7 +147,7 @@ class Cluster:
 
     Attributes:
         nodes: the programs, in the order of their names: node-0, node-1, ...
-        tabs: of each student the tabs, which connect to a node by chance each time.
+        tabs: the tabs of each student, which connect to a random node each time.
         client: makes connections.
     """
 
@@ -185,7 +187,7 @@ class Cluster:
             await asyncio.to_thread(node.wait_ready)
 
     async def ask(self, node: int, method: str, path: str, body: object = None) -> Any:
-        """An educator's request to one node."""
+        """Send an educator's request to one node; returns the answer."""
         headers = {"Authorization": f"Bearer {self.token}"}
         async with self.client.request(
             method,
@@ -196,6 +198,12 @@ class Cluster:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
+    async def health(self, node: int) -> dict[str, Any]:
+        """The answer of one node's ``/healthz``."""
+        async with self.client.get(f"{self.nodes[node].url}/healthz") as answer:
+            health: dict[str, Any] = await answer.json()
+            return health
+
     async def join(self, node: int, name: str, **more: str) -> dict[str, Any]:
         """Let a student join at one node."""
         body = {"code": self.nodes[0].ready["join_code"], "name": name, **more}
@@ -205,7 +213,7 @@ class Cluster:
             return joined
 
     async def page(self, node: int, token: str, stream: str) -> Page:
-        """Open a stream at one node, as soon as that takes streams."""
+        """Open a stream at one node, as soon as the node accepts streams."""
         end = time.monotonic() + PATIENCE
         while True:
             socket = await self.client.ws_connect(f"{self.nodes[node].url}/ws/events", max_msg_size=0)
@@ -224,36 +232,36 @@ class Cluster:
         return dashboard
 
     async def students(self, number: int, tabs: int = 2) -> None:
-        """Let students join, each at a node by chance, and open tabs that choose a node anew at every connection."""
+        """Let students join, and give them tabs that choose a random node at every connection."""
 
         def anywhere() -> str:
             return self.chance.choice(self.nodes).url
 
         for n in range(number):
             joined = await self.join(n % len(self.nodes), f"Student {n}")
-            own = []
+            tabs_of_student = []
             for tab in range(tabs):
                 chance = random.Random(self.chance.random())
                 typist = Typist(f"Student {n}, tab {tab}", anywhere, chance, document=f"tab-{tab}")
                 typist.token, typist.student_id = joined["token"], joined["student_id"]
-                own.append(typist)
-            self.tabs.append(own)
+                tabs_of_student.append(typist)
+            self.tabs.append(tabs_of_student)
 
     def every_tab(self) -> list[Typist]:
         """All tabs of all students."""
-        return [tab for own in self.tabs for tab in own]
+        return [tab for tabs in self.tabs for tab in tabs]
 
     def connect(self) -> None:
-        """From now on every tab keeps a connection, or tries to."""
+        """Let every tab keep a connection from now on."""
         self.may.set()
         self._staying = [asyncio.create_task(tab.stay(self.client, self.may)) for tab in self.every_tab()]
 
     def type(self, per_second: float) -> None:
-        """Everybody types in every tab."""
+        """Let all students type in every tab."""
         self._typing = [asyncio.create_task(tab.typing(per_second)) for tab in self.every_tab()]
 
     async def rest(self) -> None:
-        """Everybody stops typing."""
+        """Let all students stop typing."""
         await _end(self._typing)
 
     async def settled(self) -> None:
@@ -263,25 +271,25 @@ class Cluster:
                 await tab.settled()
 
     def model(self) -> dict[str, int]:
-        """How many events each student typed."""
-        return {own[0].student_id: sum(len(tab.log) for tab in own) for own in self.tabs}
+        """The number of events that each student typed, by id."""
+        return {tabs[0].student_id: sum(len(tab.log) for tab in tabs) for tabs in self.tabs}
 
     async def complete(self) -> None:
-        """Check the end: no promise was broken, every node shows what was typed, once and to the letter."""
+        """Check that no promise was broken, and that every node has exactly the typed events and texts."""
         broken = [f"{tab.name}: {promise}" for tab in self.every_tab() for promise in tab.broken]
         assert broken == [], broken[:10]
-        for own in self.tabs:
+        for tabs in self.tabs:
             for node in range(len(self.nodes)):
-                whole = await self.ask(node, "GET", f"/api/v1/students/{own[0].student_id}")
-                assert whole["summaries"]["activity"]["events"] == sum(len(tab.log) for tab in own)
+                whole = await self.ask(node, "GET", f"/api/v1/students/{tabs[0].student_id}")
+                assert whole["summaries"]["activity"]["events"] == sum(len(tab.log) for tab in tabs)
                 texts = {name: found["writing"]["text"] for name, found in whole["documents"].items()}
-                for tab in own:
+                for tab in tabs:
                     assert texts.get(tab.document, "") == tab.text, (
                         f"the text of {tab.name} at {node}{explained(tab, texts)}"
                     )
 
     def archived(self) -> None:
-        """Check the archives of all nodes together: they hold each event that was typed, and no other."""
+        """Check that the archives of all nodes together have each typed event, and no other."""
         texts: dict[str, dict[int, str]] = {}
         for record in read([node.data / "archive" for node in self.nodes]):
             if not isinstance(record, Damage):
@@ -294,7 +302,7 @@ class Cluster:
         assert texts == {}
 
     async def end(self) -> None:
-        """End all that was begun."""
+        """End students, dashboards and nodes."""
         await self.rest()
         await _end(self._staying)
         for page in self.pages:
@@ -307,7 +315,7 @@ class Cluster:
 
 
 def explained(tab: Typist, texts: Mapping[str, str]) -> str:
-    """What a wrong text is: that of an earlier time, or one in which events are missing."""
+    """A wrong text, explained: that of an earlier time, or one in which events are missing."""
     shown = texts.get(tab.document, "")
     for number in range(len(tab.log)):
         if tab.text_after(number) == shown:
@@ -325,7 +333,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @asynccontextmanager
-async def a_school(
+async def a_cluster(
     folder: Path,
     redis: RedisServer,
     chance: random.Random,
@@ -335,22 +343,22 @@ async def a_school(
     options: Mapping[str, str] | None = None,
     kvs: str = "",
 ) -> AsyncIterator[Cluster]:
-    """A school whose nodes run.
+    """A cluster whose nodes run.
 
     Args:
-        folder: for the nodes.
-        redis: their store, and their pubsub where no other is named.
-        chance: of what the students do.
-        nodes: how many.
-        pubsubs: the URL of each node's.
+        folder: of the nodes.
+        redis: their store, and their pubsub unless `pubsubs` names another.
+        chance: chooses what the students do.
+        nodes: number of nodes.
+        pubsubs: the URL of each node's pubsub.
         options: environment variables of all nodes.
-        kvs: the URL of the store, where it has options.
+        kvs: the URL of the store, if it has options.
     """
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as client:
-        school = Cluster(folder, kvs or redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
+        cluster = Cluster(folder, kvs or redis.url(), pubsubs or [redis.url()] * nodes, client, chance, options or {})
         try:
-            await school.start()
-            yield school
+            await cluster.start()
+            yield cluster
         finally:
-            await school.end()
+            await cluster.end()

@@ -1,0 +1,280 @@
+"""One student's row in memory: the states of every reducer, and the positions of every stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from appliance.kvs import Change, Encoded, Row, Value
+from appliance.states.cells import ScopedReducer, ScopeStates, StateCell, StoredState
+from appliance.states.fold import Fold
+from appliance.states.row import (
+    STREAM,
+    SUMMARY,
+    StreamPosition,
+    StudentSummary,
+    decode_stream_position,
+    decode_student_summary,
+    student_key,
+)
+from appliance.states.stream import Stream
+
+LATE_SECONDS = 30.0
+"""An event that arrives so long after it was done was kept in the student's browser meanwhile, and counts as late."""
+LATE_GROUP_SECONDS = 600.0
+"""Late events that arrive within so long after each other are counted as one group."""
+MEASURED_BYTES = 64 * 1024
+"""Bytes of a student's events after which the sizes of its states are measured again."""
+
+
+class Savepoint(NamedTuple):
+    """A student's numbers before a commit took events; see `StudentStates.savepoint`."""
+
+    last_event_at: float | None
+    late: int
+    late_at: float | None
+    limited_at: float | None
+    size: int
+    changed_streams: dict[str, Stream]
+    streams: list[tuple[Stream, int, int, int]]
+
+
+class StudentStates:
+    """The copy of one student's row in memory. Only the pipeline changes it, never across an await.
+
+    Attributes:
+        version: of the row that it was read from or written to last; -1 where the store must be asked for it.
+        last_event_at: see `StudentSummary`; `late`, `late_at` and `limited_at` too.
+        size: of all states, as estimated by their reducers.
+        unmeasured: bytes of events since sizes were measured last.
+        scope_states: the states of each scoped reducer, in the order of the fold.
+        streams: by id.
+        changed_streams: those whose position the next commit must write.
+    """
+
+    __slots__ = (
+        "changed_streams",
+        "class_id",
+        "fold",
+        "id",
+        "last_event_at",
+        "late",
+        "late_at",
+        "limited_at",
+        "scope_states",
+        "size",
+        "streams",
+        "unmeasured",
+        "version",
+    )
+
+    def __init__(self, fold: Fold, id: str, class_id: str) -> None:
+        self.fold = fold
+        self.id = id
+        self.class_id = class_id
+        self.version = 0
+        self.last_event_at: float | None = None
+        self.late = 0
+        self.late_at: float | None = None
+        self.limited_at: float | None = None
+        self.size = 0
+        self.unmeasured = 0
+        self.scope_states = [ScopeStates(self) for _ in fold.scoped_reducers]
+        self.streams: dict[str, Stream] = {}
+        self.changed_streams: dict[str, Stream] = {}
+
+    def stream(self, id: str, source: str) -> Stream:
+        """The stream with this id; it is made where there is none."""
+        stream = self.streams.get(id)
+        if stream is None:
+            stream = self.streams[id] = Stream(self, id, source)
+        elif stream.source != source:
+            stream.set_source(source)
+        return stream
+
+    def note_applied(self, stream: Stream, at: float, late: int = 0, received: float = 0.0) -> None:
+        """Note that events of a stream were applied.
+
+        Args:
+            stream: the stream.
+            at: the time of the last of them, in seconds.
+            late: how many of them arrived late.
+            received: when the last of them arrived, in seconds.
+        """
+        if late:
+            if self.late_at is None or received - self.late_at > LATE_GROUP_SECONDS:
+                self.late = 0
+            self.late += late
+            self.late_at = received
+        if self.last_event_at is None or at > self.last_event_at:
+            self.last_event_at = at
+        self.changed_streams[stream.id] = stream
+
+    def load(self, row: Row) -> None:
+        """Replace states and positions by those of a row; queued events stay queued.
+
+        States of reducers that do not run now, or have another version, are ignored. A state that its reducer cannot
+        decode breaks the reducer's states of this student; see `ScopeStates.broken`.
+        """
+        self.version = row.version
+        self.changed_streams = {}
+        positions: dict[str, StreamPosition] = {}
+        for field, encoded in row.fields.items():
+            if field.startswith(STREAM):
+                positions[field.removeprefix(STREAM)] = decode_stream_position(encoded)
+            elif field == SUMMARY:
+                summary = decode_student_summary(encoded)
+                self.last_event_at, self.late, self.late_at = summary.last_event_at, summary.late, summary.late_at
+                self.limited_at = summary.limited_at
+        for id in self.streams.keys() | positions.keys():
+            stream = self.streams.get(id)
+            if stream is None:
+                stream = self.streams[id] = Stream(self, id, "")
+            stream.move_to(positions.get(id, StreamPosition()))
+        self.size = 0
+        for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
+            self._load_states(scoped, scope_states, row)
+
+    def _load_states(self, scoped: ScopedReducer, scope_states: ScopeStates, row: Row) -> None:
+        scope_states.cells = {}
+        scope_states.changed = []
+        scope_states.summarized = None
+        scope_states.broken = scope_states.marked = scoped.broken_field in row.fields
+        if row.fields.get(scoped.version_field) != scoped.version.data:
+            return
+        for field, encoded in row.fields.items():
+            if not field.startswith(scoped.prefix):
+                continue
+            state = self.fold.codec.decode(scoped, encoded)
+            if state is None:
+                scope_states.broken = True
+                scope_states.cells = {}
+                return
+            value = field.removeprefix(scoped.prefix)
+            cell = scope_states.cells[value] = StateCell(scoped, scope_states, value, state)
+            cell.stored = state
+            self.fold.measure(cell)
+
+    def mark_all_changed(self) -> None:
+        """Mark everything as changed, because it is unknown what the store has written."""
+        self.changed_streams = dict(self.streams)
+        for scope_states in self.scope_states:
+            for cell in scope_states.cells.values():
+                if not cell.changed:
+                    cell.mark_changed()
+
+    def adopt(self, rebuilt: StudentStates) -> None:
+        """Take over the states of another copy of this student, of those reducers that the other copy's fold has."""
+        theirs = {
+            (scoped.name, scoped.fields): rebuilt.scope_states[scoped.index] for scoped in rebuilt.fold.scoped_reducers
+        }
+        for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
+            source = theirs.get((scoped.name, scoped.fields))
+            if source is None:
+                continue
+            self.size -= sum(cell.size for cell in scope_states.cells.values())
+            scope_states.cells = {}
+            scope_states.changed = []
+            scope_states.latest = source.latest
+            scope_states.broken = False
+            for value, cell in source.cells.items():
+                StateCell(scoped, scope_states, value, cell.state).mark_changed()
+            for cell in scope_states.cells.values():
+                self.fold.measure(cell)
+
+    def refresh_routes(self) -> None:
+        """Get the routes of every stream from the fold again."""
+        for stream in self.streams.values():
+            stream.set_source(stream.source)
+
+    def row(self) -> Row:
+        """The row that the store would hold if everything were committed to it at once; for states made by replay."""
+        change = self.change()
+        fields = change.fields if change else {}
+        return Row(student_key(self.id), 0, {name: value.encode() for name, value in fields.items() if value})
+
+    def change(self, *, encoded: bool = False) -> Change | None:
+        """The change that the key-value store must write, None for nothing; afterwards nothing counts as changed.
+
+        Args:
+            encoded: whether states are encoded now, for a store that other nodes read. Of a state that cannot be
+                encoded the store keeps the last good one, with a mark that the reducer's states are broken.
+        """
+        if not self.changed_streams and not any(scope_states.changed for scope_states in self.scope_states):
+            return None
+        summary = Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))
+        if self.late or self.limited_at is not None:
+            summary = Encoded(
+                msgspec.json.encode(StudentSummary(self.last_event_at, self.late, self.late_at, self.limited_at))
+            )
+        fields: dict[str, Value | None] = {SUMMARY: summary}
+        for id, stream in self.changed_streams.items():
+            fields[STREAM + id] = Encoded(stream.position.encode())
+        self.changed_streams = {}
+        for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
+            if scope_states.changed:
+                self._add_changed(scoped, scope_states, fields, encoded=encoded)
+            if scope_states.broken is not scope_states.marked:
+                scope_states.marked = scope_states.broken
+                fields[scoped.broken_field] = Encoded(b"1") if scope_states.broken else None
+        return Change(student_key(self.id), self.version, fields)
+
+    def _add_changed(
+        self, scoped: ScopedReducer, scope_states: ScopeStates, fields: dict[str, Value | None], *, encoded: bool
+    ) -> None:
+        codec = self.fold.codec
+        for cell in scope_states.changed:
+            value: Value = StoredState(codec, cell, cell.state)
+            if encoded:
+                value = Encoded(value.encode())
+                scope_states.broken = scope_states.broken or cell.stored is not cell.state
+            fields[cell.field] = value
+            cell.changed = False
+        scope_states.changed = []
+        if scoped.index == self.fold.summarized[scoped.name] and scope_states.latest in scope_states.cells:
+            fields[scoped.summary_field] = codec.summary(scoped, scope_states)
+        fields[scoped.version_field] = scoped.version
+
+    def measure_after(self, size: int) -> None:
+        """Note that events of so many bytes were applied, and measure all states once it is time.
+
+        The growth that is not measured yet is small beside the limit, whatever a reducer makes of the events.
+        """
+        self.unmeasured += size
+        if self.unmeasured >= MEASURED_BYTES:
+            self.unmeasured = 0
+            for scope_states in self.scope_states:
+                for cell in scope_states.cells.values():
+                    self.fold.measure(cell)
+
+    def savepoint(self, streams: Iterable[Stream]) -> Savepoint:
+        """The numbers as they are now, for `roll_back`.
+
+        Args:
+            streams: those whose events are to be applied.
+        """
+        return Savepoint(
+            self.last_event_at,
+            self.late,
+            self.late_at,
+            self.limited_at,
+            self.size,
+            self.changed_streams.copy(),
+            [(stream, stream.applied, stream.paused_to, stream.clock.last) for stream in streams],
+        )
+
+    def roll_back(self, savepoint: Savepoint) -> None:
+        """Restore the numbers of a savepoint. The cells are restored by the undo log of the fold."""
+        self.last_event_at, self.late, self.late_at, self.limited_at, self.size = savepoint[:5]
+        self.changed_streams = savepoint.changed_streams.copy()
+        for stream, applied, paused_to, at in savepoint.streams:
+            stream.applied, stream.paused_to, stream.clock.last = applied, paused_to, at
+        for stream in self.streams.values():
+            # Cells that no longer exist may be among them.
+            stream.cells = {}
+
+
+def _number(value: float | None) -> bytes:
+    return b"null" if value is None else b"%.3f" % value
