@@ -18,7 +18,7 @@ FILES_OF_WEB = {"web.errors", "web.request_body", "web.services"}
 
 ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "archive": {"counters", "datafolder", "errors", "jsontext", "text"},
+    "archive": {"counters", "datafolder", "errors", "health", "jsontext", "text"},
     "backends": {"errors"},
     "cli": {
         "archive",
@@ -87,6 +87,7 @@ ARROWS: dict[str, set[str]] = {
         "health",
         "kvs",
         "logs",
+        "network",
         "pipeline",
         "plugins",
         "pubsub",
@@ -95,6 +96,7 @@ ARROWS: dict[str, set[str]] = {
         "states",
         "text",
         "web",
+        "web.security",
     },
     "metrics": {"counters", "errors", "health", "tasks"},
     "network": {"counters", "datafolder", "errors", "listeners"},

@@ -1,4 +1,4 @@
-"""Choice: which of the archived events a command takes."""
+"""Event filter: which of the archived events a command takes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from appliance.archive import Record
+from appliance.archive.records import Record
 from appliance.errors import SettingsError
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}")
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Which events are wanted.
+    """Which events a command takes.
 
     Attributes:
         students: ids; None for all.
@@ -29,7 +29,7 @@ class EventFilter(msgspec.Struct, frozen=True):
     end: float | None = None
 
     def takes(self, record: Record) -> bool:
-        """Whether a line of one of the students is wanted."""
+        """Whether a line passes. Students are not compared: `appliance.archive.merge` reads theirs alone."""
         return (
             (self.classes is None or record.class_id in self.classes)
             and (self.start is None or record.at >= self.start)
@@ -44,7 +44,7 @@ def moment(flag: str, text: str, *, whole_day: bool = False) -> float:
     """A date or time as seconds since the epoch; without a zone it is this computer's local time.
 
     Args:
-        flag: the flag that it was given for.
+        flag: the command's flag, for the message.
         text: such as ``2026-11-24``, ``2026-11-24T10:30`` or ``2026-11-24T09:30:00Z``.
         whole_day: whether a date alone means the end of that day, not its beginning.
 

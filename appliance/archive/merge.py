@@ -1,20 +1,20 @@
 """Merge: the archives of one node or several as one sequence of lines, each event once and in its stream's order.
 
-What is given is taken apart into sources. A source is what one node wrote: a folder of segments, or the segment files
-that were named of one folder, in the order of their numbers; any other file is a source of its own.
+The given paths are grouped into sources. A source is the archive of one node: a folder of segments, or the segment
+files that were named of one folder, in the order of their numbers; any other file is a source of its own.
 
-One source is read as it stands, which is the order that was lived through. Several are merged:
+One source is read in the order of its files, which is the order of receipt. Several are merged:
 
 - Each source is in the order in which its node received the lines. They are merged by the time of receipt (of a node
   whose clock was set back, by the latest time so far), then by stream and number.
 - A student may have moved from one node to another, so that numbers of one stream are in several sources, and clocks
-  differ. So all sources are read twice: first for the numbers alone, kept as ranges (a stream that never missed one
-  takes two integers, however long it is), then for the lines. A line that came before a lower number of its stream,
-  which is known to be still to come, waits for it.
+  differ. So all sources are read twice: first for the numbers alone, kept as ranges (a stream without a gap takes two
+  integers, however long it is), then for the lines. A line that comes before a lower number of its stream, which the
+  first reading has seen, waits for it.
 - A number that is in several sources counts once: the line that comes first in that order.
 
 So memory grows with the number of streams, not of lines. Waiting lines, as many as clocks were apart, go to a temporary
-file once there are more than `HELD_BYTES`. The order does not depend on that in which the sources were named.
+file once they are larger than `WAITING_BYTES`. The order of the arguments does not matter.
 """
 
 from __future__ import annotations
@@ -28,26 +28,21 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from appliance.archive import (
-    SEGMENT_NAME,
-    Damage,
-    Line,
-    Record,
-    Rejection,
-    lines,
-    numbered,
-    text_bytes,
-    whole_bytes,
-)
+from appliance.archive.reading import lines
+from appliance.archive.records import Damage, Line, Record, Rejection
+from appliance.archive.segments import SEGMENT_NAME, complete_bytes, numbered_segments, uncompressed_bytes
 from appliance.datafolder import WORKERS
 from appliance.errors import ArchiveError
 
-HELD_BYTES = 32 * 1024 * 1024
-"""How much of waiting lines is kept in memory."""
-_TELL_LINES = 5000
+WAITING_BYTES = 32 * 1024 * 1024
+"""So many bytes of waiting lines are kept in memory."""
+_PROGRESS_LINES = 5000
 
 _Key = tuple[str, str]
+"""A stream: ids of the student and of the stream."""
 _Packed = tuple[float, float, str, str, str, str, int, bytes, bool, Rejection | None, str | None, str, int, int, int]
+_Groups = dict[Path, dict[tuple[int, str], Path]]
+"""By folder, or by file that is no segment: its files by number and name."""
 _unpack = msgspec.msgpack.Decoder(_Packed).decode
 
 
@@ -61,12 +56,12 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Source(NamedTuple):
-    """What one node wrote.
+    """The archive of one node.
 
     Attributes:
-        label: what a person calls it, "" where it is the only one.
+        label: its folder, for messages; "" where it is the only source.
         files: in the order in which they were written.
-        end: of the last file's text, the byte up to which it is read; None for all.
+        end: the byte of the last file's text at which reading ends; None for its end.
     """
 
     label: str
@@ -78,10 +73,10 @@ class Merged:
     """The lines of several sources in one order.
 
     Attributes:
-        total_bytes: how much text will be read, for a progress bar; with several sources it is read twice.
-        read_bytes: how much of it was read.
-        repeated: lines that were left out because their number had been there.
-        gaps: complete when all lines were read.
+        total_bytes: of the text to be read, for a progress bar; with several sources it is read twice.
+        read_bytes: of the text that was read so far.
+        repeated: number of lines that were left out because their stream had the number already.
+        gaps: missing numbers; complete when all lines were read.
     """
 
     def __init__(self, sources: Sequence[Source], *, students: frozenset[str] | None = None) -> None:
@@ -93,53 +88,55 @@ class Merged:
         self.gaps: list[Gap] = []
         self.read_bytes = 0
         passes = 2 if len(sources) > 1 else 1
-        self.total_bytes = passes * sum(text_bytes(path) for source in sources for path in source.files)
+        self.total_bytes = passes * sum(uncompressed_bytes(path) for source in sources for path in source.files)
         self._sources = sources
         self._students = students
 
     def lines(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Line]:
-        """The lines; those that cannot be read as `Damage`. To be called once.
+        """The lines; those that cannot be read come as `Damage`. To be called once.
 
         Args:
-            progress: told now and then how much was read, from 0 to 1.
+            progress: called now and then with the share that was read, from 0 to 1.
 
         Raises:
             ArchiveError: a file cannot be read.
         """
-        told = self._told(progress)
+        count = self._counter(progress)
         if len(self._sources) == 1:
-            yield from self._as_they_stand(self._wanted(self._sources[0], told))
+            yield from self._in_file_order(self._wanted(self._sources[0], count))
         else:
             ranges: dict[_Key, list[int]] = {}
             for source in self._sources:
-                for line in self._wanted(source, told):
+                for line in self._wanted(source, count):
                     if isinstance(line.record, Record):
                         _add(ranges.setdefault((line.record.student_id, line.record.stream), []), line.record.seq)
-            ordered = [_by_receipt(rank, self._wanted(source, told)) for rank, source in enumerate(self._sources)]
-            yield from self._by_number((item[-1] for item in heapq.merge(*ordered)), ranges)
+            ordered = [_by_receipt(rank, self._wanted(source, count)) for rank, source in enumerate(self._sources)]
+            yield from self._in_stream_order((item[-1] for item in heapq.merge(*ordered)), ranges)
         progress(1.0)
 
-    def _told(self, progress: Callable[[float], None]) -> Callable[[int], None]:
+    def _counter(self, progress: Callable[[float], None]) -> Callable[[int], None]:
+        """A function that adds the bytes of a line to what was read, and reports the progress now and then."""
         left = 0
 
-        def read(size: int) -> None:
+        def count(size: int) -> None:
             nonlocal left
             self.read_bytes += size
             left -= 1
             if left <= 0:
-                left = _TELL_LINES
+                left = _PROGRESS_LINES
                 progress(min(1.0, self.read_bytes / max(1, self.total_bytes)))
 
-        return read
+        return count
 
-    def _wanted(self, source: Source, read: Callable[[int], None]) -> Iterator[Line]:
+    def _wanted(self, source: Source, count: Callable[[int], None]) -> Iterator[Line]:
+        """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
         for path in source.files:
             end = source.end if path == source.files[-1] else None
             for line in lines(path):
                 if end is not None and line.end > end:
                     break
-                read(line.end - line.byte)
+                count(line.end - line.byte)
                 record = line.record
                 if isinstance(record, Damage):
                     file = f"{source.label}/{line.file}" if source.label else line.file
@@ -147,7 +144,8 @@ class Merged:
                 elif students is None or record.student_id in students:
                     yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
 
-    def _as_they_stand(self, found: Iterable[Line]) -> Iterator[Line]:
+    def _in_file_order(self, found: Iterable[Line]) -> Iterator[Line]:
+        """The lines of the only source, without repeated numbers; notes gaps."""
         last: dict[_Key, int] = {}
         for line in found:
             record = line.record
@@ -162,18 +160,17 @@ class Merged:
                 last[key] = record.seq
             yield line
 
-    def _by_number(self, found: Iterable[Line], ranges: dict[_Key, list[int]]) -> Iterator[Line]:
-        for key, pairs in ranges.items():
-            _tidy(pairs)
-            before = 0
-            for first, last in zip(pairs[::2], pairs[1::2], strict=True):
-                if first > before + 1:
-                    self.gaps.append(Gap(*key, before + 1, first - 1))
-                before = last
-        self.gaps.sort(key=lambda gap: (gap.student_id, gap.stream, gap.first))
+    def _in_stream_order(self, found: Iterable[Line], ranges: dict[_Key, list[int]]) -> Iterator[Line]:
+        """The lines of several sources, without repeated numbers, each after the lower numbers of its stream.
+
+        Args:
+            found: the lines by time of receipt.
+            ranges: the numbers of each stream, see `_add`.
+        """
+        self._note_gaps(ranges)
         done: dict[_Key, int] = {}
-        with tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as file:
-            held = _Held(file)
+        with tempfile.SpooledTemporaryFile(max_size=WAITING_BYTES) as file:
+            waiting = _WaitingLines(file)
             for line in found:
                 record = line.record
                 if isinstance(record, Damage):
@@ -181,43 +178,42 @@ class Merged:
                     continue
                 key = record.student_id, record.stream
                 awaited = _next(ranges[key], done.get(key, 0))
-                if awaited is None or record.seq < awaited or held.has(key, record.seq):
+                if awaited is None or record.seq < awaited or waiting.has(key, record.seq):
                     self.repeated += 1
                 elif record.seq > awaited:
-                    held.put(key, line)
+                    waiting.put(key, line)
                 else:
                     yield line
                     done[key] = record.seq
-                    while (following := _next(ranges[key], done[key])) is not None and held.has(key, following):
-                        yield held.take(key, following)
+                    while (following := _next(ranges[key], done[key])) is not None and waiting.has(key, following):
+                        yield waiting.take(key, following)
                         done[key] = following
+
+    def _note_gaps(self, ranges: dict[_Key, list[int]]) -> None:
+        for key, pairs in ranges.items():
+            _sort_and_join(pairs)
+            before = 0
+            for first, last in zip(pairs[::2], pairs[1::2], strict=True):
+                if first > before + 1:
+                    self.gaps.append(Gap(*key, before + 1, first - 1))
+                before = last
+        self.gaps.sort(key=lambda gap: (gap.student_id, gap.stream, gap.first))
 
 
 def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
-    """Take apart what a person named.
+    """Group files and folders into sources.
 
     Args:
         paths: files, folders of segments, and data folders (whose folder ``archive`` counts), in any order.
-        growing: whether an appliance may be writing to them: a last line without its end is not there yet then.
+        growing: whether an appliance may be writing to them: a last line without its end is left out then.
 
     Raises:
         ArchiveError: something is not there, or is a folder without segments.
     """
-    groups: dict[Path, dict[tuple[int, str], Path]] = {}
+    groups: _Groups = {}
     for path in dict.fromkeys(paths):
         if path.is_dir():
-            folder = path / "archive" if not numbered(path) and (path / "archive").is_dir() else path
-            # Those of workers that share a data folder.
-            workers = [one for one in (folder.parent / WORKERS).glob("*/archive") if folder.name == "archive"]
-            for one in workers:
-                groups.setdefault(one.resolve(), {}).update({(n, file.name): file for n, file in numbered(one)})
-            segments = numbered(folder)
-            if workers and not segments:
-                continue
-            if not segments and folder == path:
-                raise ArchiveError(f"The folder {path} holds no archive files; they are named events-DAY-NUMBER.jsonl.")
-            files = groups.setdefault(folder.resolve(), {})
-            files.update({(number, file.name): file for number, file in segments})
+            _add_folder(groups, path)
         elif not path.exists():
             raise ArchiveError(f"There is no archive file {path}.")
         elif match := SEGMENT_NAME.fullmatch(path.name):
@@ -229,13 +225,32 @@ def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
         ordered = [groups[group][key] for key in sorted(groups[group])]
         end = None
         if ordered[-1].suffix != ".gz":
-            end = whole_bytes(ordered[-1]) if growing else text_bytes(ordered[-1])
+            end = complete_bytes(ordered[-1]) if growing else uncompressed_bytes(ordered[-1])
         label = "" if len(groups) == 1 else str(ordered[0].parent)
         found.append(Source(label, tuple(ordered), end))
     return found
 
 
+def _add_folder(groups: _Groups, path: Path) -> None:
+    """Add the segments of a folder, or of a data folder and the workers in it."""
+    folder = path / "archive" if not numbered_segments(path) and (path / "archive").is_dir() else path
+    workers = list((folder.parent / WORKERS).glob("*/archive")) if folder.name == "archive" else []
+    for worker in workers:
+        groups.setdefault(worker.resolve(), {}).update(_by_number(worker))
+    files = _by_number(folder)
+    if workers and not files:
+        return
+    if not files and folder == path:
+        raise ArchiveError(f"The folder {path} holds no archive files; they are named events-DAY-NUMBER.jsonl.")
+    groups.setdefault(folder.resolve(), {}).update(files)
+
+
+def _by_number(folder: Path) -> dict[tuple[int, str], Path]:
+    return {(number, file.name): file for number, file in numbered_segments(folder)}
+
+
 def _by_receipt(rank: int, found: Iterable[Line]) -> Iterator[tuple[float, str, int, int, Line]]:
+    """The lines of a source, each after what it is sorted by; `rank` is the source's, so that no two are equal."""
     latest = 0.0
     for line in found:
         record = line.record
@@ -247,36 +262,36 @@ def _by_receipt(rank: int, found: Iterable[Line]) -> Iterator[tuple[float, str, 
 
 
 def _add(pairs: list[int], seq: int) -> None:
-    """Note a number in a list of first, last, first, last ..."""
+    """Add a number to ranges, a list of first, last, first, last ..."""
     if pairs and pairs[-1] == seq - 1:
         pairs[-1] = seq
     else:
         pairs += (seq, seq)
 
 
-def _tidy(pairs: list[int]) -> None:
-    """Put ranges in order, those that touch or overlap into one."""
+def _sort_and_join(pairs: list[int]) -> None:
+    """Sort ranges, and join those that touch or overlap."""
     if len(pairs) == 2:
         return
-    tidy: list[int] = []
+    joined: list[int] = []
     for first, last in sorted(zip(pairs[::2], pairs[1::2], strict=True)):
-        if tidy and first <= tidy[-1] + 1:
-            tidy[-1] = max(tidy[-1], last)
+        if joined and first <= joined[-1] + 1:
+            joined[-1] = max(joined[-1], last)
         else:
-            tidy += (first, last)
-    pairs[:] = tidy
+            joined += (first, last)
+    pairs[:] = joined
 
 
 def _next(pairs: list[int], after: int) -> int | None:
-    """The lowest number in tidy ranges above another; None where there is none."""
+    """The lowest number above another in sorted ranges; None where there is none."""
     at = bisect_right(pairs, after)
     if at % 2:
         return after + 1
     return pairs[at] if at < len(pairs) else None
 
 
-class _Held:
-    """Lines that wait for a lower number of their stream, in a file."""
+class _WaitingLines:
+    """Lines that wait for a lower number of their stream, kept in a file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -32,7 +32,7 @@ def _erase_student(parsed: argparse.Namespace) -> int:
 
     from appliance.datafolder import DataFolder
     from appliance.kvs import kvs_facts
-    from appliance.maintenance import erase
+    from appliance.maintenance import erase, erase_store
     from appliance.roster import RosterLimits, roster_facts
 
     settings = settings_of(parsed)
@@ -48,7 +48,7 @@ def _erase_student(parsed: argparse.Namespace) -> int:
             return 1
 
         def in_store(traced: bool) -> bool:
-            return store is not None and asyncio.run(erase.erase_in_store(store, data, student_id, traced=traced))
+            return store is not None and asyncio.run(erase_store.erase_in_store(store, data, student_id, traced=traced))
 
         erased = erase.erase(data, roster, student_id, limits, in_store)
     _print_erased(erased, data)

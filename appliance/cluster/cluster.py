@@ -19,7 +19,7 @@ from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Finding
 from appliance.kvs import KVS
-from appliance.kvs.records import SharedRecords
+from appliance.kvs.records import JOURNAL, SharedRecords
 from appliance.lessons.roster_watch import RosterWatch
 from appliance.pipeline import Pipeline
 from appliance.pubsub.hints import Hints
@@ -73,7 +73,7 @@ class Cluster:
         self._counters = counters
         self._tasks = tasks
         self._task: Supervised | None = None
-        self.records = SharedRecords(kvs, settings.data_path / "shared.jsonl")
+        self.records = SharedRecords(kvs, settings.data_path / JOURNAL)
         self.membership = Membership(
             settings.node_name, kvs, hints, tasks, counters, silent_seconds=float(limits.node_silent_seconds)
         )

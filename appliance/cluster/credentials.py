@@ -16,6 +16,7 @@ from appliance.datafolder.files import write_private
 from appliance.errors import SettingsError
 from appliance.kvs import KVS, Change, Encoded
 
+FILE = "credentials.json"
 ROW = "credentials"
 
 
@@ -35,7 +36,7 @@ def load_credentials(folder: Path) -> Credentials:
     Raises:
         SettingsError: the file is damaged, or cannot be read or written.
     """
-    path = folder / "credentials.json"
+    path = folder / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Credentials)
     except FileNotFoundError:
@@ -77,7 +78,7 @@ async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credent
 
 
 def _save(folder: Path, credentials: Credentials) -> None:
-    path = folder / "credentials.json"
+    path = folder / FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_private(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")

@@ -13,6 +13,8 @@ from appliance.datafolder.files import write_private
 
 log = logging.getLogger(__name__)
 
+FILE = "store.json"
+
 
 class UploadMark(msgspec.Struct, frozen=True):
     """How much of the archive is in the store.
@@ -40,7 +42,7 @@ class UploadMarkFile:
         """Args:
         folder: the data folder.
         """
-        self.path = folder / "store.json"
+        self.path = folder / FILE
         self.mark = UploadMark()
         self._noted: Position | None = None
 

@@ -1,7 +1,7 @@
-"""The data folder: one appliance at a time, and which form its files have.
+"""The data folder: one appliance at a time, and the format of its files.
 
-``format.json`` says which form. A folder of an earlier form is backed up before it is brought to the present one, and
-one of a later form is left alone.
+``format.json`` has the format. A folder of an earlier format is backed up before it is brought to the present one, and
+one of a later format is refused.
 
 ======  ==========================================================================================================
 format  what is there
@@ -24,12 +24,15 @@ from appliance import __version__
 from appliance.errors import DataFolderInUseError, SettingsError
 
 FORMAT = 2
+FORMAT_FILE = "format.json"
 BACKUPS = "backups"
 LOCK = "lock"
 WORKERS = "workers"
-"""Where the data folders of workers are (`appliance.program.workers`)."""
+"""The folder of the data folders of workers (`appliance.program.workers`)."""
 INSTANCE = "instance.json"
-# What belongs to the program that runs just now, not to the data.
+READY = "ready.json"
+"""The ready file of a worker."""
+# Files of the program that runs, not of the data.
 PASSING = (LOCK, INSTANCE)
 
 
@@ -41,10 +44,10 @@ class FormatFile(msgspec.Struct, frozen=True):
 
 
 class DataFolder:
-    """Holds a data folder while an appliance, or a command that changes the folder, uses it."""
+    """Holds the lock of a data folder while an appliance, or a command that changes the folder, uses it."""
 
     def __init__(self, path: Path) -> None:
-        """Take the folder, made where it is not there.
+        """Lock the folder; make it if it is not there.
 
         Raises:
             SettingsError: it cannot be written.
@@ -84,7 +87,7 @@ def format_of(path: Path) -> int:
     Raises:
         SettingsError: ``format.json`` cannot be read, or names a later format.
     """
-    file = path / "format.json"
+    file = path / FORMAT_FILE
     try:
         found = msgspec.json.decode(file.read_bytes(), type=FormatFile)
     except FileNotFoundError:
@@ -102,7 +105,7 @@ def format_of(path: Path) -> int:
 
 
 def _holder(handle: int) -> str:
-    """The process that holds the lock, as it wrote it there; "" where it did not."""
+    """The id of the process that holds the lock, which it wrote into the file; "" if it did not."""
     try:
         os.lseek(handle, 1, os.SEEK_SET)
         found = os.read(handle, 32).decode("ascii", "replace").strip()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-WINDOWS_PATIENCE = 1.0
+WINDOWS_SECONDS = 1.0
+PART = ".part"
+"""Suffix of a large file that is being written beside the one that it replaces."""
+
+# The names that `write_private` gives while it writes.
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
 def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file whole or not at all, readable by its owner alone (mode 0600).
+    """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
     Args:
         path: the file.
-        content: what it holds, whole or in pieces.
+        content: its content, whole or in pieces.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
@@ -35,16 +41,24 @@ def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Give a file another's name and take its place.
+def unfinished_name(path: Path) -> str | None:
+    """The name that a file gets once it is written whole; None where it is no file that is being written."""
+    if path.suffix == PART:
+        return path.stem
+    found = _TEMPORARY.fullmatch(path.name)
+    return found[1] if found else None
 
-    Windows refuses that while another program has the other one open, as a virus scanner or a backup does for a moment;
-    so it is tried again for up to `WINDOWS_PATIENCE` seconds.
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file; it replaces one that has the new name.
+
+    Windows refuses that while another program has the file open that is replaced, as a virus scanner or a backup does
+    for a moment; so it is tried again for up to `WINDOWS_SECONDS`.
 
     Raises:
         OSError: it cannot be done; both are as they were.
     """
-    end = time.monotonic() + WINDOWS_PATIENCE
+    end = time.monotonic() + WINDOWS_SECONDS
     while True:
         try:
             source.replace(target)
@@ -78,7 +92,7 @@ def write_all(handle: int, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable; Windows does so by itself and cannot be told to."""
+    """Make a folder's entries durable; Windows does so by itself and has no call for it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

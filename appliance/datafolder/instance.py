@@ -1,8 +1,8 @@
-"""The one appliance that runs on a data folder, and how a second start reaches it.
+"""Instance: the one appliance that runs on a data folder, and how a second start reaches it.
 
-The lock of the data folder decides who runs. Who runs says in ``instance.json``, readable by its owner alone, where
-it listens, with a secret of this run: whoever shows that from this computer gets a link that opens the dashboard once.
-A file that a killed program left behind harms nobody: the next to run overwrites it, and its secret is worth nothing.
+The lock of the data folder decides which program runs. That one writes ``instance.json``, readable by its owner alone:
+its address, and a secret of this run. A request with the secret from this computer gets a link that opens the dashboard
+once. A file that a killed program left does no harm: the next one overwrites it, and its secret is worth nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from appliance.errors import DataFolderInUseError
 
 log = logging.getLogger("classroom_observer.desktop")
 
-_ASK_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
 _AGAIN_SECONDS = 0.2
 
 
@@ -53,7 +53,7 @@ class _Link(msgspec.Struct):
 
 
 def write(folder: Path, instance: Instance) -> None:
-    """Say who runs. Where the disk is full, a second start finds nobody, which is no reason not to run."""
+    """Write the file. A failure is logged alone: on a full disk a second start finds no instance, and this one runs."""
     try:
         write_private(folder / INSTANCE, msgspec.json.encode(instance))
     except OSError as error:
@@ -61,7 +61,7 @@ def write(folder: Path, instance: Instance) -> None:
 
 
 def read(folder: Path) -> Instance | None:
-    """Who said last that it runs; None where nobody did, or what stands there cannot be understood."""
+    """The instance that wrote the file; None if there is none, or it is damaged."""
     try:
         return msgspec.json.decode((folder / INSTANCE).read_bytes(), type=Instance)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -69,7 +69,7 @@ def read(folder: Path) -> Instance | None:
 
 
 def remove(folder: Path) -> None:
-    """Say that nobody runs any more."""
+    """Remove the file."""
     (folder / INSTANCE).unlink(missing_ok=True)
 
 
@@ -90,9 +90,9 @@ def running(folder: Path) -> list[Instance]:
 
 
 def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
-    """A link to the dashboard of the one that runs, which opens it once.
+    """A link to the dashboard of the instance that runs; it can be opened once.
 
-    It may be starting still, so it is asked for some time. None where it does not answer in that time.
+    The instance may still be starting, so it is asked again for some time. None if it does not answer until then.
     """
     end = time.monotonic() + seconds
     while True:
@@ -106,24 +106,24 @@ def wait_for_link(folder: Path, seconds: float) -> tuple[Instance, str] | None:
 
 
 def ask_for_link(instance: Instance) -> str | None:
-    """Ask the one that runs for a link; None where it is not there, or is another program."""
+    """Ask the instance for a link; None if it does not run, or another program answers."""
     content = ask(instance, "/api/v1/launch", 200)
     try:
         link = msgspec.json.decode(content, type=_Link).url if content is not None else ""
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # Whatever answers there, the browser is sent nowhere but to this computer's own program.
+    # Another program may listen there by now: the browser is sent to this address alone.
     return link if link.startswith(f"{instance.url}/") else None
 
 
 def stop(folder: Path, seconds: float) -> bool:
-    """Have the one that runs on a data folder end in good order, and wait until it has.
+    """Ask the instance that runs on a data folder to end in good order, and wait until it has.
 
     Returns:
         Whether one ran.
 
     Raises:
-        DataFolderInUseError: the folder is in use still; the text names the process.
+        DataFolderInUseError: the folder is still in use; the text names the process.
     """
     end = time.monotonic() + seconds
     asked: Instance | None = None
@@ -135,7 +135,7 @@ def stop(folder: Path, seconds: float) -> bool:
             if time.monotonic() >= end:
                 raise
         instance = read(folder)
-        # It may be starting, and is asked when it listens.
+        # It may still be starting, and is asked once it listens.
         if instance is not None and instance.url and instance != asked and ask(instance, "/api/v1/quit", 202):
             asked = instance
         time.sleep(_AGAIN_SECONDS)
@@ -143,19 +143,19 @@ def stop(folder: Path, seconds: float) -> bool:
 
 
 def ask(instance: Instance, path: str, status: int, bytes_most: int = 65536) -> bytes | None:
-    """Ask the one that runs for something, with its secret.
+    """Send a request with the secret to the instance.
 
     Args:
-        instance: who runs.
+        instance: the instance that runs.
         path: the route, which takes an empty JSON object.
-        status: of the answer that is expected.
-        bytes_most: so much of the answer is read.
+        status: the expected status of the answer.
+        bytes_most: so many bytes of the answer are read.
 
     Returns:
-        The answer's content; None where it gives no such answer.
+        The answer's content; None if there is no answer, or one with another status.
     """
     address = urlsplit(instance.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ASK_SECONDS)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=_ANSWER_SECONDS)
     try:
         headers = {"Authorization": f"Bearer {instance.secret}", "Content-Type": "application/json"}
         connection.request("POST", path, "{}", headers)

@@ -1,7 +1,7 @@
-"""Journal: a file to which lines of JSON are only ever added, each on the disk before anybody is told.
+"""Journal: a file to which lines of JSON are appended, each on the disk before its sender gets an answer.
 
-A line torn by a power cut was never answered. It and any other line that cannot be read are left out, and moved into
-``NAME-damaged.jsonl`` beside the file at the next change: reading writes nothing, so that a second program may look.
+A line torn by a power cut was never answered. It and any other line that cannot be read are left out, and moved to
+``NAME-damaged.jsonl`` beside the file at the next change: reading writes nothing, so a second program may read it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def damaged_lines_path(path: Path) -> Path:
+    """The file beside a journal that keeps its damaged lines."""
+    return path.with_name(f"{path.stem}-damaged.jsonl")
+
+
 class Journal(Generic[T]):
     """A journal of entries of one type.
 
     Attributes:
         path: the file.
-        lines: how many entries it holds.
-        damaged: lines that could not be read and are not put aside yet.
-        failure: why the last entries could not be written; None where they could.
+        lines: number of entries in the file.
+        damaged: lines that could not be read and are still in the file.
+        failure: the error of the last write; None if it succeeded.
     """
 
     def __init__(self, path: Path, kind: type[T], apply: Callable[[T], None]) -> None:
-        """Read what there is.
+        """Read the file.
 
         Args:
             path: the file; made at the first entry.
             kind: the type of an entry.
-            apply: makes an entry true, in the order of the lines: those that are there now, and each that is added.
+            apply: called with each entry, in the order of the lines: now with those in the file, later with new ones.
 
         Raises:
             SettingsError: the file cannot be read.
@@ -59,7 +64,7 @@ class Journal(Generic[T]):
         self._found_damaged = len(self.damaged)
 
     def findings(self) -> list[Finding]:
-        """What was damaged when it was read, and whether it cannot be written now."""
+        """Damage that was found when it was read, and a failure of the last write."""
         found = []
         if self._found_damaged:
             found.append(finding("journal.damaged", self.path.name, count=self._found_damaged))
@@ -69,23 +74,23 @@ class Journal(Generic[T]):
         return found
 
     async def add(self, entries: Iterable[T]) -> None:
-        """Make entries durable, then true; those of many who ask at once share one fsync.
+        """Make entries durable, then apply them; callers that wait at the same time share one fsync.
 
         Raises:
-            BackendError: the disk does not take them; nothing has changed then.
+            BackendError: they cannot be written; nothing has changed then.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((list(entries), done))
         if self._writer is None:
             self._writer = in_background(self._write_waiting(), f"journal {self.path.name}")
-        # Who asked may go away; what was asked for is done all the same.
+        # The caller may be cancelled; the entries are written all the same.
         await asyncio.shield(done)
 
     def keep(self, entries: Iterable[T]) -> None:
-        """Let the file hold these entries and no others. Not while something is being added.
+        """Replace the content of the file by these entries. Not to be called while `add` runs.
 
         Raises:
-            OSError: it cannot be written; it is as it was.
+            OSError: it cannot be written; the file is as it was.
         """
         self._put_aside()
         lines = [_line(entry) for entry in entries]
@@ -140,12 +145,12 @@ class Journal(Generic[T]):
                 _answer(batch, None)
         finally:
             self._writer = None
-            # Whatever ended this, nobody waits for ever.
+            # However this ended, no caller waits for ever.
             waiting, self._waiting = self._waiting, []
             _answer([*batch, *waiting], BackendError(f"{self.path.name} could not be written."))
 
     def _append(self, text: bytes) -> OSError | None:
-        """Add text to the file and sync it; on failure it is as before."""
+        """Append text to the file and sync it; after a failure the file is as before."""
         try:
             self._mend()
             new = not self.path.exists()
@@ -181,7 +186,7 @@ class Journal(Generic[T]):
         """Keep damaged lines in a file beside this one."""
         if not self.damaged:
             return
-        aside = self.path.with_name(f"{self.path.stem}-damaged.jsonl")
+        aside = damaged_lines_path(self.path)
         before = aside.read_bytes() if aside.exists() else b""
         write_private(aside, before + b"".join(line + b"\n" for line in self.damaged))
 
@@ -190,14 +195,14 @@ def _line(entry: object) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
 
 
-def _answer(asked: Iterable[tuple[object, asyncio.Future[None]]], error: BackendError | None) -> None:
-    """Answer all who wait and have none yet."""
-    for _, done in asked:
+def _answer(callers: Iterable[tuple[object, asyncio.Future[None]]], error: BackendError | None) -> None:
+    """Answer all callers that have no answer yet."""
+    for _, done in callers:
         if done.done():
             continue
         if error is None:
             done.set_result(None)
         else:
             done.set_exception(error)
-            # Where who asked has gone away nobody looks at the error.
+            # A caller that was cancelled does not take the error; asyncio would log it as lost.
             done.exception()

@@ -27,6 +27,8 @@ from appliance.kvs import KVS, Change, Encoded
 Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
 """From a row's records by field, as JSON texts, to the fields to change and their new values; None removes a field."""
 
+JOURNAL = "shared.jsonl"
+"""The journal's file in the data folder of a node."""
 ERASED = "erased"
 MEMBERS = "roster/class/"
 """The beginning of the keys of rows whose fields are ids of students."""

@@ -28,17 +28,17 @@ from appliance.kvs import kvs_facts
 SECONDS_TO_ANSWER = 10
 
 
-async def check(configuration: Callable[[], Configuration], tell: Callable[[Finding], None]) -> bool:
+async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
     """Check one thing after the other; returns whether all is well.
 
     Args:
         configuration: reads the configuration, which is the first thing checked.
-        tell: gets each finding as soon as it is known.
+        report: called with each finding as soon as it is known.
     """
     try:
         read = configuration()
     except SettingsError as error:
-        tell(finding("config.unusable", detail=str(error)))
+        report(finding("config.unusable", detail=str(error)))
         return False
     settings = read.settings
     wrong = 0
@@ -46,7 +46,7 @@ async def check(configuration: Callable[[], Configuration], tell: Callable[[Find
     def found(one: Finding) -> None:
         nonlocal wrong
         wrong += one.bad
-        tell(one)
+        report(one)
 
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
@@ -81,7 +81,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
 
 def _folder(what: str, folder: Path) -> Finding:
-    """Whether files can be made there."""
+    """Whether files can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
@@ -94,33 +94,33 @@ def _folder(what: str, folder: Path) -> Finding:
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
-    """What a backend tells of itself, and last whether its work was done.
+    """The findings of a backend about itself, and last whether it works.
 
     Args:
         name: the section of the configuration.
-        url: where it is.
-        attempt: examines the backend, then uses it; an error is the last finding.
+        url: its address.
+        attempt: examines the backend, then uses it; an error becomes the last finding.
     """
-    place = redact(url)
+    shown = redact(url)
     try:
         while True:
             async with asyncio.timeout(SECONDS_TO_ANSWER):
                 found = await anext(attempt)
             yield _of(name, found)
     except StopAsyncIteration:
-        last = finding("backend.works", url=place)
+        last = finding("backend.works", url=shown)
     except TimeoutError:
-        last = finding("backend.silent", url=place, seconds=SECONDS_TO_ANSWER)
+        last = finding("backend.silent", url=shown, seconds=SECONDS_TO_ANSWER)
     except ObserverError as error:
-        last = finding("backend.refused", url=place, detail=str(error))
+        last = finding("backend.refused", url=shown, detail=str(error))
     except Exception as error:
         # A driver's own error; its text may quote the URL.
-        last = finding("backend.failing", url=place, detail=f"{type(error).__name__}: {error}")
+        last = finding("backend.failing", url=shown, detail=f"{type(error).__name__}: {error}")
     yield _of(name, last)
 
 
 def _of(section: str, found: Finding) -> Finding:
-    """A finding as one of a section of the configuration, without passwords."""
+    """A finding with a section of the configuration as its source, without passwords."""
     params = {name: redact(value) if isinstance(value, str) else value for name, value in found.params.items()}
     return msgspec.structs.replace(found, source=section, params=params)
 
@@ -216,8 +216,9 @@ def _port(host: str, port: int, data: Path) -> Finding:
     """Whether the appliance could listen there, or listens there already.
 
     Args:
-        host, port: where.
-        data: the data folder, of which it is known whether the appliance runs.
+        host: the address to listen on.
+        port: the port; 0 for any.
+        data: the data folder, whose lock says whether the appliance runs.
     """
     if port == 0:
         return finding("port.any")
@@ -229,11 +230,11 @@ def _port(host: str, port: int, data: Path) -> Finding:
         for family, kind, protocol, _, address in addresses:
             with socket.socket(family, kind, protocol) as listener:
                 if sys.platform != "win32":
-                    # As a server does it: a port that was in use a moment ago is free.
+                    # As servers do: a port that was in use a moment ago is free.
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and (process := _listens(data, port)):
+        if error.errno == errno.EADDRINUSE and (process := _listening(data, port)):
             return finding("port.ours", port=port, host=host, process=process)
         if error.errno in _PORT_CODES:
             return finding(_PORT_CODES[error.errno], port=port, host=host)
@@ -241,7 +242,7 @@ def _port(host: str, port: int, data: Path) -> Finding:
     return finding("port.free", port=port, host=host)
 
 
-def _listens(data: Path, port: int) -> int:
+def _listening(data: Path, port: int) -> int:
     """The process of the appliance that runs on a data folder, if it listens on a port; 0 if none does."""
     try:
         instances = instance.running(data)

@@ -1,8 +1,8 @@
-"""Diagnostics: one zip for whoever helps, about how the program is and nothing about students.
+"""Diagnostics: one zip for support, about the state of the program and nothing about students.
 
-A program that runs is asked over loopback with the secret of its run, as a second start asks it. One that does not run,
-or does not answer, is told by its files. What cannot be collected is named in ``about.txt``, and the rest is there.
-What is kept out, and how: `appliance.maintenance.redaction`.
+A program that runs is asked over loopback with the secret of its run, as a second start asks it. Of one that does not
+run or answer there are its files. What cannot be collected is named in ``about.txt``, and the rest is there.
+What is left out, and how: `appliance.maintenance.redaction`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from pathlib import Path
 import msgspec
 
 from appliance import __version__, config
+from appliance.cluster.credentials import FILE as CREDENTIALS_FILE
 from appliance.cluster.credentials import Credentials
 from appliance.config import Configuration, Settings
-from appliance.datafolder import WORKERS, instance
+from appliance.datafolder import instance
 from appliance.datafolder.files import write_private
 from appliance.datafolder.instance import Instance
 from appliance.errors import ObserverError, place_of
 from appliance.kvs import kvs_facts
 from appliance.logs import CRASH_FILE, FILE
 from appliance.maintenance import check
+from appliance.maintenance.all_files import WorkerFolders
 from appliance.maintenance.erase import known_students
 from appliance.maintenance.redaction import Redaction, secrets_of
 from appliance.roster import RosterLimits, roster_facts
@@ -39,7 +41,7 @@ from appliance.text import counted
 from appliance.web.monitoring import ROUTE, Running
 
 LOG_BYTES = 512 * 1024
-"""How much of the end of each log file is read."""
+"""So many bytes of the end of each log file are read."""
 FILES_MOST = 5000
 ANSWER_BYTES = 64 * 1024 * 1024
 # Of several workers on one port the system chooses who answers.
@@ -53,8 +55,8 @@ _WORD = (
     "students?|users|ready|erasing|erased|shared|damaged|events?|network|address|names?|index|segment|classroom|"
     "observer|store|members|bin|json|jsonl|gz|csv|tar|sqlite|sqlite3|db|wal|shm|log|tmp)"
 )
-# Names that the program gives: words of its own; with numbers in files that are made anew in time; with a random ending
-# where a write was cut short. Anything else, a number too, may be somebody's.
+# Names that the program gives: words of its own; with numbers in files of which there are many; with a random ending
+# where a write was cut short. Anything else, also a number, may be about a person.
 _OWN_NAME = re.compile(
     rf"{_WORD}(?:[-._]{_WORD})*|(?:events|snapshots?|backups?|classroom-observer|format)(?:[-._](?:\d{{1,14}}|{_WORD}))+"
     rf"|\.{_WORD}(?:[-._](?:\d{{1,14}}|{_WORD}))*\.[a-z0-9_]{{8}}|\d{{1,3}}"
@@ -90,11 +92,11 @@ class Diagnostics:
         }
         for name, step in steps.items():
             files[name] = self._tried(name, step)
-        for node, said in self._running.items():
-            files[f"{node}findings.json"] = _json(said.findings)
-            files[f"{node}tasks.json"] = _json(said.tasks)
-            files[f"{node}metrics.txt"] = said.metrics
-        # Made last, when it is known what the others lack; the log has rules of its own.
+        for node, running in self._running.items():
+            files[f"{node}findings.json"] = _json(running.findings)
+            files[f"{node}tasks.json"] = _json(running.tasks)
+            files[f"{node}metrics.txt"] = running.metrics
+        # Made last, when all notes are there; the log has rules of its own.
         redaction = Redaction(self._secrets(), self._people())
         logs = {name: redaction.log(text) for name, text in self._logs()}
         files = {"about.txt": self._about(), **files}
@@ -108,17 +110,16 @@ class Diagnostics:
         try:
             return step()
         except Exception as error:
-            # Diagnostics are collected where something is wrong, and whatever it is must not keep the rest back.
+            # Diagnostics are collected when something is wrong; that must not prevent the rest.
             why = str(error) if isinstance(error, ObserverError) else place_of(error)
             self.notes.append(f"{name} is not whole: {why}")
             return ""
 
     def _ask(self) -> None:
-        """Ask what runs on the data folder, and workers in it."""
-        data = self._settings.data_path
+        """Ask the program that runs on the data folder, and workers in it."""
+        data, *workers = self._folders()
         if not data.is_dir():
             self.notes.append(f"There is no data folder at {data}.")
-        workers = sorted((data / WORKERS).glob("*")) if (data / WORKERS).is_dir() else []
         for prefix, folder in (("", data), *((f"worker-{one.name}/", one) for one in workers)):
             found = instance.read(folder)
             if found is None:
@@ -126,14 +127,14 @@ class Diagnostics:
             if not found.url:
                 self.notes.append(f"The program (process {found.pid}) is starting, and could not be asked.")
                 continue
-            said = self._asked(found, _TRIES_PER_WORKER * len(workers) if prefix else 1)
-            if said is None:
+            answer = self._asked(found, _TRIES_PER_WORKER * len(workers) if prefix else 1)
+            if answer is None:
                 self.notes.append(
                     f"A program said that it runs (process {found.pid}, {found.url}), and does not answer. It hangs, "
                     "or was ended hard."
                 )
             else:
-                self._running[prefix] = said
+                self._running[prefix] = answer
         if not self._running:
             self.notes.append("No program that answers runs on the data folder, so there are no findings and metrics.")
 
@@ -161,34 +162,37 @@ class Diagnostics:
         found = {settings.metrics.token}
         for url in (settings.kvs.url, settings.pubsub.url, settings.roster_url):
             found.update(secrets_of(url))
-        for file in (
-            *settings.data_path.glob("credentials.json"),
-            *settings.data_path.glob("workers/*/credentials.json"),
-        ):
+        for folder in self._folders():
             try:
-                credentials = msgspec.json.decode(file.read_bytes(), type=Credentials)
+                credentials = msgspec.json.decode((folder / CREDENTIALS_FILE).read_bytes(), type=Credentials)
                 found |= {credentials.educator_token, credentials.session_key}
+            except FileNotFoundError:
+                pass
             except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-                self.notes.append(f"{file.name} cannot be read.")
-        for folder in (settings.data_path, *settings.data_path.glob("workers/*")):
+                self.notes.append(f"{CREDENTIALS_FILE} cannot be read.")
             if running := instance.read(folder):
                 found.add(running.secret)
         return found - {""}
+
+    def _folders(self) -> list[Path]:
+        """The data folder, and those of workers in it."""
+        data = self._settings.data_path
+        return [data, *WorkerFolders(data).folders()]
 
     def _people(self) -> set[str]:
         """Ids and names of all students that the running program and the roster's files know."""
         settings = self._settings
         facts = roster_facts(settings.roster_url)
         roster = facts.folder or settings.data_path / "roster"
-        found = {word for said in self._running.values() for word in said.people}
+        found = {word for running in self._running.values() for word in running.people}
         try:
-            for data in (settings.data_path, *settings.data_path.glob("workers/*")):
+            for data in self._folders():
                 for student in known_students(data, roster, RosterLimits.of(settings.limits)):
                     found |= {student.student_id, student.name}
         except (ObserverError, OSError) as error:
             self.notes.append(f"The roster's files cannot be read ({place_of(error)}).")
         elsewhere = facts.shared or kvs_facts(settings.kvs.url).shared
-        if (elsewhere and not self._running) or not all(said.whole for said in self._running.values()):
+        if (elsewhere and not self._running) or not all(running.whole for running in self._running.values()):
             self.notes.append(
                 "The roster could not be asked for students' names, so they were not searched for in these files. None "
                 "of them should hold one; look before you send them."
@@ -199,9 +203,9 @@ class Diagnostics:
         folder = self._settings.log_path
         found = sorted(
             file
-            for place in (folder, *folder.glob("worker-*"))
+            for parent in (folder, *folder.glob("worker-*"))
             for name in (FILE, f"{FILE}.1", CRASH_FILE)
-            if (file := place / name).is_file()
+            if (file := parent / name).is_file()
         )
         if not found:
             self.notes.append(f"There is no log in {folder}; a service may log elsewhere (journalctl).")
@@ -242,20 +246,20 @@ def write(out: Path, content: bytes, *, force: bool) -> None:
 def listing(folder: Path) -> Iterator[str]:
     """Mode, size, time of the last change and name of each file of a data folder.
 
-    A name that the program does not give may be anybody's, and is left out.
+    A name that the program does not give may be about a person, and is left out.
     """
     if not folder.is_dir():
         yield f"There is no data folder {folder}."
         return
     number = 0
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted([*folders, *files]):
             number += 1
             if number > FILES_MOST:
                 yield f"There are more than {counted(FILES_MOST, 'file')}; the others are left out."
                 return
-            path = Path(place, name)
+            path = Path(parent, name)
             shown = "/".join(map(_own_name, path.relative_to(folder).parts))
             try:
                 found = path.lstat()
@@ -271,7 +275,7 @@ def _own_name(name: str) -> str:
 
 
 def _tail(file: Path) -> str:
-    """The end of a file, from the beginning of a line on."""
+    """The end of a file, from a beginning of a line."""
     with file.open("rb") as opened:
         start = max(0, opened.seek(0, os.SEEK_END) - LOG_BYTES)
         opened.seek(start)

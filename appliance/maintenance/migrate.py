@@ -1,12 +1,12 @@
-"""Migrate: moves the states of all students and classes from one key-value store to another, and proves that it did.
+"""Migrate: copies the states of all students and classes from one key-value store to another, and compares both.
 
-The store ``memory://`` is a data folder: as a source it is what a start would bring back (snapshot, class states and
-archive, with reducers that are new or have another version worked out from the archive); as a target it is a snapshot
+The store ``memory://`` is a data folder: as a source it is what a start would restore (snapshot, class states and
+archive, with the states of new and changed reducers computed from the archive); as a target it is a snapshot
 that the next start reads. Every row is copied, then both sides are read again: their number and one checksum over all
 keys and fields must agree. The source is never changed, and the archive on neither side.
 
-No appliance may use either store meanwhile. That one uses the data folder is found out and refused; one on another
-computer is found out by its work, since the checksums then differ.
+No appliance may use either store meanwhile. One that uses the data folder is detected by its lock; one on another
+computer by its writes, since the checksums then differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from appliance.plugins import Catalog
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery import snapshot
 from appliance.recovery.rebuild import Rebuild
-from appliance.recovery.start import CLASS_ROWS, Recovery
+from appliance.recovery.start import CLASS_ROWS, CLASSES_FILE, Recovery
 from appliance.states import VERSION, Fold, StateLimits
 from appliance.text import counted
 
@@ -45,7 +45,7 @@ Progress = Callable[[float], None]
 
 
 class MigrateError(ObserverError):
-    """States were not moved; the source is as it was."""
+    """States were not copied; the source is as it was."""
 
 
 class Migrated(msgspec.Struct, frozen=True):
@@ -68,11 +68,11 @@ async def migrate(
     """Copy all rows and compare.
 
     Args:
-        settings: name the data folder, which is what ``memory://`` stands for, and limits.
+        settings: name the data folder, which ``memory://`` means, and limits.
         catalog: the reducers that run.
         source: URL of the store to copy from.
         target: URL of the store to copy to.
-        progress: told from 0 to 1 how much is done.
+        progress: called with the share that is done, from 0 to 1.
         force: remove what the target holds first.
 
     Raises:
@@ -98,7 +98,7 @@ async def migrate(
             keys = await giver.keys()
             copied = await _copy(giver, taker, keys, lambda share: progress(share * _COPIED))
             if isinstance(taker, _FolderKVS):
-                await asyncio.to_thread(taker.write)
+                await taker.write()
             there = await _checksum(
                 taker,
                 await taker.keys(),
@@ -120,19 +120,19 @@ async def migrate(
 
 
 class _FolderKVS(MemoryKVS):
-    """The store of a data folder, as a target: gathered in memory, then written as a snapshot and read from there."""
+    """The store of a data folder, as a target: filled in memory, then written as a snapshot and read from there."""
 
     def __init__(self, data: Path) -> None:
         super().__init__()
         self._data = data
 
-    def write(self) -> None:
-        """Write what was gathered, and go on with what is then read from the disk.
+    async def write(self) -> None:
+        """Write the rows to the disk, and replace them by what is then read from there.
 
         Raises:
             MigrateError: it cannot be written.
         """
-        folder = self._data / "snapshots"
+        folder = self._data / snapshot.FOLDER
         rows = self.rows()
         classes = {
             key: {name: value.encode().decode() for name, value in fields.items()}
@@ -141,31 +141,30 @@ class _FolderKVS(MemoryKVS):
         }
         try:
             # From the beginning: a start then reads the whole archive, and skips every line whose number its stream
-            # has passed. What another node archived and nobody committed is found so, too.
-            snapshot.write(folder, BEGINNING, _reducers(rows), rows)
-            write_private(self._data / "classes.json", msgspec.json.encode(classes) + b"\n")
+            # has passed. So it also finds what another node archived and nobody committed.
+            await asyncio.to_thread(snapshot.write, folder, BEGINNING, _reducers(rows), rows)
+            await asyncio.to_thread(write_private, self._data / CLASSES_FILE, msgspec.json.encode(classes) + b"\n")
         except OSError as error:
             raise MigrateError(f"The data folder {self._data} cannot be written: {error.strerror}.") from error
-        found, unusable = snapshot.newest(snapshot.snapshots(folder)[-1:])
+        found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(folder)[-1:])
         if found is None:
             raise MigrateError(unusable[0].text)
-        for key, _, _ in rows:
-            self._rows.pop(key)
+        await self.remove([key for key, _, _ in rows])
         self.load(found.rows)
 
     def clear(self) -> None:
         """Remove the snapshots and class states that are there."""
-        for path in snapshot.snapshots(self._data / "snapshots"):
+        for path in snapshot.snapshots(self._data / snapshot.FOLDER):
             path.unlink()
-        (self._data / "classes.json").unlink(missing_ok=True)
+        (self._data / CLASSES_FILE).unlink(missing_ok=True)
 
     def is_filled(self) -> bool:
         """Whether the folder has states already."""
-        return bool(snapshot.snapshots(self._data / "snapshots"))
+        return bool(snapshot.snapshots(self._data / snapshot.FOLDER))
 
 
 def _reducers(rows: Sequence[tuple[str, int, object]]) -> dict[str, int]:
-    """The versions of the reducers whose states are in the rows, without those of which there are several."""
+    """The versions of the reducers whose states are in the rows, without reducers of which there are several."""
     found: dict[str, set[int]] = {}
     for _, _, fields in rows:
         assert isinstance(fields, dict)
@@ -194,7 +193,7 @@ async def _opened_source(settings: Settings, catalog: Catalog, url: str) -> Asyn
     )
     pipeline = Pipeline(fold, Backends(memory, pubsub, archive), counters, PipelineOptions.of(settings))
     try:
-        # As a start does it, so that what is moved is what a start would have brought back.
+        # As a start does it, so the copied states are those that a start would have restored.
         await Recovery(settings.data_path, memory, pipeline, archive, counters).restore()
         pipeline.start()
         try:
@@ -266,5 +265,5 @@ async def _checksum(store: KVS, keys: Sequence[str], progress: Progress) -> tupl
 
 
 def _digest(row: Row) -> bytes:
-    """What stands for a row; versions are left out, since a copied row begins with a version of its own."""
+    """Checksum of a row; its version is left out, since a copied row begins with a version of its own."""
     return hashlib.sha256(msgspec.msgpack.encode((row.key, sorted(row.fields.items())))).digest()

@@ -1,8 +1,8 @@
 """Redaction: takes what is private out of texts that leave this computer.
 
-Three rules, each for itself enough for most: of the log only lines are kept whose form and origin are known; what is
-known to be private (secrets, ids and names of students) is replaced wherever it stands; and so is what has the form of
-a secret (URLs with passwords, long tokens, join codes).
+Three rules, most of which would do alone: only lines of the log whose form and origin are known are kept; what is known
+to be private (secrets, ids and names of students) is replaced everywhere; and so is what has the form of a secret (URLs
+with passwords, long tokens, join codes).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from appliance.config import redact
 
 HIDDEN = "***"
 _LEAST = 3
-"""Shorter ids, names and parts of names stand in every text by chance, and say nothing of anybody."""
-_TELLING = 5
-"""A secret as long as this is replaced within other words too."""
+"""Shorter ids, names and parts of names occur in every text by chance, and identify nobody."""
+_WITHIN_WORDS = 5
+"""A secret of this length is replaced within other words too."""
 _LEAST_DIGITS = 6
 """A shorter number is an id in some schools, and a number in every text."""
 
@@ -40,7 +40,7 @@ _OURS = ("appliance", "classroom_observer")
 
 
 def secrets_of(url: str) -> Iterator[str]:
-    """The passwords and tokens in a URL, as they are written there and as they are meant."""
+    """The passwords and tokens in a URL, as they are written there and decoded."""
     for found in (*_URL_PASSWORD.findall(url), *_QUERY_SECRET.findall(url)):
         if found:
             yield found
@@ -52,13 +52,13 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str], people: Iterable[str]) -> None:
         """Args:
-        secrets: passwords and tokens; replaced wherever they stand.
-        people: ids and names of students; replaced where they stand as words, and each part of a name too.
+        secrets: passwords and tokens; replaced everywhere.
+        people: ids and names of students; replaced where they are whole words, and each part of a name too.
         """
         hidden = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-        # A short one stands in other words by chance.
+        # A short one occurs in other words by chance.
         known = "|".join(
-            re.escape(one) if len(one) >= _TELLING else rf"(?<!\w){re.escape(one)}(?!\w)" for one in hidden
+            re.escape(one) if len(one) >= _WITHIN_WORDS else rf"(?<!\w){re.escape(one)}(?!\w)" for one in hidden
         )
         self._secrets = re.compile(known) if known else None
         self._people: dict[str, list[str]] = {}
@@ -76,7 +76,7 @@ class Redaction:
         return _CODE.sub(HIDDEN, _TOKEN.sub(HIDDEN, text))
 
     def _without_people(self, line: str) -> str:
-        """A line without ids and names; each word is looked up once, however many students there are."""
+        """A line without ids and names; a word costs one dictionary access, however many students there are."""
         folded = line.lower() if line.isascii() else "".join(map(_folded, line))
         pieces, done = [], 0
         for found in _WORD.finditer(folded):
@@ -90,7 +90,7 @@ class Redaction:
         return "".join(pieces) + line[done:]
 
     def log(self, text: str) -> str:
-        """Lines of a log: ours without what is private; of others only when, how bad and from where."""
+        """Lines of a log: this program's without what is private; of others only time, level and logger."""
         return self.text("\n".join(_known_lines(text)))
 
 
@@ -113,18 +113,18 @@ def _known_lines(text: str) -> Iterator[str]:
 
 
 def _words_of(people: Iterable[str]) -> Iterator[str]:
-    """What to search for: ids and names, and parts of names, folded letter by letter."""
+    """The words to search for: ids and names, and parts of names, folded letter by letter."""
     for person in people:
         whole = "".join(map(_folded, unicodedata.normalize("NFC", person).strip()))
         parts = [part for part in _BETWEEN.split(whole) if part]
         for word in (whole, *parts):
-            # What is around the first and the last letter may differ, as in "L." and "L,".
+            # The signs before the first and after the last letter may differ, as in "L." and "L,".
             bare = _AROUND.sub("", word)
             if len(bare) >= (_LEAST_DIGITS if bare.isdecimal() else _LEAST):
                 yield bare
 
 
 def _folded(letter: str) -> str:
-    """A letter in the form in which capitals do not matter, if that is one letter too."""
+    """A letter in the form that ignores case, if that form is one letter too."""
     folded = letter.casefold()
     return folded if len(folded) == 1 else letter

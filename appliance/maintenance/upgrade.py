@@ -1,14 +1,17 @@
-"""Upgrade: brings a data folder to the present format before anything reads it, after a backup of how it was."""
+"""Upgrade: brings a data folder to the present format before anything reads it, after a backup of the old state."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from appliance import __version__
-from appliance.datafolder import BACKUPS, FORMAT, DataFolder, FormatFile, format_of
+from appliance.datafolder import BACKUPS, FORMAT, FORMAT_FILE, DataFolder, FormatFile, format_of
 from appliance.datafolder.files import write_private
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
@@ -16,8 +19,15 @@ from appliance.maintenance.backup import back_up
 
 log = logging.getLogger(__name__)
 
+Step = Callable[[Path], None]
+"""Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
-def bring_up_to_date(folder: DataFolder) -> None:
+STEPS: Mapping[int, Step] = MappingProxyType({})
+"""The steps by the format that they start from. From 1 to 2 nothing is rewritten: an archive of either is read, and the
+running program compresses segments and writes snapshots."""
+
+
+def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
     """Back up a folder of an earlier format and bring it to the present one; finish an erasing that was cut short.
 
     Raises:
@@ -31,11 +41,20 @@ def bring_up_to_date(folder: DataFolder) -> None:
         if found == FORMAT:
             return
         if found:
-            backup = path / BACKUPS / f"format-{found}-{time.strftime('%Y%m%d-%H%M%S')}.tar"
-            backup.parent.mkdir(exist_ok=True)
+            backup = _new_backup(path / BACKUPS, found)
             back_up(path, backup)
             log.info("The data folder has format %d; it was backed up to %s before it is changed.", found, backup)
-        # From 1 to 2 nothing is rewritten: segments are compressed and snapshots written in passing.
-        write_private(path / "format.json", msgspec.json.encode(FormatFile(FORMAT, __version__)) + b"\n")
+            for number in range(found, FORMAT):
+                if number in steps:
+                    steps[number](path)
+        write_private(path / FORMAT_FILE, msgspec.json.encode(FormatFile(FORMAT, __version__)) + b"\n")
     except OSError as error:
         raise SettingsError(f"The data folder {path} cannot be written: {error.strerror}.") from error
+
+
+def _new_backup(folder: Path, number: int) -> Path:
+    """A name that no backup has: one from before a step that failed is the only one that is as it was."""
+    folder.mkdir(exist_ok=True)
+    name = f"format-{number}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = len(list(folder.glob(f"{name}*.tar")))
+    return folder / (f"{name}-{taken + 1}.tar" if taken else f"{name}.tar")

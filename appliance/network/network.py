@@ -26,6 +26,7 @@ from appliance.network.addresses import NetworkAddress, join_url, lan_addresses
 
 log = logging.getLogger(__name__)
 
+FILE = "network.json"
 WILDCARDS = ("", "0.0.0.0", "::")
 # Letters and digits that are not mistaken for one another.
 _NAME_CHARACTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -81,7 +82,7 @@ class Network:
         self.on_change: Listeners[[]] = Listeners("changes of the join address")
         self.on_addresses: Listeners[[]] = Listeners("changes of the network")
         self.name = ""
-        self._file = folder / "network.json"
+        self._file = folder / FILE
         self._counters = counters
         self._host = host
         self.port = port

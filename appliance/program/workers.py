@@ -21,7 +21,7 @@ import msgspec
 
 from appliance import node
 from appliance.config import Settings
-from appliance.datafolder import WORKERS, DataFolder
+from appliance.datafolder import READY, WORKERS, DataFolder
 from appliance.errors import ObserverError, SettingsError
 from appliance.kvs import kvs_facts
 from appliance.maintenance.upgrade import bring_up_to_date
@@ -49,7 +49,7 @@ class _Worker:
     def __init__(self, number: int, settings: Settings) -> None:
         self.number = number
         self.settings = settings
-        self.ready_file = settings.data_path / "ready.json"
+        self.ready_file = settings.data_path / READY
         self.pid = 0
         self.deaths: deque[float] = deque(maxlen=DEATHS)
 

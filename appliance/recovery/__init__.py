@@ -1,1 +1,12 @@
-"""A start after an end: snapshot, restore, rebuild of reducers, periodic upkeep."""
+"""Recovery: a start after an end.
+
+==================  =========================================================================
+module              job
+==================  =========================================================================
+``start``           fills the in-memory store from a snapshot and the archive; saves snapshots
+``snapshot``        the file of a snapshot
+``rebuild``         computes the states of single reducers again, beside live events
+``upkeep``          what is done periodically while the appliance runs
+``stored_files``    backup, verify and erase of snapshots
+==================  =========================================================================
+"""

@@ -1,7 +1,7 @@
-"""Rebuild: works out the states of some reducers anew from the archive, while the others go on with live events.
+"""Rebuild: computes the states of some reducers again from the archive, while the others go on with live events.
 
 The reducers are held meanwhile. Their states are folded beside the live ones, in slices between which the event loop
-serves students; when the reading has caught up with what is being written, they are taken over at once.
+serves students; when reading has caught up with what is being written, they replace the live ones at once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from appliance.states.replay import replay_records
 
 log = logging.getLogger(__name__)
 
-# A slice is short beside what a student or a dashboard would notice, and half of the time is left to them.
+# A slice is shorter than a delay that a student or a dashboard would notice, and half of the time is left to them.
 SLICE_SECONDS = 0.005
-_TELL_SECONDS = 0.5
-# What is folded in one go at the end, when nothing else may happen.
-_FEW_BYTES = 256 * 1024
+_PROGRESS_SECONDS = 0.5
+# So much is folded at once at the end, while everything else waits.
+_LAST_BYTES = 256 * 1024
 
 
 class Rebuild:
-    """One rebuilding of the states of the held reducers.
+    """One rebuild of the states of held reducers.
 
     Attributes:
         names: the reducers.
@@ -36,8 +36,8 @@ class Rebuild:
 
     def __init__(self, pipeline: Pipeline, archive: Archive, names: Iterable[str], *, limits: StateLimits) -> None:
         """Args:
-        pipeline: whose fold holds the reducers.
-        archive: what is read.
+        pipeline: its fold holds the reducers.
+        archive: is read.
         names: the reducers.
         limits: see `Fold`.
         """
@@ -46,7 +46,7 @@ class Rebuild:
         self._pipeline = pipeline
         self._archive = archive
         reducers = [reducer for reducer in pipeline.fold.reducers if reducer.name in self.names]
-        # Counters of its own: that an event was unusable was counted when it came.
+        # Counters of its own: an unusable event was counted when it came.
         self._fold = Fold(reducers, Counters(), limits)
         self._students: dict[str, StudentStates] = {}
 
@@ -61,10 +61,10 @@ class Rebuild:
         total = max(1, reader.remaining_bytes())
         log.info("The states of %s are rebuilt from the archive.", ", ".join(self.names))
         while True:
-            # Only up to what is written for sure; half a line may be behind it.
+            # Only up to what is synced; half a line may follow.
             end, _ = await self._pipeline.checkpoint(lambda: None)
             await self._fold_slices(reader, end, total)
-            if reader.remaining_bytes() <= _FEW_BYTES:
+            if reader.remaining_bytes() <= _LAST_BYTES:
                 break
         await self._pipeline.adopt(self._fold, self._students, lambda end: self._catch_up(reader, end))
         self.progress = 1.0
@@ -72,15 +72,15 @@ class Rebuild:
 
     async def _fold_slices(self, reader: Reader, end: Position, total: int) -> None:
         until = time.monotonic() + SLICE_SECONDS
-        told = 0.0
+        reported = 0.0
         for record in reader.records(end):
             self._fold_one(record)
             now = time.monotonic()
             if now < until:
                 continue
-            if now - told >= _TELL_SECONDS:
-                told = now
-                # All is in use only when it is taken over.
+            if now - reported >= _PROGRESS_SECONDS:
+                reported = now
+                # It is done only once the states are in use.
                 self.progress = max(0.0, min(0.99, 1 - reader.remaining_bytes() / total))
             await asyncio.sleep(SLICE_SECONDS)
             until = time.monotonic() + SLICE_SECONDS
@@ -100,4 +100,4 @@ class Rebuild:
 
 
 def _note_nothing(stream: Stream, at: float, late: int, received: float) -> None:
-    """What is folded here is taken over as a whole."""
+    """Ignore what changed: the states are taken over as a whole."""

@@ -24,6 +24,7 @@ from appliance.kvs import Row, Value
 
 log = logging.getLogger(__name__)
 
+FOLDER = "snapshots"
 FORMAT = 1
 KEPT = 2
 
@@ -34,11 +35,11 @@ _Rows = list[tuple[str, int, dict[str, bytes]]]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a snapshot is of.
+    """The first part of a snapshot.
 
     Attributes:
         position: all lines of the archive before it are in the rows.
-        reducers: the reducers whose states are in the rows, with their versions.
+        reducers: by name, the versions of the reducers whose states are in the rows.
         written: when, in seconds since the epoch.
         program: the program's version.
     """
@@ -57,7 +58,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class UnreadableError(Exception):
-    """The file is no snapshot, or damaged; the text says in which way."""
+    """The file is no snapshot, or damaged; the text says which."""
 
 
 def write(
@@ -69,15 +70,15 @@ def write(
     """Write a snapshot, durably, and remove all but the newest; returns its file.
 
     Args:
-        folder: where snapshots are.
+        folder: the folder of snapshots.
         position: all lines of the archive before it are in the rows.
-        reducers: those whose states are in the rows, with their versions; a function is asked after encoding.
+        reducers: by name, the versions of those whose states are in the rows; a function is called after encoding.
         rows: key, version and fields of each row.
 
     Raises:
-        OSError: it cannot be written; those that were there still are.
+        OSError: it cannot be written; the earlier ones are left.
     """
-    # One copy of all there is, in pieces: a store may take a good part of the memory.
+    # One copy of the store, in pieces: it may take a good part of the memory.
     pieces = [_array_head(len(rows))]
     for key, version, fields in rows:
         pieces.append(msgspec.msgpack.encode((key, version, {name: value.encode() for name, value in fields.items()})))
@@ -92,16 +93,16 @@ def write(
     number = int(_NAME.fullmatch(there[-1].name)[1]) + 1 if there else 1  # type: ignore[index]
     path = folder / f"snapshot-{number:06d}.bin"
     write_private(path, pieces)
-    # A folder of such a name is not ours to remove.
+    # A folder of such a name is not removed.
     files = [file for file in there if not file.is_dir()]
     for old in files[: 1 - KEPT]:
-        # One that a backup is reading goes another time.
+        # On Windows one that a backup is reading is removed the next time.
         remove_if_unused(old)
     return path
 
 
 def _array_head(length: int) -> bytes:
-    """How an array of so many elements begins in msgpack.
+    """The first bytes of a MessagePack array of a length.
 
     Source: https://github.com/msgpack/msgpack/blob/master/spec.md, array 32.
     """

@@ -1,4 +1,4 @@
-"""Recovery: brings the in-memory store back at a start, and keeps what that needs on the disk.
+"""Recovery: fills the in-memory store at a start, and writes what the next start needs.
 
 The store is a snapshot and the archive's lines after it; without a usable snapshot, all lines. Class states are few and
 change rarely, so they are written at each change (``classes.json``).
@@ -15,13 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced
+from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced_folders
 from appliance.counters import Counters
 from appliance.datafolder.files import write_private
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
-from appliance.kvs import Row, Value
-from appliance.kvs.memory import MemoryKVS
+from appliance.kvs import Row, Value, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
 from appliance.states import STATE, SUMMARY, VERSION, Fold
@@ -30,30 +29,33 @@ from appliance.text import counted
 log = logging.getLogger(__name__)
 
 CLASS_ROWS = "class/"
-_SLICE = 2000
-_TELL_SECONDS = 5.0
+CLASSES_FILE = "classes.json"
+_LINES_AT_ONCE = 2000
+LOG_SECONDS = 5.0
 
 
 class Recovery:
-    """What the disk holds of one in-memory store.
+    """Restores and saves one in-memory store.
 
     Attributes:
-        findings: what was found damaged at the start.
+        findings: damage that was found at the start.
         stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
     """
 
-    def __init__(self, folder: Path, kvs: MemoryKVS, pipeline: Pipeline, archive: Archive, counters: Counters) -> None:
+    def __init__(
+        self, folder: Path, kvs: VolatileKVS, pipeline: Pipeline, archive: Archive, counters: Counters
+    ) -> None:
         """Args:
         folder: the data folder.
         kvs: the store, empty.
         pipeline: folds the archive's lines.
-        archive: where they are.
-        counters: counts what was damaged.
+        archive: holds them.
+        counters: counts damage.
         """
         self.findings: list[Finding] = []
         self.stale: set[str] = set()
-        self._snapshots = folder / "snapshots"
-        self._classes = folder / "classes.json"
+        self._snapshots = folder / snapshot.FOLDER
+        self._classes = folder / CLASSES_FILE
         self._kvs = kvs
         self._pipeline = pipeline
         self._archive = archive
@@ -64,7 +66,7 @@ class Recovery:
         self._saved_classes: dict[str, dict[str, str]] = {}
 
     async def restore(self) -> None:
-        """Fill the store. Gives way to the event loop now and then.
+        """Fill the store. Lets the event loop run now and then.
 
         Raises:
             ArchiveError: a segment cannot be read.
@@ -72,7 +74,7 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
-        for path in misplaced(self._archive.folder):
+        for path in misplaced_folders(self._archive.folder):
             self.findings.append(finding("archive.folder", path.name))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
@@ -88,18 +90,18 @@ class Recovery:
         self._restore_classes()
         reader = Reader(self._archive.folder, start)
         total = reader.remaining_bytes()
-        told = time.monotonic()
+        logged = time.monotonic()
         events = damaged = 0
         records = reader.records()
-        while some := list(itertools.islice(records, _SLICE)):
+        while some := list(itertools.islice(records, _LINES_AT_ONCE)):
             restored = self._pipeline.restore(some, self._kvs.row)
             events += restored.events
             damaged += len(restored.damaged)
             for damage in restored.damaged:
                 self._damaged(damage)
             await asyncio.sleep(0)
-            if time.monotonic() - told >= _TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged >= LOG_SECONDS:
+                logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
         if damaged:
             self.findings.append(finding("archive.unreadable", count=damaged))
@@ -112,10 +114,10 @@ class Recovery:
             )
 
     async def save(self) -> bool:
-        """Write a snapshot, where something changed since the last; returns whether it was written.
+        """Write a snapshot if something changed since the last; returns whether it was written.
 
         Raises:
-            ArchiveError: it cannot be written. Nothing is lost: the older one and the archive hold all.
+            ArchiveError: it cannot be written. Nothing is lost: the older one and the archive have all.
         """
         async with self._saving:
             position, (changes, rows) = await self._pipeline.checkpoint(self._take)
@@ -144,7 +146,7 @@ class Recovery:
         return self._kvs.commits, self._kvs.rows()
 
     async def save_classes(self) -> None:
-        """Write the class states, durably. Where that fails they are in the store as they were written last.
+        """Write the class states, durably. If that fails the store gets them back as they were written last.
 
         Raises:
             ArchiveError: they cannot be written.
@@ -160,7 +162,7 @@ class Recovery:
             try:
                 await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
             except OSError as error:
-                # Else the next change that can be written would write this one too, which nobody was told of.
+                # Otherwise the next change that can be written would write this one too, which its sender saw fail.
                 changed = [key for key, fields in rows.items() if fields != self._saved_classes.get(key)]
                 self._load_classes({key: self._saved_classes.get(key, {}) for key in changed})
                 log.error("%s cannot be written: %s.", self._classes, error.strerror)
@@ -168,7 +170,7 @@ class Recovery:
             self._saved_classes = rows
 
     def _restore_classes(self) -> None:
-        """The file is newer than any snapshot, and its word counts."""
+        """The file is newer than any snapshot, so it counts more."""
         try:
             rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
         except FileNotFoundError:
@@ -198,35 +200,35 @@ class Recovery:
 
 
 def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> set[str]:
-    """Which reducers' states in a snapshot are not those that the reducers of now would have.
+    """The reducers whose states in a snapshot differ from those that the present reducers would have.
 
     Args:
-        fold: the reducers of now.
-        known: the reducers that ran when the rows were written, with their versions.
+        fold: the present reducers.
+        known: by name, the versions of the reducers that ran when the rows were written.
         rows: the rows. A state that its reducer cannot decode, though the version is the same, makes it stale too.
     """
     stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
-    prefixes = {place.prefix: place for place in fold.scoped_reducers}
+    by_prefix = {scoped.prefix: scoped for scoped in fold.scoped_reducers}
     for row in rows:
         for field, encoded in row.fields.items():
             if not field.startswith(STATE):
                 continue
-            place = prefixes.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
-            if place is None or place.name in stale:
+            scoped = by_prefix.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
+            if scoped is None or scoped.name in stale:
                 continue
             try:
-                place.reducer.decode(encoded)
+                scoped.reducer.decode(encoded)
             except Exception:
                 log.warning(
                     "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
-                    place.name,
+                    scoped.name,
                 )
-                stale.add(place.name)
+                stale.add(scoped.name)
     return stale
 
 
 def without(row: Row, reducers: set[str]) -> Row:
-    """A row without what it holds of some reducers."""
+    """A row without the states, summaries and versions of some reducers."""
     if not reducers:
         return row
     ours = tuple(f"{STATE}{name}/" for name in reducers)

@@ -1,4 +1,4 @@
-"""Upkeep: what is done now and then while the appliance runs: snapshots, compressing, a look at the space left."""
+"""Upkeep: what is done periodically while the appliance runs: snapshots, compressing, measuring the free space."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from appliance.recovery.start import Recovery
 from appliance.tasks import Supervised, Tasks
 from appliance.text import counted
 
-LOOK_SECONDS = 10.0
+CHECK_SECONDS = 10.0
 SPACE_SECONDS = 30.0
 SAVE_SECONDS = 60.0
 
 
 class Space(msgspec.Struct, frozen=True):
     """Attributes:
-    archive_bytes: what the archive takes.
-    free_bytes: room left on the disk of the data folder, for the user that the appliance runs as.
+    archive_bytes: size of the archive.
+    free_bytes: free on the disk of the data folder, for the user that the appliance runs as.
     """
 
     archive_bytes: int
@@ -33,29 +33,29 @@ class Space(msgspec.Struct, frozen=True):
 
 class Upkeep:
     """Attributes:
-    space: how it was at the last look, None before the first.
+    space: as it was measured last, None before the first time.
     """
 
     def __init__(self, settings: Settings, archive: Archive, recovery: Recovery | None, counters: Counters) -> None:
         """Args:
-        settings: how often, and what is short.
+        settings: how often, and how much space is too little.
         archive: is compressed and measured.
         recovery: writes snapshots; None where the store needs none.
-        counters: counts what fails.
+        counters: counts failures.
         """
         self.space: Space | None = None
         self._short = False
         self._compress = settings.archive.compress
         self._warn = settings.archive.warn_free_bytes
         self._snapshot_seconds = settings.kvs.snapshot_seconds
-        self._pause = min(LOOK_SECONDS, float(self._snapshot_seconds))
+        self._pause = min(CHECK_SECONDS, float(self._snapshot_seconds))
         self._folder = settings.data_path
         self._archive = archive
         self._recovery = recovery
         self._counters = counters
 
     def start(self, tasks: Tasks) -> list[Supervised]:
-        """Begin; each part has a task of its own, so that none waits for another, nor all for a stuck commit."""
+        """Start; each part has a task of its own, so that none waits for another, nor all for a stuck commit."""
         work = [("upkeep.space", self._watch_space)]
         if self._compress:
             work.append(("upkeep.compress", self._keep_compressing))
@@ -77,13 +77,13 @@ class Upkeep:
         while True:
             async with task.step(SPACE_SECONDS):
                 # Off the event loop: the disk of a server that is away may take its time.
-                self._found(await asyncio.to_thread(self._measure))
+                self._found(await asyncio.to_thread(self._space_now))
             task.works()
             await asyncio.sleep(self._pause)
 
     async def _keep_compressing(self, task: Supervised) -> None:
         while True:
-            # No limit of time: its thread cannot be ended, and a second one must not work on the same file.
+            # No time limit: its thread cannot be ended, and a second one must not work on the same file.
             await self._archive.compress()
             task.works()
             await asyncio.sleep(self._pause)
@@ -97,15 +97,15 @@ class Upkeep:
                 await self._recovery.save()
             task.works()
 
-    def look(self) -> None:
-        """See how much room there is.
+    def measure(self) -> None:
+        """Measure the space.
 
         Raises:
-            OSError: the disk does not tell.
+            OSError: the disk does not answer.
         """
-        self._found(self._measure())
+        self._found(self._space_now())
 
-    def _measure(self) -> Space:
+    def _space_now(self) -> Space:
         return Space(self._archive.used_bytes(), shutil.disk_usage(self._folder).free)
 
     def _found(self, space: Space) -> None:
@@ -116,7 +116,7 @@ class Upkeep:
         self._short = short
 
     def findings(self) -> list[Finding]:
-        """Whether room is short, and what fails."""
+        """A finding if space is short. Failures are findings of the tasks."""
         found = []
         if self._short and self.space:
             free, used = size(self.space.free_bytes), size(self.space.archive_bytes)
@@ -125,10 +125,8 @@ class Upkeep:
 
 
 def size(number: int) -> str:
-    """A number of bytes for people, in steps of 1,024."""
-    amount = float(number)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return counted(number, "byte") if unit == "bytes" else f"{amount:.1f} {unit}"
+    """A number of bytes for people to read, in units of 1,024."""
+    if number < 1024:
+        return counted(number, "byte")
+    power = 1 if number < 1 << 20 else 2 if number < 1 << 30 else 3
+    return f"{number / 1024**power:.1f} {'KMG'[power - 1]}iB"

@@ -29,6 +29,8 @@ from appliance.roster import (
 from appliance.roster.joining import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists
 
+JOURNAL = "roster.jsonl"
+
 
 class _Token(msgspec.Struct, frozen=True):
     """The hash of a token of a student."""
@@ -74,7 +76,7 @@ class FlatFileRoster(JoinPolicy):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(f"The roster {folder} cannot be used: {error.strerror}.") from error
-        self._journal = Journal(folder / "roster.jsonl", _Change, self._apply)
+        self._journal = Journal(folder / JOURNAL, _Change, self._apply)
         if self._journal.damaged:
             counters.add("roster_lines_damaged", len(self._journal.damaged))
         self._folder = ListFolder(folder, limits)

@@ -22,7 +22,7 @@ from appliance.archive import (
     Record,
     StreamLines,
     Sync,
-    numbered,
+    numbered_segments,
     read,
     segments,
 )
@@ -133,7 +133,7 @@ async def test_half_a_line_that_cannot_be_put_aside_waits_for_room(
     def no_room(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("appliance.archive.write_private", no_room)
+    monkeypatch.setattr("appliance.archive.torn_lines.write_private", no_room)
     archive = open_archive(tmp_path)
     [torn] = archive.torn
     assert "No space left" in torn.reason
@@ -150,7 +150,7 @@ async def test_half_a_line_that_cannot_be_put_aside_waits_for_room(
     await archive.close()
 
 
-async def test_reading_on_from_a_place(tmp_path: Path) -> None:
+async def test_reading_on_from_a_position(tmp_path: Path) -> None:
     archive = open_archive(tmp_path, segment_bytes=500)
     await write(archive, 1)
     middle = archive.position
@@ -190,7 +190,7 @@ async def test_a_damaged_compressed_segment_is_read_as_far_as_it_goes(tmp_path: 
     await archive.compress()
     await archive.close()
     await open_archive(tmp_path).compress()
-    [(_, path)] = numbered(tmp_path)
+    [(_, path)] = numbered_segments(tmp_path)
     path.write_bytes(path.read_bytes()[:-200])
     found = list(read([tmp_path]))
     assert isinstance(found[-1], Damage)
@@ -214,7 +214,7 @@ class TestSync:
         return handles
 
     @pytest.mark.parametrize(("sync", "each"), [("strict", 1), ("relaxed", 0), ("none", 0)])
-    async def test_what_is_waited_for(self, tmp_path: Path, synced: list[int], sync: Any, each: int) -> None:
+    async def test_what_a_sync_mode_waits_for(self, tmp_path: Path, synced: list[int], sync: Any, each: int) -> None:
         archive = open_archive(tmp_path, sync)
         await write(archive, 1)
         synced.clear()
@@ -246,7 +246,7 @@ async def test_once_it_is_closed_nothing_compresses_any_more(tmp_path: Path, mon
             pass
         ended.set()
 
-    monkeypatch.setattr("appliance.archive._compress", slowly)
+    monkeypatch.setattr("appliance.archive.writing.compress", slowly)
     archive = open_archive(tmp_path)
     compressing = asyncio.create_task(archive.compress())
     while not begun.is_set():

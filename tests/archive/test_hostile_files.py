@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.archive import misplaced, numbered
+from appliance.archive import misplaced_folders, numbered_segments
 from appliance.cli import main
 from appliance.errors import ObserverError
 from appliance.node import Node
@@ -132,5 +132,5 @@ async def test_a_folder_with_a_segments_name_is_named_and_its_number_left_alone(
         await student.acked(1)
         found = [one["text"] for one in (await w.get("/api/v1/status"))["findings"]]
         assert [one for one in found if "events-20250101-0003.jsonl.gz" in one and "folder" in one]
-    assert [number for number, _ in numbered(archive)] == [4]
-    assert [path.name for path in misplaced(archive)] == ["events-20250101-0003.jsonl.gz"]
+    assert [number for number, _ in numbered_segments(archive)] == [4]
+    assert [path.name for path in misplaced_folders(archive)] == ["events-20250101-0003.jsonl.gz"]

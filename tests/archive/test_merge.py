@@ -154,7 +154,7 @@ def test_what_an_appliance_is_writing_just_now_is_left_out(tmp_path: Path) -> No
 
 
 def test_many_waiting_lines_go_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "HELD_BYTES", 1000)
+    monkeypatch.setattr(merge, "WAITING_BYTES", 1000)
     late = written(tmp_path / "late", *(Sent(10_000 + n, "a", "s", n, f"é{n}") for n in range(1, 500)))
     early = written(tmp_path / "early", *(Sent(n, "a", "s", n, f"é{n}") for n in range(500, 1000)))
     assert order(late, early) == [("s", n) for n in range(1, 1000)]
@@ -220,3 +220,37 @@ def test_clocks_that_differ_lose_nothing_and_the_order_of_the_arguments_is_no_ma
 def test_a_source_without_files_is_no_trouble() -> None:
     assert list(Merged([]).lines()) == []
     assert list(Merged([Source("", (), None)]).lines()) == []
+
+
+def test_a_number_that_comes_again_in_one_archive_counts_once(tmp_path: Path) -> None:
+    one = written(tmp_path, Sent(1, "a", "s", 1, "1"), Sent(2, "a", "s", 1, "again"), Sent(3, "a", "s", 2, "2"))
+    found = states(one)
+    assert (text(found), found.events, found.repeated) == ("21", 2, 1)
+
+
+def test_lines_of_the_wanted_students_alone_and_all_of_the_damage(tmp_path: Path) -> None:
+    one = written(tmp_path / "one", Sent(1, "a", "s", 1), Sent(2, "b", "t", 1))
+    two = written(tmp_path / "two", Sent(3, "a", "s", 2))
+    (two / "events-20261124-0002.jsonl").write_bytes(b"\xff\n")
+    for paths, count in (([one], 1), ([one, two], 2)):
+        merged = Merged(sources(paths), students=frozenset("a"))
+        shares: list[float] = []
+        found = [line.record for line in merged.lines(shares.append)]
+        assert [record.student_id for record in found if isinstance(record, Record)] == ["a"] * count
+        assert len([record for record in found if isinstance(record, Damage)]) == len(paths) - 1
+        assert merged.read_bytes == merged.total_bytes
+        assert shares[-1] == 1
+
+
+def test_workers_of_a_data_folder_are_sources_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    written(tmp_path / "workers" / "1" / "archive", Sent(1, "a", "s", 1))
+    written(tmp_path / "workers" / "2" / "archive", Sent(2, "a", "s", 2))
+    assert order(tmp_path) == order(tmp_path / "archive") == [("s", 1), ("s", 2)]
+    written(tmp_path / "archive", Sent(3, "a", "s", 3))
+    assert order(tmp_path) == [("s", 1), ("s", 2), ("s", 3)]
+
+
+def test_an_empty_folder_archive_of_a_data_folder_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    assert sources([tmp_path]) == []

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from aiohttp.test_utils import make_mocked_request
 
 from appliance import archive, config
+from appliance.archive.records import parse_line
 from appliance.cluster.credentials import Credentials
 from appliance.counters import Counters
 from appliance.errors import SettingsError
@@ -116,7 +117,7 @@ def _json() -> Iterator[Shape]:
 
 def _line(event: bytes) -> None:
     line = b'{"received":1.0,"at":1.0,"student_id":"s","class_id":"c","source":"a","stream":"u","seq":1,"event":%b}\n'
-    archive.parsed(Path("x"), line % event, 1, 0)
+    parse_line(line % event, "x", 1, 0)
 
 
 def _events() -> Iterator[Shape]:

@@ -54,7 +54,7 @@ def members(file: Path) -> dict[str, str]:
 
 
 def assert_nothing_of(file: Path, *secrets: str) -> None:
-    """Look for secrets in every byte: names, contents, and the packed file itself."""
+    """Search every byte for secrets: names, contents, and the packed file itself."""
     everything = "\n".join([*members(file), *members(file).values()]).casefold().encode()
     packed = file.read_bytes()
     for secret in secrets:

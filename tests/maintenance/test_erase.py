@@ -52,15 +52,15 @@ class World:
             await core.start()
             stream = f"stream-of-zoe-{day}"
             self.secrets.append(stream)
-            await self._write(core, self.student, stream, TEXT)
-            await self._write(core, self.other, f"stream-of-bo-{day}", OTHERS_TEXT)
+            await self.write(core, self.student, stream, TEXT)
+            await self.write(core, self.other, f"stream-of-bo-{day}", OTHERS_TEXT)
             if day == 1:
                 await core.archive.compress()
             await core.stop()
         with DataFolder(self.data) as folder:
             bring_up_to_date(folder)
 
-    async def _write(self, core: Core, student: str, name: str, text: str) -> None:
+    async def write(self, core: Core, student: str, name: str, text: str) -> None:
         stream = await core.stream(student, name)
         core.accept(stream, 1, {"event": "document", "document": "essay", "title": TITLE if text == TEXT else "Bo's"})
         core.accept(stream, 2, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
@@ -69,7 +69,7 @@ class World:
         await core.pipeline.settle()
 
     def spoil(self) -> None:
-        """What accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
+        """Add what accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
         with last.open("ab") as file:
@@ -97,7 +97,7 @@ class World:
         backup.back_up(self.data, self.data / "backups" / "format-1-20261124-000000.tar")
 
     def found(self) -> dict[str, list[str]]:
-        """By file, what of the student stands in it."""
+        """By file, what it still has of the student."""
         found: dict[str, list[str]] = {}
         for path in self.data.rglob("*"):
             if path.is_file():
@@ -182,7 +182,7 @@ async def test_lines_after_the_snapshot_are_read_at_the_next_start(world: World)
     core = Core(world.data, *bundled())
     await core.start()
     for student in (world.student, world.other):
-        await world._write(core, student, "stream-later", TEXT if student == world.student else OTHERS_TEXT)
+        await world.write(core, student, "stream-later", TEXT if student == world.student else OTHERS_TEXT)
     others = {key: fields for key, fields in core.states().items() if world.student not in key}
     await core.crash()
     world.erase()
@@ -303,3 +303,46 @@ async def test_what_is_written_anew_is_for_this_user_alone(world: World) -> None
     world.erase()
     changed = [*segments(world.data / "archive"), world.data / "roster" / "roster.jsonl", world.data / "erased.jsonl"]
     assert {path.stat().st_mode & 0o077 for path in changed} == {0}
+
+
+async def test_of_a_segment_that_is_there_plain_and_compressed_the_plain_one_is_kept(world: World) -> None:
+    plain = [path for path in segments(world.data / "archive") if path.suffix != ".gz"][-1]
+    plain.with_name(plain.name + ".gz").write_bytes(gzip.compress(plain.read_bytes()))
+    world.student, student = "s-nobody", world.student
+    with pytest.raises(EraseError, match="no trace"):
+        world.erase()
+    assert plain.with_name(plain.name + ".gz").exists(), "nothing was changed"
+    world.student = student
+    assert world.erase().lines == 12
+    assert plain.exists()
+    assert not plain.with_name(plain.name + ".gz").exists()
+    assert world.found() == {}
+
+
+async def test_a_damaged_backup_stops_it_before_anything_is_changed(world: World) -> None:
+    world.spoil()
+    [made, *_] = (world.data / "backups").glob("*.tar")
+    made.write_bytes(made.read_bytes()[:3000])
+    before = {path: path.read_bytes() for path in world.data.rglob("*") if path.is_file()}
+    with pytest.raises(EraseError, match="Remove it first: what it holds cannot be searched"):
+        world.erase()
+    assert {path: path.read_bytes() for path in world.data.rglob("*") if path.is_file()} == before
+
+
+async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
+    world.student = (await roster.join(CLASS, name=NAME)).student.student_id
+    await roster.close()
+    known = erase.known_students(tmp_path, tmp_path / "roster", LIMITS)
+    assert [(student.student_id, student.name) for student in known] == [(world.student, NAME)]
+    assert (world.erase().lines, world.found()) == (0, {})
+
+
+async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(world: World) -> None:
+    (world.data / "roster" / "students.csv").write_bytes(b"\x00\xff\xfe nothing")
+    with pytest.raises(EraseError, match="mend the list, then erase again"):
+        world.erase()
+    (world.data / "erasing.json").write_text("{")
+    with pytest.raises(EraseError, match=r"is damaged\. Remove it"):
+        world.erase()

@@ -60,7 +60,7 @@ class Left:
         self.nodes[1].kill()
 
     def in_store(self) -> list[str]:
-        """What of her stands in any key, field or value of the store."""
+        """What any key, field or value of the store has of her."""
         with self.redis.client() as client:
             content = []
             for key in client.scan_iter():
@@ -75,7 +75,7 @@ class Left:
         return [secret for secret in self.secrets if any(form in whole for form in forms(secret))]
 
     def in_folder(self, node: Program) -> list[str]:
-        """What of her stands in any file of a node's data folder."""
+        """What any file of a node's data folder has of her."""
         found = []
         for path in node.data.rglob("*"):
             if path.is_file():

@@ -55,10 +55,10 @@ def catalog() -> plugins.Catalog:
 
 
 async def moved(settings: Settings, source: str, target: str, *, force: bool = False) -> migrate.Migrated:
-    told: list[float] = []
-    result = await migrate.migrate(settings, catalog(), source, target, told.append, force=force)
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1)
+    shares: list[float] = []
+    result = await migrate.migrate(settings, catalog(), source, target, shares.append, force=force)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
     return result
 
 
@@ -179,7 +179,7 @@ class TestDataFolder:
         core = Core(back.data_path, *(loaded.reducer for loaded in catalog().reducers))
         await core.start()
         assert await content(core.kvs) == {key: row.fields for key, row in rows.items()}
-        # Of a reducer without any state nobody can tell whether it has seen the events; the archive tells.
+        # A reducer without any state may have seen the events or not; the archive decides.
         assert core.recovery.stale == {"responses"}
         assert core.recovery.findings == []
         await core.stop()

@@ -106,9 +106,9 @@ async def test_a_pause_that_an_earlier_version_did_not_note(tmp_path: Path, know
             fields[STREAM + "stream-9"] = Encoded(wrong.encode())
         rows.append((row.key, row.version, fields))
     snapshot.write(tmp_path / "snapshots", found.head.position, found.head.reducers, rows)
-    well, told = await run(tmp_path)
+    well, lines = await run(tmp_path)
     assert well != known
-    assert [line.partition(":")[0] for line in told] == (["bad numbers of the streams"] if known else [])
+    assert [line.partition(":")[0] for line in lines] == (["bad numbers of the streams"] if known else [])
 
 
 async def test_an_empty_folder(tmp_path: Path) -> None:

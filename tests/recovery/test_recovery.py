@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
+import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from appliance.archive import Position, numbered
+from appliance.archive import Position, numbered_segments
+from appliance.errors import ArchiveError
 from appliance.kvs import Encoded, Row
 from appliance.recovery import snapshot
 from appliance.reducer import Reducer
@@ -102,7 +100,7 @@ async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path:
         student = core.pipeline.students()["s-1"] if save else (await core.stream("s-1", STREAM)).student
         assert (student.late, student.late_at) == lived
         await (core.stop() if save else core.crash())
-    # Others that arrive much later are counted as a new group.
+    # Others that come much later are counted as a new group.
     core = Core(tmp_path, Tally())
     await core.start()
     stream = await core.stream("s-1", STREAM)
@@ -312,126 +310,96 @@ class TestRebuild:
         await core.stop()
 
 
-@settings(max_examples=60, stateful_step_count=25, deadline=None)
-class Life(RuleBasedStateMachine):
-    """Random steps of an appliance, compared with a model: the list of the events of each stream.
+class TestFailingDisk:
+    def no_room(self, *arguments: object, **words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    Whatever happens, committed events stay, in their order and once, and replay gives the live states.
-    """
+    async def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        core = Core(tmp_path, Tally())
+        await core.start()
+        await _class_of_two(core)
+        await core.recovery.save()
+        before = snapshot.snapshots(tmp_path / "snapshots")
+        await _class_of_two(core, 6)
+        with monkeypatch.context() as disk:
+            disk.setattr(snapshot, "write_private", self.no_room)
+            with pytest.raises(ArchiveError, match="The snapshot cannot be written: No space left"):
+                await core.recovery.save()
+        assert core.counters["snapshot_failures"] == 1
+        assert snapshot.snapshots(tmp_path / "snapshots") == before
+        assert await core.recovery.save(), "it is tried again"
+        await core.crash()
 
-    students = st.sampled_from(["s-1", "s-2"])
-    streams = st.sampled_from(["stream-1", "stream-2"])
-    event = st.one_of(
-        st.builds(
-            lambda offset, insert, remove, t: {
-                "event": "edit",
-                "document": "d",
-                "offset": offset,
-                "insert": insert,
-                "remove": remove,
-                "t": t,
-            },
-            st.integers(0, 30),
-            st.text(max_size=5).map(lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")),
-            st.integers(0, 3),
-            st.integers(1_699_999_000_000, 1_700_000_000_000),
-        ),
-        st.builds(
-            lambda item, ok: {"event": "answer", "item": item, "answer": "x", "correct": ok},
-            st.sampled_from("ab"),
-            st.booleans(),
-        ),
-        st.just({"event": "help", "raised": True}),
-        st.just("no object"),
-    )
+    async def test_no_snapshot_while_archived_events_are_not_stored(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        core = Core(tmp_path, Tally())
+        await core.start()
+        await _class_of_two(core)
+        monkeypatch.setattr(core.pipeline, "has_unstored", lambda: True)
+        with pytest.raises(ArchiveError, match="No snapshot is written"):
+            await core.recovery.save()
+        assert snapshot.snapshots(tmp_path / "snapshots") == []
+        await core.crash()
 
-    @initialize()
-    def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp())
-        self.taken: dict[tuple[str, str], list[object]] = {}
-        self.durable: dict[tuple[str, str], int] = {}
-        self.open()
-
-    def open(self) -> None:
-        self.core = Core(self.folder, *bundled(), segment_bytes=4096)
-        self.do(self.core.start())
-
-    def do(self, steps: Any) -> Any:
-        return self.loop.run_until_complete(steps)
-
-    @rule(student=students, stream=streams, events=st.lists(event, min_size=1, max_size=6), again=st.integers(0, 3))
-    def send(self, student: str, stream: str, events: list[object], again: int) -> None:
-        """Send new events after some that were sent before."""
-        taken = self.taken.setdefault((student, stream), [])
-        again = min(again, len(taken))
-        first = len(taken) + 1 - again
-        fresh = self.core.accept(self.do(self.core.stream(student, stream)), first, *taken[first - 1 :], *events)
-        assert fresh == len(events)
-        taken += events
-
-    @rule()
-    def commit(self) -> None:
-        self.do(self.core.pipeline.settle())
-        self.durable = {key: len(events) for key, events in self.taken.items()}
-
-    @rule(state=st.sampled_from(["open", "paused"]))
-    def pause(self, state: Any) -> None:
-        self.do(self.core.classes.set_state(CLASS, state))
-
-    @rule()
-    def save(self) -> None:
-        self.do(self.core.recovery.save())
-        self.durable = {key: len(events) for key, events in self.taken.items()}
-
-    @rule()
-    def compress(self) -> None:
-        self.do(self.core.archive.compress())
-
-    @precondition(lambda self: snapshot.snapshots(self.folder / "snapshots"))
-    @rule()
-    def damage_the_newest_snapshot(self) -> None:
-        path = snapshot.snapshots(self.folder / "snapshots")[-1]
-        path.write_bytes(path.read_bytes()[:-3])
-
-    @rule()
-    def restart(self) -> None:
-        self.do(self.core.stop())
-        self.durable = {key: len(events) for key, events in self.taken.items()}
-        self.open()
-
-    @rule(cut=st.integers(0, 40))
-    def crash(self, cut: int) -> None:
-        paused = self.core.classes.state(CLASS)
-        self.do(self.core.crash())
-        plain = [path for _, path in numbered(self.folder / "archive") if path.suffix != ".gz"]
-        if plain and cut:
-            # A line that was written in part and never acknowledged.
-            with plain[-1].open("ab") as file:
-                file.write(json.dumps({"received": 1, "student_id": "s-1", "text": "é" * 20}).encode()[:cut])
-        self.open()
-        assert self.core.classes.state(CLASS) == paused
-        for (student, stream), taken in self.taken.items():
-            last = self.do(self.core.stream(student, stream)).durable_to
-            assert self.durable.get((student, stream), 0) <= last <= len(taken)
-            # The client sends the rest again.
-            if last < len(taken):
-                self.core.accept(self.do(self.core.stream(student, stream)), last + 1, *taken[last:])
-
-    @rule()
-    def compare(self) -> None:
-        """The states are equal to those from the archive."""
-        self.commit()
-        assert self.core.states() == self.do(replayed(self.folder, *bundled()))
-        for (student, stream), taken in self.taken.items():
-            assert self.do(self.core.stream(student, stream)).durable_to == len(taken)
-
-    def teardown(self) -> None:
-        if hasattr(self, "core"):
-            self.compare()
-            self.do(self.core.crash())
-            self.loop.close()
-            shutil.rmtree(self.folder)
+    async def test_a_class_state_that_cannot_be_written_is_taken_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        core = Core(tmp_path, Tally())
+        await core.start()
+        await core.classes.set_state(CLASS, "paused")
+        with monkeypatch.context() as disk:
+            disk.setattr("appliance.recovery.start.write_private", self.no_room)
+            with pytest.raises(ArchiveError, match=r"classes\.json cannot be written: No space left"):
+                await core.classes.set_state(CLASS, "open")
+        await core.crash()
+        core = Core(tmp_path, Tally())
+        await core.start()
+        assert core.classes.state(CLASS) == "paused"
+        await core.crash()
 
 
-TestLife = Life.TestCase
+async def test_what_a_start_finds_in_the_archive_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("appliance.recovery.start.LOG_SECONDS", 0.0)
+    core = Core(tmp_path, Tally())
+    await core.start()
+    await _class_of_two(core)
+    await core.pipeline.settle()
+    await core.crash()
+    (tmp_path / "archive" / "events-20250101-0009.jsonl").mkdir()
+    with numbered_segments(tmp_path / "archive")[-1][1].open("ab") as file:
+        file.write(b"not a line\nhalf a line")
+    core = Core(tmp_path, Tally())
+    await core.start()
+    assert [found.code for found in core.recovery.findings] == [
+        "archive.torn",
+        "archive.folder",
+        "archive.unreadable",
+    ]
+    assert core.counters["archive_lines_damaged"] == 1
+    assert "Reading the archive: 100 %" in caplog.text
+    assert core.state("s-1", "tally//").seen == 5
+    await core.crash()
+
+
+def test_a_snapshot_of_something_else_with_a_right_checksum_is_unreadable(tmp_path: Path) -> None:
+    for body in (b"{}\n\x90", b'{"position":[1,2],"reducers":{},"written":1,"program":"x"}\n\x91\xc0'):
+        path = tmp_path / "snapshot-000001.bin"
+        path.write_bytes(b"classroom-observer-snapshot 1 %b\n%b" % (hashlib.sha256(body).hexdigest().encode(), body))
+        with pytest.raises(snapshot.UnreadableError, match="something else than expected"):
+            snapshot.read(path)
+
+
+def test_a_later_format_and_a_folder_are_unusable_and_an_older_snapshot_is_taken(tmp_path: Path) -> None:
+    good = snapshot.write(tmp_path, Position(1, 2), {}, [])
+    (tmp_path / "snapshot-000002.bin").write_bytes(b"classroom-observer-snapshot 2 x\n")
+    (tmp_path / "snapshot-000003.bin").mkdir()
+    found, unusable = snapshot.newest(snapshot.snapshots(tmp_path))
+    assert found == snapshot.read(good)
+    assert [one.subject for one in unusable] == ["snapshot-000003.bin", "snapshot-000002.bin"]
+    assert "its format is not 1" in unusable[1].text

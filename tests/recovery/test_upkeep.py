@@ -13,7 +13,7 @@ from appliance.config import ArchiveSettings, KvsSettings, Settings
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
 from appliance.health import Health
-from appliance.recovery.upkeep import Upkeep
+from appliance.recovery.upkeep import Upkeep, size
 from appliance.tasks import Tasks
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import Core
@@ -34,7 +34,7 @@ async def test_room_that_gets_short_is_a_finding_until_there_is_room(
     upkeep, counters = of(core, tmp_path, warn=2 << 30)
     for free, words in ((3 << 30, []), (1 << 30, ["1.0 GiB are free"]), (1 << 20, ["1.0 MiB are free"]), (3 << 30, [])):
         monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
-        upkeep.look()
+        upkeep.measure()
         found = upkeep.findings()
         assert [one.code for one in found] == ["archive.space"] * len(words)
         assert all(said in one.text for one, said in zip(found, words, strict=True))
@@ -79,3 +79,26 @@ async def test_a_snapshot_that_cannot_be_written_is_a_finding_until_one_can(
     assert counters["upkeep_failures"] == 1
     await tasks.close()
     await core.crash()
+
+
+async def test_what_is_switched_off_has_no_task(tmp_path: Path) -> None:
+    core = Core(tmp_path, *bundled())
+    counters = Counters()
+    settings = Settings(data_dir=str(tmp_path), archive=ArchiveSettings(compress=False))
+    upkeep = Upkeep(settings, core.archive, None, counters)
+    tasks = Tasks(Health(counters), counters)
+    assert len(upkeep.start(tasks)) == 1
+    async with asyncio.timeout(20):
+        while upkeep.space is None:
+            await asyncio.sleep(0)
+    assert upkeep.findings() == []
+    await tasks.close()
+    await core.crash()
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(1, "1 byte"), (1023, "1,023 bytes"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 40, "3072.0 GiB")],
+)
+def test_a_number_of_bytes_for_people(number: int, shown: str) -> None:
+    assert size(number) == shown

@@ -64,7 +64,7 @@ class Core:
         """As kill -9 does: what was not committed is gone."""
         await self.classes.close()
         await self.pubsub.close()
-        self.archive._pieces.clear()  # what was only in memory
+        self.archive.discard()  # what was only in memory
         await self.archive.close()
 
     async def stream(self, student: str, stream: str) -> Stream:

@@ -124,7 +124,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "appliance.recovery.upkeep.SAVE_SECONDS",
     ):
         monkeypatch.setattr(name, STEP_SECONDS)
-    monkeypatch.setattr("appliance.recovery.upkeep.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("appliance.recovery.upkeep.CHECK_SECONDS", 0.02)
     monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 

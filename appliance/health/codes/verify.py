@@ -58,6 +58,9 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error", "files", "It cannot be read: {detail}. Change its permissions.", label="{subject}"
         ),
         "file.damaged": Code("error", "files", "It is damaged. Restore it from a backup.", label="{subject}"),
+        "file.other": Code(
+            "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
+        ),
         "erase.unfinished": Code(
             "error",
             "files",

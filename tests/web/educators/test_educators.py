@@ -305,7 +305,7 @@ async def test_the_status_has_the_used_and_the_free_space(tmp_path: Path) -> Non
     async with world(tmp_path) as w, w.student("Ada") as ada:
         await ada.send({"event": "a"})
         await ada.acked(1)
-        w.node.upkeep.look()
+        w.node.upkeep.measure()
         space = (await w.get("/api/v1/status"))["space"]
         assert space["archive_bytes"] == _archived(tmp_path) > 0
         assert space["free_bytes"] > 0

@@ -1,0 +1,116 @@
+"""The archive's files, as backup, verify and erase ask for them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.archive.records import Damage, parse_line
+from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
+from appliance.archive.torn_lines import TORN
+from appliance.datafolder.files import PART, sync_folder
+from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
+from appliance.datafolder.traces import json_forms
+from appliance.health import Finding, finding
+
+ARCHIVE = "archive"
+_STUDENT = b'"student_id":"'
+
+
+class ArchiveFiles(StoredFiles):
+    """Segments, and the files of torn lines."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{ARCHIVE}/events-*.jsonl", f"{ARCHIVE}/events-*.jsonl.gz", f"{ARCHIVE}/{TORN}/*")
+        self.folder = root / ARCHIVE
+
+    def files(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        named = segments(self.folder)
+        # One that is there plain and compressed, as after a power cut, counts once.
+        return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
+
+    def open(self, path: Path) -> Opened | None:
+        return super().open(path) or super().open(compressed(path))
+
+    def verify(self) -> Iterator[Finding]:
+        for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
+            yield finding("archive.folder", path.name)
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        """Read the whole archive."""
+        count, streams = 0, set()
+        for path in segments(self.folder) if self.folder.is_dir() else ():
+            try:
+                with open_segment(path) as file:
+                    for raw in file:
+                        record = parse_line(raw, path.name, 0, 0)
+                        if not isinstance(record, Damage) and record.student_id == student_id:
+                            count += 1
+                            streams.add(record.stream)
+            except (EOFError, OSError, zlib.error) as error:
+                raise EraseError(
+                    f"The archive file {path.name} is damaged: {type(error).__name__}. What it holds cannot be "
+                    "searched, so nothing was erased. Restore it from a backup, or move it out of the archive."
+                ) from None
+        return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
+
+    def remove_student(self, student: StudentTraces) -> None:
+        """Write each segment anew without the student's lines, and without damaged lines that may be the student's."""
+        if not self.folder.is_dir():
+            return
+        self._remove_doubles()
+        for path in segments(self.folder):
+            _rewrite(path, student)
+        torn = self.folder / TORN
+        for path in torn.iterdir() if torn.is_dir() else ():
+            if path.is_file() and _may_be_of(path.read_bytes(), student):
+                path.unlink()
+
+    def _remove_doubles(self) -> None:
+        """Of segments that are there plain and compressed, as after a power cut, remove the compressed ones."""
+        chosen = set(segments(self.folder))
+        for path in self.folder.iterdir():
+            if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
+                path.unlink()
+
+
+def _rewrite(path: Path, student: StudentTraces) -> None:
+    """Write a segment without the student's lines; the new file takes the old one's place at once."""
+    part = path.with_name(path.name + PART)
+    erased = False
+    try:
+        with open_segment(path) as old, part.open("wb") as file:
+            part.chmod(0o600)
+            new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+            for raw in old:
+                record = parse_line(raw, path.name, 0, 0)
+                if isinstance(record, Damage):
+                    theirs = _may_be_of(raw, student)
+                else:
+                    theirs = record.student_id == student.student_id
+                erased = erased or theirs
+                if not theirs:
+                    new.write(raw)
+            if new is not file:
+                new.close()
+            file.flush()
+            os.fsync(file.fileno())
+        if erased:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _may_be_of(raw: bytes, student: StudentTraces) -> bool:
+    """Whether a damaged line may be the student's: it has the id, or a stream's, or is cut off within the id."""
+    if any(form in raw for text in (student.student_id, *student.streams) for form in json_forms(text)):
+        return True
+    _, begins, rest = raw.rpartition(_STUDENT)
+    cut_off = bool(begins) and b'"' not in rest
+    return cut_off and any(form.startswith(rest.strip()) for form in json_forms(student.student_id))

@@ -1,0 +1,58 @@
+"""Torn lines: half a last line, which a power cut leaves at the end of a segment. Its bytes were never acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from appliance.archive.records import Damage
+from appliance.archive.segments import segments
+from appliance.datafolder.files import last_line_end, write_private
+from appliance.text import counted
+
+log = logging.getLogger(__name__)
+
+TORN = "torn"
+"""The folder in the archive to which torn lines are moved."""
+
+
+def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
+    """Move each torn line of an archive folder to a file of its own in `TORN`.
+
+    Returns:
+        The torn lines, and the segments that still have theirs because the disk has no room for that file. Those are
+        read up to the torn line, and nothing is ever added to them.
+    """
+    torn = []
+    kept = set()
+    for path in segments(folder):
+        if path.suffix == ".gz":
+            continue
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = last_line_end(file, size)
+            if start == size:
+                continue
+            file.seek(start)
+            rest = file.read()
+        try:
+            _move(path, start, rest)
+        except OSError as error:
+            kept.add(path)
+            where = f"stays where it is, since it cannot be put aside: {error.strerror}"
+        else:
+            where = f"is in {TORN}"
+        came = counted(len(rest), "byte")
+        torn.append(Damage(path.name, 0, start, f"the last line was cut off; what came of it ({came}) {where}"))
+        log.warning("The archive's segment %s ended in half a line. Its bytes %s.", path.name, where)
+    return torn, kept
+
+
+def _move(path: Path, start: int, rest: bytes) -> None:
+    aside = path.parent / TORN
+    aside.mkdir(exist_ok=True)
+    write_private(aside / f"{path.stem}-{start}.txt", rest)
+    with path.open("r+b") as file:
+        file.truncate(start)
+        os.fsync(file.fileno())

@@ -1,0 +1,198 @@
+"""Writing to the archive: lines are appended, and `Archive.sync` makes them durable in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from pathlib import Path
+from typing import IO, Literal
+
+from appliance.archive.compression import compress
+from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
+from appliance.archive.torn_lines import set_aside
+from appliance.counters import Counters
+from appliance.datafolder.files import sync_folder, write_all
+from appliance.errors import ArchiveError
+
+log = logging.getLogger(__name__)
+
+Sync = Literal["strict", "relaxed", "none"]
+"""When a line counts as archived: once it is on the disk; once the system has it, and on the disk within
+`RELAXED_SECONDS`; once the system has it, and on the disk at the system's own time."""
+
+RELAXED_SECONDS = 0.5
+
+
+class Archive:
+    """Appends lines to segments and makes them durable in groups.
+
+    Attributes:
+        folder: where the segments are.
+        torn: torn last lines that were found when the archive was opened; see `appliance.archive.torn_lines`.
+    """
+
+    def __init__(
+        self, folder: Path, counters: Counters, *, segment_bytes: int = 64 * 1024 * 1024, sync: Sync = "strict"
+    ) -> None:
+        """Open the archive for appending.
+
+        Raises:
+            ArchiveError: the folder cannot be made or written to.
+        """
+        self.folder = folder
+        self._counters = counters
+        self._segment_bytes = segment_bytes
+        self._sync: Sync = sync
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._day = ""
+        self._size = 0
+        self._writing = asyncio.Lock()
+        self._syncing: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._compressing: asyncio.Future[None] | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+            self.torn, self._still_torn = set_aside(folder)
+        except OSError as error:
+            raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
+        counters.add("archive_torn_lines", len(self.torn))
+        self._number = last_number(folder)
+
+    @property
+    def position(self) -> Position:
+        """Where the next line goes; all that `sync` has made durable is before it. Not valid while `sync` runs."""
+        return Position(self._number, self._size) if self._file else Position(self._number + 1, 0)
+
+    def continue_after(self, position: Position) -> None:
+        """Number new segments after the one of `position`, even where segments before it are missing."""
+        self._number = max(self._number, position.segment)
+
+    def append(self, pieces: list[bytes]) -> None:
+        """Keep lines, as pieces to be joined, for the next `sync`, which makes them durable."""
+        self._pieces += pieces
+
+    async def sync(self) -> None:
+        """Write and fsync all that was appended before this call, off the event loop.
+
+        Raises:
+            ArchiveError: the write failed, as on a full disk. Nothing is lost: the lines wait, and the next call
+                tries again.
+        """
+        async with self._writing:
+            if not self._pieces:
+                return
+            pieces, self._pieces = self._pieces, []
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(None, self._write, b"".join(pieces))
+            except BaseException as error:
+                self._pieces = pieces + self._pieces
+                self._counters.add("archive_write_failures")
+                if isinstance(error, OSError):
+                    raise ArchiveError(f"The archive cannot be written: {error.strerror}.") from error
+                raise
+            if self._sync == "relaxed" and self._syncing is None:
+                self._syncing = loop.call_later(RELAXED_SECONDS, self._sync_later)
+
+    def discard(self) -> None:
+        """Forget the lines that were appended and are not durable; the caller appends them again, or others.
+
+        Not to be called while `sync` runs.
+        """
+        self._pieces = []
+
+    async def compress(self) -> None:
+        """Compress closed segments, off the event loop; one that cannot be compressed waits for the next time."""
+        loop = asyncio.get_running_loop()
+        for number, path in numbered_segments(self.folder):
+            if path.suffix == ".gz" or path in self._still_torn or (number == self._number and self._file):
+                continue
+            self._compressing = loop.run_in_executor(None, compress, path, lambda: self._closing)
+            try:
+                # The caller may be cancelled; the thread goes on until `close` stops it.
+                await asyncio.shield(self._compressing)
+            except OSError as error:
+                self._counters.add("archive_compress_failures")
+                log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return
+
+    def used_bytes(self) -> int:
+        """Disk space that the segments take."""
+        return sum(map(disk_bytes, segments(self.folder)))
+
+    async def close(self) -> None:
+        """Sync and close the open segment, and stop compressing. Nothing changes files after that."""
+        self._closing = True
+        if self._compressing:
+            await asyncio.wait([self._compressing])
+        if self._syncing:
+            self._syncing.cancel()
+            self._syncing = None
+        try:
+            await self.sync()
+        finally:
+            if self._file:
+                if self._sync != "strict":
+                    os.fsync(self._file.fileno())
+                self._file.close()
+                self._file = None
+
+    def _sync_later(self) -> None:
+        self._syncing = None
+        asyncio.get_running_loop().run_in_executor(None, self._sync_file)
+
+    def _sync_file(self) -> None:
+        """In the relaxed mode: fsync what was acknowledged since the last time."""
+        try:
+            if self._file:
+                os.fsync(self._file.fileno())
+        except (OSError, ValueError) as error:
+            # A ValueError means that the segment was closed meanwhile, which synced it.
+            if isinstance(error, OSError):
+                self._counters.add("archive_sync_failures")
+                log.error("The archive could not be brought to the disk: %s.", error.strerror)
+
+    def _write(self, text: bytes) -> None:
+        day = time.strftime("%Y%m%d", time.gmtime())
+        if self._file is None or day != self._day or self._size >= self._segment_bytes:
+            self._open(day)
+        file = self._file
+        assert file is not None
+        try:
+            write_all(file.fileno(), text)
+            if self._sync == "strict":
+                os.fsync(file.fileno())
+        except BaseException:
+            # Lines that were written in part, or may not be on the disk, are written again: none may be there twice.
+            self._abandon(file)
+            raise
+        self._size += len(text)
+
+    def _open(self, day: str) -> None:
+        if self._file:
+            if self._sync != "strict":
+                os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+        self._number = 1 + max(self._number, last_number(self.folder))
+        self._file = (self.folder / f"events-{day}-{self._number:04d}.jsonl").open("xb", buffering=0)
+        self._day, self._size = day, 0
+        sync_folder(self.folder)
+
+    def _abandon(self, file: IO[bytes]) -> None:
+        """Close the segment after a failed write, without what that write added."""
+        self._file = None
+        try:
+            os.ftruncate(file.fileno(), self._size)
+            os.fsync(file.fileno())
+        except OSError:
+            log.exception("The archive's segment %s could not be cut back after a failed write.", file.name)
+        finally:
+            file.close()

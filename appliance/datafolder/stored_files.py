@@ -1,0 +1,206 @@
+"""Stored files: which part of the program stores which files in the data folder, and what maintenance asks of it.
+
+``backup`` asks each part for its files, ``verify`` for a check of them, ``erase`` for the removal of a student. A part
+that stores files has a subclass or an instance of `StoredFiles`; `appliance.maintenance.all_files` lists them all. So a
+new kind of file is declared once, and a file that nobody declares is found.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from appliance.datafolder.files import last_line_end, unfinished_name, write_private
+from appliance.datafolder.journal import damaged_lines_path
+from appliance.datafolder.traces import decoded_or_none, is_about, objects
+from appliance.errors import ObserverError
+from appliance.health import Finding, finding
+
+
+class EraseError(ObserverError):
+    """A student cannot be erased; nothing was changed, or the text says what is left to do."""
+
+
+class KnownStudent(msgspec.Struct, frozen=True):
+    """A student whom stored files name, now or once."""
+
+    student_id: str
+    name: str
+    class_id: str
+
+
+class StudentTraces(msgspec.Struct, frozen=True):
+    """What is stored of a student.
+
+    Attributes:
+        student_id: the student.
+        found: whether there is anything.
+        archive_lines: number of lines of the archive.
+        streams: ids of the student's streams; they identify damaged lines, too.
+    """
+
+    student_id: str
+    found: bool = False
+    archive_lines: int = 0
+    streams: tuple[str, ...] = ()
+
+
+class Opened(NamedTuple):
+    """A file that is open for a copy.
+
+    Attributes:
+        path: the file, which may have another name than the one that was asked for.
+        content: positioned at its beginning.
+        size: so many bytes of it belong to the copy.
+    """
+
+    path: Path
+    content: io.BufferedReader
+    size: int
+
+
+class StoredFiles:
+    """The files of one part of the program. A subclass says what is special about them.
+
+    Attributes:
+        root: the data folder, or another folder that the part was given.
+        patterns: names of the files, relative to `root`, with ``/`` between folders; ``*`` stands for any characters.
+    """
+
+    def __init__(self, root: Path, *patterns: str) -> None:
+        self.root = root
+        self.patterns = patterns
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path, also of a file that is not there, is one of these files."""
+        if not path.is_relative_to(self.root):
+            return False
+        name = path.relative_to(self.root).as_posix()
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def files(self) -> list[Path]:
+        """The files that are there, in the order in which a backup takes them."""
+        found = (path for pattern in self.patterns for path in sorted(self.root.glob(pattern)))
+        return [path for path in found if path.is_file() and unfinished_name(path) is None]
+
+    def unfinished(self) -> Iterator[Path]:
+        """Files that were being written when the program was killed; nothing reads them."""
+        for folder in {(self.root / pattern).parent for pattern in self.patterns}:
+            for path in folder.iterdir() if folder.is_dir() else ():
+                name = unfinished_name(path)
+                if name is not None and path.is_file() and self.owns(path.with_name(name)):
+                    yield path
+
+    def open(self, path: Path) -> Opened | None:
+        """Open a file for a copy; None where it is gone meanwhile.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return None
+        size = file.seek(0, os.SEEK_END)
+        if path.suffix == ".jsonl":
+            # What follows the last line break is being written, or was torn; neither was acknowledged.
+            size = last_line_end(file, size)
+        file.seek(0)
+        return Opened(path, file, size)
+
+    def verify(self) -> Iterator[Finding]:
+        """Check the files; yields findings, of severity ``ok`` for what is well."""
+        yield from ()
+
+    def students(self) -> Iterator[KnownStudent]:
+        """The students whom the files name, one of them perhaps with several names."""
+        yield from ()
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        """What the files hold of a student.
+
+        Raises:
+            EraseError: a file cannot be read, and so not be searched.
+            OSError: likewise.
+        """
+        return StudentTraces(student_id)
+
+    def remove_student(self, student: StudentTraces) -> None:
+        """Remove a student. May be called again after it was cut short; changes each file whole or not at all.
+
+        Args:
+            student: with the streams that all stored files together have of the student.
+
+        Raises:
+            EraseError: a file cannot be read, and so not be searched.
+            OSError: a file cannot be written.
+        """
+
+
+class JsonFile(StoredFiles):
+    """A file that is one JSON value, or, with the suffix ``.jsonl``, one a line."""
+
+    def __init__(self, root: Path, name: str, kind: Any) -> None:
+        """Args:
+        root: see `StoredFiles`.
+        name: the file's name.
+        kind: the type of its value, or of each line.
+        """
+        super().__init__(root, name)
+        self._name = name
+        self._kind = kind
+
+    def verify(self) -> Iterator[Finding]:
+        yield from check_json(self.root / self._name, self._kind)
+
+
+class JournalFiles(StoredFiles):
+    """The file of a `Journal`, and the one beside it with its damaged lines."""
+
+    def __init__(self, root: Path, name: str, *patterns: str) -> None:
+        self._journals = (root / name, damaged_lines_path(root / name))
+        super().__init__(root, *(path.name for path in self._journals), *patterns)
+
+    def students(self) -> Iterator[KnownStudent]:
+        for path in self._journals:
+            for line in _lines(path):
+                for thing in objects(decoded_or_none(line)):
+                    match thing:
+                        case {"student_id": str(student_id), "name": str(name), "class_id": str(class_id)}:
+                            yield KnownStudent(student_id, name, class_id)
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        found = any(is_about(line, student_id) for path in self._journals for line in _lines(path))
+        return StudentTraces(student_id, found)
+
+    def remove_student(self, student: StudentTraces) -> None:
+        for path in self._journals:
+            lines = _lines(path)
+            left = [line for line in lines if not is_about(line, student.student_id)]
+            if len(left) < len(lines):
+                write_private(path, b"".join(left))
+
+
+def check_json(path: Path, kind: Any) -> Iterator[Finding]:
+    """Read a file of JSON; with the suffix ``.jsonl`` a value a line. Nothing is found where it is not there."""
+    try:
+        content = path.read_bytes()
+        for text in content.splitlines() if path.suffix == ".jsonl" else [content]:
+            msgspec.json.decode(text, type=kind)
+        yield finding("file.read", path.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        yield finding("file.damaged", path.name)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []

@@ -1,0 +1,194 @@
+"""All files of a data folder: the one list of the parts of the program that store files there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from appliance.archive.stored_files import ArchiveFiles
+from appliance.cluster import credentials, upload_mark
+from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile
+from appliance.datafolder.files import unfinished_name
+from appliance.datafolder.stored_files import (
+    EraseError,
+    JournalFiles,
+    JsonFile,
+    StoredFiles,
+    StudentTraces,
+    check_json,
+)
+from appliance.health import Finding, finding
+from appliance.kvs import records
+from appliance.maintenance import backup_format
+from appliance.maintenance.backup_format import BackupError
+from appliance.network import network
+from appliance.recovery.start import CLASSES_FILE
+from appliance.recovery.stored_files import SnapshotFiles
+from appliance.roster import RosterLimits
+from appliance.roster.stored_files import RosterFiles
+from appliance.web.security import signed_out
+
+ERASING = "erasing.json"
+"""The student who is being erased, until that is done."""
+ERASED = "erased.jsonl"
+"""A line per erasing: when, and how many lines of the archive; nothing of the student."""
+KEYS = "keys"
+"""Where an export puts its key."""
+WORK_PREFIX = ".erasing-"
+"""Of the folders in which backups are written anew."""
+ROSTER = "roster"
+
+
+def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[StoredFiles]:
+    """The stored files of each part of the program.
+
+    The order matters. Snapshots come before the archive: so the archive of a backup has all that its snapshot has, and
+    the positions of snapshots are set back before an erasing moves lines of the archive.
+
+    Args:
+        data: the data folder.
+        roster: the roster's folder, None where it is none of files.
+        limits: of the roster's lists.
+    """
+    parts: list[StoredFiles] = [
+        SnapshotFiles(data),
+        JsonFile(data, CLASSES_FILE, dict[str, dict[str, str]]),
+        JsonFile(data, FORMAT_FILE, FormatFile),
+        JsonFile(data, credentials.FILE, credentials.Credentials),
+        JsonFile(data, signed_out.FILE, dict[str, Any]),
+        SharedJournal(data),
+        *([] if roster is None else [RosterFiles(roster, limits)]),
+        StoredFiles(data, upload_mark.FILE),
+        StoredFiles(data, network.FILE),
+        StoredFiles(data, READY),
+        StoredFiles(data, f"{KEYS}/*"),
+        ErasureFiles(data),
+        ArchiveFiles(data),
+    ]
+    # What is not in backups has no part in what they hold.
+    return [*parts, RunFiles(data), WorkerFolders(data), BackupFiles(data, limits)]
+
+
+def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
+    """The files of a data folder and of the workers' folders in it, each with its owner, in the order for a backup."""
+    for folder in (*WorkerFolders(data).folders(), data):
+        # A worker's folder may have a link to the roster of the data folder, which is not copied twice.
+        roster = None if (folder / ROSTER).is_symlink() else folder / ROSTER
+        parts = stored_files(folder, roster, RosterLimits())
+        *first, archive = [part for part in parts if not isinstance(part, NotBackedUp)]
+        for part in (*first, OtherFiles(folder, parts), archive):
+            for path in part.files():
+                yield part, path
+
+
+class NotBackedUp(StoredFiles):
+    """Files that do not belong to the data."""
+
+
+class RunFiles(NotBackedUp):
+    """Files of the program that runs."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, *PASSING)
+
+
+class SharedJournal(JournalFiles):
+    """The journal of the records that nodes share."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, records.JOURNAL)
+
+    def verify(self) -> Iterator[Finding]:
+        yield from check_json(self.root / records.JOURNAL, dict[str, Any])
+
+
+class ErasureFiles(StoredFiles):
+    """What erasing keeps: the student who is being erased, and counts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, ERASED, ERASING)
+
+    def verify(self) -> Iterator[Finding]:
+        yield from check_json(self.root / ERASED, dict[str, float])
+        if (self.root / ERASING).exists():
+            yield finding("erase.unfinished")
+
+
+class WorkerFolders(NotBackedUp):
+    """The data folders of workers. Each is a data folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{WORKERS}/*/*")
+
+    def folders(self) -> list[Path]:
+        return sorted(path for path in (self.root / WORKERS).glob("*") if path.is_dir())
+
+
+class BackupFiles(NotBackedUp):
+    """Backups within the data folder, as upgrades leave them."""
+
+    def __init__(self, root: Path, limits: RosterLimits) -> None:
+        super().__init__(root, f"{BACKUPS}/*")
+        self._limits = limits
+
+    def files(self) -> list[Path]:
+        return [path for path in super().files() if path.suffix == ".tar"]
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            try:
+                yield finding("backup.read", path.name, files=len(backup_format.check(path).files))
+            except BackupError as error:
+                yield finding("backup.damaged", path.name, detail=str(error))
+            except OSError as error:
+                yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        """Only check that each backup can be searched: a student of whom nothing else is left is not looked for."""
+        for path in self.files():
+            try:
+                backup_format.check(path)
+            except BackupError as error:
+                raise EraseError(f"{error} Remove it first: what it holds cannot be searched.") from None
+        return StudentTraces(student_id)
+
+    def remove_student(self, student: StudentTraces) -> None:
+        """Put each backup back into a folder of its own, remove the student there, and back it up again."""
+        for path in self.files():
+            work = Path(tempfile.mkdtemp(dir=self.root, prefix=WORK_PREFIX))
+            try:
+                inside = work / "data"
+                inside.mkdir()
+                backup_format.extract(path, inside)
+                for part in stored_files(inside, inside / ROSTER, self._limits):
+                    part.remove_student(student)
+                backup_format.write(path, inside, backed_up(inside))
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+class OtherFiles(StoredFiles):
+    """Files in a data folder that no part of the program knows; a backup holds them too."""
+
+    def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
+        super().__init__(root)
+        self._parts = parts
+
+    def owns(self, path: Path) -> bool:
+        return not any(part.owns(path) for part in self._parts)
+
+    def files(self) -> list[Path]:
+        found = [Path(folder, name) for folder, _, names in os.walk(self.root) for name in names]
+        return sorted(
+            path
+            for path in found
+            if self.owns(path) and unfinished_name(path) is None and not path.name.startswith(".")
+        )
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield finding("file.other", path.relative_to(self.root).as_posix())

@@ -1,0 +1,202 @@
+"""The form of a backup: writing one, reading one, and comparing its checksums.
+
+A backup is a tar file (POSIX.1-2001) of a data folder's files; its last member, ``manifest.json``, has the length and
+the SHA-256 of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import msgspec
+
+from appliance import __version__
+from appliance.datafolder.files import replace, sync_folder
+from appliance.datafolder.stored_files import StoredFiles
+from appliance.errors import ObserverError
+
+MANIFEST = "manifest.json"
+_PIECE_BYTES = 1 << 20
+
+
+class BackupError(ObserverError):
+    """A backup cannot be made, is damaged, or cannot be restored; the text says which."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One file of a backup: its length in bytes, and its SHA-256 in hexadecimal digits."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The contents of a backup.
+
+    Attributes:
+        program: the version of the program that wrote it.
+        written: when, in seconds since the epoch.
+        files: by name in the data folder, with ``/`` between its parts.
+    """
+
+    program: str
+    written: float
+    files: dict[str, Listed]
+
+
+def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> Manifest:
+    """Write a backup, whole or not at all, readable by its owner alone.
+
+    Args:
+        out: the backup; one that is there is replaced.
+        data: the folder to which names in the backup are relative.
+        files: the files with their owners, in order; one that is gone meanwhile is left out.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    listed: dict[str, Listed] = {}
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for owner, path in files:
+                    opened = owner.open(path)
+                    if opened is not None:
+                        with opened.content:
+                            inside = opened.path.relative_to(data).as_posix()
+                            listed[inside] = _add(tar, inside, opened.content, opened.size)
+                manifest = Manifest(__version__, round(time.time(), 3), listed)
+                described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+                _add(tar, MANIFEST, io.BytesIO(described), len(described))
+            file.flush()
+            os.fsync(file.fileno())
+        replace(Path(name), out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(out.parent)
+    return manifest
+
+
+def check(backup: Path) -> Manifest:
+    """Read a backup to its end and compare every checksum.
+
+    Raises:
+        BackupError: it is damaged.
+    """
+    return extract(backup, None)
+
+
+def _add(tar: tarfile.TarFile, name: str, file: io.BufferedIOBase, size: int) -> Listed:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o600
+    info.mtime = int(time.time())
+    hashing = _Hashing(file, size)
+    tar.addfile(info, hashing)
+    return Listed(size, hashing.hash.hexdigest())
+
+
+class _Hashing:
+    """Reads the first bytes of a file, and computes their checksum."""
+
+    def __init__(self, file: io.BufferedIOBase, size: int) -> None:
+        self.hash = hashlib.sha256()
+        self._file = file
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(min(self._left, size) if size >= 0 else self._left)
+        self._left -= len(piece)
+        self.hash.update(piece)
+        return piece
+
+
+def extract(backup: Path, folder: Path | None) -> Manifest:
+    """Read a backup, write its files to a folder, and compare them with the manifest.
+
+    Args:
+        backup: the file.
+        folder: an empty folder; None where the files are only compared.
+
+    Raises:
+        BackupError: it is damaged; the folder may hold a part of it.
+        OSError: a file cannot be written.
+    """
+    found: dict[str, Listed] = {}
+    manifest: Manifest | None = None
+    try:
+        with tarfile.open(backup, "r:") as tar:
+            _check_names(backup, tar)
+            for member in tar:
+                content = tar.extractfile(member)
+                assert content is not None
+                if member.name == MANIFEST:
+                    manifest = msgspec.json.decode(content.read(), type=Manifest)
+                    continue
+                found[member.name] = _write_member(
+                    content, None if folder is None else folder / PurePosixPath(member.name)
+                )
+    except FileNotFoundError:
+        raise BackupError(f"There is no backup {backup}.") from None
+    except (tarfile.TarError, EOFError, msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError) as error:
+        raise BackupError(f"{backup} is damaged or no backup: {error}. Nothing was changed.") from None
+    if manifest is None:
+        raise BackupError(f"{backup} is not complete: its manifest, which comes last, is missing. Nothing was changed.")
+    wrong = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
+    if wrong:
+        raise BackupError(f"{backup} is damaged: {wrong[0]} does not have its checksum. Nothing was changed.")
+    return manifest
+
+
+def _check_names(backup: Path, tar: tarfile.TarFile) -> None:
+    """Check all members before the first is written: a backup holds plain files alone, each with a name of its own.
+
+    Raises:
+        BackupError: one is a link, a device or a folder, would lie outside the data folder, or is there twice.
+    """
+    names: set[str] = set()
+    folders: set[str] = set()
+    for member in tar:
+        name = PurePosixPath(member.name)
+        parents = {str(parent) for parent in name.parents} - {"."}
+        strange = name.is_absolute() or ".." in name.parts or str(name) != member.name or not name.name
+        # On Windows a colon begins a path on another drive, or a stream of another file.
+        strange = strange or any(sign in member.name for sign in ("\\", "\0", *(":" if os.name == "nt" else "")))
+        doubled = member.name in names or member.name in folders or not parents.isdisjoint(names)
+        if not member.isreg() or member.issparse() or strange or doubled:
+            raise BackupError(f"{backup} holds something that belongs to no data folder; nothing was changed.")
+        names.add(member.name)
+        folders |= parents
+
+
+def _write_member(content: IO[bytes], path: Path | None) -> Listed:
+    """Read a member to its end, and write it to a new file if a path is given."""
+    hashing = hashlib.sha256()
+    size = 0
+    file = None
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb")
+    try:
+        while piece := content.read(_PIECE_BYTES):
+            hashing.update(piece)
+            size += len(piece)
+            if file:
+                file.write(piece)
+        if file:
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        if file:
+            file.close()
+    return Listed(size, hashing.hexdigest())
