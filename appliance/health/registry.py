@@ -176,4 +176,4 @@ class Health:
 
 
 def _log_end(found: Finding) -> None:
-    log.info("No longer so: %s", found.text)
+    log.info("Resolved: %s", found.text)
