@@ -207,22 +207,22 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
         rows: the rows. A state that its reducer cannot decode, though the version is the same, makes it stale too.
     """
     stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
-    prefixes = {place.prefix: place for place in fold.scoped_reducers}
+    prefixes = {scoped.prefix: scoped for scoped in fold.scoped_reducers}
     for row in rows:
         for field, encoded in row.fields.items():
             if not field.startswith(STATE):
                 continue
-            place = prefixes.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
-            if place is None or place.name in stale:
+            scoped = prefixes.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
+            if scoped is None or scoped.name in stale:
                 continue
             try:
-                place.reducer.decode(encoded)
+                scoped.reducer.decode(encoded)
             except Exception:
                 log.warning(
                     "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
-                    place.name,
+                    scoped.name,
                 )
-                stale.add(place.name)
+                stale.add(scoped.name)
     return stale
 
 
