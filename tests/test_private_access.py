@@ -21,21 +21,7 @@ DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_MEIPASS", "_re
 ALLOWED: dict[tuple[str, str], str] = {}
 """By file and access, why there is no other way. A dependency whose private name is here is pinned in `pyproject.toml`.
 """
-LEFT = {
-    "appliance/desktop/tray.py": 1,
-    "tests/desktop/test_browser.py": 1,
-    "tests/desktop/test_tray.py": 1,
-    "tests/network/test_network.py": 4,
-    "tests/pipeline/test_isolation.py": 1,
-    "tests/program/test_parent.py": 1,
-    "tests/reducers/test_writing.py": 3,
-    "tests/roster/test_shared.py": 2,
-    "tests/services/test_away.py": 1,
-    "tests/services/test_health.py": 3,
-    "tests/services/test_lan.py": 1,
-    "tests/services/test_supervision.py": 10,
-    "tests/test_growth.py": 2,
-}
+LEFT: dict[str, int] = {}
 """Accesses that are still to be replaced, by file: at most so many."""
 
 

@@ -127,6 +127,29 @@ class KVS(ABC):
         """Close connections. The store is not used after that."""
 
 
+class VolatileKVS(KVS):
+    """A store whose rows end with the process; `appliance.recovery` saves and restores them.
+
+    Attributes:
+        commits: how many commits changed something.
+    """
+
+    shared = False
+    commits: int = 0
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
+        """All rows: key, version, fields. Values are immutable, so they may be encoded later."""
+
+    @abstractmethod
+    def row(self, key: str) -> Row:
+        """One row, as `read` returns it."""
+
+    @abstractmethod
+    def load(self, rows: Iterable[Row]) -> None:
+        """Add rows with the versions that they had."""
+
+
 _SHARED = {"memory": False} | dict.fromkeys(FORMS, True)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
-from appliance.kvs import KVS, Change, Encoded, Row, Value
+from appliance.kvs import Change, Encoded, Row, Value, VolatileKVS
 
 _MANY = 50
 """A row with more fields is encoded in another thread."""
@@ -20,14 +20,8 @@ class _Row:
         self.fields: dict[str, Value] = {}
 
 
-class MemoryKVS(KVS):
-    """Keeps values as objects and encodes only those that are read.
-
-    Attributes:
-        commits: how many commits changed something.
-    """
-
-    shared = False
+class MemoryKVS(VolatileKVS):
+    """Keeps values as objects and encodes only those that are read."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -70,15 +64,12 @@ class MemoryKVS(KVS):
         return self._epoch
 
     def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
-        """All rows: key, version, fields. Values are immutable, so they may be encoded later."""
         return [(key, row.version, dict(row.fields)) for key, row in self._rows.items()]
 
     def row(self, key: str) -> Row:
-        """One row, as `read` returns it."""
         return self._read(key, "")
 
     def load(self, rows: Iterable[Row]) -> None:
-        """Add rows with the versions that they had."""
         for found in rows:
             row = self._rows[found.key] = _Row()
             row.version = found.version

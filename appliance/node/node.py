@@ -18,8 +18,7 @@ from appliance.counters import Counters
 from appliance.errors import ArchiveError, ObserverError
 from appliance.health import Health, files_limit, finding
 from appliance.health.watchdog import Watchdog
-from appliance.kvs import open_kvs
-from appliance.kvs.memory import MemoryKVS
+from appliance.kvs import VolatileKVS, open_kvs
 from appliance.lessons.class_control import ClassControl
 from appliance.lessons.roster_watch import RosterWatch
 from appliance.metrics import Metrics
@@ -128,7 +127,7 @@ class Node:
         # A shared store keeps the states itself; the one in memory is restored from snapshots and the archive.
         self.recovery = (
             Recovery(settings.data_path, self.kvs, self.pipeline, self.archive, self.counters)
-            if isinstance(self.kvs, MemoryKVS)
+            if isinstance(self.kvs, VolatileKVS)
             else None
         )
         self.upkeep = Upkeep(settings, self.archive, self.recovery, self.counters)

@@ -20,8 +20,7 @@ from appliance.counters import Counters
 from appliance.datafolder.files import write_private
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
-from appliance.kvs import Row, Value
-from appliance.kvs.memory import MemoryKVS
+from appliance.kvs import Row, Value, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
 from appliance.states import STATE, SUMMARY, VERSION, Fold
@@ -43,7 +42,9 @@ class Recovery:
         stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
     """
 
-    def __init__(self, folder: Path, kvs: MemoryKVS, pipeline: Pipeline, archive: Archive, counters: Counters) -> None:
+    def __init__(
+        self, folder: Path, kvs: VolatileKVS, pipeline: Pipeline, archive: Archive, counters: Counters
+    ) -> None:
         """Args:
         folder: the data folder.
         kvs: the store, empty.

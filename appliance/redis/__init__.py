@@ -1,11 +1,14 @@
-"""What the key-value store and the pubsub on Redis share. This module imports no driver."""
+"""Redis, for the key-value store and the pubsub: URL, connections, errors, examination.
+
+This module imports no driver.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Form = Literal["server", "sentinel", "cluster"]
-"""What a URL names: one server, the sentinels that know where the master is, or nodes of a cluster."""
+"""The servers that a URL names: one server, the sentinels that know where the master is, or nodes of a cluster."""
 
 FORMS: dict[str, Form] = {
     "redis": "server",

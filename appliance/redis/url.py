@@ -76,7 +76,7 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """What it names, for a sentence."""
+        """The servers, for a sentence."""
         if self.form == "cluster":
             return f"the Redis Cluster at {self.addresses}"
         if self.form == "sentinel":
@@ -101,7 +101,7 @@ def parse_url(url: str, section: str) -> RedisUrl:
 
 
 class _WrongError(Exception):
-    """What is wrong with a URL, as a sentence."""
+    """A fault of a URL, as a sentence."""
 
 
 def example(form: Form) -> str:

@@ -173,7 +173,7 @@ class KVSContract:
         assert await kvs.keys("student/") == keys
 
     async def test_a_commit_whose_answer_was_lost_can_be_repeated(self, kvs: KVS) -> None:
-        """It took effect and nobody heard of it: the repetition is a conflict, and the row tells that all is done."""
+        """It took effect without an answer: the repetition is a conflict, and the row shows that all is done."""
         changes = [Change("a", 0, fields(last=b"7")), Change("b", 0, fields(last=b"7"))]
         assert await kvs.commit(changes) == []
         assert await kvs.commit(changes) == ["a", "b"]

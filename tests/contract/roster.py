@@ -181,8 +181,8 @@ class RosterContract:
         (folder / "students.csv").write_text(f"name,class,student id\n{before}")
         for _ in range(2):
             await roster.classes()
-        told: list[bool] = []
-        roster.on_change.add(lambda: told.append(True))
+        changes: list[bool] = []
+        roster.on_change.add(lambda: changes.append(True))
 
         async def found() -> dict[str, list[str]]:
             sections = [section.class_id for section in await roster.classes()]
@@ -192,11 +192,11 @@ class RosterContract:
         (folder / "students.csv").write_text(f"name,class,student id\n{after}")
         for _ in range(3):
             await roster.classes()
-        assert told == [True]
+        assert changes == [True]
         assert await found() == names
         for _ in range(3):
             await roster.classes()
-        assert told == [True]
+        assert changes == [True]
 
     async def test_a_list_that_is_empty_for_a_moment_takes_nobody_out(
         self, roster: Roster, folder: Path, always_checked: None

@@ -178,7 +178,7 @@ def test_free_text_and_names_by_choice() -> None:
     body = {"event": "edit", "document": "d", "insert": "Ada L.", "text": "I am Ada L.", "x": "s-1"}
     found = event(body, who)
     assert found["insert"] == {"units": 6}, "a name that stands alone"
-    assert found["text"] == "I am Ada L.", "within a text nobody looks"
+    assert found["text"] == "I am Ada L.", "names within a text are not replaced"
     assert found[who.field("x")] == who.id("student", "s-1")
 
 

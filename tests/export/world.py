@@ -39,12 +39,13 @@ def exported(
     who: Deidentifier | None = None,
     names: dict[str, str] | None = None,
     reducers: Any = None,
-    force: bool = False,
+    **options: bool,
 ) -> Exported:
+    """Export an archive; `options` are those of `export`."""
     chosen = [loaded.reducer for loaded in CATALOG.reducers] if reducers is None else reducers
     plan = Plan(format, events, event_filter, [], who)
     found = sources([archive])
-    return export(found, chosen, plan, out, (names or {}).get, limits=StateLimits(100, 100), force=force)
+    return export(found, chosen, plan, out, (names or {}).get, limits=StateLimits(100, 100), **options)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -297,23 +297,6 @@ def test_every_code_of_a_running_node_is_about_one_of_its_parts() -> None:
     assert {kind.source for kind in CODES.values()} >= set(COMPONENTS)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        r"\bclass Notice\b|\bNotice\(",
-        r"\bclass Problem\b|\bplugins\.Problem\b",
-        r"\.trouble\b",
-        r"\.shortage\b",
-        r"\bnotices\(",
-        r"\b(?:recovery|roster|nodes|catalog)\.problems?\b",
-        r"appliance\.findings",
-    ],
-)
-def test_no_other_form_of_a_finding_is_left(form: str) -> None:
-    # The pipeline's sentence is read in one place.
-    assert [path.name for path, text in SOURCES.items() if path.name != "pipeline.py" and re.search(form, text)] == []
-
-
 def test_a_sentence_is_plain_and_says_what_to_do() -> None:
     for code, kind in CODES.items():
         if kind.severity == "ok":

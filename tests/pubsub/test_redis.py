@@ -100,7 +100,7 @@ async def test_of_20000_messages_between_two_nodes_none_is_lost_and_all_are_in_o
 
 async def test_messages_of_another_prefix_are_not_heard(server: RedisServer) -> None:
     ours = open_pubsub(server.url("prefix=school-1"), Counters(), queue=10)
-    # The same URL may stand in both sections: what is the store's alone does no harm.
+    # Both sections may have the same URL: options of the store alone are ignored.
     theirs = open_pubsub(server.url("prefix=school-2&connections=1&ttl=5"), Counters(), queue=10)
     async with ours.subscribe("a") as subscription:
         await theirs.publish("a", b"theirs")
@@ -130,8 +130,8 @@ async def test_a_server_that_was_killed_gives_a_resync_and_then_messages_again(t
 
 
 async def test_in_a_stream_of_messages_what_is_missed_lies_before_a_resync(tmp_path: Path) -> None:
-    """The server is killed and comes back while messages are published; whoever reads the store at each RESYNC
-    and hears each message after it knows the last state."""
+    """The server is killed and comes back while messages are published; a listener that reads the store at
+    each RESYNC and hears each message after it knows the last state."""
     with RedisServer(tmp_path) as server:
         publisher = open_pubsub(server.url("timeout=1"), Counters(), queue=10)
         listener = open_pubsub(server.url("timeout=1"), Counters(), queue=100_000)
@@ -220,7 +220,7 @@ async def test_a_topic_that_is_left_and_wanted_again_at_once_is_heard(server: Re
     await pubsub.close()
 
 
-async def test_a_server_that_is_away_is_told_to_who_subscribes(tmp_path: Path) -> None:
+async def test_subscribing_while_the_server_is_away_is_an_error(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     pubsub = open_pubsub(server.url(), Counters(), queue=10)
     with pytest.raises(BackendError, match=r"nothing listens there; check that it runs, and pubsub\.url"):
@@ -229,7 +229,7 @@ async def test_a_server_that_is_away_is_told_to_who_subscribes(tmp_path: Path) -
     await pubsub.close()
 
 
-async def test_channels_that_may_not_be_used_are_told(server: RedisServer) -> None:
+async def test_forbidden_channels_are_an_error(server: RedisServer) -> None:
     pubsub = open_pubsub(server.url(user="elsewhere", password="word"), Counters(), queue=10)
     with pytest.raises(BackendError, match="does not let its user elsewhere use our channels; allow them"):
         async with pubsub.subscribe("a"):

@@ -47,12 +47,12 @@ def after(*commands: Any, **fields: Any) -> dict[str, Any]:
 
 def test_the_worked_example() -> None:
     commands = [insert(1, "Hello world"), insert(6, ","), insert(1, ">> "), insert(16, "!"), insert(9, "BIG ")]
-    told = after(*commands)
-    assert told["text"] == ">> HelloBIG , world!"
+    shown = after(*commands)
+    assert shown["text"] == ">> HelloBIG , world!"
     # Google Docs counts from 1 and says 13.
-    assert told["position"] == 12
-    assert told["edits"] == 5
-    assert told["insertions"] == 20
+    assert shown["position"] == 12
+    assert shown["edits"] == 5
+    assert shown["insertions"] == 20
     state = reducer.initial()
     for command in commands:
         state = reducer.reduce(state, save(command))
@@ -60,33 +60,33 @@ def test_the_worked_example() -> None:
 
 
 def test_insertion_beyond_the_end_pads_with_nul() -> None:
-    told = after(insert(10, "seen"))
-    assert (told["text"], told["units"], told["position"]) == ("seen", 13, 13)
-    assert (told["characters"], told["words"]) == (4, 1)
-    assert (told["edits"], told["insertions"]) == (2, 4)
-    assert (told["excerpt"], told["excerpt_cursor"]) == ("seen", 4)
+    shown = after(insert(10, "seen"))
+    assert (shown["text"], shown["units"], shown["position"]) == ("seen", 13, 13)
+    assert (shown["characters"], shown["words"]) == (4, 1)
+    assert (shown["edits"], shown["insertions"]) == (2, 4)
+    assert (shown["excerpt"], shown["excerpt_cursor"]) == ("seen", 4)
     # An insertion into the padding comes before the earlier text.
     assert after(insert(10, "seen"), insert(3, "un"))["text"] == "unseen"
 
 
 def test_deletions() -> None:
-    told = after(insert(1, "abcdefghij"), delete(10, 10), delete(4, 6), delete(1, 1), delete(4, 5))
-    assert (told["text"], told["position"], told["deletions"]) == ("bcg", 3, 7)
+    shown = after(insert(1, "abcdefghij"), delete(10, 10), delete(4, 6), delete(1, 1), delete(4, 5))
+    assert (shown["text"], shown["position"], shown["deletions"]) == ("bcg", 3, 7)
 
 
 def test_deletion_beyond_the_end_pads_first() -> None:
-    told = after(insert(1, "abc"), delete(2, 5))
-    assert (told["text"], told["position"], told["edits"]) == ("a", 1, 3)
-    told = after(insert(1, "abc"), delete(6, 7))
-    assert (told["text"], told["position"], told["edits"]) == ("abc", 5, 4)
+    shown = after(insert(1, "abc"), delete(2, 5))
+    assert (shown["text"], shown["position"], shown["edits"]) == ("a", 1, 3)
+    shown = after(insert(1, "abc"), delete(6, 7))
+    assert (shown["text"], shown["position"], shown["edits"]) == ("abc", 5, 4)
     assert after(insert(1, "abc"), delete(6, 7), insert(7, "X"), insert(5, "Y"))["text"] == "abcYX"
 
 
 def test_overwriting_leaves_the_cursor() -> None:
-    told = after(insert(1, "abcdef"), overwrite(insert(2, "XY")))
-    assert (told["text"], told["position"]) == ("aXYdef", 6)
-    told = after(insert(1, "abcdef"), overwrite({**insert(2, "XY"), "sl": 4}, insert(1, "Z"), ty="rvrt"))
-    assert (told["text"], told["position"]) == ("ZXYf", 4)
+    shown = after(insert(1, "abcdef"), overwrite(insert(2, "XY")))
+    assert (shown["text"], shown["position"]) == ("aXYdef", 6)
+    shown = after(insert(1, "abcdef"), overwrite({**insert(2, "XY"), "sl": 4}, insert(1, "Z"), ty="rvrt"))
+    assert (shown["text"], shown["position"]) == ("ZXYf", 4)
     assert after(overwrite(insert(5, "ab")))["text"] == "ab"
 
 
@@ -102,7 +102,7 @@ def test_batches_nest() -> None:
 
 def test_only_the_first_tab_is_kept() -> None:
     nested = {"ty": "mlti", "mts": [insert(1, "no"), delete(1, 1)]}
-    told = reducer.reduce(
+    shown = reducer.reduce(
         reducer.initial(),
         save(
             insert(1, "a"),
@@ -113,8 +113,8 @@ def test_only_the_first_tab_is_kept() -> None:
             for_tab(insert(4, "d"), "t.abc", "t.0"),
         ),
     )
-    assert reducer.detail(told)["text"] == "abcd"
-    assert told.other_tabs == 3
+    assert reducer.detail(shown)["text"] == "abcd"
+    assert shown.other_tabs == 3
     only = reducer.reduce(reducer.initial(), save(for_tab(insert(1, "no"), "t.abc")))
     assert (only.other_tabs, only.edits, only.edited_at) == (1, 0, None)
 
@@ -226,8 +226,8 @@ def test_whole_floats_are_whole_numbers() -> None:
 def test_history_starts_from_nothing() -> None:
     state = reducer.reduce(reducer.initial(), save(insert(1, "old"), at=5.0))
     rows = [[insert(1, "Once"), 1, 2], [{"ty": "mlti", "mts": [insert(5, " upon")]}], [delete(1, 1)]]
-    told = {"history": {"changelog": rows}, "object": {"title": "Essay #draft"}}
-    state = reducer.reduce(state, event("document_history", 9.0, document="d", **told))
+    shown = {"history": {"changelog": rows}, "object": {"title": "Essay #draft"}}
+    state = reducer.reduce(state, event("document_history", 9.0, document="d", **shown))
     detail = reducer.detail(state)
     assert (detail["text"], detail["position"], detail["title"]) == ("nce upon", 0, "Essay #draft")
     assert (detail["insertions"], detail["edits"], detail["edited_at"]) == (3, 1, 5.0)
@@ -251,16 +251,16 @@ def test_bursts_count_saves() -> None:
 
 def test_after_an_emoji_the_student_sees_the_same() -> None:
     commands = [insert(1, "Hi 😀 there"), delete(7, 11), insert(7, "you"), insert(6, "!")]
-    told = after(*commands)
-    assert (told["text"], told["position"]) == ("Hi 😀! you", 6)
+    shown = after(*commands)
+    assert (shown["text"], shown["position"]) == ("Hi 😀! you", 6)
 
 
 def test_the_test_script_counts_code_points() -> None:
     state = reducer.initial()
     text = "a😀b👩‍🚀c\ud83d é"
     for number, character in enumerate(text, 1):
-        told = save(insert(number, character), origin="stream_test_script")
-        state = reducer.reduce(state, told)
+        shown = save(insert(number, character), origin="stream_test_script")
+        state = reducer.reduce(state, shown)
     detail = reducer.detail(state)
     assert (detail["text"], detail["characters"]) == (text, len(text))
     assert detail["position"] == detail["units"] == len(text) + 3
@@ -362,13 +362,13 @@ def test_padding_takes_no_memory_by_its_length(code_points: bool) -> None:
 def test_what_is_padded_too_far_is_not_followed() -> None:
     state = reducer.reduce(reducer.initial(), save(insert(1, "abc"), insert(PADDING, "def"), at=1.0))
     state = reducer.reduce(state, save(insert(2 * PADDING, "ghi"), insert(1, "no"), delete(1, 1), at=2.0))
-    told = reducer.detail(reducer.decode(reducer.encode(state)))
-    assert (told["incomplete_since"], told["text"], told["position"]) == (2.0, "abcdef", PADDING + 2)
-    assert (told["insertions"], told["deletions"], told["edits"], told["edited_at"]) == (11, 1, 6, 2.0)
+    shown = reducer.detail(reducer.decode(reducer.encode(state)))
+    assert (shown["incomplete_since"], shown["text"], shown["position"]) == (2.0, "abcdef", PADDING + 2)
+    assert (shown["insertions"], shown["deletions"], shown["edits"], shown["edited_at"]) == (11, 1, 6, 2.0)
     later = save(insert(1, "no"), overwrite({**insert(1, "n"), "sl": 2}), delete(1, FARTHEST), at=3.0)
-    later_told = reducer.detail(reducer.reduce(state, later))
-    assert (later_told["incomplete_since"], later_told["text"]) == (2.0, "abcdef")
-    assert (later_told["insertions"], later_told["deletions"], later_told["edits"]) == (14, 3 + LIMIT, 9)
+    later_shown = reducer.detail(reducer.reduce(state, later))
+    assert (later_shown["incomplete_since"], later_shown["text"]) == (2.0, "abcdef")
+    assert (later_shown["insertions"], later_shown["deletions"], later_shown["edits"]) == (14, 3 + LIMIT, 9)
     refused(reducer, state, save(insert(1, "no"), insert(0, "x")))
     # The whole text ends it where it fits.
     whole = event("document_history", 5.0, document="d", history={"changelog": [[insert(1, "all")]]})
@@ -381,12 +381,12 @@ def test_what_is_padded_too_far_is_not_followed() -> None:
 
 
 def test_suggested_letters_count_in_indices_and_are_not_shown() -> None:
-    told = after(insert(1, "hello world"), suggest(1, "AB "), insert(8, "X"))
-    assert (told["text"], told["position"], told["units"], told["characters"]) == ("hellXo world", 8, 15, 12)
-    assert (told["insertions"], told["edits"], told["words"]) == (12, 3, 2)
+    shown = after(insert(1, "hello world"), suggest(1, "AB "), insert(8, "X"))
+    assert (shown["text"], shown["position"], shown["units"], shown["characters"]) == ("hellXo world", 8, 15, 12)
+    assert (shown["insertions"], shown["edits"], shown["words"]) == (12, 3, 2)
     # A withdrawn suggestion.
-    told = after(insert(1, "hello world"), suggest(6, " 😀"), take_back(6, 8), insert(6, ","))
-    assert (told["text"], told["units"], told["deletions"]) == ("hello, world", 12, 0)
+    shown = after(insert(1, "hello world"), suggest(6, " 😀"), take_back(6, 8), insert(6, ","))
+    assert (shown["text"], shown["units"], shown["deletions"]) == ("hello, world", 12, 0)
     # Letters that are marked for deletion are there until they are deleted.
     marks = [{"ty": "msfd", "si": 1, "ei": 2}, {"ty": "usfd", "si": 1, "ei": 2}]
     assert after(insert(1, "abc"), *marks, insert(4, "d"))["text"] == "abcd"
@@ -407,8 +407,8 @@ FORMATTING = {"ty": "as", "st": "text", "si": 1, "ei": 2, "sm": {"ts_bd": True}}
 @pytest.mark.parametrize("passed_over", [FORMATTING, {"ty": "as"}, {"ty": "ae", "ibi": 1, "s": 3}, {"ty": "iss"}])
 def test_formatting_within_a_snapshot_is_passed_over(ty: str, passed_over: dict[str, Any]) -> None:
     entries = [passed_over, insert(1, "Name:\nDate:"), passed_over, {"ibi": 12, "s": "\n"}, passed_over]
-    told = after(overwrite(*entries, ty=ty), insert(13, "Dear"))
-    assert told["text"] == "Name:\nDate:\nDear"
+    shown = after(overwrite(*entries, ty=ty), insert(13, "Dear"))
+    assert shown["text"] == "Name:\nDate:\nDear"
     refused(reducer, reducer.initial(), save(overwrite(passed_over, insert(0, "x"), ty=ty)))
 
 

@@ -62,13 +62,13 @@ def test_before_the_first_event() -> None:
 
 
 def test_typing_and_deleting() -> None:
-    told = detail(
+    shown = detail(
         edit(0, "Hello world", at=1.0), edit(5, ",", at=2.0), edit(6, "", 6, at=7.5), edit(6.0, " you", 0.0, at=8.0)
     )
-    assert (told["text"], told["words"], told["characters"]) == ("Hello, you", 2, 10)
-    assert (told["edits"], told["insertions"], told["deletions"]) == (4, 16, 6)
-    assert (told["position"], told["edited_at"]) == (10, 8.0)
-    assert (told["bursts"], told["longest_burst"]) == (2, 12)
+    assert (shown["text"], shown["words"], shown["characters"]) == ("Hello, you", 2, 10)
+    assert (shown["edits"], shown["insertions"], shown["deletions"]) == (4, 16, 6)
+    assert (shown["position"], shown["edited_at"]) == (10, 8.0)
+    assert (shown["bursts"], shown["longest_burst"]) == (2, 12)
 
 
 def test_defaults_and_an_edit_without_change() -> None:
@@ -81,9 +81,9 @@ def test_defaults_and_an_edit_without_change() -> None:
 
 def test_the_pause_that_ends_a_burst() -> None:
     start = 1_700_000_000.0
-    told = detail(*(edit(0, "a", at=start + at) for at in (0.0, 1.999, 3.998, 5.998, 5.0, 7.997)))
-    assert (told["bursts"], told["longest_burst"]) == (2, 3)
-    assert told["edited_at"] == start + 7.997
+    shown = detail(*(edit(0, "a", at=start + at) for at in (0.0, 1.999, 3.998, 5.998, 5.0, 7.997)))
+    assert (shown["bursts"], shown["longest_burst"]) == (2, 3)
+    assert shown["edited_at"] == start + 7.997
 
 
 @pytest.mark.parametrize("wrong", [None, "1", True, -1, 1.5, [], {}])
@@ -116,11 +116,11 @@ def test_a_text_that_grows_too_long_stands_still_and_says_since_when() -> None:
     assert reducer.reduce(state, edit(5, "y", 1)).text.units == LIMIT
     assert state.incomplete_since is None
     late = fold(reducer, [edit(0, "x" * LIMIT, at=10.0), edit(5, "yz", at=20.0), edit(0, "", 9, at=21.0), cursor(7)])
-    told = reducer.detail(reducer.decode(reducer.encode(late)))
-    assert told == reducer.detail(late)
-    assert (told["incomplete_since"], told["units"], told["position"]) == (20.0, LIMIT, LIMIT)
-    assert (told["edits"], told["insertions"], told["deletions"], told["edited_at"]) == (3, LIMIT + 2, 9, 21.0)
-    assert (told["bursts"], told["longest_burst"]) == (2, LIMIT)
+    shown = reducer.detail(reducer.decode(reducer.encode(late)))
+    assert shown == reducer.detail(late)
+    assert (shown["incomplete_since"], shown["units"], shown["position"]) == (20.0, LIMIT, LIMIT)
+    assert (shown["edits"], shown["insertions"], shown["deletions"], shown["edited_at"]) == (3, LIMIT + 2, 9, 21.0)
+    assert (shown["bursts"], shown["longest_burst"]) == (2, LIMIT)
     assert reducer.reduce(late, edit(3)) is late
     # Whole texts: one that is still too long changes nothing, one that fits ends it.
     same = reducer.reduce(late, document(30.0, title="Long", text="x" * (LIMIT + 1)))
@@ -150,10 +150,10 @@ def test_a_run_of_edits_that_grows_too_long_gives_what_single_edits_give() -> No
 def test_a_document_resynchronises() -> None:
     state = fold(reducer, [edit(0, "abc def", at=1.0)])
     again = reducer.reduce(state, document(9.0, title="T" * 300, text="abc"))
-    told = reducer.detail(again)
-    assert (told["title"], told["text"], told["words"]) == ("T" * 200, "abc", 1)
-    assert (told["insertions"], told["deletions"], told["edits"], told["edited_at"]) == (7, 0, 1, 1.0)
-    assert told["position"] == 3
+    shown = reducer.detail(again)
+    assert (shown["title"], shown["text"], shown["words"]) == ("T" * 200, "abc", 1)
+    assert (shown["insertions"], shown["deletions"], shown["edits"], shown["edited_at"]) == (7, 0, 1, 1.0)
+    assert shown["position"] == 3
     assert reducer.reduce(again, document(title="T" * 200, text="abc")) is again
     assert reducer.reduce(again, document()) is again
     assert reducer.reduce(again, document(title="", text="")).text.units == 0
@@ -474,6 +474,6 @@ def test_any_body() -> None:
 
 def test_messages_hold_nothing_of_the_event() -> None:
     for one in (edit(-5, "secret"), document(title=["secret"]), event("google_docs_save", bundles=["secret"])):
-        with pytest.raises(UnusableError) as told:
+        with pytest.raises(UnusableError) as refused:
             reducer.reduce(reducer.initial(), one)
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(refused.value)

@@ -1,6 +1,6 @@
 """Real servers for tests: each a process of its own, on free loopback ports, with its data in the test's folder.
 
-A server of another kind is a subclass of `ServerProcess` with a command line and a way to tell that it answers.
+A server of another kind is a subclass of `ServerProcess` with a command line and a test whether it answers.
 A server that is not installed is a visible skip on a desk and a failure in CI (`need`).
 """
 
@@ -41,7 +41,7 @@ def need(program: str, package: str) -> str:
     """The path of an installed program; without it the test is skipped, and fails in CI.
 
     Args:
-        program: its name, looked for on the PATH and where Debian keeps servers.
+        program: its name, searched for on the PATH and where Debian keeps servers.
         package: the Debian package that has it.
     """
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -153,7 +153,7 @@ class ServerProcess(ABC):
         self.thaw()
         end = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < end:
-            # Once may not be enough: a server may refuse to end while it is busy, and forget that it was told to.
+            # Once may not be enough: a busy server may refuse to end, and forget the signal.
             self.process.terminate()
             try:
                 self.process.wait(1)
@@ -374,8 +374,8 @@ class RedisCluster:
         """Whether every node knows every other and all slots are served."""
         for node in self.nodes:
             with node.client() as client:
-                told = client.cluster("INFO")
-            served = (told["cluster_state"], told["cluster_known_nodes"], told["cluster_slots_ok"])
+                info = client.cluster("INFO")
+            served = (info["cluster_state"], info["cluster_known_nodes"], info["cluster_slots_ok"])
             if served != ("ok", str(len(self.nodes)), str(self.SLOTS)):
                 return False
         return True
@@ -386,7 +386,7 @@ class RedisCluster:
             node.stop()
 
     def url(self, options: str = "") -> str:
-        """Its URL as the configuration takes it; names one node, which tells of the others."""
+        """Its URL for the configuration; it names one node, which knows the others."""
         account = f":{self.password}@" if self.password else ""
         return f"redis+cluster://{account}127.0.0.1:{self.nodes[0].port}" + (f"?{options}" if options else "")
 

@@ -1,4 +1,4 @@
-"""A pubsub on a real server that is away, silent or speaks nonsense: what it costs is freshness, and it passes."""
+"""A pubsub on a real server that is away, silent or sends nonsense costs freshness alone, and only until it is back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Backend:
         self.url = address
 
     def go(self, how: str) -> None:
-        """Be away in one way or another."""
+        """Fail in one of three ways."""
         if how == "silent":
             self.proxy.up.clear()
             return
@@ -45,7 +45,7 @@ class Backend:
         self.proxy.drop_all()
 
     def come(self) -> None:
-        """Be there again; what was open when it went is lost."""
+        """Work again; connections of before are closed."""
         self.proxy.refuse, self.proxy.nonsense = False, b""
         self.proxy.drop_all()
         self.proxy.up.set()
@@ -89,7 +89,7 @@ def paused(frame: dict[str, Any]) -> bool:
 
 
 async def works_meanwhile(w: World, dashboard: aiohttp.ClientWebSocketResponse, ada: Student) -> None:
-    """Joining, writing, pausing and going on while the pubsub is away."""
+    """Join, write, pause and resume while the pubsub is away."""
     await w.join("Ben")
     await shown(dashboard, words("Ben", 0))
     assert [entry["name"] for entry in await w.get("/api/v1/students")] == ["Ada", "Ben"]
@@ -104,7 +104,7 @@ async def works_meanwhile(w: World, dashboard: aiohttp.ClientWebSocketResponse, 
 
 
 async def alive(seconds: float, *sockets: aiohttp.ClientWebSocketResponse) -> None:
-    """Let a time pass in which pages do what browsers do: they answer pings, and leave what they hear aside."""
+    """Let a time pass in which pages answer pings, as browsers do, and ignore other messages."""
 
     async def read(socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:

@@ -320,7 +320,7 @@ class TestClusterAndSentinels:
         with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two", replica_of=master) as replica:
             with SentinelServer(tmp_path / "sentinel", master) as sentinel:
                 until(lambda: sentinel.replicas() == 1, "the sentinel knows the replica")
-                kvs = open_kvs(sentinel.url("timeout=1"), Counters())
+                kvs = open_kvs(sentinel.url("timeout=5"), Counters())
                 assert await kvs.commit([Change("a", 0, fields(x=b"1"))]) == []
                 with master.client() as client:
                     assert client.execute_command("WAIT", 1, 5000) == 1
@@ -328,7 +328,7 @@ class TestClusterAndSentinels:
                 with pytest.raises(BackendError):
                     await kvs.commit([Change("a", 1, fields(x=b"2"))])
                 await asyncio.to_thread(sentinel.fail_over)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while True:
                         try:
                             conflicts = await kvs.commit([Change("a", 1, fields(x=b"2"))])

@@ -102,7 +102,7 @@ async def node(
 
 @asynccontextmanager
 async def account(server: Server, user: str) -> AsyncIterator[XmppConnection]:
-    """A bare connection of an account, to do with it what it likes."""
+    """A bare connection of an account."""
 
     async def nothing() -> None: ...
 
@@ -125,7 +125,7 @@ async def ask(connection: XmppConnection, kind: Any, payload: Any) -> Any:
 
 
 async def why_not(text: str, **pace: float) -> str:
-    """Why a pubsub cannot be used, as `check` tells it."""
+    """The sentence of `check` that says why a pubsub cannot be used."""
     pubsub = XmppPubSub(text, Counters(), 10, 10, Pace(**pace))
     try:
         with pytest.raises(BackendError) as caught:

@@ -1,4 +1,4 @@
-"""docs/xmpp.md shows the sentences that the program says."""
+"""docs/xmpp.md quotes the sentences of the program."""
 
 from __future__ import annotations
 

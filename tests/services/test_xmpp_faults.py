@@ -1,4 +1,4 @@
-"""The XMPP pubsub while servers end, crash and hang and links break: what is missed is told, nothing is lost."""
+"""The XMPP pubsub while servers end, crash and hang and links break: gaps are noticed, nothing is lost."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ async def until(condition: Callable[[], object], what: str, patience: float = 30
 
 
 class Store:
-    """What stands for the key-value store: how many changes it holds."""
+    """A substitute for the key-value store: the number of its changes."""
 
     def __init__(self) -> None:
         self.changes = 0
 
 
 class Listener:
-    """A consumer that reads the store again when it is told to.
+    """A consumer that reads the store again at each `RESYNC`.
 
     Attributes:
         heard: the numbers heard, in order.
         known: every number that was heard or read.
-        resyncs: how often it was told to read the store again.
+        resyncs: how often that happened.
     """
 
     def __init__(self, store: Store, subscription: Subscription) -> None:
@@ -105,7 +105,7 @@ class Listener:
 
 
 async def publish(pubsub: XmppPubSub, store: Store, number: int, size: int = 300) -> None:
-    """Change the store, then tell: in the order in which the pipeline does it."""
+    """Change the store, then publish, in the order of the pipeline."""
     for _ in range(number):
         change = store.changes
         store.changes += 1

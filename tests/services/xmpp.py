@@ -23,7 +23,7 @@ def documented(language: str) -> str:
 
 
 def exchanged(text: str, *pairs: tuple[str, str]) -> str:
-    """A text in which each of the first texts, which must be there, stands no more."""
+    """A text after replacements; each replaced text must be there."""
     for old, new in pairs:
         assert old in text, f"{old!r} is not in the documented configuration."
         text = text.replace(old, new)

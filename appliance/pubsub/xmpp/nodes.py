@@ -22,7 +22,7 @@ RESOURCE = "observer-"
 WINDOW = 32
 """Requests that may await their answers, one of each topic; what is published meanwhile goes out together after it."""
 CREATION_SECONDS = 0.3
-"""What another node may need between making a node on the server and letting us in; it is asked some times."""
+"""The pause between tries to use a node that another appliance has just made, and not yet opened to us."""
 CREATION_TRIES = 8
 
 

@@ -202,6 +202,6 @@ class Sender:
             await asyncio.sleep(back_off.next())
 
     def _refused(self, publication: Publication, trouble: TroubleError) -> Publication:
-        """What to try again later; without its messages where it may take long, until somebody changes something."""
+        """The publication to try again later; without messages if somebody must change something first."""
         self._background.refused(trouble)
         return publication.without_messages() if trouble.final else publication

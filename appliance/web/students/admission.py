@@ -28,7 +28,7 @@ from appliance.web.request_body import body_of
 from appliance.web.security import RateLimit
 
 # A student who joined has this time to connect and to write.
-_GRACE_SECONDS = 60.0
+GRACE_SECONDS = 60.0
 _ROWS_AT_ONCE = 50
 # The newest joins, whose times are remembered; all others count as earlier.
 _JOINS_KEPT = 20_000
@@ -142,7 +142,7 @@ class Admission:
     async def _free_one(self, class_id: str) -> bool:
         """Remove the oldest student who never sent an event; returns whether there was one."""
         async with self._freeing:
-            async for student in self._idle(class_id, _GRACE_SECONDS):
+            async for student in self._idle(class_id, GRACE_SECONDS):
                 if await self._remove(student):
                     self._counters.add("places_reused")
                     return True

@@ -154,7 +154,7 @@ class Account:
             self._overdraw()
 
     def wait(self) -> float:
-        """Seconds until there is credit; 0 where there is some."""
+        """Seconds until there is credit; 0 if there is some."""
         if not self.overdrawn:
             return 0.0
         self._fill(self._clock())

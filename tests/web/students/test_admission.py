@@ -59,7 +59,7 @@ async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
             # They joined a moment ago, and may be about to connect.
             status, said = await join(w, "Ada")
             assert (status, said["error"]["code"]) == (409, "class_full")  # type: ignore[index]
-            monkeypatch.setattr("appliance.web.students.admission._GRACE_SECONDS", 0.0)
+            monkeypatch.setattr("appliance.web.students.admission.GRACE_SECONDS", 0.0)
             assert (await join(w, "Ada"))[0] == 200
             assert await names(w) == {"Wrote", "Online", "Idle 2", "Ada"}
             assert (await join(w, "Bob"))[0] == 200
@@ -71,11 +71,11 @@ async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
 async def test_many_who_join_a_full_class_at_once_share_the_free_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.web.students.admission._GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("appliance.web.students.admission.GRACE_SECONDS", 0.0)
     async with world(tmp_path, limits={"students_per_class": 5}) as w:
         for number in range(5):
             await w.join(f"Idle {number}")
-        monkeypatch.setattr("appliance.web.students.admission._GRACE_SECONDS", 0.2)
+        monkeypatch.setattr("appliance.web.students.admission.GRACE_SECONDS", 0.2)
         await asyncio.gather(*(join(w, f"Ada {number}") for number in range(20)))
         assert len(await names(w)) == 5
 

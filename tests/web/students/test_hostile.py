@@ -241,9 +241,9 @@ def _decoded(fold: Any, fields: dict[str, bytes]) -> dict[str, Any]:
     """The values of a row's fields: states by their reducers, summaries and numbers of streams as JSON."""
     decoded: dict[str, Any] = {}
     for name, value in fields.items():
-        place = next((place for place in fold.scoped_reducers if name.startswith(place.prefix)), None)
-        if place is not None:
-            decoded[name] = place.reducer.decode(value)
+        scoped = next((scoped for scoped in fold.scoped_reducers if name.startswith(scoped.prefix)), None)
+        if scoped is not None:
+            decoded[name] = scoped.reducer.decode(value)
         elif name.startswith(("summary/", "stream/")):
             decoded[name] = json.loads(value)
         else:

@@ -128,7 +128,11 @@ async def test_who_types_the_listed_name_is_the_listed_student(tmp_path: Path) -
         assert (await w.join("dora d."))["student_id"] != "d-7"
 
 
-async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(tmp_path: Path) -> None:
+async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy computer these joins may take longer than the time that a student has to connect.
+    monkeypatch.setattr("appliance.web.students.admission.GRACE_SECONDS", 3600.0)
     async with world(
         tmp_path, limits={"students_per_class": 200, "joins_per_minute": 5000, "address_joins_per_minute": 5000}
     ) as w:
