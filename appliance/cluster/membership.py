@@ -340,7 +340,7 @@ class Membership:
         presence = msgspec.json.decode(row.fields.get("presence", b'{"seq":0,"online":[]}'), type=_Presence)
         if peer is None:
             peer = self._peers[name] = _Peer()
-            log.info("The node %s is there.", name)
+            log.info("The node %s is online.", name)
         if (run, beat) != (peer.run, peer.beat):
             peer.seen = time.monotonic()
         if run != peer.run:

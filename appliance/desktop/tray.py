@@ -62,7 +62,9 @@ class Tray:
                 self._run(tray_host.backend())
             except NoTrayError as error:
                 if not logged:
-                    log.info("There is no tray icon: %s. The program goes on; the dashboard has all it offers.", error)
+                    log.info(
+                        "There is no tray icon: %s. The program runs without it; the dashboard offers the same.", error
+                    )
                     logged = True
                 if error.lasting:
                     return

@@ -93,7 +93,7 @@ class Watchdog:
                 # The loop is closed.
                 return
             except Exception:
-                log.exception("The watchdog failed; it goes on.")
+                log.exception("The watchdog failed; it continues.")
 
     def _rest(self) -> None:
         """Wait until the next check; a call into native code may block everything meanwhile.

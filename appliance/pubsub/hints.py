@@ -252,7 +252,7 @@ class Hints:
         known = bool(self._down)
         self._down[listening] = reason
         if not known:
-            log.warning("%s Listeners read the store again once it is back.", reason)
+            log.warning("%s Subscribers read the store again once it is back.", reason)
             self._health.changed()
 
     def up(self, listening: Listening) -> None:

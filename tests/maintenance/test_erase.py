@@ -341,7 +341,7 @@ async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
 
 async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(world: World) -> None:
     (world.data / "roster" / "students.csv").write_bytes(b"\x00\xff\xfe nothing")
-    with pytest.raises(EraseError, match="mend the list, then erase again"):
+    with pytest.raises(EraseError, match="correct the list, then erase again"):
         world.erase()
     (world.data / "erasing.json").write_text("{")
     with pytest.raises(EraseError, match=r"is damaged\. Remove it"):

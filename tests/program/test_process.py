@@ -68,7 +68,7 @@ class TestSecondStart:
         assert signs_in(link)
         assert not signs_in(link)
         assert f"process {running.process.pid}" in second.log
-        assert "End it first if it shall listen on port 1." in second.log
+        assert "Stop it first if it must listen on port 1." in second.log
         assert link.partition("token=")[2] not in second.log + here.log_file.read_text()
         assert running.process.poll() is None
 

@@ -102,7 +102,7 @@ class Sender:
             self._start(topic)
             raise BackendError(
                 f"A message of {len(message)} bytes is too large for the XMPP server; raise its limit and stanza= in "
-                "pubsub.url. Listeners read the store again instead."
+                "pubsub.url. Subscribers read the store again instead."
             )
         away = not self._connection.is_ready
         if not self._outbox.put(topic, message, heard=away):

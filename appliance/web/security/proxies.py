@@ -25,7 +25,9 @@ class Proxies:
         try:
             self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
         except ValueError as error:
-            raise SettingsError(f"web.proxies: {error}; write such as 127.0.0.1 or 10.0.0.0/24.") from None
+            raise SettingsError(
+                f"web.proxies: {error}; write addresses or networks such as 127.0.0.1 or 10.0.0.0/24."
+            ) from None
 
     def original(self, request: web.Request) -> web.Request:
         """The request as it reached the outermost of our proxies; unchanged if it came through none.
