@@ -1,4 +1,4 @@
-"""How the tests of one run are spread over processes: what stays together, what comes first, what is shared.
+"""How the tests of one run are spread over processes: what stays together, what runs first, what is shared.
 
 Most tests wait more than they work, so that four processes keep two cores busy. ``pytest -n 4 --dist loadgroup`` hands
 out one group after the other. A group is a file, because tests of a file often share a server; files that take longest
@@ -28,8 +28,8 @@ CUT = {
 }
 """Files that take longer than half a minute, and how many tests of one make a group."""
 LATE = {"packaged": 0.75, "bench": 0.9}
-"""Folders whose tests begin when this part of all others is done: the program is built meanwhile, and measurements are
-not to disturb others."""
+"""Folders whose tests begin when this part of all others is done: the program is built meanwhile, and measurements
+must not disturb others."""
 
 _FOLDER = pytest.StashKey[Path]()
 
@@ -44,7 +44,7 @@ def shared_folder(config: pytest.Config) -> Path:
 
 
 def remove_shared_folder(config: pytest.Config) -> None:
-    """End what runs in the shared folder, and remove it, in the process that made it."""
+    """Stop what runs in the shared folder, and remove it, in the process that created it."""
     if folder := config.stash.get(_FOLDER, None):
         if (folder / "pid").exists():
             from tests.packaged.ahead import Ahead

@@ -1,4 +1,4 @@
-"""The log file: it is followed by a new one in time, stops nobody, and holds nothing of students."""
+"""The log file: it is rotated, its errors stop nothing, and it has no data of students."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_faulthandler(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It is pytest's own meanwhile.
+    # During the test it is the one of pytest.
     monkeypatch.setattr(logs, "has_console", lambda: True)
 
 

@@ -89,7 +89,7 @@ def check(settings: Settings) -> None:
     ):
         if not facts.shared:
             raise SettingsError(
-                f"--workers needs a {name} that processes can share, and {url} is for one process alone; set --{name} to "
+                f"--workers needs a {name} that processes can share, and {url} is for one process; set --{name} to "
                 "redis://..."
             )
     if settings.roster.url and not roster_facts(settings.roster.url).shared:

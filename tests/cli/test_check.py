@@ -65,7 +65,7 @@ class FakePubSub:
 class TestCheck:
     @pytest.fixture
     def lines(self, observer: CommandLine) -> Callable[..., tuple[int, dict[str, str]]]:
-        """Runs the check; gives its exit code, and its lines by what each is about."""
+        """Runs the check; returns its exit code, and its lines by their subject."""
 
         def run(*words: str | Path) -> tuple[int, dict[str, str]]:
             code = observer("check", "--data-dir", observer.home / "data", *words)

@@ -17,7 +17,7 @@ from appliance.export.deidentify import Deidentifier, KeyFileError, load_key
 from appliance.reducer import Column, Event, Reducer, State
 from tests.export.world import KEY, archive, exported, read_csv, rows
 
-# What was typed has letters that nothing of ours is written with, so that each occurrence is a leak.
+# Typed text has letters that the program's own texts do not have, so each occurrence is a leak.
 LETTERS = "ЖЩЫЭЮЯ🦉😀"
 SECRETS = st.text(st.sampled_from(LETTERS), min_size=3, max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-1000, 10**13) | st.floats(allow_nan=False, allow_infinity=False)

@@ -1,4 +1,4 @@
-"""Moving states between stores: all of them arrive, it is proved, and nothing is overwritten unasked."""
+"""Moving states between stores: all of them arrive, which is checked, and nothing is overwritten without --force."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class TestDataFolder:
         with server.client() as client:
             client.flushall()
         rows = await self.lived(settings.data_path)
-        # The snapshot knows no writing: as if that reducer came with the version that moves.
+        # The snapshot has no states of writing, as if that reducer were new in this version.
         core = Core(settings.data_path, *(one.reducer for one in catalog().reducers if one.reducer.name != "writing"))
         await core.start()
         await core.recovery.save()

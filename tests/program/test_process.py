@@ -1,4 +1,4 @@
-"""One program per data folder; every way to end it is an orderly end."""
+"""One program per data folder; it stops in an orderly way, however it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the XMPP pubsub that need no server: URLs, names of nodes, what waits, what was heard, XML."""
+"""The parts of the XMPP pubsub that need no server: URLs, names of nodes, outgoing and received messages, XML."""
 
 from __future__ import annotations
 

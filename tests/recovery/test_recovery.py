@@ -1,4 +1,4 @@
-"""Snapshots, and starts from them: every committed event is in the states again, once."""
+"""Snapshots, and starts from them: every committed event is in the states once."""
 
 from __future__ import annotations
 

@@ -98,13 +98,13 @@ class Page:
 
     Attributes:
         welcome: the answer to the hello.
-        heard: every frame after that.
+        frames: every frame after that.
         closed: the code with which the node closed it; None while it is open.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.welcome: dict[str, Any] = {}
-        self.heard: list[dict[str, Any]] = []
+        self.frames: list[dict[str, Any]] = []
         self.closed: int | None = None
         self._socket = socket
         self._task: asyncio.Task[None] | None = None
@@ -127,7 +127,7 @@ class Page:
 
     def acked(self) -> int:
         """The last number that is acknowledged."""
-        return max([self.welcome["ack"], *(frame["seq"] for frame in self.heard if frame["type"] == "ack")])
+        return max([self.welcome["ack"], *(frame["seq"] for frame in self.frames if frame["type"] == "ack")])
 
     async def close(self) -> None:
         """Close it."""
@@ -138,7 +138,7 @@ class Page:
 
     async def _listen(self) -> None:
         async for message in self._socket:
-            self.heard.append(json.loads(message.data))
+            self.frames.append(json.loads(message.data))
         self.closed = self._socket.close_code
 
 

@@ -1,4 +1,4 @@
-"""The servers that other tests start are what they say: they answer, survive, hang and come back as told."""
+"""The servers that other tests start: they answer, survive, hang and restart as requested."""
 
 from __future__ import annotations
 
