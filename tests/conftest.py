@@ -25,8 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell without job control ignores SIGINT in what it starts with "&", as nohup does SIGHUP; a process that ignores a
-    # signal passes that on to its children: programs that tests start would ignore the signals of a test.
+    # A shell without job control ignores SIGINT in what it starts with "&", as nohup does SIGHUP; a process that
+    # ignores a signal passes that on to its children: programs that tests start would ignore the signals of a test.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

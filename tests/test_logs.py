@@ -50,7 +50,7 @@ def test_the_oldest_file_goes_when_there_are_too_many(tmp_path: Path) -> None:
     assert "line 499" in file.read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_told_once_and_stops_nobody(
+def test_a_folder_that_cannot_be_written_is_reported_once_and_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "log").touch()

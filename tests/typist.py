@@ -189,13 +189,13 @@ class Typist:
         self._more.set()
         sending = asyncio.create_task(self._send(socket))
         try:
-            while frame := await self._hear(socket):
+            while frame := await self._next_frame(socket):
                 await self._understand(frame)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
 
-    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
+    async def _next_frame(self, socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
         """The next frame; None where the connection ended or is dead."""
         while True:
             try:

@@ -53,7 +53,7 @@ class Watchdog:
         used: Callable[[], float] = time.process_time,
     ) -> None:
         """Args:
-        health: gets the finding ``loop.blocked`` if the loop is blocked again and again.
+        health: gets the finding ``loop.blocked`` if the loop is blocked repeatedly.
         counters: ``loop_blocked`` counts blocks.
         blocked_ms: after so many milliseconds without an answer the loop counts as blocked.
         clock: seconds that pass.

@@ -29,7 +29,7 @@ SECONDS_TO_ANSWER = 10
 
 
 async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
-    """Check one thing after the other; returns whether all is well.
+    """Check one thing after the other; returns whether no check failed.
 
     Args:
         configuration: reads the configuration, which is the first thing checked.

@@ -144,7 +144,7 @@ class Student(RawClient):
                 return
             payload, self.buffer = self.buffer[start : start + size], self.buffer[start + size :]
             if opcode == 1:
-                self._hear(payload)
+                self._receive(payload)
             elif opcode == 8:
                 raise SystemExit(f"The server closed a connection: {payload[:150]!r}")
 
@@ -173,7 +173,7 @@ class Student(RawClient):
         self.send()
         self.times.extend([now] * (self.sent - before))
 
-    def _hear(self, payload: bytes) -> None:
+    def _receive(self, payload: bytes) -> None:
         message = msgspec.json.decode(payload)
         kind = message["type"]
         if kind == "welcome":

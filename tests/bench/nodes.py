@@ -38,7 +38,7 @@ def with_redis(workers: int = 1) -> Iterator[tuple[Server, RedisServer]]:
             redis.stop()
 
 
-def _told(redis: RedisServer) -> dict[str, float]:
+def _usage(redis: RedisServer) -> dict[str, float]:
     """The work of Redis: reads from sockets, which are the round trips, and processor time."""
     with redis.client() as client:
         info: dict[str, Any] = client.info("stats") | client.info("cpu") | client.info("memory")
@@ -62,10 +62,10 @@ def beside_memory(loads: Sequence[tuple[str, int, int, int]], rounds: int) -> No
                 memory.append(_rate(server, students, events, frame))
             with with_redis() as (server, store):
                 tokens = asyncio.run(server.tokens(students))
-                before = _told(store)
+                before = _usage(store)
                 result = play(Plan(server.port, tokens, events, frame, 1000, metadata=True))
                 redis.append(result.events / result.seconds)
-                trips.append((_told(store)["trips"] - before["trips"]) / result.events * 1000)
+                trips.append((_usage(store)["trips"] - before["trips"]) / result.events * 1000)
         ratio = statistics.median(redis) / statistics.median(memory)
         print(
             f"{name:44} {statistics.median(memory):10,.0f} {statistics.median(redis):10,.0f}   {ratio:5.2f}   "
@@ -97,9 +97,9 @@ def cost(numbers: Sequence[int], rate: float, seconds: int) -> None:
         with with_redis() as (server, redis):
             tokens = asyncio.run(server.tokens(students))
             events = round(rate * seconds / ACK_EVERY + 0.5) * ACK_EVERY
-            before, cpu = _told(redis), server.cpu_seconds()
+            before, cpu = _usage(redis), server.cpu_seconds()
             result = play(Plan(server.port, tokens, events, rate=rate, educator=server.token))
-            after, cpu = _told(redis), server.cpu_seconds() - cpu
+            after, cpu = _usage(redis), server.cpu_seconds() - cpu
             cuts = statistics.quantiles(result.acks, n=1000)
             print(
                 f"{students:24,} {result.events / result.seconds:9,.0f} {cpu / result.seconds:7.0%} "

@@ -286,7 +286,7 @@ def test_a_laptop_that_wakes_with_a_dead_connection(room: Room) -> None:
         room.open.clear()
 
 
-def test_a_pause_that_a_page_could_not_hear_of_is_made_good(room: Room) -> None:
+def test_a_pause_that_a_page_missed_is_corrected(room: Room) -> None:
     with network(room.program.port) as proxy:
         room.port = proxy.port
         browser = room.browser()

@@ -81,7 +81,7 @@ def state(page: Page, name: str) -> str:
     return page.locator(".tile", has_text=name).locator(".state").inner_text()
 
 
-def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Browser, fake: Fake) -> None:
+def test_a_dashboard_that_receives_nothing_says_so_and_stops_its_clock(browser: Browser, fake: Fake) -> None:
     # The server's clock is the page's, whatever this device's clock says.
     fake.ahead = 7200
     fake.students = [entry("Ada", last_event_at=fake.now() - 53)]
@@ -104,7 +104,7 @@ def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Bro
     until(lambda: "Not typing for" in state(page, "Ada"), "the clock goes again")
 
 
-def test_a_dashboard_that_hears_the_server_is_live(browser: Browser, fake: Fake) -> None:
+def test_a_dashboard_that_receives_signs_of_life_is_live(browser: Browser, fake: Fake) -> None:
     page = teacher(browser, fake)
     end = time.monotonic() + 14
     until(lambda: time.monotonic() > end or page.get_attribute("#connection", "data-state") != "live", "time passes")

@@ -106,7 +106,7 @@ class PubSubContract:
             await task
         await pubsub.publish("a", b"x")
 
-    async def test_a_slow_subscriber_is_told_to_read_the_store_and_then_hears_on(self, pubsub: PubSub) -> None:
+    async def test_a_slow_subscriber_gets_resync_and_then_further_messages(self, pubsub: PubSub) -> None:
         async with pubsub.subscribe("a") as slow:
             for number in range(QUEUE * 4):
                 await pubsub.publish("a", b"%d" % number)

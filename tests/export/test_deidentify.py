@@ -188,15 +188,15 @@ def test_the_line_of_a_refused_event_keeps_the_code_alone() -> None:
     assert "text" not in Deidentifier(KEY).line(record, None)
 
 
-class Heard(State, frozen=True):
+class Chat(State, frozen=True):
     events: int = 0
 
 
-class Chatty(Reducer[Heard]):
+class Chatty(Reducer[Chat]):
     """A reducer that breaks its declaration: typed text is in each of its fields, and in names of fields."""
 
     name = "chatty"
-    State = Heard
+    State = Chat
     columns: ClassVar = {
         "mood": Column("mood", "choice", choices=("fine", "bad")),
         "partner": Column("whom the student works with", "id"),
@@ -204,10 +204,10 @@ class Chatty(Reducer[Heard]):
         "by_time": Column("points by time", "series"),
     }
 
-    def reduce(self, state: Heard, event: Event) -> Heard:
-        return Heard(state.events + 1)
+    def reduce(self, state: Chat, event: Event) -> Chat:
+        return Chat(state.events + 1)
 
-    def summarize(self, state: Heard) -> dict[str, Any]:
+    def summarize(self, state: Chat) -> dict[str, Any]:
         if not state.events:
             return {"mood": "fine", "partner": "", "points": 0, "by_time": {}, "note": "", "level": 0}
         typed = "ЖЖЖ"

@@ -153,7 +153,7 @@ async def test_killed_while_the_disk_is_full(tmp_path: Path, chance: random.Rand
         await room.replayed_alike(tmp_path)
 
 
-async def test_told_to_stop_while_the_disk_is_full(tmp_path: Path, chance: random.Random, disk: Disk) -> None:
+async def test_stopped_while_the_disk_is_full(tmp_path: Path, chance: random.Random, disk: Disk) -> None:
     program = Program(tmp_path, data=disk.data)
     async with a_class(program, chance, 20) as room:
         room.connect()

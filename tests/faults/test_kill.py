@@ -53,7 +53,7 @@ async def test_killed_at_random_moments(tmp_path: Path, chance: random.Random, l
         await room.replayed_alike(tmp_path)
 
 
-async def test_told_to_stop_under_load(tmp_path: Path, chance: random.Random, long: bool) -> None:
+async def test_stopped_under_load(tmp_path: Path, chance: random.Random, long: bool) -> None:
     program = Program(tmp_path, environment=RESTLESS)
     async with a_class(program, chance, 20) as room:
         room.connect()

@@ -232,7 +232,7 @@ class TestNotRunning:
         found = members(out)
         assert (code, found["worker-1/metrics.txt"], found["worker-2/metrics.txt"]) == (0, "of 1", "of 2")
 
-    def test_a_configuration_that_cannot_be_used_is_told(self, home: Path) -> None:
+    def test_a_configuration_that_cannot_be_used_is_reported(self, home: Path) -> None:
         (home / "config.toml").write_text("[metrics]\ntoken = 'too-short-secret'\n")
         code, out = run(home)
         assert code == 0

@@ -228,7 +228,7 @@ class TestDataFolder:
             with pytest.raises(SettingsError, match=r"Another appliance .*uses the data folder"):
                 await moved(settings, "memory://", server.url("prefix=there"))
 
-    async def test_a_folder_without_states_and_two_folders_are_told(self, settings: Settings) -> None:
+    async def test_a_folder_without_states_and_two_folders_are_refused(self, settings: Settings) -> None:
         with pytest.raises(MigrateError, match="holds no states; check --data-dir"):
             await moved(settings, "memory://", "redis://127.0.0.1")
         with pytest.raises(MigrateError, match="Both stores are the data folder"):

@@ -148,7 +148,7 @@ async def test_dashboards_live_again_without_a_reload(
             await ada.send(WORD)
             await shown(dashboard, words("Ada", 2))
             # Now by hints, and not by periodic reading.
-            await until(lambda: w.node.web.feed.hears_all)
+            await until(lambda: w.node.web.feed.all_live)
             monkeypatch.setattr("appliance.web.educators.feed.POLL_SECONDS", 3600.0)
             await ada.send(WORD)
             await shown(dashboard, words("Ada", 3))

@@ -223,7 +223,7 @@ class TestNodes:
                     async with pubsub.subscribe("class/1"):
                         pass
 
-    async def test_all_nodes_hear_each_other_and_themselves_in_one_order(self, server: Server, prefix: str) -> None:
+    async def test_all_nodes_receive_all_messages_in_one_order(self, server: Server, prefix: str) -> None:
         async with (
             node(server, prefix, "node1") as (one, _),
             node(server, prefix, "node2") as (two, _),

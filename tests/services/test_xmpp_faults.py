@@ -243,7 +243,7 @@ async def test_a_silent_link_is_given_up_in_bounded_time(prosody: Prosody, prefi
                     break
 
 
-async def test_while_the_server_is_away_this_process_hears_itself_and_others_hear_later(
+async def test_while_the_server_is_away_this_process_receives_its_messages_and_others_later(
     server: Server, prefix: str
 ) -> None:
     async with (
@@ -272,7 +272,9 @@ async def test_while_the_server_is_away_this_process_hears_itself_and_others_hea
             received += await take(there, 1)
 
 
-async def test_who_subscribes_while_the_server_is_away_hears_when_it_is_back(prosody: Prosody, prefix: str) -> None:
+async def test_who_subscribes_while_the_server_is_away_gets_messages_when_it_is_back(
+    prosody: Prosody, prefix: str
+) -> None:
     async with linked(prosody, prefix, "node1") as (one, _, _), linked(prosody, prefix, "node2") as (two, _, _):
         async with one.subscribe("other"):
             prosody.kill()

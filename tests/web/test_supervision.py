@@ -138,7 +138,7 @@ async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("function", ["hear", "reread"])
+@pytest.mark.parametrize("function", ["on_message", "reread"])
 async def test_what_changes_in_a_class_is_received_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
 ) -> None:
@@ -159,8 +159,8 @@ async def test_what_changes_in_a_class_is_received_again(
                 [fault] = faults
                 fault.left = 2
                 # What is no list of ids cannot be read, and then the store is read.
-                await publish_until(w, "class/class-1", b"[]" if function == "hear" else b"?", fault)
-            await until(lambda: w.node.web.feed.hears_all)
+                await publish_until(w, "class/class-1", b"[]" if function == "on_message" else b"?", fault)
+            await until(lambda: w.node.web.feed.all_live)
             joined = await w.join("Ada")
             while True:
                 frame = await dashboard.receive_json(timeout=10)

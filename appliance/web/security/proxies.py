@@ -58,7 +58,7 @@ class Proxies:
 
 
 def is_here(request: web.Request) -> bool:
-    """Whether the request was made on this computer, and not forwarded by a proxy for somebody elsewhere."""
+    """Whether the request was made on this computer, and not forwarded by a proxy for another computer."""
     if any(name in request.headers for name in _FORWARDED):
         return False
     remote = (request.remote or "").partition("%")[0]

@@ -119,7 +119,7 @@ async def test_a_dashboard_opened_while_the_pubsub_is_away_is_live_when_it_is_ba
             await shown(dashboard, has("Ada"))
             assert time.monotonic() - began < 5
             away.come()
-            await until(lambda: w.node.web.feed.hears_all)
+            await until(lambda: w.node.web.feed.all_live)
             await ada.send(WORD)
             await shown(dashboard, has("Ada", 1))
 
