@@ -216,7 +216,7 @@ async def test_a_dashboard_stays_open_while_the_store_is_away(
         async with w.dashboard() as dashboard:
             # Nothing changed, but the server shows a sign of life.
             assert (await dashboard.receive_json(timeout=10))["type"] == "alive"
-            assert "task.down" in codes(w)
+            await until(lambda: "task.down" in codes(w))
             setattr(owner, function, original)
             await shown(dashboard, has("Ada"))
             await until(lambda: not codes(w))
