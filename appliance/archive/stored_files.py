@@ -60,7 +60,7 @@ class ArchiveFiles(StoredFiles):
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
     def remove_student(self, student: StudentTraces) -> None:
-        """Write each segment anew without the student's lines, and without damaged lines that may be the student's."""
+        """Rewrite each segment without the student's lines, and without damaged lines that may be the student's."""
         if not self.folder.is_dir():
             return
         self._remove_doubles()

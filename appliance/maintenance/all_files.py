@@ -39,7 +39,7 @@ ERASED = "erased.jsonl"
 KEYS = "keys"
 """Where an export puts its key."""
 WORK_PREFIX = ".erasing-"
-"""Of the folders in which backups are written anew."""
+"""Of the folders in which backups are rewritten."""
 ROSTER = "roster"
 
 
@@ -148,7 +148,7 @@ class BackupFiles(NotBackedUp):
                 yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Only check that each backup can be searched: a student of whom nothing else is left is not looked for."""
+        """Only check that each backup can be searched: a student who is in backups alone is not searched for."""
         for path in self.files():
             try:
                 backup_format.check(path)

@@ -60,7 +60,7 @@ class Erased(msgspec.Struct, frozen=True):
 
     Attributes:
         lines: number of lines of the archive that were erased.
-        backups: number of backups within the data folder that were written anew.
+        backups: number of backups within the data folder that were rewritten.
         named: files that still have the id, in what other students wrote.
     """
 

@@ -36,7 +36,7 @@ class SnapshotFiles(StoredFiles):
     def remove_student(self, student: StudentTraces) -> None:
         """Write a new snapshot without the student; remove the others.
 
-        Its position is the beginning of a segment, since lines move when the archive's segments are written anew.
+        Its position is the beginning of a segment, since lines move when the archive's segments are rewritten.
         """
         files = snapshot.snapshots(self.folder)
         usable, _ = snapshot.newest(files)

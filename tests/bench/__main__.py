@@ -184,7 +184,7 @@ def profile(load: Load) -> None:
         pstats.Stats(str(file)).sort_stats("tottime").print_stats(35)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each server and load (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a short run that shows that all parts work")
@@ -207,7 +207,19 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, help="of each attack by a hostile client (default: 30)")
     parser.add_argument("--attack", action="append", default=[], help="only this attack or kind of attacks")
-    parsed = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    parsed = arguments()
+    if parsed.only in ("hostile", "packaged"):
+        on_request(parsed)
+    else:
+        measure_all(parsed)
+
+
+def measure_all(parsed: argparse.Namespace) -> None:
+    """All parts that a plain run has, or one of them."""
     loads, long = LOADS, DOCUMENTS
     if parsed.quick:
         parsed.rounds = 1
@@ -232,6 +244,10 @@ def main() -> None:
         reconnects(50 if parsed.quick else 1000)
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
+
+
+def on_request(parsed: argparse.Namespace) -> None:
+    """The parts that take long, so that a plain run has none of them."""
     if parsed.only == "hostile":
         # Half a minute for each of some forty attacks; so only on request.
         hostile(1.0 if parsed.quick else 30.0 if parsed.seconds is None else parsed.seconds, tuple(parsed.attack))

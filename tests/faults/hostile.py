@@ -10,24 +10,42 @@ import asyncio
 import json
 import os
 import random
-import struct
 import sys
 import time
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import count, islice
+from itertools import count
 from typing import NamedTuple
 
 import aiohttp
 import msgspec
 
+from tests.faults.payloads import (
+    FRAME,
+    HELLO,
+    broken_frames,
+    broken_text,
+    control_frames,
+    edit_frames,
+    far_edit,
+    far_google_edit,
+    frame,
+    frames_of_events,
+    hello_of_nobody,
+    large_document,
+    mixed_frames,
+    mixed_slow_frames,
+    scattered_edit,
+    slow_frames,
+    unclosed_frames,
+    unfinished_frames,
+)
+
 REQUESTS = 1_000_000
 """No attack sends more frames or requests than this."""
 CONNECTIONS = 10
 """On so many connections at once, where an attack names no other number: as many as one student may have."""
-_FRAME = 4 * 1024 * 1024
-_HELLO = 4096
 _QUIET = (ConnectionError, aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError)
 
 
@@ -125,29 +143,6 @@ class Line:
             pass
 
 
-def frame(payload: bytes, *, opcode: int = 1, final: bool = True, claimed: int | None = None) -> bytes:
-    """A masked frame (RFC 6455, section 5.2); `claimed` is the length that its header gives."""
-    size = len(payload) if claimed is None else claimed
-    first = (0x80 if final else 0) | opcode
-    if size < 126:
-        head = struct.pack("!BB", first, 0x80 | size)
-    elif size < 65536:
-        head = struct.pack("!BBH", first, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", first, 0x80 | 127, size)
-    return head + b"\0\0\0\0" + payload
-
-
-def events(first: int, *texts: bytes) -> bytes:
-    """The payload of a frame of events."""
-    return b'{"type":"events","first":%d,"events":[%b]}' % (first, b",".join(texts))
-
-
-def filled(unit: bytes, size: int) -> bytes:
-    """So many bytes of something, without a comma at the end."""
-    return (unit * (size // len(unit))).rstrip(b",")
-
-
 Attack = Callable[[Target], Awaitable[None]]
 
 
@@ -212,152 +207,6 @@ def _students(payloads: Callable[[random.Random, int], Iterator[bytes]], connect
         await _at_once(connections, run)
 
     return attack
-
-
-# Text that is not closed: brackets, then a string that consists of escapes.
-
-
-def _unclosed(opening: bytes, closing: bytes, sizes: tuple[int, ...]) -> Callable[[random.Random], Iterator[bytes]]:
-    def frames(chance: random.Random) -> Iterator[bytes]:
-        while True:
-            size = chance.choice(sizes)
-            depth = chance.choice((1, 500, 1000, 3000))
-            head = b'{"a":' + filled(opening, min(depth * len(opening), size // 2)) + b',"'
-            yield head + filled(closing, max(2, size - len(head)))
-
-    return frames
-
-
-def _mixed(chance: random.Random) -> Iterator[bytes]:
-    units = [b"[", b"{", b'{"a":', b'"', b'\\"', b"\\", b"]", b"}", b",", b"[]", b"\\ud83d", b" ", b"1e289,", b"\xff"]
-    while True:
-        size = chance.choice((1000, _HELLO - 10, 60_000))
-        text = b'{"type":"hello","a":'
-        while len(text) < size:
-            text += chance.choice(units) * chance.choice((1, 3, 50, 1000))
-        yield text[:size]
-
-
-# Frames that only the slower decoders take.
-
-
-def _slow(unit: bytes, size: int, shape: str = "event") -> Callable[[random.Random, int], Iterator[bytes]]:
-    """Frames full of something, beside half of a surrogate pair or brackets that nest too deep."""
-    half = rb'{"event":"\ud83d"}'
-    deep = b'{"event":"a","a":' + b"[" * 3000 + b"]" * 3000 + b"}"
-
-    def payloads(chance: random.Random, number: int) -> Iterator[bytes]:
-        content = filled(unit, size - 7000)
-        for first in count(1, 2):
-            match shape:
-                case "event":
-                    yield events(first, b'{"event":"a","a":[' + content + rb'],"b":"\ud83d"}', half)
-                case "beside":
-                    yield events(first, b'{"event":"a","a":[' + content + b"]}", half)
-                case "deep":
-                    yield events(first, b'{"event":"a","a":[' + content + b"]}", deep)
-                case "plain":
-                    yield events(first, b'{"event":"a","a":[' + content + b"]}", b'{"event":"b"}')
-                case "envelope":
-                    yield b'{"a":[' + content + rb'],"b":"\ud83d","type":"events","first":1,"events":[]}'
-                case "unclosed":
-                    yield b'{"type":"events","events":' + deep + content
-
-    return payloads
-
-
-def _slow_mixed(chance: random.Random, number: int) -> Iterator[bytes]:
-    units = [b"[],", b'{"a":1},', b'"",', b'["\\ud83d"],', b"1e289,", b"9" * 4301 + b",", b"[[[[]]]],", b"[]," * 20]
-    shapes = ("event", "beside", "deep", "plain", "envelope")
-    first = 1
-    while True:
-        size = chance.choice((20_000, 200_000, 1_000_000, _FRAME - 100))
-        made = _slow(chance.choice(units), size, chance.choice(shapes))
-        payload = next(islice(made(chance, number), 1))
-        if payload.startswith(b'{"type":"events","first":1,'):
-            yield payload.replace(b'"first":1,', b'"first":%d,' % first, 1)
-            first += 2
-        else:
-            yield payload
-
-
-# Text that is little to send and much to keep.
-
-
-def _edits(make: Callable[[random.Random, int], dict[str, object]]) -> Callable[[random.Random, int], Iterator[bytes]]:
-    def payloads(chance: random.Random, number: int) -> Iterator[bytes]:
-        for start in count(0, 50):
-            texts = [json.dumps(make(chance, start + n)).encode() for n in range(50)]
-            yield events(start + 1, *texts)
-
-    return payloads
-
-
-def _far(offset: int) -> Callable[[random.Random, int], dict[str, object]]:
-    return lambda chance, n: {
-        "event": "edit",
-        "document": f"d{n % 500}",
-        "offset": offset + chance.randrange(9),
-        "insert": "x",
-    }
-
-
-def _google_far(chance: random.Random, n: int) -> dict[str, object]:
-    command = {"ty": "is", "s": "x", "ibi": 990_000 + chance.randrange(9)}
-    return {"event": "google_docs_save", "doc_id": f"d{n % 500}", "bundles": [{"commands": [command]}]}
-
-
-def _large_text(chance: random.Random, n: int) -> dict[str, object]:
-    return {"event": "document", "document": f"d{n % 500}", "title": "T", "text": chance.choice("aß字") * 20_000}
-
-
-def _scattered(chance: random.Random, n: int) -> dict[str, object]:
-    edit = {"event": "edit", "document": f"d{n % 20}", "offset": chance.randrange(990_000)}
-    return {**edit, "remove": chance.choice((0, 1, 900_000)), "insert": chance.choice(("x", "🙂", "字" * 50))}
-
-
-# Much of everything.
-
-
-def _many(texts: int, event: bytes) -> Callable[[random.Random, int], Iterator[bytes]]:
-    return lambda chance, number: (events(first, *[event] * texts) for first in count(1, texts))
-
-
-def _broken_text(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Bytes that are no UTF-8, within a frame that is JSON else."""
-    bad = [b"\xed\xa0\x80", b"\xff", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xed\xbf\xbf", b"\xe5\xad"]
-    for first in count(1):
-        text = b'{"event":"edit","document":"d","offset":0,"insert":"%b"}' % (
-            chance.choice(bad) * chance.choice((1, 50_000))
-        )
-        yield events(1, text) if first % 19 else events(first // 19, b'{"event":"good"}')
-
-
-def _broken_frames(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Texts that are cut within a letter, in fragments, and frames that are no text."""
-    while True:
-        yield frame(b'{"type":"events","first":1,"events":[{"event":"\xe5', final=False) + frame(
-            b'\xad\x97"}]}', opcode=0
-        )
-        yield frame(b"\xff" * chance.choice((1, 100_000)), opcode=2)
-        yield frame(b'{"a":"\xed\xa0', final=False) + frame(b'\x80"}', opcode=0)
-
-
-def _controls(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Pings and pongs, as many as the network takes, and texts in fragments of one byte."""
-    while True:
-        yield frame(b"x" * 125, opcode=9) * 500
-        yield frame(b"", opcode=10) * 500
-        yield frame(b"{", final=False) + frame(b" ", opcode=0, final=False) * 2000 + frame(b"}", opcode=0)
-
-
-def _unfinished(chance: random.Random, number: int) -> Iterator[bytes]:
-    """A frame that never ends, and one whose fragments never end."""
-    if number % 2:
-        yield frame(b"[" * (_FRAME - 2), claimed=_FRAME - 1)
-    else:
-        for _ in range(63):
-            yield frame(b"[" * 65536, opcode=0 if _ else 1, final=False)
 
 
 def _silent(said: bytes, number: int, *, websocket: bool = False) -> Attack:
@@ -434,16 +283,16 @@ class Family(NamedTuple):
     files: int = 0
 
 
-_SMALL, _LARGE = (1000, _HELLO - 10), (60_000, _FRAME)
+_SMALL, _LARGE = (1000, HELLO - 10), (60_000, FRAME)
 _HALF_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 
 FAMILIES: dict[str, Family] = {
     "first frames": Family(
         {
-            "brackets, then escaped quotes": _strangers(_unclosed(b"[", b'\\"', _SMALL)),
-            "objects, then backslashes": _strangers(_unclosed(b'{"a":', b"\\\\", _SMALL)),
-            "large ones": _strangers(_unclosed(b"[{", b'\\"', _LARGE)),
-            "mixed first frames": _strangers(_mixed),
+            "brackets, then escaped quotes": _strangers(unclosed_frames(b"[", b'\\"', _SMALL)),
+            "objects, then backslashes": _strangers(unclosed_frames(b'{"a":', b"\\\\", _SMALL)),
+            "large ones": _strangers(unclosed_frames(b"[{", b'\\"', _LARGE)),
+            "mixed first frames": _strangers(mixed_frames),
         }
     ),
     "files": Family(
@@ -455,11 +304,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "padding": Family(
         {
-            "edits far beyond the end": _students(_edits(_far(990_000))),
-            "edits beyond all numbers": _students(_edits(_far(2**53))),
-            "Google Docs far beyond": _students(_edits(_google_far)),
-            "large documents": _students(_edits(_large_text)),
-            "scattered edits": _students(_edits(_scattered)),
+            "edits far beyond the end": _students(edit_frames(far_edit(990_000))),
+            "edits beyond all numbers": _students(edit_frames(far_edit(2**53))),
+            "Google Docs far beyond": _students(edit_frames(far_google_edit)),
+            "large documents": _students(edit_frames(large_document)),
+            "scattered edits": _students(edit_frames(scattered_edit)),
         }
     ),
     "joins": Family(
@@ -472,20 +321,20 @@ FAMILIES: dict[str, Family] = {
         {
             "silent WebSockets": _silent(b"", 2000, websocket=True),
             "WebSockets that ping": _silent(frame(b"x", opcode=9) * 20, 500, websocket=True),
-            "hellos of nobody": _strangers(lambda chance: (_nobody(chance) for _ in count())),
+            "hellos of nobody": _strangers(lambda chance: (hello_of_nobody(chance) for _ in count())),
         }
     ),
     "slow frames": Family(
         {
-            "half pairs beside lists": _students(_slow(b"[],", _FRAME - 100)),
-            "objects beside half a pair": _students(_slow(b'{"a":1},', _FRAME - 100, "beside")),
-            "half pairs everywhere": _students(_slow(rb'"\ud83d",', _FRAME - 100)),
-            "strings beside too deep": _students(_slow(b'"",', _FRAME - 100, "deep")),
-            "numbers in an event": _students(_slow(b"1e289,", _FRAME - 100, "plain")),
-            "lists in an event": _students(_slow(b"[],", _FRAME // 2, "plain")),
-            "lists in the envelope": _students(_slow(b"[[[[]]]],", _FRAME - 100, "envelope")),
-            "unclosed": _students(_slow(b'["a",', _FRAME - 100, "unclosed")),
-            "mixed frames": _students(_slow_mixed),
+            "half pairs beside lists": _students(slow_frames(b"[],", FRAME - 100)),
+            "objects beside half a pair": _students(slow_frames(b'{"a":1},', FRAME - 100, "beside")),
+            "half pairs everywhere": _students(slow_frames(rb'"\ud83d",', FRAME - 100)),
+            "strings beside too deep": _students(slow_frames(b'"",', FRAME - 100, "deep")),
+            "numbers in an event": _students(slow_frames(b"1e289,", FRAME - 100, "plain")),
+            "lists in an event": _students(slow_frames(b"[],", FRAME // 2, "plain")),
+            "lists in the envelope": _students(slow_frames(b"[[[[]]]],", FRAME - 100, "envelope")),
+            "unclosed": _students(slow_frames(b'["a",', FRAME - 100, "unclosed")),
+            "mixed frames": _students(mixed_slow_frames),
         }
     ),
     "bodies": Family(
@@ -499,27 +348,24 @@ FAMILIES: dict[str, Family] = {
     ),
     "loud": Family(
         {
-            "many small events": _students(_many(2000, b'{"event":"a"}')),
-            "large events": _students(_many(1, b'{"event":"a","a":"' + b"x" * 3_000_000 + b'"}')),
-            "frames of one event": _students(_many(1, b'{"event":"edit","document":"d","offset":0,"insert":"x"}')),
+            "many small events": _students(frames_of_events(2000, b'{"event":"a"}')),
+            "large events": _students(frames_of_events(1, b'{"event":"a","a":"' + b"x" * 3_000_000 + b'"}')),
+            "frames of one event": _students(
+                frames_of_events(1, b'{"event":"edit","document":"d","offset":0,"insert":"x"}')
+            ),
             "frames without events": _students(lambda chance, n: (b'{"type":"events","first":1}' for _ in count())),
-            "control frames": _students(_controls),
+            "control frames": _students(control_frames),
         }
     ),
-    "no text": Family({"no UTF-8": _students(_broken_text), "cut letters": _students(_broken_frames)}),
+    "no text": Family({"no UTF-8": _students(broken_text), "cut letters": _students(broken_frames)}),
     "unfinished": Family(
         {
-            "first messages": _silent(frame(b"[" * _FRAME, claimed=_FRAME + 1), 500, websocket=True),
-            "messages": _students(_unfinished),
+            "first messages": _silent(frame(b"[" * FRAME, claimed=FRAME + 1), 500, websocket=True),
+            "messages": _students(unfinished_frames),
         }
     ),
 }
 """All attacks, by kind."""
-
-
-def _nobody(chance: random.Random) -> bytes:
-    hello = {"type": "hello", "protocol": 1, "token": f"{chance.getrandbits(256):064x}", "stream": "0f8fad5b-d9cb-469f"}
-    return json.dumps({**hello, "source": "org.example.bad"}).encode()
 
 
 ATTACKS = {name: attack for family in FAMILIES.values() for name, attack in family.attacks.items()}

@@ -106,7 +106,7 @@ class Ahead:
         with self._log.open("wb") as log, self._lock.open("wb") as lock:
             # The builds inherit the lock, which is free again once they have ended, however they ended.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 ["nice", "-n", "5", sys.executable, "-m", "tests.packaged.ahead", self._folder, *steps],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -115,7 +115,9 @@ class Ahead:
                 pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
-        self._number.write_text(str(process.pid))
+        self._number.write_text(str(self._process.pid))
+        # It is not waited for here: other processes may need it when this one has ended.
+        self._process.returncode = 0
 
     @property
     def _log(self) -> Path:
