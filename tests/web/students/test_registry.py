@@ -26,6 +26,7 @@ async def test_a_frame_of_exactly_the_limit_is_taken_and_a_larger_one_is_not(tmp
         await ada.acked(1)
         await ben.socket.send_str(text + " " * (20_001 - len(text)))
         assert await ben.close_code() == Close.FRAME_TOO_LARGE
+        assert w.node.counters["limit_frame_bytes"] == 1
 
 
 async def test_an_error_in_a_conversation_is_a_close_code(
