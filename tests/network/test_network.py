@@ -206,7 +206,7 @@ class TestAnnouncing:
         other = AsyncZeroconf(interfaces=["127.0.0.1"])
         service = ServiceInfo(
             announce.SERVICE,
-            f"Another.{announce.SERVICE}",
+            f"Another {name}.{announce.SERVICE}",
             port=80,
             server=f"{name}.local.",
             addresses=[socket.inet_aton("127.0.0.9")],
