@@ -67,6 +67,7 @@ async def test_a_message_to_many_pages_is_encoded_once(tmp_path: Path, monkeypat
     assert made == ["Stop."]
 
 
+@pytest.mark.slow
 async def test_acknowledgements_continue_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben") as ben:
         ack = protocol.ack
