@@ -20,7 +20,7 @@ class DataFolderInUseError(SettingsError):
 
 
 class PortInUseError(ObserverError):
-    """Another program listens where we were told to."""
+    """Another program listens on the configured port."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""How the tests of one run are spread over processes: what stays together, what comes first, what is shared.
+"""How the tests of one run are spread over processes: what stays together, what runs first, what is shared.
 
 Most tests wait more than they work, so that four processes keep two cores busy. ``pytest -n 4 --dist loadgroup`` hands
 out one group after the other. A group is a file, because tests of a file often share a server; files that take longest
@@ -45,7 +45,7 @@ def shared_folder(config: pytest.Config) -> Path:
 
 
 def remove_shared_folder(config: pytest.Config) -> None:
-    """End what runs in the shared folder, and remove it, in the process that made it."""
+    """Stop what runs in the shared folder, and remove it, in the process that created it."""
     if folder := config.stash.get(_FOLDER, None):
         if (folder / "pid").exists():
             from tests.packaged.ahead import Ahead

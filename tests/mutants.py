@@ -1,8 +1,8 @@
-"""``python -m tests.mutants [COUNT] [PATTERN...]``: mutation testing of the heart with mutmut.
+"""``python -m tests.mutants [COUNT] [PATTERN...]``: mutation testing of the core packages with mutmut.
 
 mutmut changes one small thing in the program at a time (a mutant) and runs the tests that reach it. A mutant that no
 test notices has survived: either a test is missing, or the change makes no difference. There are thousands, and each
-costs seconds, so COUNT of them (default 200) are chosen by chance among those whose name matches a PATTERN
+costs seconds, so COUNT of them (default 200) are chosen at random among those whose name matches a PATTERN
 (``appliance.pipeline.*``; default: all). ``--seed N`` chooses the same ones again. The survivors are listed with
 their difference. The work is done in a copy of the checkout, ``build/mutants``.
 """
@@ -25,7 +25,7 @@ COPY = ROOT / "build" / "mutants"
 SURVIVED, NOT_REACHED = 0, 33
 """How the tests end for a mutant that none of them noticed, and for one that no test reaches."""
 TIMEOUTS = {36, 24, -24, 152, 255}
-"""How they end for one that made them hang, which is noticed too."""
+"""How they end for one that made them hang, which counts as noticed."""
 
 
 def command(*words: str) -> str:

@@ -2,7 +2,7 @@
 
 A step is a line of Python, a call, or a character that a pattern or decoder written in C may read. Those in C are
 counted at their call: a decoder reads its input once; a pattern that matches reads the match, and one that does not
-match may have read all the rest. To compose a text (Unicode, normal form C) takes the square of its length.
+match may have read all the rest. Composing a text (Unicode, normal form C) takes the square of its length.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Steps:
 
 
 def _rest(text: Any, begin: int, end: int) -> int:
-    """The lengths of the rests of a text after each position from `begin` up to `end`, added up."""
+    """The sum of the lengths of the remaining text at each position from `begin` up to `end`."""
     return (end - begin) * (2 * len(text) - begin - end + 1) // 2
 
 

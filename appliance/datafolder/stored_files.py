@@ -115,7 +115,7 @@ class StoredFiles:
         return Opened(path, file, size)
 
     def verify(self) -> Iterator[Finding]:
-        """Check the files; yields findings, of severity ``ok`` for what is well."""
+        """Check the files; yields findings, of severity ``ok`` for files without problems."""
         yield from ()
 
     def students(self) -> Iterator[KnownStudent]:

@@ -53,7 +53,7 @@ class Watchdog:
         used: Callable[[], float] = time.process_time,
     ) -> None:
         """Args:
-        health: gets the finding ``loop.blocked`` if the loop is blocked again and again.
+        health: gets the finding ``loop.blocked`` if the loop is blocked repeatedly.
         counters: ``loop_blocked`` counts blocks.
         blocked_ms: after so many milliseconds without an answer the loop counts as blocked.
         clock: seconds that pass.
@@ -93,7 +93,7 @@ class Watchdog:
                 # The loop is closed.
                 return
             except Exception:
-                log.exception("The watchdog failed; it goes on.")
+                log.exception("The watchdog failed; it continues.")
 
     def _rest(self) -> None:
         """Wait until the next check; a call into native code may block everything meanwhile.

@@ -1,4 +1,4 @@
-"""The archive's files: compressing, torn lines, reading on from a place, and what a sync mode does."""
+"""The archive's files: compressing, torn lines, reading from a position on, and the sync modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the data folder that hold anything at all: the start says so in a sentence, or does without them."""
+"""Files of the data folder with any content: the start reports them in a sentence, or works without them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FILES = (
 
 
 async def start(folder: Path) -> str:
-    """Start an appliance on a folder and stop it; returns why it does not start, else ""."""
+    """Start an appliance on a folder and stop it; returns the reason if it does not start, else ""."""
     listener = socket.create_server(("127.0.0.1", 0))
     try:
         node = Node(settings(folder))
@@ -121,7 +121,7 @@ def test_no_command_ends_in_a_traceback(
             "backup": ["--out", str(folder / "b.tar"), "--data-dir", str(data)],
             "erase-student": ["nobody", "--yes", "--data-dir", str(data)],
         }.get(command, ["--data-dir", str(data)])
-        # What is unforeseen is raised, and would be a traceback.
+        # An unexpected error is raised, and would be a traceback.
         assert main([command, *arguments]) in (0, 1, 2)
 
 

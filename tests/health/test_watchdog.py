@@ -104,12 +104,12 @@ async def test_blocks_long_ago_are_no_finding() -> None:
 
 
 async def test_a_blocking_call_into_native_code_is_counted_too() -> None:
-    # As on a computer that has nothing else to do: all the time that passes is used by this process.
+    # As on an otherwise idle computer: all the time is used by this process.
     w = _World(used=time.monotonic)
     w.watchdog.start()
     try:
         await w.until_measured()
-        # One call, which lets no other thread run.
+        # One call, during which no other thread runs.
         "x".join(map(str, range(6_000_000)))
         await w.until_counted(1)
     finally:

@@ -1,4 +1,4 @@
-"""The join address follows the network, keeps to the educator's choice, and has a name in the local network."""
+"""The join address follows the network, respects the educator's choice, and has a name in the local network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_choice_is_kept_over_a_restart(tmp_path: Path) -> None:
     found = network(tmp_path, adapters)
     assert found.urls()[0] == "http://192.168.1.20:8000/join"
     found.choose("http://10.0.0.7:8000/join")
-    # Another port is no other address.
+    # A different port does not make a different address.
     again = network(tmp_path, adapters, port=8001)
     assert again.urls() == ["http://10.0.0.7:8001/join", "http://192.168.1.20:8001/join"]
 

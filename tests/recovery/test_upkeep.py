@@ -1,4 +1,4 @@
-"""Upkeep says what will go wrong: room that gets short, and snapshots that cannot be written."""
+"""Upkeep warns early: of little free space, and of snapshots that cannot be written."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ class Proxies:
         try:
             self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
         except ValueError as error:
-            raise SettingsError(f"web.proxies: {error}; write such as 127.0.0.1 or 10.0.0.0/24.") from None
+            raise SettingsError(
+                f"web.proxies: {error}; write addresses or networks such as 127.0.0.1 or 10.0.0.0/24."
+            ) from None
 
     def original(self, request: web.Request) -> web.Request:
         """The request as it reached the outermost of our proxies; unchanged if it came through none.
@@ -56,7 +58,7 @@ class Proxies:
 
 
 def is_here(request: web.Request) -> bool:
-    """Whether the request was made on this computer, and not forwarded by a proxy for somebody elsewhere."""
+    """Whether the request was made on this computer, and not forwarded by a proxy for another computer."""
     if any(name in request.headers for name in _FORWARDED):
         return False
     remote = (request.remote or "").partition("%")[0]

@@ -39,7 +39,7 @@ class Wire:
             return int(head.split(b" ", 2)[1]), await self._reader.readexactly(length)
 
     async def ended(self) -> bytes:
-        """What comes until the other side has closed."""
+        """The received data until the other side has closed."""
         rest = b""
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionError):

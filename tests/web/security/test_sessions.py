@@ -89,7 +89,7 @@ async def test_a_damaged_list_of_ended_sessions_ends_all(
             w, "GET", "/api/v1/students", headers={"Cookie": cookie.replace(str(port), str(w.node.port))}
         )
         assert found == (401, "sign_in")
-    assert "All educators must sign in again" in caplog.text
+    assert "All teachers must sign in again" in caplog.text
 
 
 async def test_nodes_that_share_a_store_share_what_was_ended(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def test_a_student_who_sends_too_much_delays_nobody_else(tmp_path: Path) -
         await loud.acked(30)
         # 600,000 bytes, with a burst of 100,000.
         assert time.monotonic() - began > 2
-        # The machine may be busy; a student who waited for the other one would wait for seconds.
+        # The machine may be busy; waiting for the other student would take seconds.
         assert sorted(waits)[5] < 1
         assert w.node.counters["limit_silent_seconds"] == 0
 

@@ -1,4 +1,4 @@
-"""Unauthenticated connections: how many there may be, how much they may send, how long they may take."""
+"""Unauthenticated connections: limits on their number, bytes and time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_was_silent_for_l
         assert [await client.close_code() for client in clients[:2]] == [Close.TRY_AGAIN, Close.TRY_AGAIN]
         assert w.node.counters["limit_strangers"] == 2
         assert len(w.node.web.registry.unauthenticated) == 3
-        # Authenticated connections are counted apart, and are not closed for others.
+        # Authenticated connections are counted separately, and are not closed to make room.
         async with w.student("Ada") as ada, w.student("Ben") as ben, silent(w, 4):
             for student in (ada, ben):
                 await student.send(A)
