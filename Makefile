@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Most tests wait more than they work, so four processes keep two cores busy. ARGS="-n 0" runs them in one process.
 SPREAD = -n 4 --dist loadgroup --no-loadscope-reorder --durations=10
-FAST = not slow and not browser and not services and not windows
+# What `make check` leaves out; folders whose tests are all slow (SLOW in tests/distribution.py) need not even be read.
+FAST = --hypothesis-profile=fast -m "not slow and not browser and not services and not windows" \
+	$(addprefix --ignore=tests/,bench browser desktop faults packaged program services windows)
 HEART = pipeline states archive recovery web/students
 DIST ?= dist
 BUILD_PYTHON = build/packaging/bin/python
@@ -70,7 +72,7 @@ packages: ## install what the tests need besides Python packages, or report what
 	@.ci/packages
 
 check: lint webui-test ## check style and types, and run the fast tests, in about a minute
-	@$(BIN)/python -m pytest $(SPREAD) -m "$(FAST)" $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) $(FAST) $(ARGS)
 
 test: packages webui-test pytest ## run every test
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from appliance.config import ENVIRONMENT_PREFIX
@@ -17,6 +18,10 @@ from tests.distribution import SHARED, arrange, remove_shared_folder, shared_fol
 
 if TYPE_CHECKING:
     from tests.services.servers import RedisCluster
+
+
+# For `make check`; the default is 100 examples.
+hypothesis.settings.register_profile("fast", max_examples=20)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

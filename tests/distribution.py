@@ -27,9 +27,10 @@ CUT = {
     "services/test_nodes.py": 2,
 }
 """Files that take longer than half a minute, and how many tests of one make a group."""
-LATE = {"packaged": 0.75, "bench": 0.9}
-"""Folders whose tests begin when this part of all others is done: the program is built meanwhile, and measurements
-must not disturb others."""
+SLOW = {"bench", "browser", "desktop", "faults", "packaged", "program", "services", "windows"}
+"""Folders whose tests start programs, browsers or servers: none of them is fast."""
+LATE = {"packaged": 0.75}
+"""Folders whose tests begin when this part of all others is done: the program is built meanwhile."""
 
 _FOLDER = pytest.StashKey[Path]()
 
@@ -65,6 +66,8 @@ def arrange(items: list[pytest.Item], root: Path) -> None:
         group = f"{file}-{seen[file] // CUT[file]}" if file in CUT else file
         seen[file] += 1
         item.add_marker(pytest.mark.xdist_group(group))
+        if file.partition("/")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
         groups.setdefault(group, []).append(item)
     folders: dict[str, list[str]] = {}
     for group in groups:

@@ -156,6 +156,7 @@ def is_linear(counts: list[int]) -> bool:
 ALL = [shape for shape in shapes() if (shape.parser, shape.name) not in NOT_OURS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", sorted({shape.parser for shape in ALL}))
 def test_twice_the_bytes_take_twice_the_steps(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in ALL:
@@ -164,6 +165,7 @@ def test_twice_the_bytes_take_twice_the_steps(parser: str, monkeypatch: pytest.M
             assert is_linear(counts), (shape.parser, shape.name, counts)
 
 
+@pytest.mark.slow
 def test_no_parser_takes_many_steps_for_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     most = {"frame": 30, "frame before hello": 30, "event": 10, "archive line": 10}
     for shape in ALL:

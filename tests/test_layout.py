@@ -363,6 +363,7 @@ def test_no_file_is_too_long() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LINES_OF_FILE} == {}
 
 
+@pytest.mark.slow
 def test_no_function_is_too_long() -> None:
     found = {}
     for file in SOURCES:

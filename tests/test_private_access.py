@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("appliance", "reducers", "tests")
 
@@ -25,6 +27,7 @@ LEFT: dict[str, int] = {}
 """The largest number of accesses that are still to be replaced, by file."""
 
 
+@pytest.mark.slow
 def test_no_module_uses_a_private_name_of_another() -> None:
     accesses = found()
     assert not ALLOWED.keys() - accesses.keys(), "An entry that nothing needs any more."

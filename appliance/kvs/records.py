@@ -1,4 +1,4 @@
-"""Shared records: the few things beside students' states that all nodes must agree on, and that outlive the store.
+"""Shared records, which are no students' states: the few things that all nodes agree on, and that outlive the store.
 
 A record is a field of a row of the shared key-value store: JSON, stamped with the time of its change; a record that was
 removed stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its data

@@ -1,4 +1,4 @@
-"""What every request passes: idle limits, the security rules, errors as JSON, and headers for browsers."""
+"""What every request passes: idle limits, the rules on Host and Origin, errors as JSON, and headers for browsers."""
 
 from __future__ import annotations
 

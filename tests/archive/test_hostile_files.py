@@ -63,6 +63,7 @@ async def start(folder: Path) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 async def test_a_start_meets_anything_with_a_sentence(tmp_path: Path, file: str) -> None:
     for number, content in enumerate(CONTENTS.values()):

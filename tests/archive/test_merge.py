@@ -179,6 +179,7 @@ def lives(draw: st.DrawFn) -> list[Sent]:
     return events
 
 
+@pytest.mark.slow
 @given(lives(), st.data())
 @settings(max_examples=150, deadline=None)
 def test_any_split_over_nodes_gives_the_states_of_one(

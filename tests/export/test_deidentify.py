@@ -90,6 +90,7 @@ def leaks(found: bytes, secret: str) -> bool:
     return any(form in found for form in forms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
 @given(st.lists(EVENTS | EDITS, min_size=1, max_size=6), SECRETS, SECRETS, SECRETS, SECRETS)
 @settings(max_examples=40, deadline=None)

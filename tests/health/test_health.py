@@ -280,6 +280,7 @@ def test_every_code_that_is_used_is_known_and_gets_what_its_sentence_needs() -> 
     assert found > 80
 
 
+@pytest.mark.slow
 def test_every_code_is_used() -> None:
     literals: set[object] = set()
     for text in SOURCES.values():

@@ -69,6 +69,7 @@ async def test_a_block_is_counted_and_its_place_is_logged(caplog: pytest.LogCapt
     assert w.health.findings() == []
 
 
+@pytest.mark.slow
 async def test_repeated_blocks_are_a_finding_with_the_longest_and_the_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -164,6 +165,7 @@ class Sleeps(Reducer[State]):
 """
 
 
+@pytest.mark.slow
 async def test_a_reducer_that_sleeps_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "no-plugins"
     folder.mkdir()

@@ -194,6 +194,7 @@ class Crash(BaseException):
     """As kill -9 is."""
 
 
+@pytest.mark.slow
 async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

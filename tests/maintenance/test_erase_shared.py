@@ -112,6 +112,7 @@ async def left(tmp_path: Path, redis: RedisServer, chance: random.Random) -> Asy
         yield left
 
 
+@pytest.mark.slow
 async def test_no_byte_is_left_in_the_store_and_both_folders_and_no_node_knows_the_student(left: Left) -> None:
     assert set(left.in_store()) == set(left.secrets) - {left.secrets[3]}, "tokens are kept as hashes alone"
     assert all(TEXT in left.in_folder(node) and left.zoe in left.in_folder(node) for node in left.nodes)
@@ -127,6 +128,7 @@ async def test_no_byte_is_left_in_the_store_and_both_folders_and_no_node_knows_t
         assert left.in_folder(node) == []
 
 
+@pytest.mark.slow
 async def test_a_node_whose_folder_was_not_erased_does_not_bring_the_student_back(left: Left) -> None:
     left.erase(left.nodes[0])
     assert await left.known(left.nodes[1]) == {left.bo}
@@ -166,6 +168,7 @@ async def test_who_learns_of_it_last_removes_what_others_brought_back(left: Left
         await kvs.close()
 
 
+@pytest.mark.slow
 async def test_a_mistyped_id_leaves_no_note(left: Left) -> None:
     node = left.nodes[0]
     done = node.run("erase-student", "s-nobody", "--yes", "--data-dir", str(node.data), "--kvs", left.redis.url())

@@ -253,6 +253,7 @@ async def test_after_a_failover_messages_go_through_the_new_master(tmp_path: Pat
             await pubsub.close()
 
 
+@pytest.mark.slow
 async def test_when_a_node_of_a_cluster_is_away_messages_come_again_once_it_is_back(tmp_path: Path) -> None:
     with RedisCluster(tmp_path) as cluster:
         pubsub = open_pubsub(cluster.url("timeout=1"), Counters(), queue=10)

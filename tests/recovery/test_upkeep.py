@@ -42,6 +42,7 @@ async def test_room_that_gets_short_is_a_finding_until_there_is_room(
     await core.crash()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [

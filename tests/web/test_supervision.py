@@ -128,6 +128,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
@@ -187,6 +188,7 @@ async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.M
             w.node.roster_watch.note_foreign_change()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "kind"),
     [
@@ -204,6 +206,7 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
 @pytest.mark.parametrize(
     ("task", "place", "function"),

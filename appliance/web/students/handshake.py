@@ -88,7 +88,7 @@ class Handshake:
         unauthenticated: counts this connection.
         """
         self.request = request
-        self.socket = StudentSocket(request, limits.frame_bytes)
+        self.socket = StudentSocket(request, limits.frame_bytes, counters)
         self.address = client_address(request)
         self.account = account
         self._limits = limits

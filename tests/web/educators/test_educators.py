@@ -90,6 +90,7 @@ async def shown(dashboard: aiohttp.ClientWebSocketResponse, names: dict[str, lis
                 return
 
 
+@pytest.mark.slow
 async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
@@ -159,6 +160,7 @@ async def test_an_unexpected_error_stops_no_dashboard(tmp_path: Path, caplog: py
         assert "Ada" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_updates_are_merged_to_a_few_a_second(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"dashboard_updates_per_second": 2}) as w:
         async with w.student("Ada") as ada, w.dashboard() as dashboard:
@@ -193,6 +195,7 @@ async def test_a_class_that_changes_is_seen_by_all_dashboards(tmp_path: Path) ->
                     break
 
 
+@pytest.mark.slow
 async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_later(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"send_buffer_bytes": 4096}) as w:
         async with (

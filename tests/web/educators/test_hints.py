@@ -71,6 +71,7 @@ def has(name: str, words: int | None = None) -> Callable[[dict[str, Any]], bool]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hang", [False, True])
 async def test_joining_pausing_and_removing_answer_as_they_took_effect(tmp_path: Path, hang: bool) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
@@ -216,7 +217,7 @@ async def test_a_dashboard_stays_open_while_the_store_is_away(
         async with w.dashboard() as dashboard:
             # Nothing changed, but the server shows a sign of life.
             assert (await dashboard.receive_json(timeout=10))["type"] == "alive"
-            assert "task.down" in codes(w)
+            await until(lambda: "task.down" in codes(w))
             setattr(owner, function, original)
             await shown(dashboard, has("Ada"))
             await until(lambda: not codes(w))
@@ -311,6 +312,7 @@ async def test_a_dashboard_gets_alive_if_nothing_else_is_sent(tmp_path: Path, mo
             assert (await dashboard.receive_json(timeout=10))["type"] == "snapshot"
 
 
+@pytest.mark.slow
 async def test_a_stuck_dashboard_is_closed_and_slows_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "CHECK_SECONDS", 0.02)
     limits = {"stuck_dashboard_seconds": 1, "send_buffer_bytes": 4096}

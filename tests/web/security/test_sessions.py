@@ -69,6 +69,7 @@ async def test_a_sign_out_that_cannot_be_stored_is_refused(tmp_path: Path, monke
         assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"sessions":{"a":"b"}}', b'{"sessions":{"a":nan}}', b"\xff\xfe"]
 )

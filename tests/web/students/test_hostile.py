@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -268,6 +269,7 @@ KNOWN: tuple[Hello, list[tuple[Any, ...]]] = (
 )
 
 
+@pytest.mark.slow
 def test_no_frame_of_one_student_affects_another(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
 
@@ -287,6 +289,7 @@ def test_no_frame_of_one_student_affects_another(tmp_path: Path, long: bool) -> 
         assert counters["events_committed"] > 300
 
 
+@pytest.mark.slow
 def test_no_request_to_the_students_routes_is_an_error_of_the_server(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
         code = json.dumps(there.do(there.w.code()))
