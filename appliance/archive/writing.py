@@ -115,7 +115,7 @@ class Archive:
                 continue
             self._compressing = loop.run_in_executor(None, compress, path, lambda: self._closing)
             try:
-                # The caller may be cancelled; the thread goes on until `close` stops it.
+                # The caller may be cancelled; the thread continues until `close` stops it.
                 await asyncio.shield(self._compressing)
             except OSError as error:
                 self._counters.add("archive_compress_failures")

@@ -1,4 +1,4 @@
-"""The other nodes that share one key-value store: which are there, and which students are online there.
+"""The other nodes that share one key-value store: which are online, and which students are online at them.
 
 Rows of the store: ``nodes`` has the names of all nodes; ``node/NAME`` has a number that rises at every beat, the
 students who are online at that node, and the generation of the store into which it has uploaded its archive
@@ -32,10 +32,10 @@ FLUSH_SECONDS = 0.1
 _BEATS = 3
 """Beats within the time after which a node counts as gone."""
 _REMOVE_AFTER = 40
-"""The rows of a gone node are removed after so many times the time after which a node counts as gone."""
+"""The rows of a gone node are removed after this multiple of the time after which a node counts as gone."""
 _IDS_PER_MESSAGE = 1000
 _SAME_NAME = 3
-"""After so many foreign changes of this node's row, one after the other, another process has the same name."""
+"""After this many foreign changes of this node's row, one after the other, another process has the same name."""
 STEP_SECONDS = 30.0
 _FIRST_SECONDS = 1.0
 
@@ -180,7 +180,7 @@ class Membership:
         return any(student_id in peer.online for peer in self._peers.values())
 
     def others(self) -> list[str]:
-        """The names of the other nodes that are there."""
+        """The names of the other nodes that are online."""
         return sorted(self._peers)
 
     def uploaded_in(self, generation: str) -> set[str]:

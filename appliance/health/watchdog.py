@@ -29,7 +29,7 @@ RECUR_SECONDS = 600.0
 """`RECUR_TIMES` blocks within this time are a finding."""
 RECUR_TIMES = 3
 _SLICES = 5
-"""The wait for an answer is divided into so many parts; if one takes far too long, the thread itself did not run."""
+"""The wait for an answer is divided into this many parts; if one takes far too long, the thread itself did not run."""
 _LATE = 3.0
 _PAUSE_SECONDS = 0.05
 _OWN_SHARE = 0.3
@@ -55,7 +55,7 @@ class Watchdog:
         """Args:
         health: gets the finding ``loop.blocked`` if the loop is blocked repeatedly.
         counters: ``loop_blocked`` counts blocks.
-        blocked_ms: after so many milliseconds without an answer the loop counts as blocked.
+        blocked_ms: after this many milliseconds without an answer the loop counts as blocked.
         clock: seconds that pass.
         used: seconds of processor time of this process.
         """

@@ -35,7 +35,7 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
     if not data.is_dir():
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
-        raise BackupError(f"{out} is there already; choose another name, or overwrite it with --force.")
+        raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
     return backup_format.write(out, data, backed_up(data))
 
 

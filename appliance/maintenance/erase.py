@@ -109,7 +109,7 @@ def erase(
 
     Raises:
         EraseError: there is no trace of the student, or something cannot be read and so not be searched.
-        OSError: something cannot be written; an erasing that had begun goes on at the next start.
+        OSError: something cannot be written; an erasure that had begun continues at the next start.
     """
     finish(data)
     # All is read before anything is changed: what cannot be read cannot be searched.

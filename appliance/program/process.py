@@ -59,7 +59,7 @@ class Desktop(Protocol):
         """Whether `run` shows the status of the appliance."""
 
     def open_page(self, url: str, wait_seconds: float = 0) -> None:
-        """Open a page in the browser, and wait at most so long until it is there. Never raises."""
+        """Open a page in the browser, and wait at most this long until it is there. Never raises."""
 
     def run(self, program: Program) -> None:
         """Show the program in the main thread, until it quits or there is nothing to show."""

@@ -269,7 +269,7 @@ class TestNotRunning:
     def test_a_file_that_is_there_stays(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (home / "out.zip").write_text("mine")
         assert run(home)[0] == 1
-        assert "is there already" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert (home / "out.zip").read_text() == "mine"
         assert run(home, "--force")[0] == 0
         assert zipfile.is_zipfile(home / "out.zip")

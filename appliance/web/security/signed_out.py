@@ -93,7 +93,7 @@ class SignedOut:
             until: when it would end by itself, in seconds since the epoch.
 
         Raises:
-            OSError: the file cannot be written; the session goes on.
+            OSError: the file cannot be written; the session continues.
         """
         ended = session_hash(session)
         self._stored.sessions[ended] = until

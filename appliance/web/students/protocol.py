@@ -124,7 +124,7 @@ class Protocol:
         """Args:
         limits: on frames.
         counters: counts refused frames.
-        bad_frames: after so many unusable frames in a row the connection must be closed.
+        bad_frames: after this many unusable frames in a row the connection must be closed.
         slow_values: most values in a frame that the fast decoder refuses; the slow decoders take many times as long.
         """
         self._frame_bytes = limits.frame_bytes
