@@ -89,7 +89,7 @@ webui-test: packages
 	elif command -v node >/dev/null; then node --test $$tests; \
 	else echo "SKIPPED: the tests of webui, because there is no node."; fi
 
-mutants: $(VENV)/.tests ## mutation testing of the core packages: make mutants ARGS="200 'appliance.pipeline.*'"
+mutants: $(VENV)/.tests ## mutation testing of the core packages: make mutants ARGS="40 'appliance.pipeline.*'"
 	@$(PIP) install -e ".[mutants]"
 	@$(BIN)/python -m tests.mutants $(ARGS)
 

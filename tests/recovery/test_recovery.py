@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +17,15 @@ from appliance.archive import Position, numbered_segments
 from appliance.errors import ArchiveError
 from appliance.kvs import Encoded, Row
 from appliance.recovery import snapshot
+from appliance.recovery.rebuild import Rebuild
 from appliance.reducer import Reducer
+from appliance.states import StateLimits
 from reducers.activity import ActivityReducer
 from reducers.responses import ResponsesReducer
 from reducers.time_on_task import TimeOnTaskReducer
 from reducers.writing import WritingReducer
 from tests.pipeline.world import Tally, TallyState
-from tests.recovery.world import CLASS, Core, replayed
+from tests.recovery.world import CHARACTERS, CLASS, VALUES, Core, replayed
 
 STREAM = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -244,6 +248,29 @@ class TestRebuild:
         assert not core.recovery.stale
         assert core.states() == lived
         await core.crash()
+
+    async def test_its_progress_is_the_share_of_the_archive_that_was_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A second passes with each line, so the progress is noted at each.
+        clock = SimpleNamespace(monotonic=itertools.count().__next__)
+        monkeypatch.setattr("appliance.recovery.rebuild.time", clock)
+        core = Core(tmp_path, Tally())
+        await core.start()
+        await _class_of_two(core)
+        await core.pipeline.settle()
+        rebuild = Rebuild(core.pipeline, core.archive, ["tally"], limits=StateLimits(VALUES, CHARACTERS))
+        rebuilding = asyncio.create_task(rebuild.run())
+        seen = [rebuild.progress]
+        while not rebuilding.done():
+            await asyncio.sleep(0)
+            if rebuild.progress != seen[-1]:
+                seen.append(rebuild.progress)
+        await rebuilding
+        assert seen == sorted(seen)
+        assert seen[0] == 0
+        assert 0 < seen[1] < 0.5 < seen[-2] < seen[-1] == 1
+        await core.stop()
 
     async def test_one_that_was_interrupted_begins_again(self, tmp_path: Path) -> None:
         core = Core(tmp_path, Tally())

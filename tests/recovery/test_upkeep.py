@@ -88,7 +88,7 @@ async def test_what_is_switched_off_has_no_task(tmp_path: Path) -> None:
     settings = Settings(data_dir=str(tmp_path), archive=ArchiveSettings(compress=False))
     upkeep = Upkeep(settings, core.archive, None, counters)
     tasks = Tasks(Health(counters), counters)
-    assert len(upkeep.start(tasks)) == 1
+    assert [(task.name, task.owner) for task in upkeep.start(tasks)] == [("upkeep.space", "upkeep")]
     async with asyncio.timeout(20):
         while upkeep.space is None:
             await asyncio.sleep(0)

@@ -31,6 +31,26 @@ async def test_a_state_belongs_to_its_scope(tmp_path: Path) -> None:
         assert {d: json.loads(bytes(r["tally"]))["seen"] for d, r in documents.items()} == {"d1": 2, "d2": 1}
 
 
+async def test_a_student_without_documents_has_an_empty_list_of_them(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.accept(await w.stream(), 1, {"event": "a"})
+        await w.pipeline.settle()
+        [row] = await w.kvs.read(["student/s-1"])
+        assert student_details(w.fold, row).scopes == {"documents": {}}
+
+
+async def test_the_values_of_a_scope_with_two_fields_are_shown_with_a_slash(tmp_path: Path) -> None:
+    class Parts(Tally):
+        scopes = (("document", "part"),)
+
+    async with world(tmp_path, Parts()) as w:
+        w.accept(await w.stream(), 1, {"event": "a", "document": "essay", "part": "2"})
+        await w.pipeline.settle()
+        [row] = await w.kvs.read(["student/s-1"])
+        scopes = student_details(w.fold, row).scopes
+        assert [list(values) for values in scopes.values() if values] == [["essay/2"]]
+
+
 async def test_documents_of_one_student_are_bounded_and_the_bound_is_counted(tmp_path: Path) -> None:
     async with world(tmp_path, values=3) as w:
         stream = await w.stream()

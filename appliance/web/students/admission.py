@@ -31,7 +31,7 @@ from appliance.web.security import RateLimit
 GRACE_SECONDS = 60.0
 _ROWS_AT_ONCE = 50
 # The newest joins, whose times are remembered; all others count as earlier.
-_JOINS_KEPT = 20_000
+JOINS_KEPT = 20_000
 
 
 class _IdleBody(msgspec.Struct):
@@ -97,7 +97,7 @@ class Admission:
                 if last or error.code != "class_full" or not await self._free_one(class_id):
                     raise
         self._joined.setdefault(joined.student.student_id, time.monotonic())
-        while len(self._joined) > _JOINS_KEPT:
+        while len(self._joined) > JOINS_KEPT:
             self._joined.popitem(last=False)
         return joined
 

@@ -69,6 +69,16 @@ async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
             assert w.node.counters["limit_students_per_class"] == 3
 
 
+async def test_only_the_newest_joins_are_remembered_and_all_others_count_as_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.web.students.admission.JOINS_KEPT", 1)
+    async with world(tmp_path, limits={"students_per_class": 2}) as w:
+        for name in ("Idle 1", "Idle 2", "Ada"):
+            assert (await join(w, name))[0] == 200
+        assert await names(w) == {"Idle 2", "Ada"}
+
+
 async def test_many_who_join_a_full_class_at_once_share_the_free_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
