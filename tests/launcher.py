@@ -16,7 +16,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which waiting for a condition fails, long enough for the slowest machine."""
 
 

@@ -7,6 +7,7 @@ educators' pages, never in a log or an error.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
@@ -147,14 +148,20 @@ class Roster(ABC):
 
     @abstractmethod
     async def join(
-        self, class_id: str, *, name: str | None = None, student_id: str | None = None, token: str | None = None
+        self,
+        class_id: str,
+        *,
+        name: str | None = None,
+        student_id: str | None = None,
+        token: str | None = None,
+        new_id: str | None = None,
     ) -> Joined:
         """Let a student into a class.
 
         A browser that still has a token of this class stays the same student and keeps the token; the name is changed
         to the new one unless it is from the educator's list. Otherwise `student_id` chooses a student of the list.
         `name` does so too if exactly one student of the class's list has it and no token of that student exists; else a
-        new student is created.
+        new student is created, with the id `new_id` (default: any `new_student_id`).
 
         Raises:
             JoinError: with the code of the reason.
@@ -216,6 +223,11 @@ def new_code() -> str:
 def plain_code(code: str) -> str:
     """A code in the form in which codes are compared: upper case, letters and digits alone."""
     return "".join(character for character in code.upper() if character.isalnum())
+
+
+def new_student_id() -> str:
+    """An id for a new student: 50 random bits."""
+    return "s-" + base64.b32encode(secrets.token_bytes(10))[:10].decode().lower()
 
 
 def new_token() -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from abc import abstractmethod
 
 from appliance.counters import Counters
-from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
+from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student, new_student_id
 from appliance.roster.names import clean_name, listed_as
 
 
@@ -25,7 +23,13 @@ class JoinPolicy(Roster):
         self.counters = counters
 
     async def join(
-        self, class_id: str, *, name: str | None = None, student_id: str | None = None, token: str | None = None
+        self,
+        class_id: str,
+        *,
+        name: str | None = None,
+        student_id: str | None = None,
+        token: str | None = None,
+        new_id: str | None = None,
     ) -> Joined:
         section = next((section for section in await self.classes() if section.class_id == class_id), None)
         if section is None:
@@ -46,7 +50,7 @@ class JoinPolicy(Roster):
             raise JoinError("bad_name", "Write a name first.")
         listed = listed_as(name, await self.students(class_id))
         claimed = await self._claim(listed) if listed is not None else None
-        return claimed or await self._admit(Student(_new_id(), name, class_id))
+        return claimed or await self._admit(Student(new_id or new_student_id(), name, class_id))
 
     def full(self) -> JoinError:
         """The error for a class without room; it is counted."""
@@ -96,7 +100,3 @@ class JoinPolicy(Roster):
         renamed = Student(student.student_id, name, student.class_id)
         await self._rename(renamed)
         return renamed
-
-
-def _new_id() -> str:
-    return "s-" + base64.b32encode(secrets.token_bytes(10))[:10].decode().lower()

@@ -29,7 +29,7 @@ from tests.faults.proxy import Proxy, a_proxy
 
 ROOT = Path(__file__).parents[2]
 HOST = "classroom.test"
-PATIENCE = 30
+PATIENCE = 60
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-background-networking",

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and shell scripts are those of POSIX")
 

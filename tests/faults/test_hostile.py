@@ -9,12 +9,13 @@ import pytest
 
 from tests.faults.hostile import FAMILIES
 from tests.faults.siege import RSS_BOUND, STOP_SECONDS, a_siege
-from tests.launcher import PATIENCE
 
 SHORT_SECONDS = 2.0
 """Seconds for all attacks of a kind together, one after the other."""
 LONG_SECONDS = 30.0
 """Seconds for each attack, with ``--long``."""
+WAIT_BOUND = 30.0
+"""Seconds within which every event is acknowledged, on a busy computer too."""
 
 
 @pytest.mark.slow
@@ -32,7 +33,7 @@ async def test_a_class_goes_on_beside_a_hostile_client(tmp_path: Path, kind: str
             # soon depends on what else this machine does: see ``python -m tests.bench --only hostile``.
             found = await siege.watch(LONG_SECONDS if long else SHORT_SECONDS)
             assert found.waits, together
-            assert max(found.waits) < PATIENCE, together
+            assert max(found.waits) < WAIT_BOUND, together
             assert set(found.statuses) == {200}, together
             assert found.rss < RSS_BOUND, together
         # Under the last attack.

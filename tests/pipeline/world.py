@@ -25,7 +25,7 @@ from appliance.tasks import Tasks
 CLASS = "class-1"
 STREAM = "0f8fad5b-d9cb-469f-a165-70867728950e"
 A = {"event": "a", "document": "d1"}
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class TallyState(State, frozen=True):

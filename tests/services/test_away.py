@@ -22,7 +22,7 @@ from tests.web.world import Student, World, until, world
 pytestmark = pytest.mark.services
 
 SHORT, LONG = 1.5, 60.0
-PATIENCE = 40.0
+PATIENCE = 90.0
 WORD = {"event": "edit", "document": "essay", "offset": 0, "insert": "word "}
 NONSENSE = {"redis": b"$nonsense\r\n" * 20, "xmpp": b"<?xml version='1.0'?><nonsense><<>\x00\xff" * 20}
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from appliance.config import Settings
 from appliance.node import Node
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -20,7 +20,7 @@ from appliance.counters import Counters
 from appliance.kvs import KVS
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
-from appliance.roster import Joined, JoinError, Roster, Student
+from appliance.roster import Joined, JoinError, Roster, Student, new_student_id
 from appliance.states import student_key
 from appliance.text import counted
 from appliance.web.errors import ApiError, answer
@@ -90,7 +90,7 @@ class Admission:
         self._check_rate(class_id, address)
         for last in (False, False, True):
             try:
-                joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token)
+                joined = await self._roster_join(class_id, name, student_id, token)
                 break
             except JoinError as error:
                 # Another student may take the free place first.
@@ -99,6 +99,19 @@ class Admission:
         self._joined.setdefault(joined.student.student_id, time.monotonic())
         while len(self._joined) > JOINS_KEPT:
             self._joined.popitem(last=False)
+        return joined
+
+    async def _roster_join(self, class_id: str, name: str | None, student_id: str | None, token: str | None) -> Joined:
+        # The time of the join is known before the roster has the student: otherwise another join, into a full class,
+        # could take the new student for one who joined long ago, and remove them.
+        new_id = new_student_id()
+        self._joined[new_id] = time.monotonic()
+        joined: Joined | None = None
+        try:
+            joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token, new_id=new_id)
+        finally:
+            if joined is None or joined.student.student_id != new_id:
+                self._joined.pop(new_id, None)
         return joined
 
     async def remove_idle(self, request: web.Request) -> web.Response:

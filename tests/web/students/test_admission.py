@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.roster import Joined
 from appliance.web.security import GuessLimit
-from tests.web.world import World, until, world
+from tests.web.world import PATIENCE, World, until, world
 
 
 async def join(w: World, name: str, **more: object) -> tuple[int, dict[str, object]]:
@@ -67,6 +69,29 @@ async def test_in_a_full_class_the_oldest_place_that_nobody_used_is_reused(
             assert await names(w) == {"Wrote", "Online", "Ada", "Bob"}
             assert w.node.counters["places_reused"] == 2
             assert w.node.counters["limit_students_per_class"] == 3
+
+
+async def test_a_student_whose_join_is_not_answered_yet_gives_up_the_place_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, limits={"students_per_class": 1}) as w:
+        roster_join = w.node.roster.join
+        stored, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any, **options: Any) -> Joined:
+            joined = await roster_join(*arguments, **options)
+            if not stored.is_set():
+                stored.set()
+                await go_on.wait()
+            return joined
+
+        monkeypatch.setattr(w.node.roster, "join", slow)
+        ada = asyncio.create_task(join(w, "Ada"))
+        await asyncio.wait_for(stored.wait(), PATIENCE)
+        assert (await join(w, "Bob"))[0] == 409
+        go_on.set()
+        assert (await ada)[0] == 200
+        assert await names(w) == {"Ada"}
 
 
 async def test_only_the_newest_joins_are_remembered_and_all_others_count_as_earlier(
