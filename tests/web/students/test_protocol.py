@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.counters import Counters
-from appliance.web.students.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
+from appliance.web.students.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol, welcome
 
 HELLO = (
     '{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f-a165-70867728950e","source":"a.b","now":5}'
@@ -67,6 +67,15 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
 def test_events_keep_their_exact_text(after_hello: Protocol) -> None:
     frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
     assert read(after_hello, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
+
+
+def test_a_welcome_has_the_fields_that_the_protocol_names() -> None:
+    limits = FrameLimits(1, 2, 3)
+    fields = {"type": "welcome", "student_id": "s-1", "name": "Ada", "ack": 7, "state": "open", "now": 5}
+    found = json.loads(welcome("s-1", "Ada", 7, "open", 5, limits))
+    assert found == {**fields, "limits": {"frame_bytes": 1, "events_per_frame": 2, "unacked": 3}}
+    found = json.loads(welcome("s-1", "Ada", 7, "open", 5, limits, paused_to=6))
+    assert found["paused_to"] == 6
 
 
 def test_a_second_hello_is_refused_and_the_socket_stays(after_hello: Protocol) -> None:
