@@ -408,6 +408,7 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
         "archive.folder",
         "archive.unreadable",
     ]
+    assert core.archive.torn[0].reason in core.recovery.findings[0].text
     assert core.counters["archive_lines_damaged"] == 1
     assert "Reading the archive: 100 %" in caplog.text
     assert core.state("s-1", "tally//").seen == 5
