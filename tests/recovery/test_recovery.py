@@ -415,6 +415,25 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
     await core.crash()
 
 
+async def test_a_start_that_reads_for_long_logs_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("appliance.recovery.start.LOG_SECONDS", 0.0)
+    core = Core(tmp_path, Tally())
+    await core.start()
+    await _class_of_two(core, count=1500)
+    await core.pipeline.settle()
+    await core.crash()
+    core = Core(tmp_path, Tally())
+    await core.start()
+    progress = [text for text in caplog.messages if text.startswith("Reading the archive: ")]
+    assert len(progress) == 2
+    assert progress[-1] == "Reading the archive: 100 %."
+    assert core.state("s-1", "tally//").seen == 1500
+    await core.crash()
+
+
 def test_a_snapshot_of_something_else_with_a_right_checksum_is_unreadable(tmp_path: Path) -> None:
     for body in (b"{}\n\x90", b'{"position":[1,2],"reducers":{},"written":1,"program":"x"}\n\x91\xc0'):
         path = tmp_path / "snapshot-000001.bin"
