@@ -61,6 +61,7 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
     fault = read(conversation, json.dumps({**json.loads(HELLO), **change}))
     assert isinstance(fault, Fault)
     assert fault.code == code
+    assert fault.message.endswith(".")
     assert fault.close is Close.BAD_HELLO
 
 
