@@ -65,6 +65,13 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
     assert fault.close is Close.BAD_HELLO
 
 
+def test_a_frame_above_the_limit_is_refused_with_a_sentence() -> None:
+    fault = read(Protocol(FrameLimits(frame_bytes=len(HELLO) - 1), Counters(), bad_frames=4), HELLO)
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.close) == ("too_large", Close.FRAME_TOO_LARGE)
+    assert "limits.frame_bytes" in fault.message
+
+
 def test_events_keep_their_exact_text(after_hello: Protocol) -> None:
     frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
     assert read(after_hello, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
