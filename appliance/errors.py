@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ObserverError(Exception):
-    """Base of every error of ours. Its text is fit for a person; it holds no student data."""
+    """Base of every error of this program. Its text is fit for a person; it holds no student data."""
 
     exit_code = 1
 
@@ -20,7 +20,7 @@ class DataFolderInUseError(SettingsError):
 
 
 class PortInUseError(ObserverError):
-    """Another program listens where we were told to."""
+    """Another program listens on the configured port."""
 
     exit_code = 3
 

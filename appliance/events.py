@@ -85,7 +85,7 @@ class EventLimits(msgspec.Struct, frozen=True):
 
 
 class RejectedError(Exception):
-    """An event is invalid; the stream goes on after it.
+    """An event is invalid; the stream continues after it.
 
     Attributes:
         code: a stable word for programs.
@@ -208,7 +208,7 @@ def _decoded(text: bytes) -> Any:
     except (msgspec.DecodeError, json.JSONDecodeError, UnicodeDecodeError):
         raise RejectedError("not_json", "The event is not valid JSON.") from None
     except ValueError:
-        # Python converts no whole number of so many digits.
+        # Python does not convert whole numbers of this many digits.
         raise RejectedError("bad_number", _BAD_NUMBER) from None
     if halves and type(body) is dict and type(name := body.get("event")) is str:
         body["event"] = clean_name(name)

@@ -129,7 +129,7 @@ def cut_elements(text: bytes, key: str, most: int) -> tuple[bytes, list[bytes]]:
 
     Args:
         text: a JSON object.
-        key: the array's key in the object; if it is there twice, the last one counts.
+        key: the array's key in the object; if it occurs twice, the last one counts.
         most: how many elements are returned; further ones are skipped.
 
     Returns:

@@ -263,7 +263,7 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
 
 
 def _failure_of(task: asyncio.Task[None]) -> str:
-    """Why a task ended: type and place of the exception, or the sentence of an error of ours."""
+    """Why a task ended: type and place of the exception, or the sentence of an error of this program."""
     if task.cancelled():
         return "it was cancelled"
     error = task.exception()

@@ -77,7 +77,7 @@ DRIVERS = ("redis", "hiredis", "slixmpp")
 XMPP_EXTENSIONS = tuple(
     f"slixmpp.plugins.xep_{number:04}" for number in (4, 30, 59, 60, 82, 115, 128, 131, 163, 198, 199, 222, 223, 300)
 )
-# The libraries of the tray icon, which the program does without where they are missing.
+# The libraries of the tray icon; without them the program runs without the icon.
 TRAY = ("pystray", "PIL")
 GTK = ("Gtk", "Gdk", "GdkPixbuf", "GLib", "GObject", "Gio", "DBus", "AyatanaAppIndicator3")
 
@@ -167,7 +167,7 @@ def is_needed(name: str) -> bool:
     """Whether a file belongs in the bundle; its name is the path in the bundle."""
     path = PurePath(name).as_posix()
     if path.startswith("tzdata/") or "/zoneinfo/" in path:
-        # Only Windows has no time zone data of its own.
+        # Only Windows lacks time zone data.
         return WINDOWS
     return UNNEEDED.search(path) is None
 

@@ -1,7 +1,7 @@
 """``python -m tests.busy [TIMES] [PYTEST ARGUMENT...]``: run the tests while other processes keep the processors busy.
 
-As many processes as there are processors compute without end, and the tests run TIMES times (default 3) beside them. A
-test that fails here and passes elsewhere waits for a time where it ought to wait for a condition.
+As many processes as there are processors compute without end while the tests run TIMES times (default 3). A
+test that fails here and passes elsewhere waits for a time but should wait for a condition.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A clock for one program, which can be set while it runs."""
+"""A clock for one program, which can be changed while it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def faketime() -> Path:
-    """The library that sets a program's clock alone."""
+    """The library that changes the clock of one program."""
     places = [Path("/usr/lib"), Path("/usr/local/lib"), Path("/opt/homebrew/lib")]
     found = [path for place in places for path in place.glob("**/faketime/libfaketime.so.1")]
     if not found:
@@ -31,7 +31,7 @@ class Clock:
             "LD_PRELOAD": str(faketime()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            # Time that has passed is not what people set.
+            # The monotonic clock is not changed.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }

@@ -1,4 +1,4 @@
-"""Every test runs in a small world of its own: no configuration and no data of the person who runs it."""
+"""Every test runs in isolation: without the configuration and data of the person who runs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from appliance.config import ENVIRONMENT_PREFIX
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
     from tests.services.servers import RedisCluster
 
 
+# For `make check`; the default is 100 examples.
+hypothesis.settings.register_profile("fast", max_examples=20)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run tests/faults as long as `make faults` does")
     parser.addoption("--seed", type=int, help="repeat what chance did in the run that printed this number")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell without job control ignores SIGINT in what it starts with "&", as nohup does SIGHUP, and who ignores a
-    # signal hands that on to its children: programs that tests start would not hear what a test sends them.
+    # A shell without job control ignores SIGINT in what it starts with "&", as nohup does SIGHUP; a process that
+    # ignores a signal passes that on to its children: programs that tests start would ignore the signals of a test.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -44,7 +49,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a process that runs a part of the tests what all of them share."""
+    """Pass the shared objects to a worker process of the tests."""
     node.workerinput[SHARED] = str(shared_folder(node.config))
     node.workerinput["seed"] = node.config.option.seed
 
@@ -65,7 +70,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """What is left to chance in a test; a failure tells how to have it again."""
+    """The random choices of a test; a failure says how to repeat them."""
     seed = request.config.option.seed
     print(f"To repeat what chance did here: --seed {seed}")
     return random.Random(f"{seed} {request.node.nodeid}")
@@ -86,7 +91,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """A Redis Cluster for all tests that leave it well; it needs seconds to come up. Others' keys may be in it."""
+    """A Redis Cluster for all tests that do not damage it; its start takes seconds. It may have keys of other tests."""
     from tests.services.servers import RedisCluster
 
     with RedisCluster(tmp_path_factory.mktemp("cluster"), append_only=False) as cluster:

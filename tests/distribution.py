@@ -1,4 +1,4 @@
-"""How the tests of one run are spread over processes: what stays together, what comes first, what is shared.
+"""How the tests of one run are spread over processes: what stays together, what runs first, what is shared.
 
 Most tests wait more than they work, so that four processes keep two cores busy. ``pytest -n 4 --dist loadgroup`` hands
 out one group after the other. A group is a file, because tests of a file often share a server; files that take longest
@@ -27,9 +27,10 @@ CUT = {
     "services/test_nodes.py": 2,
 }
 """Files that take longer than half a minute, and how many tests of one make a group."""
-LATE = {"packaged": 0.75, "bench": 0.9}
-"""Folders whose tests begin when this part of all others is done: the program is built meanwhile, and measurements are
-not to disturb others."""
+SLOW = {"bench", "browser", "desktop", "faults", "packaged", "program", "services", "windows"}
+"""Folders whose tests start programs, browsers or servers: none of them is fast."""
+LATE = {"packaged": 0.75}
+"""Folders whose tests begin when this part of all others is done: the program is built meanwhile."""
 
 _FOLDER = pytest.StashKey[Path]()
 
@@ -44,7 +45,7 @@ def shared_folder(config: pytest.Config) -> Path:
 
 
 def remove_shared_folder(config: pytest.Config) -> None:
-    """End what runs in the shared folder, and remove it, in the process that made it."""
+    """Stop what runs in the shared folder, and remove it, in the process that created it."""
     if folder := config.stash.get(_FOLDER, None):
         if (folder / "pid").exists():
             from tests.packaged.ahead import Ahead
@@ -65,6 +66,8 @@ def arrange(items: list[pytest.Item], root: Path) -> None:
         group = f"{file}-{seen[file] // CUT[file]}" if file in CUT else file
         seen[file] += 1
         item.add_marker(pytest.mark.xdist_group(group))
+        if file.partition("/")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
         groups.setdefault(group, []).append(item)
     folders: dict[str, list[str]] = {}
     for group in groups:

@@ -1,4 +1,4 @@
-"""The program as its users start it: a process of its own, on loopback, with its data in a folder of the test."""
+"""The program as its users start it: a separate process, on loopback, with its data in a folder of the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 30.0
-"""Seconds after which a condition will not come any more, on the slowest machine."""
+"""Seconds after which waiting for a condition fails, long enough for the slowest machine."""
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -42,12 +42,12 @@ def free_port() -> int:
 
 
 class Program:
-    """One appliance, which can be ended in every way and started again on the same data and port.
+    """One appliance, which can be stopped in every way and started again on the same data and port.
 
     Attributes:
         data: its data folder.
-        log: what it wrote to its standard error, all lives together.
-        ready: what its ready file said.
+        log: its output on standard error, of all runs together.
+        ready: the content of its ready file.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Program:
         return self._process.pid
 
     def begin(self) -> None:
-        """Start the process, and do not wait for it."""
+        """Start the process without waiting for it."""
         assert self._process is None
         self._ready_file.unlink(missing_ok=True)
         command = [sys.executable, str(ROOT / "run.py"), "--no-tray", "--no-browser", *self._flags]
@@ -95,7 +95,7 @@ class Program:
         self.ready = json.loads(self._ready_file.read_text())
 
     def start(self) -> Program:
-        """Start it, and wait until it serves; where that fails, or the tests are interrupted, it is ended."""
+        """Start it, and wait until it serves; if that fails, or the tests are interrupted, it is stopped."""
         self.begin()
         try:
             self.wait_ready()
@@ -105,17 +105,17 @@ class Program:
         return self
 
     def kill(self) -> None:
-        """End it as a power cut would, between two instructions."""
+        """Kill it, as a power cut would, between two instructions."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
         self._process = None
 
     def stop(self, *, patience: float = PATIENCE) -> int:
-        """End it as a service manager does; gives its exit code.
+        """Stop it as a service manager does; returns its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it is still there after `patience` seconds.
+            subprocess.TimeoutExpired: it still runs after `patience` seconds.
         """
         process = self._process
         assert process is not None
@@ -126,29 +126,29 @@ class Program:
         return code
 
     def end(self) -> None:
-        """See to it that nothing is left, whatever became of the test."""
+        """Make sure that no process is left, whatever the result of the test."""
         if self._process is not None:
             self.kill()
 
     def last_words(self) -> str:
-        """The end of what it wrote to its standard error."""
+        """The end of its output on standard error."""
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another of its commands, on the same data."""
+        """Run another of its commands on the same data."""
         command = [sys.executable, str(ROOT / "run.py"), *arguments]
         return subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
         )
 
     def get(self, path: str) -> Any:
-        """An educator's view of something."""
+        """The answer to an educator's GET request."""
         request = Request(self.url + path, headers={"Authorization": f"Bearer {self.ready['educator_token']}"})
         with urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """What an educator changes."""
+        """The answer to an educator's POST request."""
         headers = {
             "Authorization": f"Bearer {self.ready['educator_token']}",
             "Content-Type": "application/json",

@@ -1,4 +1,4 @@
-"""Facts about backends, which code outside the openers asks for in place of the scheme of a URL."""
+"""Facts about backends, which code outside the openers uses instead of the scheme of a URL."""
 
 from __future__ import annotations
 

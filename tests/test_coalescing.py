@@ -11,7 +11,7 @@ from appliance.coalescing import RequestCoalescer
 
 
 class Store:
-    """Answers a number with its double, once it is allowed to."""
+    """Answers a number with its double, once the test allows it."""
 
     def __init__(self) -> None:
         self.requests: list[list[int]] = []

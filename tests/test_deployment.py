@@ -143,7 +143,7 @@ class TestUnit:
     def test_systemd_accepts_it_and_calls_it_safe(self, tmp_path: Path) -> None:
         if not shutil.which("systemd-analyze"):
             pytest.skip("systemd-analyze is not installed (Debian: systemd)")
-        # The program is not installed where the unit says; its place is all that is changed.
+        # The program is not installed at the path in the unit; only that path is changed.
         unit = tmp_path / UNIT.name
         program = shlex.split(self.value("ExecStart"))[0]
         unit.write_text(UNIT.read_text(encoding="utf-8").replace(program, "/bin/true"), encoding="utf-8")

@@ -28,7 +28,7 @@ CODES_TABLE = re.compile(r"(?s)(?<=<!-- codes: begin \(written by `make docs`\) 
 
 
 def codes_tables() -> str:
-    """The codes of findings, those of a running appliance apart from those that only checks find."""
+    """The codes of findings: those of a running appliance, then those of checks only."""
     tables = []
     for title, codes in (
         ("While the appliance runs", health_codes.RUNNING),

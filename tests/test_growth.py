@@ -2,7 +2,7 @@
 
 A step is a line of Python, a call, or a character that a pattern or decoder written in C may read. Those in C are
 counted at their call: a decoder reads its input once; a pattern that matches reads the match, and one that does not
-match may have read all the rest. To compose a text (Unicode, normal form C) takes the square of its length.
+match may have read all the rest. Composing a text (Unicode, normal form C) takes the square of its length.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Steps:
 
 
 def _rest(text: Any, begin: int, end: int) -> int:
-    """The lengths of the rests of a text after each position from `begin` up to `end`, added up."""
+    """The sum of the lengths of the remaining text at each position from `begin` up to `end`."""
     return (end - begin) * (2 * len(text) - begin - end + 1) // 2
 
 
@@ -156,6 +156,7 @@ def is_linear(counts: list[int]) -> bool:
 ALL = [shape for shape in shapes() if (shape.parser, shape.name) not in NOT_OURS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", sorted({shape.parser for shape in ALL}))
 def test_twice_the_bytes_take_twice_the_steps(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in ALL:
@@ -164,6 +165,7 @@ def test_twice_the_bytes_take_twice_the_steps(parser: str, monkeypatch: pytest.M
             assert is_linear(counts), (shape.parser, shape.name, counts)
 
 
+@pytest.mark.slow
 def test_no_parser_takes_many_steps_for_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     most = {"frame": 30, "frame before hello": 30, "event": 10, "archive line": 10}
     for shape in ALL:

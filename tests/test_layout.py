@@ -14,7 +14,7 @@ LINES_OF_FUNCTION = 60
 
 
 FILES_OF_WEB = {"web.errors", "web.request_body", "web.services"}
-"""What all folders of ``web/`` use; the rest of ``web/`` puts these folders together."""
+"""Modules that all folders of ``web/`` use; the rest of ``web/`` combines these folders."""
 
 ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -263,7 +263,7 @@ ARROWS: dict[str, set[str]] = {
         "web.security",
     },
 }
-"""Folder or file of ``appliance/`` -> those that it may import. What is not here imports nothing of ours.
+"""Folder or file of ``appliance/`` -> those that it may import. Others import nothing of the program.
 
 Imports for types only count too, since a reader follows them.
 """
@@ -293,7 +293,7 @@ MODULES = modules()
 
 
 def imported(name: str, file: Path) -> Iterator[str]:
-    """The modules of ours that a module imports, anywhere in it."""
+    """The modules of the program that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(file.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -320,7 +320,7 @@ FOUND = arrows()
 
 @pytest.mark.parametrize("start", sorted(FOUND))
 def test_a_folder_imports_only_what_it_may(start: str) -> None:
-    """Before an arrow is added: does it go down the house, as docs/architecture.md draws it?"""
+    """Before an arrow is added: does it point down, as docs/architecture.md draws it?"""
     assert FOUND[start] - ARROWS.get(start, set()) == set()
 
 
@@ -363,6 +363,7 @@ def test_no_file_is_too_long() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LINES_OF_FILE} == {}
 
 
+@pytest.mark.slow
 def test_no_function_is_too_long() -> None:
     found = {}
     for file in SOURCES:

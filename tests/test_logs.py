@@ -1,4 +1,4 @@
-"""The log file: it is followed by a new one in time, stops nobody, and holds nothing of students."""
+"""The log file: it is rotated, its errors stop nothing, and it has no data of students."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_faulthandler(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It is pytest's own meanwhile.
+    # During the test it is the one of pytest.
     monkeypatch.setattr(logs, "has_console", lambda: True)
 
 
@@ -50,7 +50,7 @@ def test_the_oldest_file_goes_when_there_are_too_many(tmp_path: Path) -> None:
     assert "line 499" in file.read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_told_once_and_stops_nobody(
+def test_a_folder_that_cannot_be_written_is_reported_once_and_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "log").touch()

@@ -141,7 +141,7 @@ class TestReading:
             "task_up{task=upkeep}": 0,
         }
         assert {name: found[PREFIX + name] for name in expected} == expected
-        # The subject of a finding about a student is for educators alone.
+        # The subject of a finding about a student is for educators only.
         assert b"s-secret" not in metrics.text()
         assert b'node="n1"' in metrics.text()
 
@@ -207,7 +207,7 @@ class TestMeasured:
         found = values_of(metrics)
         assert found[PREFIX + "kvs_seconds_count{operation=commit}"] == 2
         assert found[PREFIX + "kvs_seconds_count{operation=read}"] == 1
-        # All are there from the start, so that a first error is a rise.
+        # All exist from the start, so that the first error is an increase.
         for operation in KVS_OPERATIONS:
             assert found[f"{PREFIX}kvs_errors_total{{operation={operation}}}"] == 0
 

@@ -30,7 +30,7 @@ WORDS = {
     *("sum", "min", "max", "count", "by", "without", "and", "or", "unless", "on", "ignoring"),
     *("rate", "increase", "histogram_quantile", "min_over_time", "label_values"),
 }
-# What Prometheus gives to every sample, and to every target that it scrapes.
+# Labels that Prometheus adds to every sample, and metrics of every target that it scrapes.
 OF_PROMETHEUS = {"instance", "job"}
 SUFFIXES = {
     "counter": ("_total",),
@@ -73,7 +73,7 @@ ALWAYS_KNOWN = {"code": set(CODES), "severity": set(SEVERITIES)}
 
 
 class Names:
-    """What a running program exports."""
+    """The metrics of a running program."""
 
     def __init__(self, text: str) -> None:
         declared = {metric.name.removesuffix("_info"): set(metric.labels) for metric in Metrics().described()}
@@ -102,7 +102,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
 
 
 def wrong_in(expression: str, names: Names) -> list[str]:
-    """What an expression names and the program does not export, or why it is not valid."""
+    """The names in an expression that the program does not export, or why it is not valid."""
     bare = re.sub(r"\[\d+[smh]\]", "", expression)
     wrong = wrong_matchers(bare, names)
     bare = re.sub(r"\{[^}]*\}", "", bare)

@@ -13,18 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("appliance", "reducers", "tests")
 
 DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_MEIPASS", "_replace"}
 """Public in spite of the underscore: the documentation of Python, or of PyInstaller, describes them."""
 ALLOWED: dict[tuple[str, str], str] = {}
-"""By file and access, why there is no other way. A dependency whose private name is here is pinned in `pyproject.toml`.
+"""By file and access, the reason for it. A dependency whose private name is here is pinned in `pyproject.toml`.
 """
 LEFT: dict[str, int] = {}
-"""Accesses that are still to be replaced, by file: at most so many."""
+"""The largest number of accesses that are still to be replaced, by file."""
 
 
+@pytest.mark.slow
 def test_no_module_uses_a_private_name_of_another() -> None:
     accesses = found()
     assert not ALLOWED.keys() - accesses.keys(), "An entry that nothing needs any more."

@@ -31,7 +31,7 @@ def test_what_is_counted_is_in_the_right_number(number: int, words: tuple[str, .
 
 
 def by_hand(source: str) -> Iterator[str]:
-    """Plurals after what is a number for sure: `len` or `sum` of something, or what is formatted as one."""
+    """Plurals after an expression that is certainly a number: `len`, `sum`, or with the format of a number."""
     for text in ast.walk(ast.parse(source)):
         if not isinstance(text, ast.JoinedStr):
             continue

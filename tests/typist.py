@@ -1,7 +1,7 @@
-"""A student who types: the students' wire protocol as a page speaks it, that keeps what is not acknowledged.
+"""A student who types: a page's side of the students' protocol, which keeps unacknowledged events.
 
-Like webui/client it numbers events from 1, sends again what no acknowledgement covers, and comes back after every
-kind of end. Beyond that it knows what it has typed and been promised, and notes each answer that breaks a promise.
+Like webui/client it numbers events from 1, sends unacknowledged events again, and reconnects after every
+kind of end. It also records what it has typed and what was promised, and each answer that breaks a promise.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def units(text: str) -> int:
 
 
 def apply(text: str, edit: dict[str, Any]) -> str:
-    """A text after one edit, straight from the definition."""
+    """A text after one edit, directly from the definition."""
     coded = text.encode("utf-16-le")
     start, end = 2 * edit["offset"], 2 * (edit["offset"] + edit["remove"])
     return (coded[:start] + edit["insert"].encode("utf-16-le") + coded[end:]).decode("utf-16-le")
@@ -42,12 +42,12 @@ class Typist:
         name: the student's.
         student_id: given at joining.
         stream: the id of its stream.
-        text: what stands on the page.
+        text: the text on the page.
         log: the JSON text of every event, by number from 1.
         acked: all up to this number are promised to be durable.
-        broken: promises that the server did not keep, in words.
-        online: set while the server has greeted and the connection lasts.
-        connections: how many greetings there were.
+        broken: promises that the server did not keep, as sentences.
+        online: set from the server's welcome until the end of the connection.
+        connections: number of welcomes.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Typist:
     ) -> None:
         """Args:
         name: the student's.
-        url: where the server is at this moment.
-        chance: what is typed, and how long is waited.
+        url: the server's current URL.
+        chance: chooses the edits and the pauses.
         clock: the clock of the student's device, in seconds.
-        silent_seconds: how long to wait for an acknowledgement before the connection is given up.
-        backoff_seconds: the most that is waited before connecting again.
-        document: what is written in.
+        silent_seconds: how long to wait for an acknowledgement before the connection is closed.
+        backoff_seconds: the longest wait before connecting again.
+        document: the document that is edited.
         """
         self.name = name
         self.document = document
@@ -99,22 +99,22 @@ class Typist:
         return len(self.log) - self.acked
 
     def move(self, url: Callable[[], str]) -> None:
-        """From the next connection on the server is found elsewhere."""
+        """Use another URL of the server from the next connection on."""
         self._url = url
 
     def set_clock(self, clock: Callable[[], float]) -> None:
-        """The student's device has another clock, in seconds."""
+        """Set another clock of the student's device, in seconds."""
         self._clock = clock
 
     def text_after(self, number: int) -> str:
-        """What stood on the page after its first events."""
+        """The text on the page after its first events."""
         text = ""
         for event in self.log[:number]:
             text = apply(text, json.loads(event))
         return text
 
     def type(self) -> None:
-        """Change the text at a random place, and log that."""
+        """Change the text at a random place, and log the edit."""
         chance = self._chance
         at = chance.randrange(len(self.text) + 1)
         many = 40 if len(self.text) > _LONG else 3
@@ -148,7 +148,7 @@ class Typist:
             await self._settled.wait_for(lambda: not self.held)
 
     async def stay(self, client: aiohttp.ClientSession, may: asyncio.Event) -> None:
-        """Keep a connection until cancelled, whatever becomes of it.
+        """Keep a connection until cancelled, reconnecting after every end.
 
         Args:
             client: makes the connections.
@@ -189,20 +189,20 @@ class Typist:
         self._more.set()
         sending = asyncio.create_task(self._send(socket))
         try:
-            while frame := await self._hear(socket):
+            while frame := await self._next_frame(socket):
                 await self._understand(frame)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
 
-    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
+    async def _next_frame(self, socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
         """The next frame; None where the connection ended or is dead."""
         while True:
             try:
                 async with asyncio.timeout(0.5):
                     return await self._receive(socket)
             except TimeoutError:
-                # A lost network says nothing.
+                # A lost network gives no error.
                 if self._due is not None and time.monotonic() - self._due > self._silent:
                     return None
 
@@ -252,12 +252,12 @@ class Typist:
                 try:
                     await socket.send_str('{"type":"events","first":%d,"events":[%s]}' % (first, ",".join(events)))
                 except (aiohttp.ClientError, ConnectionError):
-                    # The reading side notices and comes back.
+                    # The reading side notices and reconnects.
                     return
 
 
 async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Close without waiting for an answer that a dead server never gives."""
+    """Close without waiting for the answer, which a dead server never sends."""
     try:
         async with asyncio.timeout(0.2):
             await socket.close()

@@ -42,5 +42,5 @@ def compress(path: Path, stop: Callable[[], bool]) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-    # A segment that is being read on Windows stays beside its compressed form, and is compressed once more later.
+    # A segment that is being read on Windows stays beside its compressed form, and is compressed again later.
     remove_if_unused(path)

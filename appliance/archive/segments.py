@@ -37,7 +37,7 @@ def segments(folder: Path) -> list[Path]:
 def numbered_segments(folder: Path) -> list[tuple[int, Path]]:
     """The archive's segments with their numbers, oldest first.
 
-    One that was being compressed when the power went is there twice; the plain one counts. A folder with the name of a
+    One that was being compressed during a power cut exists twice; the plain one counts. A folder with the name of a
     segment is left out; see `misplaced_folders`.
     """
     return sorted((number, path) for number, path in _paths_by_number(folder).items() if not path.is_dir())

@@ -31,7 +31,7 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return []
         named = segments(self.folder)
-        # One that is there plain and compressed, as after a power cut, counts once.
+        # One that exists plain and compressed, as after a power cut, counts once.
         return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
 
     def open(self, path: Path) -> Opened | None:
@@ -72,7 +72,7 @@ class ArchiveFiles(StoredFiles):
                 path.unlink()
 
     def _remove_doubles(self) -> None:
-        """Of segments that are there plain and compressed, as after a power cut, remove the compressed ones."""
+        """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
         chosen = set(segments(self.folder))
         for path in self.folder.iterdir():
             if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():

@@ -40,12 +40,12 @@ def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
             _move(path, start, rest)
         except OSError as error:
             kept.add(path)
-            where = f"stays where it is, since it cannot be put aside: {error.strerror}"
+            where = f"remained where they are, since they cannot be put aside: {error.strerror}"
         else:
-            where = f"is in {TORN}"
-        came = counted(len(rest), "byte")
-        torn.append(Damage(path.name, 0, start, f"the last line was cut off; what came of it ({came}) {where}"))
-        log.warning("The archive's segment %s ended in half a line. Its bytes %s.", path.name, where)
+            where = f"are in the folder {TORN}"
+        number = counted(len(rest), "byte")
+        torn.append(Damage(path.name, 0, start, f"the last line was cut off; its bytes ({number}) {where}"))
+        log.warning("The archive's segment %s ended in half a line. Its bytes (%s) %s.", path.name, number, where)
     return torn, kept
 
 

@@ -115,7 +115,7 @@ class Archive:
                 continue
             self._compressing = loop.run_in_executor(None, compress, path, lambda: self._closing)
             try:
-                # The caller may be cancelled; the thread goes on until `close` stops it.
+                # The caller may be cancelled; the thread continues until `close` stops it.
                 await asyncio.shield(self._compressing)
             except OSError as error:
                 self._counters.add("archive_compress_failures")
@@ -157,7 +157,7 @@ class Archive:
             # A ValueError means that the segment was closed meanwhile, which synced it.
             if isinstance(error, OSError):
                 self._counters.add("archive_sync_failures")
-                log.error("The archive could not be brought to the disk: %s.", error.strerror)
+                log.error("The archive could not be synced to the disk: %s.", error.strerror)
 
     def _write(self, text: bytes) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())

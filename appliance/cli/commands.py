@@ -48,7 +48,7 @@ class Commands:
     def __init__(self) -> None:
         self.parser = CommandParser(
             prog=PROGRAM,
-            description="Shows educators live what their students are doing. Without a command it runs the appliance.",
+            description="Shows teachers live what their students are doing. Without a command it runs the appliance.",
             epilog=f"'{PROGRAM} COMMAND --help' lists the flags of a command.",
         )
         self.parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")

@@ -74,9 +74,9 @@ def _confirmed() -> bool:
 
 def _print_erased(erased: Erased, data: Path) -> None:
     lines = counted(erased.lines, "line")
-    print(f"Erased: {lines} of the archive, and all else in {data}, which was read again to make sure.")
+    print(f"Erased: {lines} of the archive, and all other data in {data}. The folder was read again to check it.")
     for file in erased.named:
-        print(f"The id still occurs in {file}, in text that somebody else wrote.")
+        print(f"The id still occurs in {file}, in text by another person.")
     print("Not reached: backups and exports elsewhere, and data in browsers.")
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         print(f"Not reached: {aside}, which a restore moved aside.")

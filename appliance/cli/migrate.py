@@ -36,7 +36,7 @@ def _migrate(parsed: argparse.Namespace) -> int:
     with progress_bar("Moving states") as progress:
         moved = asyncio.run(migrate(settings, catalog, source, parsed.to, progress, force=parsed.force))
     print(
-        f"{redact(parsed.to)} got {counted(moved.rows, 'row')} from {redact(source)}, for "
+        f"{redact(parsed.to)} received {counted(moved.rows, 'row')} from {redact(source)}, for "
         f"{counted(moved.students, 'student')}; both were read again and have the checksum {moved.checksum[:16]}."
     )
     print("Now set kvs.url to the new store, and start the appliance.")

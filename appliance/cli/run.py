@@ -52,7 +52,7 @@ def _report_failure(error: Exception, parsed: argparse.Namespace) -> None:
     from appliance import logs
 
     mistake = not isinstance(error, ObserverError)
-    text = "Classroom Observer could not go on because of a mistake in the program." if mistake else str(error)
+    text = "Classroom Observer stopped because of an error in the program." if mistake else str(error)
     file = logs.note(f"It ended: {text}", error if mistake else None)
     if parsed.browser is not False and not logs.has_console():
         from appliance.desktop import message

@@ -45,7 +45,7 @@ def load_credentials(folder: Path) -> Credentials:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise SettingsError(
-            f"{path} is damaged. Remove it; new credentials are created, and educators sign in again."
+            f"{path} is damaged. Remove it; new credentials are created, and teachers sign in again."
         ) from None
     made = Credentials(secrets.token_urlsafe(32), secrets.token_hex(32))
     _save(folder, made)

@@ -1,4 +1,4 @@
-"""The other nodes that share one key-value store: which are there, and which students are online there.
+"""The other nodes that share one key-value store: which are online, and which students are online at them.
 
 Rows of the store: ``nodes`` has the names of all nodes; ``node/NAME`` has a number that rises at every beat, the
 students who are online at that node, and the generation of the store into which it has uploaded its archive
@@ -32,10 +32,10 @@ FLUSH_SECONDS = 0.1
 _BEATS = 3
 """Beats within the time after which a node counts as gone."""
 _REMOVE_AFTER = 40
-"""The rows of a gone node are removed after so many times the time after which a node counts as gone."""
+"""The rows of a gone node are removed after this multiple of the time after which a node counts as gone."""
 _IDS_PER_MESSAGE = 1000
 _SAME_NAME = 3
-"""After so many foreign changes of this node's row, one after the other, another process has the same name."""
+"""After this many foreign changes of this node's row, one after the other, another process has the same name."""
 STEP_SECONDS = 30.0
 _FIRST_SECONDS = 1.0
 
@@ -158,7 +158,9 @@ class Membership:
         """
         await self._write()
         await self.read_others()
-        self._listening = self._hints.listen("nodes", TOPIC, owner="nodes", hear=self._hear, reread=self._reread)
+        self._listening = self._hints.listen(
+            "nodes", TOPIC, owner="nodes", on_message=self._on_message, reread=self._reread
+        )
         await self._listening.first(_FIRST_SECONDS)
         self._beat_task = self._tasks.run("beats", self._beat_regularly, owner="nodes", says_so=True)
 
@@ -178,7 +180,7 @@ class Membership:
         return any(student_id in peer.online for peer in self._peers.values())
 
     def others(self) -> list[str]:
-        """The names of the other nodes that are there."""
+        """The names of the other nodes that are online."""
         return sorted(self._peers)
 
     def uploaded_in(self, generation: str) -> set[str]:
@@ -340,7 +342,7 @@ class Membership:
         presence = msgspec.json.decode(row.fields.get("presence", b'{"seq":0,"online":[]}'), type=_Presence)
         if peer is None:
             peer = self._peers[name] = _Peer()
-            log.info("The node %s is there.", name)
+            log.info("The node %s is online.", name)
         if (run, beat) != (peer.run, peer.beat):
             peer.seen = time.monotonic()
         if run != peer.run:
@@ -394,24 +396,24 @@ class Membership:
             self.on_roster()
         await self.read_others()
 
-    async def _hear(self, message: bytes) -> None:
-        heard = decoded(message, _Announcement)
-        if heard.node == self.name:
+    async def _on_message(self, message: bytes) -> None:
+        announcement = decoded(message, _Announcement)
+        if announcement.node == self.name:
             return
-        if heard.bye:
-            log.info("The node %s has stopped.", heard.node)
-            self._drop(heard.node)
+        if announcement.bye:
+            log.info("The node %s has stopped.", announcement.node)
+            self._drop(announcement.node)
             return
-        if heard.roster:
+        if announcement.roster:
             self.on_roster()
-        if not heard.seq:
+        if not announcement.seq:
             return
-        peer = self._peers.get(heard.node)
-        if peer is None or peer.run != heard.run or heard.seq > peer.seq + 1:
+        peer = self._peers.get(announcement.node)
+        if peer is None or peer.run != announcement.run or announcement.seq > peer.seq + 1:
             await self.read_others()
-        elif heard.seq == peer.seq + 1:
-            peer.seq = heard.seq
+        elif announcement.seq == peer.seq + 1:
+            peer.seq = announcement.seq
             peer.seen = time.monotonic()
-            peer.online.update(heard.came)
-            peer.online.difference_update(heard.went)
-            self.on_presence([*heard.came, *heard.went])
+            peer.online.update(announcement.came)
+            peer.online.difference_update(announcement.went)
+            self.on_presence([*announcement.came, *announcement.went])

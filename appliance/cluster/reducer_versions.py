@@ -67,7 +67,7 @@ class ReducerVersions:
             }
             raises_generation = False
             if stored and newer:
-                log.warning("The states of %s are made anew from the archives of all nodes.", ", ".join(newer))
+                log.warning("The states of %s are computed again from the archives of all nodes.", ", ".join(newer))
                 fields[_CLEARING] = Encoded(b"1")
             elif cleared or clearing:
                 if not cleared:

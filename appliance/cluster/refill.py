@@ -241,7 +241,7 @@ class Refill:
         self._membership.uploaded = ""
         if forgot:
             self._counters.add("refills")
-            log.warning("The key-value store has lost its memory. It is filled again from the archives of the nodes.")
+            log.warning("The key-value store has lost its data. It is refilled from the archives of the nodes.")
             self._pipeline.forget_versions()
         await self._records.put_back()
         if forgot:
@@ -273,7 +273,7 @@ class Refill:
             self._missing += upload.missing
             self._counters.add("events_missing", upload.missing)
             missing = counted(upload.missing, "event is", "events are")
-            log.error("%s in no archive that was uploaded in time.", missing)
+            log.error("%s in none of the archives that were uploaded in time.", missing)
         if upload.events:
             events = counted(upload.events, "archived event was", "archived events were")
             log.info("%s uploaded into the store in %.1f s.", events, time.monotonic() - began)
@@ -302,4 +302,4 @@ class Refill:
         """
         if await self._versions.generation() != self.marks.mark.generation:
             self._lost.set()
-            raise BackendError("The key-value store has lost its memory.")
+            raise BackendError("The key-value store has lost its data.")

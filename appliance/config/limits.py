@@ -84,7 +84,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
         Count,
         Meta(
             description="Seconds within which the appliance answers a hello, while its store or roster is slow; then "
-            "the browser is asked to come back later."
+            "the browser is asked to try again later."
         ),
     ] = 15
     alive_seconds: Annotated[
@@ -236,7 +236,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     window_bytes: Annotated[
         int,
         Meta(
-            description="Size of all texts and answers of one student that an educator is shown at once; beyond it the "
+            description="Size of all texts and answers of one student that a teacher is shown at once; beyond it the "
             "largest documents are left out, and their number is shown.",
             ge=65536,
             le=LARGEST,
@@ -265,10 +265,10 @@ class LimitSettings(msgspec.Struct, frozen=True):
         ),
     ] = 600
     login_tries: Annotated[
-        Count, Meta(description="Wrong educator logins per address and minute; further tries must wait.")
+        Count, Meta(description="Wrong teacher logins per address and minute; further tries must wait.")
     ] = 10
     message_characters: Annotated[
-        Count, Meta(description="Length of an educator's message to students; a longer one is refused.")
+        Count, Meta(description="Length of a teacher's message to students; a longer one is refused.")
     ] = 1000
     body_bytes: Annotated[
         int, Meta(description="Size of the body of an HTTP request; a larger one is refused.", ge=1024, le=LARGEST)

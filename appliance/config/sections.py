@@ -131,7 +131,7 @@ class KvsSettings(_Private, frozen=True):
     refill_seconds: Annotated[
         int,
         Meta(
-            description="Seconds for which a shared store that lost its memory waits for another node's archive "
+            description="Seconds for which a shared store that lost its data waits for another node's archive "
             "without any progress; what only that archive holds is left out then, and reported.",
             ge=1,
             le=86400,
@@ -173,7 +173,7 @@ class RosterSettings(_Private, frozen=True):
         Text,
         Meta(
             description="The roster of classes and students; empty is the folder roster in the data folder, and "
-            "changes by students and educators are kept there too, or in a key-value store that several nodes share.",
+            "changes by students and teachers are kept there too, or in a key-value store that several nodes share.",
             extra={"flag": "--roster"},
         ),
     ] = ""

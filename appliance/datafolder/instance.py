@@ -149,7 +149,7 @@ def ask(instance: Instance, path: str, status: int, bytes_most: int = 65536) -> 
         instance: the instance that runs.
         path: the route, which takes an empty JSON object.
         status: the expected status of the answer.
-        bytes_most: so many bytes of the answer are read.
+        bytes_most: this many bytes of the answer are read.
 
     Returns:
         The answer's content; None if there is no answer, or one with another status.

@@ -57,7 +57,7 @@ class Opened(NamedTuple):
     Attributes:
         path: the file, which may have another name than the one that was asked for.
         content: positioned at its beginning.
-        size: so many bytes of it belong to the copy.
+        size: this many bytes of it belong to the copy.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class StoredFiles:
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def files(self) -> list[Path]:
-        """The files that are there, in the order in which a backup takes them."""
+        """The existing files, in the order in which a backup copies them."""
         found = (path for pattern in self.patterns for path in sorted(self.root.glob(pattern)))
         return [path for path in found if path.is_file() and unfinished_name(path) is None]
 
@@ -115,7 +115,7 @@ class StoredFiles:
         return Opened(path, file, size)
 
     def verify(self) -> Iterator[Finding]:
-        """Check the files; yields findings, of severity ``ok`` for what is well."""
+        """Check the files; yields findings, of severity ``ok`` for files without problems."""
         yield from ()
 
     def students(self) -> Iterator[KnownStudent]:

@@ -35,7 +35,7 @@ class Desktop:
         return self._found and self._settings.desktop.tray
 
     def open_page(self, url: str, wait_seconds: float = 0) -> None:
-        """Open a page in the browser, and wait at most so long until it is there. Never raises."""
+        """Open a page in the browser, and wait at most this long until it is there. Never raises."""
         if wait_seconds:
             browser.show(url, wait_seconds)
         else:

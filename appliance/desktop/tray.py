@@ -26,7 +26,7 @@ from appliance.desktop.tray_menu import TrayMenu
 
 log = logging.getLogger(__name__)
 
-# At sign-in the panel may start long after this program; later somebody may switch on an extension.
+# At sign-in the panel may start long after this program; later the user may switch on an extension.
 _FIRST_RETRY_SECONDS = 2.0
 _FIRST_RETRIES_FOR_SECONDS = 120.0
 _LATER_RETRY_SECONDS = 60.0
@@ -62,7 +62,9 @@ class Tray:
                 self._run(tray_host.backend())
             except NoTrayError as error:
                 if not logged:
-                    log.info("There is no tray icon: %s. The program goes on; the dashboard has all it offers.", error)
+                    log.info(
+                        "There is no tray icon: %s. The program runs without it; the dashboard offers the same.", error
+                    )
                     logged = True
                 if error.lasting:
                     return

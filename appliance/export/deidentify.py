@@ -63,8 +63,8 @@ def load_key(file: Path) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise KeyFileError(
-            f"The file {file} holds no key. A key is {2 * KEY_BYTES} hexadecimal digits; name a file that is not there "
-            "and one is made."
+            f"The file {file} holds no key. A key is {2 * KEY_BYTES} hexadecimal digits; name a file that does not "
+            "exist, and it is created with a new key."
         )
     return key
 

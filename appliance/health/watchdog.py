@@ -29,7 +29,7 @@ RECUR_SECONDS = 600.0
 """`RECUR_TIMES` blocks within this time are a finding."""
 RECUR_TIMES = 3
 _SLICES = 5
-"""The wait for an answer is divided into so many parts; if one takes far too long, the thread itself did not run."""
+"""The wait for an answer is divided into this many parts; if one takes far too long, the thread itself did not run."""
 _LATE = 3.0
 _PAUSE_SECONDS = 0.05
 _OWN_SHARE = 0.3
@@ -53,9 +53,9 @@ class Watchdog:
         used: Callable[[], float] = time.process_time,
     ) -> None:
         """Args:
-        health: gets the finding ``loop.blocked`` if the loop is blocked again and again.
+        health: gets the finding ``loop.blocked`` if the loop is blocked repeatedly.
         counters: ``loop_blocked`` counts blocks.
-        blocked_ms: after so many milliseconds without an answer the loop counts as blocked.
+        blocked_ms: after this many milliseconds without an answer the loop counts as blocked.
         clock: seconds that pass.
         used: seconds of processor time of this process.
         """
@@ -93,7 +93,7 @@ class Watchdog:
                 # The loop is closed.
                 return
             except Exception:
-                log.exception("The watchdog failed; it goes on.")
+                log.exception("The watchdog failed; it continues.")
 
     def _rest(self) -> None:
         """Wait until the next check; a call into native code may block everything meanwhile.

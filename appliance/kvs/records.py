@@ -1,4 +1,4 @@
-"""Shared records: the few things beside students' states that all nodes must agree on, and that outlive the store.
+"""Shared records, which are no students' states: the few things that all nodes agree on, and that outlive the store.
 
 A record is a field of a row of the shared key-value store: JSON, stamped with the time of its change; a record that was
 removed stays as a stamped ``null``. Each node also keeps a journal of the changes it made (``shared.jsonl`` in its data
@@ -33,9 +33,9 @@ ERASED = "erased"
 MEMBERS = "roster/class/"
 """The beginning of the keys of rows whose fields are ids of students."""
 _PUT_BACK_AT_ONCE = 500
-# The journal is rewritten when it has so many lines more than twice the number of records.
+# The journal is rewritten when it has this many lines more than twice the number of records.
 _OVERWRITTEN = 100
-# A row of so many records, such as a class of students, is cached as this node last committed it.
+# A row of this many records, such as a class of students, is cached as this node last committed it.
 _LONG = 100
 # No field has a name that begins so: a read of these gives the row's version alone.
 _NOTHING = "\0"

@@ -20,7 +20,7 @@ from appliance.pipeline import class_topic
 from appliance.pubsub.hints import Hints, Listening, decoded
 
 _FIRST_SECONDS = 1.0
-"""How long `ClassControl.follow` waits until control messages are heard; the state itself is read from the store."""
+"""How long `ClassControl.follow` waits until control messages arrive; the state itself is read from the store."""
 
 ClassState = Literal["open", "paused"]
 
@@ -102,11 +102,11 @@ class ClassControl:
                 f"control {class_id}",
                 control_topic(class_id),
                 owner="classes",
-                hear=partial(self._hear, class_id),
+                on_message=partial(self._on_message, class_id),
                 reread=partial(self._reread, class_id),
             )
             await listening.first(_FIRST_SECONDS)
-        if not listening.hears or self._hints.away:
+        if not listening.live or self._hints.away:
             await self._read(class_id)
 
     def follows(self, class_id: str) -> bool:
@@ -141,11 +141,11 @@ class ClassControl:
         """Send a message to every student of a class who is connected to any node.
 
         Raises:
-            BackendError: the pubsub cannot be reached, or this node does not hear it. Messages are in no store, so some
-                students would never see it.
+            BackendError: the pubsub cannot be reached, or this node is not subscribed. Messages are not stored, so
+                some students would never see it.
         """
         listening = self._listening.get(class_id)
-        if listening is not None and not listening.hears:
+        if listening is not None and not listening.live:
             raise BackendError("The pubsub is away, so the message was not sent.")
         if not await self._send(class_id, Control(message=text)):
             raise BackendError("The pubsub is away. Not every student may get the message.")
@@ -181,7 +181,7 @@ class ClassControl:
     async def _send(self, class_id: str, control: Control) -> bool:
         return await self._hints.send(control_topic(class_id), msgspec.json.encode(control))
 
-    async def _hear(self, class_id: str, message: bytes) -> None:
+    async def _on_message(self, class_id: str, message: bytes) -> None:
         control = decoded(message, Control)
         if control.state is not None:
             # After an outage of the pubsub an old message may come late; the store has the current state.

@@ -35,7 +35,7 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
     if not data.is_dir():
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
-        raise BackupError(f"{out} is there already; choose another name, or overwrite it with --force.")
+        raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
     return backup_format.write(out, data, backed_up(data))
 
 
@@ -67,7 +67,7 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
     used = data.is_dir() and any(path.name not in PASSING for path in data.iterdir())
     if used and not force:
         raise BackupError(
-            f"The data folder {data} holds data. With --force they are moved aside and the backup takes their place."
+            f"The data folder {data} is not empty. With --force its content is moved aside, and the backup is restored."
         )
     data.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=data.parent, prefix=f".{data.name}.restore-"))

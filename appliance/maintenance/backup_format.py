@@ -56,9 +56,9 @@ def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> M
     """Write a backup, whole or not at all, readable by its owner alone.
 
     Args:
-        out: the backup; one that is there is replaced.
+        out: the backup; an existing one is replaced.
         data: the folder to which names in the backup are relative.
-        files: the files with their owners, in order; one that is gone meanwhile is left out.
+        files: the files with their owners, in order; one that has disappeared meanwhile is left out.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -162,7 +162,7 @@ def _check_names(backup: Path, tar: tarfile.TarFile) -> None:
     """Check all members before the first is written: a backup holds plain files alone, each with a name of its own.
 
     Raises:
-        BackupError: one is a link, a device or a folder, would lie outside the data folder, or is there twice.
+        BackupError: one is a link, a device or a folder, would be outside the data folder, or occurs twice.
     """
     names: set[str] = set()
     folders: set[str] = set()

@@ -29,7 +29,7 @@ SECONDS_TO_ANSWER = 10
 
 
 async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
-    """Check one thing after the other; returns whether all is well.
+    """Check one thing after the other; returns whether no check failed.
 
     Args:
         configuration: reads the configuration, which is the first thing checked.
@@ -140,7 +140,7 @@ async def _try_kvs(url: str) -> AsyncIterator[Finding]:
         finally:
             await store.remove([key])
         if row.fields != {"check": b"ok"}:
-            raise ObserverError("It does not give back what was written to it; check that it is not a read-only copy.")
+            raise ObserverError("It does not return what was written to it; check that it is not a read-only copy.")
         if (await store.read([key]))[0].fields:
             raise ObserverError("A row that was removed is still there; check that it is not a read-only copy.")
     finally:
@@ -204,7 +204,7 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
                 await records.update(key, lambda rows: {"check": "ok"})
                 [row] = await records.read(key)
                 if bytes(row.get("check", b"")) != b'"ok"':
-                    raise ObserverError("The store does not give back what the roster wrote to it.")
+                    raise ObserverError("The store does not return what the roster wrote to it.")
             finally:
                 await store.remove([key])
                 await records.close()

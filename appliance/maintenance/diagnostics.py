@@ -96,7 +96,7 @@ class Diagnostics:
             files[f"{node}findings.json"] = _json(running.findings)
             files[f"{node}tasks.json"] = _json(running.tasks)
             files[f"{node}metrics.txt"] = running.metrics
-        # Made last, when all notes are there; the log has rules of its own.
+        # Written last, when all notes exist; the log has rules of its own.
         redaction = Redaction(self._secrets(), self._people())
         logs = {name: redaction.log(text) for name, text in self._logs()}
         files = {"about.txt": self._about(), **files}
@@ -236,7 +236,7 @@ def write(out: Path, content: bytes, *, force: bool) -> None:
         ObserverError: there is such a file, or it cannot be written.
     """
     if out.exists() and not force:
-        raise ObserverError(f"{out} is there already; choose another name, or overwrite it with --force.")
+        raise ObserverError(f"{out} already exists; choose another name, or overwrite it with --force.")
     try:
         write_private(out, content)
     except OSError as error:

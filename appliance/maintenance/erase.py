@@ -83,7 +83,7 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     """
     found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
     if not found:
-        raise ObserverError("The roster has nobody of that name; give the id, which is in the archive.")
+        raise ObserverError("The roster has no student of that name; give the id, which is in the archive.")
     if len(found) > 1:
         ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
         raise ObserverError(f"Several students have that name: {ids}. Give the id.")
@@ -109,7 +109,7 @@ def erase(
 
     Raises:
         EraseError: there is no trace of the student, or something cannot be read and so not be searched.
-        OSError: something cannot be written; an erasing that had begun goes on at the next start.
+        OSError: something cannot be written; an erasure that had begun continues at the next start.
     """
     finish(data)
     # All is read before anything is changed: what cannot be read cannot be searched.
@@ -137,7 +137,7 @@ def finish(data: Path) -> bool:
         return False
     except msgspec.DecodeError:
         raise EraseError(f"{data / ERASING} is damaged. Remove it, and erase the student again.") from None
-    log.info("An erasing of a student that was cut short is finished.")
+    log.info("An interrupted erasure of a student has been completed.")
     _carry_out(data, intent)
     return True
 

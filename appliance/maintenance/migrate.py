@@ -38,7 +38,7 @@ from appliance.states import VERSION, Fold, StateLimits
 from appliance.text import counted
 
 _BATCH = 100
-# Copying reads and writes every row, proving reads both sides once more; each is about a third of the work.
+# Copying reads and writes every row, proving reads both sides again; each is about a third of the work.
 _COPIED, _READ_BACK = 0.6, 0.8
 
 Progress = Callable[[float], None]
@@ -153,7 +153,7 @@ class _FolderKVS(MemoryKVS):
         self.load(found.rows)
 
     def clear(self) -> None:
-        """Remove the snapshots and class states that are there."""
+        """Remove the existing snapshots and class states."""
         for path in snapshot.snapshots(self._data / snapshot.FOLDER):
             path.unlink()
         (self._data / CLASSES_FILE).unlink(missing_ok=True)

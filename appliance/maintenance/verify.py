@@ -41,7 +41,7 @@ async def verify(
     progress: Callable[[float], None],
     others: Sequence[Path] = (),
 ) -> bool:
-    """Verify the data folder; returns whether all is well.
+    """Verify the data folder; returns whether no problem was found.
 
     Args:
         settings: name the folder and the store.
@@ -94,7 +94,7 @@ def _files(settings: Settings, found: _Found) -> None:
 
 
 def _as_error(found: Finding) -> Finding:
-    """The finding as a failed check, though a running appliance would cope with it; what is well stays so."""
+    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` stays ``ok``."""
     return found if found.severity == "ok" else replace(found, severity="error")
 
 

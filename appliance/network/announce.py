@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SERVICE = "_http._tcp.local."
-# After so many names that other computers have, the next one is kept whoever has it, until the network changes.
+# After this many names that other computers have, the next one is kept even if it is in use, until the network changes.
 _NAMES = 5
 _CLOSE_SECONDS = 1.5
 _ANNOUNCE_SECONDS = 60.0

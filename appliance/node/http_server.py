@@ -14,7 +14,7 @@ from appliance.web.security import LINGER_SECONDS
 from appliance.web.server_log import ServerLog
 
 # All students of a school may connect at the same moment. They wait in the system's queue, and the event loop accepts
-# so many of them in one turn; between turns it serves those who are connected. Windows accepts one at a time, and the
+# this many of them in one turn; between turns it serves those who are connected. Windows accepts one at a time, and the
 # length of its queue cannot be changed later.
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 16 if sys.platform != "win32" else _BACKLOG

@@ -70,7 +70,7 @@ def _explained(error: OSError, host: str, port: int) -> PortInUseError | Setting
         )
     if error.errno == errno.EACCES:
         return SettingsError(f"Port {port} may not be used without administrator rights; choose one above 1023.")
-    return SettingsError(f"web.host: {host} port {port} cannot be listened on: {error.strerror}.")
+    return SettingsError(f"web.host: the program cannot listen on {host} port {port}: {error.strerror}.")
 
 
 def _program_on(port: int) -> str | None:

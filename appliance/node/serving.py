@@ -18,7 +18,7 @@ from appliance.tasks import cancelled, in_background
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-# Python looks for reference cycles when so many more objects were created than freed; its default is 700.
+# Python looks for reference cycles when this many more objects were created than freed; its default is 700.
 _COLLECT_AFTER = 50_000
 
 

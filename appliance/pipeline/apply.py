@@ -218,5 +218,5 @@ class EventApplier:
             self._health.report("stream.gap", count=count, seconds=FINDING_SECONDS)
             self._queue.discard(stream, some)
             stream.last = stream.applied
-            self._quarantine(stream, "The server must hear this page's last changes again.")
+            self._quarantine(stream, "The server needs this page's last changes again.")
         return left

@@ -132,7 +132,7 @@ class LiveStudents:
         """
         await self._confirmations(None)
         if self.refilling:
-            raise BackendError("The key-value store is being given back what it lost.")
+            raise BackendError("The key-value store is being refilled.")
 
     def forget_versions(self) -> None:
         """Read each student's row again before it is written: the store has lost its data and counts from 1 again."""
@@ -151,7 +151,7 @@ class LiveStudents:
         lost = [stream for stream in student.streams.values() if stream.applied < stream.durable_to]
         if lost and not self._committer.applier.accept_gaps:
             self.on_lost()
-            raise BackendError("The key-value store is being given back what it lost.")
+            raise BackendError("The key-value store is being refilled.")
         for stream in lost:
             if not stream.queued:
                 stream.last = stream.durable_to = stream.applied

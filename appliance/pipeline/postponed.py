@@ -14,7 +14,7 @@ from appliance.states import ShortageError, StudentStates, is_shortage
 from appliance.tasks import BackOff
 
 _MOST_SHORTAGES = 6
-"""After so many attempts a shortage of the computer's counts as the reducer's own failure."""
+"""After this many attempts a shortage of the computer's counts as the reducer's own failure."""
 
 
 class _Postponement:

@@ -59,7 +59,7 @@ class Desktop(Protocol):
         """Whether `run` shows the status of the appliance."""
 
     def open_page(self, url: str, wait_seconds: float = 0) -> None:
-        """Open a page in the browser, and wait at most so long until it is there. Never raises."""
+        """Open a page in the browser, and wait at most this long until it is there. Never raises."""
 
     def run(self, program: Program) -> None:
         """Show the program in the main thread, until it quits or there is nothing to show."""
@@ -119,7 +119,7 @@ def run(settings: Settings, ready_file: Path | None, desktop: Desktop | None = N
 def _second_start(settings: Settings, desktop: Desktop, running: Instance, link: str) -> int:
     log.info("Classroom Observer runs already (process %d) at %s.", running.pid, running.url)
     if settings.web.port and not running.url.endswith(f":{settings.web.port}"):
-        log.info("End it first if it shall listen on port %d.", settings.web.port)
+        log.info("Stop it first if it must listen on port %d.", settings.web.port)
     if desktop.opens_pages:
         desktop.open_page(link, SECOND_START_SECONDS)
     _print_link(link)
@@ -265,7 +265,7 @@ class Program:
             self._desktop.open_page(ready.dashboard_url)
         if not _print_link(ready.dashboard_url) and not opens:
             log.info(
-                "The dashboard is at %s; sign in with the educator's token, which is in %s, or start the program once "
+                "The dashboard is at %s; sign in with the teacher key, which is in %s, or start the program once "
                 "more in a terminal for a link.",
                 running.url,
                 data / "credentials.json",
@@ -296,7 +296,7 @@ class Program:
         if self._over.wait(QUIT_SECONDS):
             return
         served_to_the_end = self.ended.is_set() and self._failure is None
-        log.error("The program did not end by itself within %d seconds and is ended now.", QUIT_SECONDS)
+        log.error("The program did not stop within %d seconds and is ended by force.", QUIT_SECONDS)
         instance.remove(self._settings.data_path)
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)

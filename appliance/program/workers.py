@@ -89,7 +89,7 @@ def check(settings: Settings) -> None:
     ):
         if not facts.shared:
             raise SettingsError(
-                f"--workers needs a {name} that processes can share, and {url} is of one process; set --{name} to "
+                f"--workers needs a {name} that processes can share, and {url} is for one process; set --{name} to "
                 "redis://..."
             )
     if settings.roster.url and not roster_facts(settings.roster.url).shared:
@@ -167,7 +167,7 @@ class _Parent:
             log.error("Worker %d: %s", worker.number, error)
             return error.exit_code
         except BaseException:
-            log.exception("Worker %d ended by a mistake of the program.", worker.number)
+            log.exception("Worker %d ended because of an error in the program.", worker.number)
             return 1
         finally:
             logging.shutdown()
@@ -234,6 +234,9 @@ class _Parent:
             left = [worker for worker in left if not os.waitpid(worker.pid, os.WNOHANG)[0]]
             time.sleep(0.02)
         for worker in left:
-            log.error("Worker %d did not end by itself. Nothing that was acknowledged is lost.", worker.number)
+            log.error(
+                "Worker %d did not stop in time and is ended by force. Nothing that was acknowledged is lost.",
+                worker.number,
+            )
             os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)

@@ -28,7 +28,7 @@ class Resync(Enum):
 
 
 RESYNC: Literal[Resync.RESYNC] = Resync.RESYNC
-"""A word in place of messages: some were missed, read the store again."""
+"""A marker in place of messages: some were missed, read the store again."""
 
 OUTGOING = 1000
 
@@ -47,7 +47,7 @@ class PubSub(ABC):
     """Publishes short messages to topics."""
 
     def findings(self) -> Sequence[Finding]:
-        """Findings about what keeps it from working at the moment; empty while all is well."""
+        """Findings about what keeps it from working at the moment; empty while it works."""
         return ()
 
     @abstractmethod

@@ -59,34 +59,34 @@ class Listening:
 
     Attributes:
         topic: the topic.
-        hears: whether messages arrive, and the store was read since then.
+        live: whether messages arrive, and the store was read since then.
     """
 
     def __init__(
         self,
         hints: Hints,
         topic: str,
-        hear: Callable[[bytes], Awaitable[None]],
+        on_message: Callable[[bytes], Awaitable[None]],
         reread: Callable[[bool], Awaitable[None]],
         polls: bool,
     ) -> None:
         self.topic = topic
-        self.hears = False
+        self.live = False
         self._hints = hints
-        self._hear = hear
+        self._on_message = on_message
         self._reread = reread
         self._polls = polls
         self._tried = asyncio.Event()
         self._task: Supervised | None = None
 
     async def first(self, seconds: float) -> bool:
-        """Wait for the end of the first try to subscribe; returns `hears`."""
+        """Wait for the end of the first try to subscribe; returns `live`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._tried.wait()
         except TimeoutError:
             pass
-        return self.hears
+        return self.live
 
     async def close(self) -> None:
         """Listen no more."""
@@ -103,7 +103,7 @@ class Listening:
             except BackendError as error:
                 self._hints.down(self, str(error))
             finally:
-                self.hears = False
+                self.live = False
                 self._tried.set()
             if self._polls:
                 # The store may be readable although no hints arrive.
@@ -135,7 +135,7 @@ class Listening:
             if len(message) > MESSAGE_BYTES:
                 raise UnreadableError
             async with task.step(HANDLE_SECONDS):
-                await self._hear(message)
+                await self._on_message(message)
         except UnreadableError:
             if self._hints.counters.add("messages_unreadable") == 1:
                 log.warning("A message of the pubsub could not be read and was left out; the store is read instead.")
@@ -148,7 +148,7 @@ class Listening:
     async def _read(self, task: Supervised, *, missed: bool) -> None:
         """Read the store, again and again until that works; messages wait meanwhile."""
         back_off = BackOff()
-        self.hears = False
+        self.live = False
         while True:
             try:
                 async with task.step(HANDLE_SECONDS):
@@ -159,7 +159,7 @@ class Listening:
                 self._tried.set()
             await asyncio.sleep(back_off.next())
         self._hints.was_read(self)
-        self.hears = True
+        self.live = True
         self._tried.set()
         task.works()
 
@@ -228,7 +228,7 @@ class Hints:
         topic: str,
         *,
         owner: str,
-        hear: Callable[[bytes], Awaitable[None]],
+        on_message: Callable[[bytes], Awaitable[None]],
         reread: Callable[[bool], Awaitable[None]],
         polls: bool = True,
     ) -> Listening:
@@ -238,12 +238,12 @@ class Hints:
             name: of the task.
             topic: what to listen to.
             owner: the module, for findings about the task.
-            hear: awaited with each message; the store is read if it raises `UnreadableError` or `BackendError`.
+            on_message: awaited with each message; the store is read if it raises `UnreadableError` or `BackendError`.
             reread: awaited when the store must be read; gets whether messages may have been missed. Repeated if it
                 raises `BackendError`.
             polls: whether the store is read at each try to listen again, as long as that fails.
         """
-        listening = Listening(self, topic, hear, reread, polls)
+        listening = Listening(self, topic, on_message, reread, polls)
         listening._task = self.tasks.run(name, listening.run, owner=owner, says_so=True)
         return listening
 
@@ -252,7 +252,7 @@ class Hints:
         known = bool(self._down)
         self._down[listening] = reason
         if not known:
-            log.warning("%s Listeners read the store again once it is back.", reason)
+            log.warning("%s Subscribers read the store again once it is back.", reason)
             self._health.changed()
 
     def up(self, listening: Listening) -> None:

@@ -5,7 +5,7 @@ all its topics and pings when nothing comes; a lost link is made again with grow
 again, and then each consumer gets `RESYNC`.
 
 Messages that come while a publication is under way go out together after it, over one connection, in order. A failed
-publication is made up for: once the server is back, a word on the channel ``PREFIX:resync`` makes all consumers of that
+publication is replaced: once the server is back, a message on the channel ``PREFIX:resync`` makes all consumers of that
 topic, on every node, read the store again, also those whose own link held.
 
 Channels are ``PREFIX:topic:TOPIC``. On a cluster all nodes publish to, and listen at, the server that has the slot of
@@ -66,7 +66,7 @@ class RedisPubSub(PubSub):
     """Publishes by way of Redis.
 
     Attributes:
-        listener: hears the topics that this process is subscribed to.
+        listener: receives messages of the topics that this process is subscribed to.
         publisher: sends what this process publishes.
     """
 
@@ -133,7 +133,7 @@ class _Listener:
     """The link: one connection that listens to all topics with subscribers in this process.
 
     Attributes:
-        away: why nothing is heard now; None while it listens.
+        away: why nothing is received at the moment; None while it listens.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class _Listener:
         self._connected = False
         self._asked: set[bytes] = set()
         self._unconfirmed: dict[bytes, int] = {}
-        self._heard: set[bytes] = set()
+        self._subscribed: set[bytes] = set()
         self._outgoing: deque[Callable[[Link], Awaitable[object]]] = deque()
         self._wake = asyncio.Event()
         self._lost = False
@@ -172,7 +172,7 @@ class _Listener:
         """
         channel = self._channels.of(topic)
         self._wanted[channel] = topic
-        if channel in self._heard:
+        if channel in self._subscribed:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(channel, []).append(future)
@@ -186,7 +186,7 @@ class _Listener:
         """Listen to a topic no more."""
         channel = self._channels.of(topic)
         self._wanted.pop(channel, None)
-        self._heard.discard(channel)
+        self._subscribed.discard(channel)
         if channel in self._asked:
             self._asked.discard(channel)
             self._outgoing.append(lambda link: link.unsubscribe(channel))
@@ -221,7 +221,7 @@ class _Listener:
                 raise
             finally:
                 self._connected = False
-                self._heard.clear()
+                self._subscribed.clear()
             await asyncio.sleep(self._back_off.next())
 
     def _lose(self, error: BackendError) -> None:
@@ -302,7 +302,7 @@ class _Listener:
         del self._unconfirmed[channel]
         if channel not in self._asked:
             return
-        self._heard.add(channel)
+        self._subscribed.add(channel)
         for future in self._waiters.pop(channel, ()):
             if not future.done():
                 future.set_result(None)

@@ -1,4 +1,4 @@
-"""Rebuild: computes the states of some reducers again from the archive, while the others go on with live events.
+"""Rebuild: computes the states of some reducers again from the archive, while the others continue with live events.
 
 The reducers are held meanwhile. Their states are folded beside the live ones, in slices between which the event loop
 serves students; when reading has caught up with what is being written, they replace the live ones at once.

@@ -139,7 +139,7 @@ def read(path: Path) -> Snapshot:
             [Row(key, version, fields) for key, version, fields in msgspec.msgpack.decode(rows, type=_Rows)],
         )
     except msgspec.DecodeError as error:
-        raise UnreadableError(f"it holds something else than expected: {error}") from None
+        raise UnreadableError(f"its content is not as expected: {error}") from None
 
 
 def newest(files: Sequence[Path]) -> tuple[Snapshot | None, list[Finding]]:

@@ -233,13 +233,13 @@ def _check_nothing_is_lost(folder: Path, before: Lists) -> None:
     bad = [found for found in before.findings if found.subject.startswith(STUDENTS)]
     if bad:
         raise RosterImportError(
-            f"The roster's own list has rows that cannot be used: {bad[0].text} Mend it, or use --replace."
+            f"The roster's own list has rows that cannot be used: {bad[0].text} Correct it, or use --replace."
         )
     unknown = unknown_columns(folder / STUDENTS)
     if unknown:
         raise RosterImportError(
             f"The roster's own {STUDENTS} has a column {unknown[0]!r}, which would be lost. "
-            "Take it out, or use --replace."
+            "Remove it, or use --replace."
         )
 
 

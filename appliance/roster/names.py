@@ -45,7 +45,7 @@ def clean_name(name: str, characters: int) -> str:
     if len(cleaned) > characters:
         raise ValueError(f"A name may have {characters} characters; this one has {len(cleaned)}.")
     if not any(_is_visible(c) for c in cleaned):
-        raise ValueError("Nothing of this name can be seen. Write it with letters.")
+        raise ValueError("This name has no visible characters. Write it with letters.")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") or c in _BIDIRECTIONAL for c in cleaned):
         raise ValueError("A name may hold letters, digits and ordinary signs; this one has other characters in it.")
     return cleaned

@@ -4,7 +4,7 @@
 - ``roster/class/ID``: the students of a class, by student id; a join changes this row, so a class is full for all nodes
   at once.
 - ``roster/student/ID``: a student with the hashes of the student's tokens. A token contains its student's id, so a read
-  of this row tells whether the token is valid, and a change of it makes all tokens of the student invalid at every
+  of this row decides whether the token is valid, and a change of it makes all tokens of the student invalid at every
   node.
 """
 

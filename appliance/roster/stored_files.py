@@ -39,6 +39,6 @@ class RosterFiles(JournalFiles):
         try:
             content = without(self.root / STUDENTS, student.student_id, self._limits)
         except ValueError as error:
-            raise EraseError(f"{error} The student may stand in it; mend the list, then erase again.") from None
+            raise EraseError(f"{error} The student may be in it; correct the list, then erase again.") from None
         if content is not None:
             write_private(self.root / STUDENTS, content)

@@ -1,4 +1,4 @@
-"""Where the states of a student are in memory, and their form in the key-value store."""
+"""Where the states of a student are in memory. Their names in the key-value store: `row`; their encoding: `codec`."""
 
 from __future__ import annotations
 

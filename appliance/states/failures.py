@@ -60,8 +60,8 @@ class ReducerFailures:
         """Report the failures that were counted while states were built aside."""
         for name, place in other.last.items():
             self.last[name] = place
-            failed = f"reducer_failures{{{name}}}"
-            count = self._counters.add(failed, max(1, other._counters[failed]))
+            counter = f"reducer_failures{{{name}}}"
+            count = self._counters.add(counter, max(1, other._counters[counter]))
             if self._health:
                 self._health.report("reducer.failing", name, count=count, place=place)
 

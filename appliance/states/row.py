@@ -1,6 +1,7 @@
-"""A student's row of the key-value store: the names of its fields, and the small values that no reducer makes.
+r"""A student's row of the key-value store: the names of its fields, and the small values that no reducer makes.
 
-- ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``).
+- ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``;
+  VALUE: their values joined with ``\x1f``; both empty for the scope of the student alone).
 - ``version/REDUCER``: the version of the reducer that made these states.
 - ``broken/REDUCER``: present where these states are out of date, because one of them cannot be stored or read; they
   stay as they are until they are rebuilt from the archive.

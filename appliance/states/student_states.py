@@ -238,7 +238,7 @@ class StudentStates:
         fields[scoped.version_field] = scoped.version
 
     def measure_after(self, size: int) -> None:
-        """Note that events of so many bytes were applied, and measure all states once it is time.
+        """Note that events of this many bytes were applied, and measure all states once it is time.
 
         The growth that is not measured yet is small beside the limit, whatever a reducer makes of the events.
         """

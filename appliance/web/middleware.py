@@ -1,4 +1,4 @@
-"""What every request passes: idle limits, the security rules, errors as JSON, and headers for browsers."""
+"""What every request passes: idle limits, the rules on Host and Origin, errors as JSON, and headers for browsers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Middleware:
         if isinstance(begun, web.WebSocketResponse):
             try:
                 if expected:
-                    message = b"The server cannot reach its storage; come back later."
+                    message = b"The server cannot reach its storage; try again later."
                     await begun.close(code=WSCloseCode.TRY_AGAIN_LATER, message=message)
                 else:
                     await begun.close(code=WSCloseCode.INTERNAL_ERROR, message=b"Something went wrong in the server.")

@@ -29,7 +29,7 @@ from manpage import manual_page  # noqa: E402
 NAME = "classroom-observer"
 MAINTAINER = "Classroom Observer maintainers <maintainers@classroom-observer.invalid>"
 ICON_SIZES = (16, 22, 24, 32, 48, 64, 128, 256, 512)
-# What the program opens by name if it is there; it works without.
+# Programs that are started by name if they are installed; they are optional.
 RECOMMENDS = "xdg-utils"
 SUGGESTS = "gnome-shell-extension-appindicator"
 
@@ -98,7 +98,7 @@ def _control(tree: Path, architecture: str) -> None:
             Section: education
             Priority: optional
             Description: live dashboard of what each student in a class is doing
-             Classroom Observer runs on an educator's computer. Students open a page in
+             Classroom Observer runs on a teacher's computer. Students open a page in
              their browsers, type a code and write; the dashboard shows live who writes,
              who has stopped and who waits for help, with words, time on task and the
              text around the cursor.

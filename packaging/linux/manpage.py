@@ -9,12 +9,12 @@ from appliance import __version__, cli
 from appliance.cli.commands import CommandParser
 
 ABOUT = """\
-Classroom Observer shows educators live what each of their students is doing: who writes, who has stopped, who waits
-for help. It runs on the educator's laptop. Students open a page in their browsers, type a code and write; their
-browsers stream what happens, and the dashboard shows it. Nothing leaves the room.
+Classroom Observer shows teachers live what each of their students is doing: who writes, who has stopped, who waits
+for help. It runs on the teacher's laptop. Students open a page in their browsers, type a code and write; their
+browsers send events, and the dashboard shows them. No data leave the classroom.
 
-Without a command it starts, opens the dashboard in the browser and shows an icon in the tray. SIGTERM or SIGINT end it
-in order; what was acknowledged to a student is on the disk."""
+Without a command it starts, opens the dashboard in the browser and shows an icon in the tray. SIGTERM or SIGINT stop it
+in an orderly way; everything that was acknowledged to a student is on the disk."""
 
 FILES = (
     (
@@ -23,20 +23,23 @@ FILES = (
     ),
     (
         "~/.config/classroom-observer/reducers/",
-        "Reducers of your own; its folder site-packages has packages for them.",
+        "Your own reducers; its folder site-packages has packages for them.",
     ),
-    ("~/.local/share/classroom-observer/", "The data: archive, roster, states, keys. Removing the program leaves it."),
-    ("~/.local/state/classroom-observer/log/", "Logs. They hold no student data."),
+    (
+        "~/.local/share/classroom-observer/",
+        "The data: archive, roster, states, keys. It stays when the program is removed.",
+    ),
+    ("~/.local/state/classroom-observer/log/", "Logs, without data of students."),
 )
 ENVIRONMENT = (
     (
         "CLASSROOM_OBSERVER_SECTION__OPTION",
-        "Sets an option of the configuration, such as CLASSROOM_OBSERVER_WEB__PORT; flags go before it.",
+        "Sets an option of the configuration, such as CLASSROOM_OBSERVER_WEB__PORT; flags override it.",
     ),
 )
 STATUS = (
-    ("0", "All is well."),
-    ("1", "Something is wrong; one sentence on the standard error says what, and what to do."),
+    ("0", "Success."),
+    ("1", "An error; one sentence on standard error says what is wrong and what to do."),
     ("2", "The command line was not understood, or a setting is wrong."),
     ("3", "The port is in use by another program."),
 )

@@ -1,10 +1,10 @@
-"""Builds the Windows program and its installer, from nothing, on Linux with wine or on Windows itself.
+"""Builds the Windows program and its installer, from scratch, on Linux with wine or on Windows itself.
 
     make windows                               on Linux: dist/classroom-observer-VERSION-setup.exe
     python packaging\\windows\\build.py --native   on Windows, with Python 3.13 and NSIS on PATH: the same
 
 On Linux the Windows Python comes from a pinned source distribution, which holds the interpreter as python.org built
-and signed it; on Windows the Python that runs this script is taken. The libraries are the same in both:
+and signed it; on Windows the Python that runs this script is used. The libraries are the same in both:
 ``requirements.txt`` names each with its version and its hash. Downloads are kept in
 ``~/.cache/classroom-observer/windows``.
 """

@@ -3,12 +3,12 @@
 ; Flags beside NSIS's own (/S silent, /D=FOLDER last and without quotes):
 ;   /DESKTOP=0|1  icon on the desktop        without it: as it was; at the first installation 1
 ;   /LOGIN=0|1    start at sign-in           without it: as it was; at the first installation 0
-; The uninstaller: /S keeps what was recorded, /S /DELETEDATA deletes it.
-; Exit codes: 0 done, 1 ended by the user, 2 the program is running and could not be ended, or files could not be written.
+; The uninstaller: /S keeps the recorded data, /S /DELETEDATA deletes them.
+; Exit codes: 0 done, 1 cancelled by the user, 2 the program is running and could not be stopped, or files could not be written.
 
 Target ${TARGET}
 SetCompressor ${COMPRESSION}
-; The two executables hold the same modules; with a dictionary this large the second costs nothing.
+; The two executables contain the same modules; with a dictionary of this size the second adds almost nothing.
 !if "${COMPRESSION}" != "zlib"
   SetCompressorDictSize 64
 !endif
@@ -27,7 +27,7 @@ RequestExecutionLevel user
 !define PROGRAM "classroom-observer.exe"
 !define CONSOLE "classroom-observer-cli.exe"
 !define UNINSTALL_KEY "Software\Microsoft\Windows\CurrentVersion\Uninstall\${TITLE}"
-; The same value as the tick "Start at login" in the program's own menu.
+; The same value as "Start at login" in the program's own menu.
 !define RUN_KEY "Software\Microsoft\Windows\CurrentVersion\Run"
 !define RUN_COMMAND '"$INSTDIR\${PROGRAM}" run --no-browser'
 ; Data, configuration and logs are below it.
@@ -89,7 +89,7 @@ Var Again
 Var DataTick
 Var DeleteData
 
-; End a copy that runs from the folder: ask it, then see whether its file can be written.
+; Stop a copy that runs from the folder: ask it to stop, then check whether its file can be written.
 !macro StopProgram un
 Function ${un}StopProgram
   ${IfNot} ${FileExists} "$INSTDIR\${PROGRAM}"
@@ -134,7 +134,7 @@ FunctionEnd
 Section "${TITLE}" SectionProgram
   SectionIn RO
   Call StopProgram
-  ; What an earlier version had and this one has not must not stay: Python would still find it.
+  ; Files that only the earlier version has must be removed: Python would still find them.
   RMDir /r "$INSTDIR\_internal"
   ClearErrors
   SetOutPath "$INSTDIR"
@@ -167,7 +167,7 @@ Section /o "Start when I sign in" SectionLogin
   WriteRegStr HKCU "${RUN_KEY}" "${TITLE}" '${RUN_COMMAND}'
 SectionEnd
 
-; What was ticked off goes away.
+; Remove what was deselected.
 Section -Rest
   ${IfNot} ${SectionIsSelected} ${SectionDesktop}
     Delete "$DESKTOP\${TITLE}.lnk"
@@ -185,7 +185,7 @@ Function .onInit
     SetErrorLevel 2
     Quit
   ${EndIf}
-  ; Two installers at a time would write over each other.
+  ; Two installers at the same time would overwrite each other's files.
   System::Call 'kernel32::CreateMutexW(p 0, i 0, w "${TITLE} installer") p .r1 ?e'
   Pop $0
   ${If} $0 == 183
@@ -257,7 +257,7 @@ Section "Uninstall"
   Call un.StopProgram
   Delete "$SMPROGRAMS\${TITLE}.lnk"
   Delete "$DESKTOP\${TITLE}.lnk"
-  ; A start at sign-in of another copy, as the portable one, is not ours to end.
+  ; Keep the start at sign-in of another copy, such as the portable one.
   ReadRegStr $0 HKCU "${RUN_KEY}" "${TITLE}"
   StrLen $1 '"$INSTDIR\'
   StrCpy $2 $0 $1

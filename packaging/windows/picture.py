@@ -1,5 +1,5 @@
-"""Draws the picture at the side of the installer's last page: `python picture.py OUT.bmp`. Twice as large as NSIS asks
-for, so that it is sharp on a dense screen."""
+"""Draws the picture at the side of the installer's last page: `python picture.py OUT.bmp`. Twice the size that NSIS
+expects, so that it is sharp on a high-resolution screen."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PROGRAMS = ("wine", "makensis", "Xvfb")
 
 # wbemprox: wine 8 lacks a function that `platform` of Python 3.13 reaches through it.
 # winemenubuilder: installers would write menu entries for this desktop. mscoree, mshtml: asked for at the first start.
-# winedbg: it would wait for ever beside a program that crashed.
+# winedbg: after a crash of a program it would wait for ever.
 _OVERRIDES = "wbemprox=;winemenubuilder.exe=d;mscoree=;mshtml=;winedbg.exe=d"
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SOURCE_DATE_EPOCH")
 

@@ -215,7 +215,7 @@ class Draft:
         return len(text_of(units)) if self.code_points else len(units)
 
     def _fits(self, more: int) -> bool:
-        """Whether the text may grow by so many units; if not, it is not followed any more."""
+        """Whether the text may grow by this many units; if not, it is not followed any more."""
         self.followed = self.text.units + more <= self.limit
         return self.followed
 

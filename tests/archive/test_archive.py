@@ -1,4 +1,4 @@
-"""The archive's files: compressing, torn lines, reading on from a place, and what a sync mode does."""
+"""The archive's files: compressing, torn lines, reading from a position on, and the sync modes."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ async def test_a_segment_that_cannot_be_compressed_stays(tmp_path: Path) -> None
     assert seqs(tmp_path) == [1]
 
 
+@pytest.mark.slow
 async def test_a_torn_last_line_is_moved_aside_at_every_cut(tmp_path: Path) -> None:
     archive = open_archive(tmp_path / "whole")
     await write(archive, 1, 2, text="né😀")

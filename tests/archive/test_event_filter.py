@@ -1,4 +1,4 @@
-"""The event filter: classes, and times that a person writes."""
+"""The event filter: classes, and times as people write them."""
 
 from __future__ import annotations
 

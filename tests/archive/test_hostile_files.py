@@ -1,4 +1,4 @@
-"""Files of the data folder that hold anything at all: the start says so in a sentence, or does without them."""
+"""Files of the data folder with any content: the start reports them in a sentence, or works without them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FILES = (
 
 
 async def start(folder: Path) -> str:
-    """Start an appliance on a folder and stop it; returns why it does not start, else ""."""
+    """Start an appliance on a folder and stop it; returns the reason if it does not start, else ""."""
     listener = socket.create_server(("127.0.0.1", 0))
     try:
         node = Node(settings(folder))
@@ -63,6 +63,7 @@ async def start(folder: Path) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 async def test_a_start_meets_anything_with_a_sentence(tmp_path: Path, file: str) -> None:
     for number, content in enumerate(CONTENTS.values()):
@@ -120,7 +121,7 @@ def test_no_command_ends_in_a_traceback(
             "backup": ["--out", str(folder / "b.tar"), "--data-dir", str(data)],
             "erase-student": ["nobody", "--yes", "--data-dir", str(data)],
         }.get(command, ["--data-dir", str(data)])
-        # What is unforeseen is raised, and would be a traceback.
+        # An unexpected error is raised, and would be a traceback.
         assert main([command, *arguments]) in (0, 1, 2)
 
 

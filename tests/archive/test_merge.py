@@ -1,4 +1,4 @@
-"""Archives of several nodes: every event once, in its stream's order, whatever went where."""
+"""Archives of several nodes: every event once, in the order of its stream, whichever node received it."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ STUDENTS = st.sampled_from("ab")
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[Sent]:
-    """What students did, in the order of (received, stream, number), as one node would have written it."""
+    """The events of students, in the order of (received, stream, number), as one node would have written it."""
     frames = draw(
         st.lists(st.tuples(st.integers(0, 20), STUDENTS, st.sampled_from("123"), st.integers(1, 4)), max_size=25)
     )
@@ -179,6 +179,7 @@ def lives(draw: st.DrawFn) -> list[Sent]:
     return events
 
 
+@pytest.mark.slow
 @given(lives(), st.data())
 @settings(max_examples=150, deadline=None)
 def test_any_split_over_nodes_gives_the_states_of_one(

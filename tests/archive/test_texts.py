@@ -1,4 +1,4 @@
-"""What is taken of an event is what the archive gives back, whatever bytes came."""
+"""An accepted event is read from the archive as it was received, whatever its bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PIECES = st.sampled_from(
         *(b"[" * 100 + b"]" * 100, b"[" * 2000 + b"]" * 2000, b"\0", b"\r", b"\x7f"),
     ]
 )
-# Most bytes are no event; these are nearly one.
+# Random bytes are rarely an event; these are similar to one.
 INSIDE = st.lists(PIECES, max_size=6).map(b"".join)
 TEXTS = (
     st.binary(max_size=60)
@@ -83,7 +83,7 @@ def archived(text: bytes) -> tuple[Record, object]:
 @example(rb'{"event":"a\ud83d"}')
 @example('{"event":"a"}'.encode("utf-16-le"))
 def test_what_is_taken_is_read_back_the_same_and_what_is_not_is_read_back_as_rejected(came: bytes) -> None:
-    # As the pipeline does it: a line has but one line break.
+    # As the pipeline does it: a line has only one line break.
     text = came.replace(b"\n", b" ")
     record, body = archived(text)
     if isinstance(body, RejectedError):
@@ -128,7 +128,7 @@ def test_events_of_a_frame_are_judged_as_each_is_alone(texts: list[bytes]) -> No
         (b"[" * 5000 + b"]" * 5000, "too_deep"),
     ],
 )
-# The last one comes in place of the bad value, which is archived all the same.
+# The last value replaces the bad one, which is archived nevertheless.
 @pytest.mark.parametrize("beside", [b"", rb',"y":"\ud83d"', rb',"y":"\ud83d\ude00"', b',"x":1'])
 def test_each_kind_of_bad_event_has_its_reason_whatever_is_beside_it(value: bytes, code: str, beside: bytes) -> None:
     text = b'{"event":"a","x":%b%b}' % (value, beside)
@@ -158,5 +158,5 @@ def test_an_event_has_so_many_values_and_no_more(unit: bytes) -> None:
     with pytest.raises(RejectedError) as refused:
         decode_event(b'{"event":"a","a":[' + (unit * 1001).rstrip(b",") + b"]}", limits)
     assert refused.value.code == "too_intricate"
-    # In a string they are no values.
+    # Within a string they are not values.
     assert decode_event(b'{"event":"a","a":"' + b'[{,\\"' * 5000 + b'"}', limits)["event"] == "a"

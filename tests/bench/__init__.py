@@ -1,1 +1,1 @@
-"""Measurements: this server beside a bare one, under one load generator. ``make bench`` runs them."""
+"""Measurements: this server compared with a bare one, under the same load. ``make bench`` runs them."""

@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: how fast this server is beside a bare one, in one run on one machine.
+"""``python -m tests.bench``: the speed of this server compared with a bare one, in one run on one machine.
 
 Machines differ and are shared, so what counts are ratios within one run. Every figure is the median of several
 rounds, and the servers take turns.
@@ -27,7 +27,7 @@ from tests.bench.servers import Server, bare, ours, play
 
 
 class Load(msgspec.Struct, frozen=True):
-    """A load: how many students send how many events each, so many in a frame; and what the document holds before."""
+    """A load: how many students send how many events each, the events per frame, and the length of the document."""
 
     name: str
     students: int
@@ -39,7 +39,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """What one server did under one load."""
+    """The result of one server under one load."""
 
     per_second: float
     cpu_microseconds: float
@@ -67,7 +67,7 @@ def measure(open_server: Callable[[], AbstractContextManager[Server]], load: Loa
     with open_server() as server:
         tokens = asyncio.run(server.tokens(load.students))
         if load.document:
-            # What comes first is not measured.
+            # The first part is not measured.
             play(Plan(server.port, tokens, 1, document=load.document, fill=True))
         plan = Plan(
             server.port,
@@ -86,7 +86,7 @@ def measure(open_server: Callable[[], AbstractContextManager[Server]], load: Loa
 
 
 def median(figures: list[Figure]) -> Figure:
-    """The middle one by each measure."""
+    """The median of each measure."""
     return Figure(
         statistics.median(figure.per_second for figure in figures),
         statistics.median(figure.cpu_microseconds for figure in figures),
@@ -95,7 +95,7 @@ def median(figures: list[Figure]) -> Figure:
 
 
 def throughput(loads: tuple[Load, ...], rounds: int) -> None:
-    """Events a second and processor time an event, beside the bare server."""
+    """Events per second and processor time per event, compared with the bare server."""
     print(f"{'load':34} {'server':6} {'events/s':>10} {'CPU/event':>10} {'memory':>9}   ratio")
     for load in loads:
         found: dict[str, list[Figure]] = {"bare": [], "ours": []}
@@ -133,7 +133,7 @@ def documents(loads: tuple[Load, ...], rounds: int) -> None:
 
 
 def durability(load: Load, rounds: int, students: int, rate: float, seconds: int) -> None:
-    """What syncing costs: throughput, and how long a student waits for an acknowledgement at a class's usual pace."""
+    """The cost of syncing: throughput, and the time until an acknowledgement at the usual pace of a class."""
     modes = {mode: {"CLASSROOM_OBSERVER_ARCHIVE__SYNC": mode} for mode in ("strict", "relaxed", "none")}
     found: dict[str, list[Figure]] = {mode: [] for mode in modes}
     for _ in range(rounds):
@@ -159,7 +159,7 @@ def _events(rate: float, seconds: float) -> int:
 
 
 def latency(students: int, rate: float, seconds: int) -> None:
-    """From an event's sending to the dashboard's frame that shows it, in a class at its usual pace."""
+    """The time from sending an event to the dashboard's frame that shows it, at the usual pace of a class."""
     with ours() as server:
         tokens = asyncio.run(server.tokens(students))
         cpu = server.cpu_seconds()
@@ -177,7 +177,7 @@ def latency(students: int, rate: float, seconds: int) -> None:
 
 
 def profile(load: Load) -> None:
-    """Where the time goes under a load, by function, in the server's main thread."""
+    """The time per function under a load, in the server's main thread."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "profile"
         measure(lambda: ours(profile=file), load)
@@ -219,7 +219,7 @@ def main() -> None:
 
 
 def measure_all(parsed: argparse.Namespace) -> None:
-    """All parts that a plain run has, or one of them."""
+    """All parts of a default run, or one of them."""
     loads, long = LOADS, DOCUMENTS
     if parsed.quick:
         parsed.rounds = 1
@@ -247,12 +247,12 @@ def measure_all(parsed: argparse.Namespace) -> None:
 
 
 def on_request(parsed: argparse.Namespace) -> None:
-    """The parts that take long, so that a plain run has none of them."""
+    """The parts that take long; a default run does not include them."""
     if parsed.only == "hostile":
-        # Half a minute for each of some forty attacks; so only on request.
+        # About forty attacks of half a minute each, so only on request.
         hostile(1.0 if parsed.quick else 30.0 if parsed.seconds is None else parsed.seconds, tuple(parsed.attack))
     if parsed.only == "packaged":
-        # It is built first, which takes a minute; so only on request.
+        # The program is built first, which takes a minute, so only on request.
         from tests.packaged import measure
         from tests.packaged.world import build
 

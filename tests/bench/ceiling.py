@@ -1,6 +1,6 @@
-"""The yardstick: a bare aiohttp WebSocket server that receives, decodes, counts, and acknowledges every 50.
+"""The baseline: a bare aiohttp WebSocket server that receives, decodes, counts, and acknowledges every 50.
 
-It keeps nothing, checks nothing and tells nobody. No server on aiohttp can be faster; ours is measured against it.
+It stores nothing, checks nothing and notifies nobody. No server on aiohttp can be faster; ours is compared with it.
 Run as ``python -m tests.bench.ceiling PORT_FILE``.
 """
 

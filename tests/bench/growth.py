@@ -63,7 +63,7 @@ REPEATED = {
 
 
 class Shape(NamedTuple):
-    """A parser, what it is given, and the function that makes that of about so many bytes."""
+    """A parser, its input, and the function that makes an input of about a given number of bytes."""
 
     parser: str
     name: str
@@ -221,7 +221,7 @@ def _names() -> Iterator[Shape]:
 
 
 def _headers() -> Iterator[Shape]:
-    """Host, Origin, cookies, tokens and what proxies add."""
+    """Host, Origin, cookies, tokens and headers of proxies."""
     security = Security(Credentials("t", "00" * 32), Counters(), SignedOut(Path("nowhere")), proxies=("10.0.0.0/8",))
     for name, unit in {
         "signs": "=",
@@ -256,7 +256,7 @@ def _headers() -> Iterator[Shape]:
                 try:
                     step(request)
                 except (ValueError, ApiError):
-                    # What each of them says is for other tests.
+                    # Other tests check their error messages.
                     pass
 
         yield Shape("headers", name, headers, _text_of(unit))
@@ -300,7 +300,7 @@ def shapes() -> list[Shape]:
 
 
 def seconds(shape: Shape, size: int, rounds: int) -> float:
-    """The least processor time that a shape of a size took in several rounds."""
+    """The shortest processor time for a shape of a size in several rounds."""
     best = float("inf")
     for _ in range(rounds):
         made = shape.make(size)
@@ -315,8 +315,8 @@ def growth(size: int, rounds: int, shown: int = 3) -> None:
 
     Args:
         size: bytes of the smallest input.
-        rounds: of which the fastest counts.
-        shown: how many shapes of each parser.
+        rounds: number of rounds; the fastest counts.
+        shown: number of shapes that are printed for each parser.
     """
     found: dict[str, list[tuple[float, Shape, list[float]]]] = {}
     for shape in shapes():

@@ -1,4 +1,4 @@
-"""What honest students notice of one hostile client: each attack beside a class at work, on the real program."""
+"""The effect of one hostile client on honest students: each attack during the work of a class, on the real program."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.faults.siege import a_siege
 
 
 def hostile(seconds: float, names: tuple[str, ...] = ()) -> None:
-    """Print for each attack how long events of honest students waited, and how the program was.
+    """Print for each attack how long events of honest students waited, and the state of the program.
 
     Args:
-        seconds: how long each attack is looked at; a sixth of that before it begins.
-        names: of attacks or their kinds; all where empty.
+        seconds: how long each attack is measured, after a sixth of that without one.
+        names: of attacks or their kinds; all if empty.
     """
     print(
         f"\n{'hostile client':32} {'quiet p99':>9} {'p50':>7} {'p99':>7} {'most':>7} {'healthz':>8} "

@@ -1,4 +1,4 @@
-"""The load generator: a process of its own that plays students typing, as fast as it is allowed to or at a pace.
+"""The load generator: a separate process that simulates typing students, as fast as possible or at a given rate.
 
 It speaks the native protocol over plain sockets and prepares every frame before the clock starts, so that it is not
 what is measured. Frames are masked with a key of zeros, which costs a server the same and saves the work here.
@@ -41,7 +41,7 @@ _METADATA = {
 
 
 class Plan(msgspec.Struct):
-    """What to play.
+    """What to simulate.
 
     Attributes:
         port: of the server on 127.0.0.1.
@@ -51,10 +51,10 @@ class Plan(msgspec.Struct):
         window: events a student may have unacknowledged.
         document: characters that the document has before the first edit.
         fill: whether to send that document first, as one event more.
-        metadata: whether events carry what many sources add to each of them, which makes some 430 bytes of 90.
-        random: whether edits are at random places, else at the cursor, as when typing on.
+        metadata: whether events have the fields that many sources add, so that each has about 430 bytes instead of 90.
+        random: whether edits are at random places, otherwise at the cursor.
         rate: events a second and student; 0 is as fast as acknowledgements allow.
-        educator: the educator's token; with it a dashboard is open, and latencies are measured.
+        educator: the educator token; if given, a dashboard is open, and latencies are measured.
     """
 
     port: int
@@ -75,7 +75,7 @@ class Result(msgspec.Struct):
     events: how many were acknowledged.
     seconds: from the first one sent to the last one acknowledged.
     latencies: seconds from sending an event to the dashboard's frame that shows it, one per event shown.
-    acks: seconds from sending an event to its acknowledgement, where there is a pace.
+    acks: seconds from sending an event to its acknowledgement, if there is a rate.
     """
 
     events: int
@@ -144,7 +144,7 @@ class Student(RawClient):
                 return
             payload, self.buffer = self.buffer[start : start + size], self.buffer[start + size :]
             if opcode == 1:
-                self._hear(payload)
+                self._receive(payload)
             elif opcode == 8:
                 raise SystemExit(f"The server closed a connection: {payload[:150]!r}")
 
@@ -153,7 +153,7 @@ class Student(RawClient):
             self.done.set_exception(ConnectionError("The server ended the connection."))
 
     def may_send(self) -> bool:
-        """Whether the window, and what the network has not taken yet, allow the next frame."""
+        """Whether the window and the output buffer allow the next frame."""
         return (
             self.next < len(self.frames)
             and self.frames[self.next][0] <= self.acked + self.plan.window
@@ -167,13 +167,13 @@ class Student(RawClient):
         self.transport.write(content)
 
     def send_timed(self) -> None:
-        """Send the next frame, and note when."""
+        """Send the next frame, and record the time."""
         before = self.sent
         now = time.perf_counter()
         self.send()
         self.times.extend([now] * (self.sent - before))
 
-    def _hear(self, payload: bytes) -> None:
+    def _receive(self, payload: bytes) -> None:
         message = msgspec.json.decode(payload)
         kind = message["type"]
         if kind == "welcome":
@@ -202,7 +202,7 @@ async def _run(plan: Plan) -> Result:
     began = time.perf_counter()
     sending = students
     while sending:
-        # A turn each: a class's frames come from many sides, and no network would bring one student's in a row.
+        # In turn: the frames of a class come from many computers, so those of one student do not come in a row.
         for student in sending:
             if student.may_send():
                 student.send()
@@ -216,7 +216,7 @@ async def _run(plan: Plan) -> Result:
 
 
 async def _paced(plan: Plan, students: list[Student]) -> Result:
-    """Every student at its own pace; a dashboard tells when each event can be seen."""
+    """Every student at its own rate; a dashboard shows when each event is visible."""
     import aiohttp
 
     latencies: list[float] = []
@@ -271,6 +271,6 @@ def _now() -> int:
 
 
 if __name__ == "__main__":
-    # Python's own loop hands each frame to the network by itself, as browsers do; others gather them first.
+    # Python's own event loop sends each frame separately, as browsers do; others combine frames.
     result = asyncio.run(_run(msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)))
     sys.stdout.buffer.write(msgspec.json.encode(result))

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.metrics``: what metrics cost, per commit and per reading.
+"""``python -m tests.bench.metrics``: the cost of metrics, per commit and per reading.
 
 One node commits events of so many students at once, in rounds that take turns: measured as it always is, and with the
 measuring of backends and the histograms switched off. Processor time, the median of many short rounds, so that what
@@ -36,7 +36,7 @@ def _nothing(histogram: Histogram, amount: float) -> None:
 
 @contextmanager
 def switched_off(node: Node) -> Iterator[None]:
-    """Without what measures."""
+    """Without measurements."""
     taken = []
     for backend, names in (
         (node.kvs, KVS_OPERATIONS),

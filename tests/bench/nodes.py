@@ -1,4 +1,4 @@
-"""Nodes that share a Redis: beside one with the store in memory, two workers beside one, what more students cost."""
+"""Nodes that share a Redis: compared with a store in memory, two workers with one, and the cost of more students."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def with_redis(workers: int = 1) -> Iterator[tuple[Server, RedisServer]]:
             redis.stop()
 
 
-def _told(redis: RedisServer) -> dict[str, float]:
-    """What Redis has done: reads from sockets, which are the round trips, and processor time."""
+def _usage(redis: RedisServer) -> dict[str, float]:
+    """The work of Redis: reads from sockets, which are the round trips, and processor time."""
     with redis.client() as client:
         info: dict[str, Any] = client.info("stats") | client.info("cpu") | client.info("memory")
     cpu = info["used_cpu_sys"] + info["used_cpu_user"]
@@ -53,7 +53,7 @@ def _rate(server: Server, students: int, events: int, frame: int) -> float:
 
 
 def beside_memory(loads: Sequence[tuple[str, int, int, int]], rounds: int) -> None:
-    """Events a second of a node with Redis beside one with its store in memory, and round trips to Redis."""
+    """Events per second of a node with Redis and of one with its store in memory, and round trips to Redis."""
     print(f"\n{'store, load':44} {'memory':>10} {'Redis':>10}   ratio   round trips per 1,000 events")
     for name, students, events, frame in loads:
         memory, redis, trips = [], [], []
@@ -62,10 +62,10 @@ def beside_memory(loads: Sequence[tuple[str, int, int, int]], rounds: int) -> No
                 memory.append(_rate(server, students, events, frame))
             with with_redis() as (server, store):
                 tokens = asyncio.run(server.tokens(students))
-                before = _told(store)
+                before = _usage(store)
                 result = play(Plan(server.port, tokens, events, frame, 1000, metadata=True))
                 redis.append(result.events / result.seconds)
-                trips.append((_told(store)["trips"] - before["trips"]) / result.events * 1000)
+                trips.append((_usage(store)["trips"] - before["trips"]) / result.events * 1000)
         ratio = statistics.median(redis) / statistics.median(memory)
         print(
             f"{name:44} {statistics.median(memory):10,.0f} {statistics.median(redis):10,.0f}   {ratio:5.2f}   "
@@ -75,7 +75,7 @@ def beside_memory(loads: Sequence[tuple[str, int, int, int]], rounds: int) -> No
 
 
 def workers(students: int, events: int, rounds: int) -> None:
-    """Two workers beside one."""
+    """Two workers compared with one."""
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for number, rates in found.items():
@@ -88,7 +88,7 @@ def workers(students: int, events: int, rounds: int) -> None:
 
 
 def cost(numbers: Sequence[int], rate: float, seconds: int) -> None:
-    """What a node and Redis take for so many students at their usual pace."""
+    """The resources of a node and of Redis for a number of students at their usual pace."""
     print(
         f"\n{'students at ' + format(rate, 'g') + ' events/s':24} {'events/s':>9} {'node':>7} {'Redis':>7} "
         f"{'node':>9} {'Redis':>9}   acknowledged p50, p99"
@@ -97,9 +97,9 @@ def cost(numbers: Sequence[int], rate: float, seconds: int) -> None:
         with with_redis() as (server, redis):
             tokens = asyncio.run(server.tokens(students))
             events = round(rate * seconds / ACK_EVERY + 0.5) * ACK_EVERY
-            before, cpu = _told(redis), server.cpu_seconds()
+            before, cpu = _usage(redis), server.cpu_seconds()
             result = play(Plan(server.port, tokens, events, rate=rate, educator=server.token))
-            after, cpu = _told(redis), server.cpu_seconds() - cpu
+            after, cpu = _usage(redis), server.cpu_seconds() - cpu
             cuts = statistics.quantiles(result.acks, n=1000)
             print(
                 f"{students:24,} {result.events / result.seconds:9,.0f} {cpu / result.seconds:7.0%} "

@@ -1,4 +1,4 @@
-"""Pubsubs beside each other: notifications a second, and how long one takes from one node to three others."""
+"""Pubsubs compared: notifications per second, and how long one takes from one node to three others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _running(kind: Callable[[Path], Any]) -> Iterator[Any]:
 
 @contextmanager
 def memory() -> Iterator[list[str]]:
-    """One process hears itself."""
+    """One process that receives its own messages."""
     yield ["memory://"]
 
 
@@ -78,7 +78,7 @@ def pubsubs(number: int, rate: int, seconds: int) -> None:
     """A table of all pubsubs whose servers are installed.
 
     Args:
-        number: notifications that are published as fast as they go.
+        number: notifications that are published as fast as possible.
         rate: notifications a second in the paced part, and for how many `seconds`.
     """
     print(f"\n{BYTES} bytes to {LISTENERS} nodes, all in one process")
@@ -98,13 +98,13 @@ async def _measure(name: str, urls: list[str], number: int, rate: int, seconds: 
             stack.push_async_callback(node.close)
         publisher, *others = nodes
         listeners = others or [publisher] * LISTENERS
-        heard = [await stack.enter_async_context(node.subscribe(TOPIC)) for node in listeners]
+        opened = [await stack.enter_async_context(node.subscribe(TOPIC)) for node in listeners]
         cpu, started = time.process_time(), time.perf_counter()
-        await asyncio.gather(_burst(publisher, number), *(_count(subscription, number) for subscription in heard))
+        await asyncio.gather(_burst(publisher, number), *(_count(subscription, number) for subscription in opened))
         taken, cpu = time.perf_counter() - started, time.process_time() - cpu
         waits: list[float] = []
         await asyncio.gather(
-            _paced(publisher, rate, seconds), *(_waits(subscription, rate * seconds, waits) for subscription in heard)
+            _paced(publisher, rate, seconds), *(_waits(subscription, rate * seconds, waits) for subscription in opened)
         )
     cuts = statistics.quantiles(waits, n=100)
     print(

@@ -1,4 +1,4 @@
-"""Many students connect at once: how long that takes, and how long another student waits meanwhile."""
+"""Many students connect at once: the time that takes, and the waits of another student meanwhile."""
 
 from __future__ import annotations
 

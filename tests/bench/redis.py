@@ -1,6 +1,6 @@
-"""``python -m tests.bench.redis``: what a commit to Redis costs, by the way in which it is made, and how messages fare.
+"""``python -m tests.bench.redis``: the cost of a commit to Redis by several methods, and the speed of messages.
 
-Each commit is of 200 students with 4 states of 1.5 KB each. The ways take turns, and each figure is the median of the
+Each commit is of 200 students with 4 states of 1.5 KB each. The methods take turns; each figure is the median of the
 rounds; only ratios within one run mean anything. Processor time, of this program and of the server, depends less on
 what else the machine does. docs/redis.md shows such a run.
 """
@@ -40,7 +40,7 @@ def _changes(version: int) -> list[Change]:
 
 
 class _Commits:
-    """One way to commit.
+    """A method to commit.
 
     Attributes:
         version: of all rows, which each commit raises by one.
@@ -63,7 +63,7 @@ class _Commits:
 
 
 class _Unchecked(_Commits):
-    """A pipeline of HSET, which compares nothing: the yardstick."""
+    """A pipeline of HSET, which compares nothing: the baseline."""
 
     async def round(self, times: int) -> float:
         client = Redis.from_url(f"redis://{self.store.url.addresses}")
@@ -120,10 +120,10 @@ async def _publish(url: str, at_once: int, messages: int) -> float:
         began = time.perf_counter()
         for _ in range(messages // at_once):
             await asyncio.gather(*(here.publish("class/1", b"x" * 300) for _ in range(at_once)))
-        heard = 0
+        received = 0
         async for _ in subscription:
-            heard += 1
-            if heard == messages:
+            received += 1
+            if received == messages:
                 break
         seconds = time.perf_counter() - began
     await here.close()
@@ -132,7 +132,7 @@ async def _publish(url: str, at_once: int, messages: int) -> float:
 
 
 async def _delays(url: str, messages: int, per_second: int) -> list[float]:
-    """Seconds from publishing to hearing, at a rate that a school may have."""
+    """Seconds from publishing to receiving, at a realistic rate for a school."""
     here = open_pubsub(url, Counters(), queue=1)
     there = open_pubsub(url, Counters(), queue=messages)
     found: list[float] = []
@@ -188,7 +188,7 @@ async def _measure(server: RedisServer, cluster: RedisCluster, rounds: int, time
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Start the servers, measure, and say what came out."""
+    """Start the servers, measure, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.redis", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--commits", type=int, default=20, help="commits in each round")
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         server, cluster = RedisServer(Path(folder) / "one"), RedisCluster(Path(folder) / "cluster")
         with server, cluster:
             asyncio.run(_measure(server, cluster, parsed.rounds, parsed.commits, parsed.messages))
-            # What pytest would show of a failed test has no place here.
+            # pytest shows the output of servers only for failed tests.
             server.log_file.write_text("")
 
 

@@ -1,4 +1,4 @@
-"""Starts the servers that are measured, each a process of its own, and reads what the system says of them."""
+"""Starts the servers that are measured, each in a separate process, and reads their resource usage from the system."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Server:
 
     Attributes:
         port: on 127.0.0.1.
-        ready: what it said when it was ready.
-        token: the educator's, "" of a bare server.
+        ready: its output when it was ready.
+        token: the educator token; "" for a bare server.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], ready: dict[str, Any]) -> None:
@@ -53,10 +53,10 @@ class Server:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
-        raise RuntimeError("The system does not tell how much memory the server holds.")
+        raise RuntimeError("The system does not report how much memory the server uses.")
 
     async def tokens(self, number: int) -> list[str]:
-        """Let students join; a bare server takes anybody."""
+        """Let students join; a bare server accepts anybody."""
         if "join_code" not in self.ready:
             return ["anybody"] * number
         tokens = []
@@ -70,14 +70,14 @@ class Server:
 
 @contextmanager
 def bare() -> Iterator[Server]:
-    """The yardstick."""
+    """The baseline."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
         with _process([sys.executable, "-m", "tests.bench.ceiling", str(ready)], ready) as server:
             yield server
 
 
-# The load generator sends as fast as it can, which no student does: budgets would be all that is measured.
+# The load generator sends as fast as it can, which no student does: with budgets, only they would be measured.
 _NO_BUDGETS = {
     "CLASSROOM_OBSERVER_LIMITS__STUDENT_BYTES_PER_SECOND": "2000000000",
     "CLASSROOM_OBSERVER_LIMITS__STUDENT_BURST_BYTES": "2000000000",

@@ -1,4 +1,4 @@
-"""The measurements themselves work; how fast it is, is no matter for a test."""
+"""The measurements work; tests do not check the speed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = {
     "reconnects": r"(?m)^ +50 students come.* 50 welcomed, 0 refused, .* p50 \d+ ms, most \d+ ms",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
-"""How the figures of each part look."""
+"""The format of the figures of each part."""
 REDIS = shutil.which("redis-server") is not None
 LINES = {
     "throughput": 2,
@@ -35,7 +35,7 @@ LINES = {
     "reconnects": 3 * REDIS,
     "nodes": 3 * REDIS,
 }
-"""How many lines each part has of them."""
+"""The number of such lines of each part."""
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""A fake server with the real pages, for what a healthy server never does: the test sets what it sends.
+"""A fake server with the real pages, for behaviour that a healthy server never shows: the test sets what it sends.
 
-It keeps what students' pages send, without reducing it.
+It stores what students' pages send, without reducing it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Fake:
         away: a close code and a reason with which every new connection is closed; None to serve them.
         unusable: how many more times events are refused with 4422.
         students: the entries of the dashboard.
-        findings: what `/api/v1/status` gives.
-        whole: what a student's window gets beside the entry.
+        findings: those of `/api/v1/status`.
+        whole: data of a student's window in addition to the entry.
         ahead: seconds by which the server's clock is ahead of this computer's.
-        events: what was taken, in the order in which it came.
-        hellos: when each hello came, by the monotonic clock.
+        events: accepted events, in the order of receipt.
+        hellos: the time of each hello, by the monotonic clock.
         closed: how many connections ended.
     """
 
@@ -70,7 +70,7 @@ class Fake:
 
     @property
     def url(self) -> str:
-        """Where students find it: no secure context."""
+        """The URL for students: no secure context."""
         return f"http://{HOST}:{self.port}"
 
     def start(self) -> None:
@@ -83,7 +83,7 @@ class Fake:
         self._loop.close()
 
     def now(self) -> float:
-        """Seconds by its own clock."""
+        """The time of its own clock, in seconds."""
         return time.time() + self.ahead
 
     def drop(self, code: int, reason: str) -> None:
@@ -96,7 +96,7 @@ class Fake:
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
 
     def show(self) -> None:
-        """Send all dashboards what there is now."""
+        """Send all dashboards the current data."""
 
         async def send() -> None:
             for socket in list(self._dashboards):
@@ -135,7 +135,7 @@ class Fake:
         speaking.cancel()
         await runner.cleanup()
 
-    async def _heard(self) -> None:
+    async def _until_not_silent(self) -> None:
         """Wait while the server is silent."""
         while self.silent and not self._stop.is_set():
             await asyncio.sleep(0.05)
@@ -153,23 +153,23 @@ class Fake:
         return self._pages.serve(request, name)
 
     async def _join(self, request: web.Request) -> web.Response:
-        await self._heard()
+        await self._until_not_silent()
         return web.json_response({"token": "t", "student_id": "s-1", "name": "Ada", "class_id": "c-1"})
 
     async def _status(self, request: web.Request) -> web.Response:
-        await self._heard()
+        await self._until_not_silent()
         space = {"archive_bytes": 63795, "free_bytes": 79027000000}
         return web.json_response({"version": "0", "here": False, "findings": self.findings, "space": space})
 
     async def _student(self, request: web.Request) -> web.Response:
-        await self._heard()
+        await self._until_not_silent()
         [student] = [one for one in self.students if one["student_id"] == request.match_info["id"]]
         return web.json_response({**student, **self.whole})
 
     async def _open(self, request: web.Request) -> web.WebSocketResponse | None:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        await self._heard()
+        await self._until_not_silent()
         if self.away:
             code, reason = self.away
             await socket.close(code=code, message=reason.encode())
@@ -182,7 +182,7 @@ class Fake:
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
-                    await self._heard()
+                    await self._until_not_silent()
                     await act(json.loads(message.data))
         except ConnectionError:
             pass
@@ -253,7 +253,7 @@ def entry(name: str, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def a_fake() -> Iterator[Fake]:
-    """A fake server, ended afterwards."""
+    """A fake server, stopped afterwards."""
     fake = Fake()
     fake.start()
     try:

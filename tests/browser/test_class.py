@@ -1,4 +1,4 @@
-"""The main job, in real browsers: three students write, the teacher sees each of them, nothing is lost."""
+"""The main task, in real browsers: three students write, the teacher sees each of them, nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.browser.world import ROOT, Classroom, classroom, network, saved, unti
 
 pytestmark = pytest.mark.browser
 
-# Carroll, Alice's Adventures in Wonderland (1865), with signs that take one, two and several UTF-16 units.
+# Carroll, Alice's Adventures in Wonderland (1865), with characters of one, two and several UTF-16 units.
 ALICE = "Alice was beginning to get very tired of sitting by her sister on the bank 🐇, and of having nothing to do: "
 ZALGO = "cafe\u0301 👩\u200d🚀 na\u0308ive 🇪🇺 "
 
 
 def caret(page: Page, start: int, end: int | None = None) -> None:
-    """Put the caret somewhere, or select."""
+    """Move the caret, or select."""
     page.evaluate("([a, b]) => document.getElementById('text').setSelectionRange(a, b)", [start, end or start])
 
 
@@ -29,7 +29,7 @@ def text(page: Page) -> str:
 
 
 def first(page: Page) -> None:
-    """Type, go back, correct, delete."""
+    """Type, move back, correct, delete."""
     page.click("#text")
     page.keyboard.type(ALICE)
     caret(page, 6)
@@ -44,7 +44,7 @@ def first(page: Page) -> None:
 
 
 def second(page: Page) -> None:
-    """Paste, select and overwrite, cut and paste elsewhere."""
+    """Paste, select and overwrite, cut, and paste elsewhere."""
     page.click("#text")
     page.keyboard.insert_text(ALICE + ZALGO + ALICE)
     caret(page, 10, 30)
@@ -94,7 +94,7 @@ def test_a_class_writes_and_the_teacher_sees_it_all(tmp_path: Path) -> None:
             play(page)
             agree(room, teacher, page, name)
             assert text(page)
-        # The Wi-Fi goes while one of them writes on, and comes back.
+        # The Wi-Fi is lost and returns while one of them continues to write.
         ben = pages["Ben"]
         ben.context.set_offline(True)
         ben.keyboard.press("Control+End")
@@ -160,7 +160,7 @@ def test_the_teacher_pauses_speaks_and_sees_a_raised_hand(tmp_path: Path) -> Non
 
 
 def edit_everywhere(page: Page) -> None:
-    """Type in front, in the middle, and delete at the end."""
+    """Type at the beginning and in the middle, and delete at the end."""
     page.click("#text")
     caret(page, 0)
     page.keyboard.type("In front. ")
@@ -171,8 +171,8 @@ def edit_everywhere(page: Page) -> None:
         page.keyboard.press("Backspace")
 
 
-@pytest.mark.parametrize("loaded_anew", [False, True])
-def test_what_was_written_in_a_pause_is_read_after_it(tmp_path: Path, loaded_anew: bool) -> None:
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_what_was_written_in_a_pause_is_read_after_it(tmp_path: Path, reloaded: bool) -> None:
     with classroom(tmp_path) as room:
         teacher = room.teacher()
         ada = room.student("Ada")
@@ -181,7 +181,7 @@ def test_what_was_written_in_a_pause_is_read_after_it(tmp_path: Path, loaded_ane
         agree(room, teacher, ada, "Ada")
         teacher.click("#pause")
         ada.wait_for_selector("#paused:visible")
-        if loaded_anew:
+        if reloaded:
             ada.reload()
             ada.wait_for_selector("#paused:visible")
         edit_everywhere(ada)
@@ -207,12 +207,12 @@ def test_a_pause_that_ends_while_a_student_has_no_network_is_made_good(tmp_path:
         ada.wait_for_selector("#paused:visible")
         edit_everywhere(ada)
         saved(ada)
-        # The page of a browser that is only said to be offline would not notice for as long as a socket may be silent.
+        # A page whose browser only pretends to be offline would notice only after the time for a silent socket.
         wifi.loop.call_soon_threadsafe(wifi.up.clear)
         wifi.loop.call_soon_threadsafe(wifi.drop_all)
         ada.context.set_offline(True)
         ada.keyboard.type("alone")
-        # The socket is gone, so that the end of the pause is learnt from the next welcome.
+        # The socket is closed, so the next welcome reports the end of the pause.
         until(lambda: "No connection" in ada.inner_text("#saved-text"), "the page has noticed")
         said = ada.inner_text("#aloud")
         assert said == ada.inner_text("#saved-text")

@@ -1,4 +1,4 @@
-"""Everybody can read what the pages say: text and placeholders stand out from what is behind them, light and dark.
+"""Everybody can read the pages: text and placeholders have enough contrast to their background, light and dark.
 
 The measure is WCAG 2.2's contrast ratio, success criterion 1.4.3: 4.5 to 1, and 3 to 1 for large text.
 """
@@ -15,8 +15,8 @@ from tests.browser.world import Classroom, classroom, until
 
 pytestmark = pytest.mark.browser
 
-# Every text that is seen and every placeholder, with its contrast: colours are painted, so that any notation will do,
-# and what is translucent is laid over what is behind it.
+# Every visible text and placeholder, with its contrast: colours are painted, so any notation works,
+# and translucent colours are painted over their background.
 CONTRASTS = """
 () => {
   const canvas = document.createElement("canvas");
@@ -82,8 +82,8 @@ CONTRASTS = """
 
 
 def pale(page: Page) -> list[str]:
-    """What of a page cannot be read well."""
-    # What fades in is measured when it is there; an animation that something else ends is over, too.
+    """The texts of a page that cannot be read well."""
+    # Elements that fade in are measured afterwards; an animation that something else ends is over, too.
     page.evaluate("() => Promise.allSettled(document.getAnimations().map((one) => one.finished))")
     found = page.evaluate(CONTRASTS)
     assert found, page.url
@@ -103,7 +103,7 @@ def test_the_measure_finds_what_is_pale(tmp_path: Path) -> None:
 
 
 def students_way_in(room: Classroom, student: Page) -> dict[str, list[str]]:
-    """What cannot be read of the pages up to the first words that a student writes, by page."""
+    """Texts that cannot be read well, by page, on the way to the first words of a student."""
     found = {}
     for path in ("join", "login"):
         student.goto(f"{room.appliance.lan_url}/{path}")

@@ -1,4 +1,4 @@
-"""The dashboard of a class with a list: who is not there yet, lists that change, excerpts, and a link that is gone."""
+"""The dashboard of a class with a list: students who have not joined, changed lists, excerpts, a lost connection."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_who_is_in_the_list_and_never_came_is_said_to_be_missing(tmp_path: Path)
         until(lambda: names(teacher) == ["Bo B.", "Ada A.", "Cy C."], "who is there comes first")
         until(lambda: "Online" in state(teacher, "Bo B."), "Bo is online")
         assert teacher.is_hidden("#code")
-        # Bo wrote nothing, and yet was there.
+        # Bo wrote nothing, but has joined.
         student.context.close()
         until(lambda: "Offline" in state(teacher, "Bo B."), "Bo is gone")
         assert names(teacher) == ["Bo B.", "Ada A.", "Cy C."]
@@ -64,12 +64,12 @@ def test_the_dashboard_follows_a_class_list_that_changes(tmp_path: Path) -> None
         until(lambda: names(teacher) == ["Bo B.", "Di D."], "the chosen class is shown still")
         until(lambda: len(teacher.locator("#class option").all()) == 3, "the choice is new")
         assert teacher.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "5b"
-        # What a teacher does there reaches the class that is shown.
+        # A teacher's commands apply to the class that is shown.
         with teacher.expect_response("**/api/v1/class/pause") as answer:
             teacher.click("#pause")
         assert answer.value.ok
         teacher.wait_for_selector("#paused:visible")
-        # A class that the list names no more is there still, without anybody.
+        # A class that is no longer in the list still exists, without students.
         listed(room.appliance.data, "Ada A.,4c")
         until(lambda: names(teacher) == [], "nobody of the list is in the class")
         assert teacher.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "5b"
@@ -98,7 +98,7 @@ def test_an_excerpt_is_cut_between_words(tmp_path: Path) -> None:
                 assert set(shown.strip("…").split()) <= whole, shown
                 assert shown.startswith("…") == (at > 45), shown
                 assert shown.endswith("…") == (at < len(ALICE) * 3), shown
-                # All of it is seen: nothing is cut by the box.
+                # All of it is visible: the box cuts nothing.
                 assert excerpt.evaluate("node => node.scrollHeight <= node.clientHeight + 1"), shown
         assert room.complaints == []
 
@@ -125,7 +125,7 @@ def test_without_a_link_the_page_says_of_when_it_is(tmp_path: Path) -> None:
             "the time is shown",
         )
         shown = teacher.inner_text(".tile")
-        # Two minutes later it is still what was known then: nobody has become idle by that.
+        # Two minutes later it shows the same data: nobody has become idle meanwhile.
         said = teacher.inner_text("#connection")
         teacher.evaluate(
             "() => { const now = Date.now; Date.now = () => now() + 120000; dispatchEvent(new Event('resize')); }"

@@ -1,4 +1,4 @@
-"""Events in a student's browser survive reloads, crashes, sleep, full storage, set clocks, and a lost server."""
+"""Events in a student's browser survive reloads, crashes, sleep, full storage, changed clocks, and a lost server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def playwright() -> Iterator[Playwright]:
 
 
 class Room:
-    """The program, and browsers with profiles that outlive them."""
+    """The program, and browsers with profiles that are kept."""
 
     def __init__(self, playwright: Playwright, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class Room:
         return f"http://{HOST}:{self.port}"
 
     def browser(self, profile: str = "profile") -> BrowserContext:
-        """A browser; started with the same profile again it has what it had kept."""
+        """A browser; with the same profile it has the data of its earlier runs."""
         chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         context = self._playwright.chromium.launch_persistent_context(
             str(self.folder / profile), executable_path=chromium, args=ARGUMENTS
@@ -55,7 +55,7 @@ class Room:
         return context
 
     def join(self, context: BrowserContext, name: str = "Ada") -> Page:
-        """Join by the code, and come to the writing page."""
+        """Join by the code, and open the writing page."""
         page = context.new_page()
         page.goto(f"{self.url}/join")
         page.fill("#code", self.program.ready["join_code"])
@@ -79,12 +79,12 @@ class Room:
             lock.unlink()
 
     def back(self, page: Page) -> None:
-        """Start the program again; the page hears that the network is back, as by a laptop's Wi-Fi."""
+        """Start the program again; the page gets the event that the network is back, as after a loss of Wi-Fi."""
         self.program.start()
         page.evaluate("() => dispatchEvent(new Event('online'))")
 
     def whole(self, name: str = "Ada") -> dict[str, Any]:
-        """All that the teacher sees of a student."""
+        """All data that the teacher sees of a student."""
         [student] = [one for one in self.program.get("/api/v1/students") if one["name"] == name]
         found: dict[str, Any] = self.program.get(f"/api/v1/students/{student['student_id']}")
         return found
@@ -93,7 +93,7 @@ class Room:
         return str(self.whole(name)["documents"]["essay"]["writing"]["text"])
 
     def agree(self, page: Page, expected: str) -> None:
-        """The page says that all is saved, and so it is, once."""
+        """The page says that all is saved, and every event is saved once."""
         saved(page)
         assert page.input_value("#text") == expected
         until(lambda: self.text() == expected, f"the server has {expected!r}, not {self.text()!r}")
@@ -127,7 +127,7 @@ def write(page: Page, words: str) -> None:
 
 
 def held(page: Page, words: str) -> str:
-    """Wait for words about what is still on this device; returns the whole sentence."""
+    """Wait for a sentence about unsent work on this device; returns the whole sentence."""
     page.wait_for_selector(HELD)
     page.wait_for_function("words => document.getElementById('saved-text').textContent.includes(words)", arg=words)
     return page.inner_text("#saved-text")
@@ -149,7 +149,7 @@ def test_a_browser_that_crashes_while_the_server_is_away(room: Room) -> None:
     room.program.kill()
     write(page, "and held 🙂")
     held(page, "safe on this device")
-    page.wait_for_timeout(1000)  # the page promises what it has written, each 150 ms
+    page.wait_for_timeout(1000)  # the page stores what was written every 150 ms
     room.crash(browser)
     room.program.start()
     page = room.browser().new_page()
@@ -177,7 +177,7 @@ def test_what_arrives_late_is_said_to_the_teacher(playwright: Playwright, tmp_pa
         teacher.wait_for_selector(".tile .late:visible")
         said = teacher.inner_text(".tile .late")
         assert said == "⇣ Was offline, now up to date"
-        # They count at the time at which they were done.
+        # They count at the time at which they happened.
         edits = [record for record in room.records() if b'"event":"edit"' in bytes(record.event)]
         assert all(record.received - record.at > 100 for record in edits)
     finally:
@@ -247,12 +247,12 @@ def test_a_browser_whose_storage_is_full(room: Room) -> None:
     held(page, "only in this page")
     room.back(page)
     room.agree(page, "one two ")
-    # The page after it has room again, and what was kept before is not sent once more.
+    # The next page has space again, and what was kept before is not sent again.
     page.reload()
     saved(page)
     write(page, "three")
     room.agree(page, "one two three")
-    # A page of others may report each error that nobody handles.
+    # Another site's page may report each unhandled error.
     assert errors == []
 
 
@@ -278,7 +278,7 @@ def test_a_laptop_that_wakes_with_a_dead_connection(room: Room) -> None:
         write(page, "one ")
         room.agree(page, "one ")
         proxy.strand()
-        # An hour has passed of which the page knows nothing.
+        # An hour has passed without the page noticing.
         page.evaluate("() => { const now = Date.now; Date.now = () => now() + 3600000; }")
         write(page, "two")
         room.agree(page, "one two")
@@ -286,7 +286,7 @@ def test_a_laptop_that_wakes_with_a_dead_connection(room: Room) -> None:
         room.open.clear()
 
 
-def test_a_pause_that_a_page_could_not_hear_of_is_made_good(room: Room) -> None:
+def test_a_pause_that_a_page_missed_is_corrected(room: Room) -> None:
     with network(room.program.port) as proxy:
         room.port = proxy.port
         browser = room.browser()
@@ -353,7 +353,7 @@ def test_a_server_that_has_lost_its_data_gets_all_that_is_held(room: Room) -> No
     page.click("#join")
     page.wait_for_url("**/write")
     room.agree(page, "one two ")
-    # Not only the text, but what was done while the server was away.
+    # Not only the text, but also the events while the server could not be reached.
     inserted = "".join(event["insert"] for record in room.records() if (event := _event(record)).get("event") == "edit")
     assert inserted == "two "
 

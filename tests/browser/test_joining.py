@@ -1,4 +1,4 @@
-"""What a student and a teacher read on their way in, in words that they can act on."""
+"""The messages for a student who joins and a teacher who signs in: each says what to do."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_who_cannot_come_in_reads_why(tmp_path: Path) -> None:
         until(lambda: not room.appliance.get("/api/v1/classes")[0]["open"], "the class is closed")
         join(room, student, room.appliance.ready["join_code"])
         says(student, "This class is closed to new students right now. Ask your teacher.")
-        stranger = room.person().new_page()
-        stranger.goto(f"{room.appliance.url}/login")
-        stranger.fill("#token", "guessed")
-        stranger.get_by_role("button", name="Sign in").click()
-        says(stranger, "This is not the teacher key of this program.")
+        visitor = room.person().new_page()
+        visitor.goto(f"{room.appliance.url}/login")
+        visitor.fill("#token", "guessed")
+        visitor.get_by_role("button", name="Sign in").click()
+        says(visitor, "This is not the teacher key of this program.")
 
 
 def test_a_student_who_comes_back_is_asked_by_name_and_one_who_was_removed_reads_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pages whose server is silent, away, or cannot use their events: what they show, and how they recover."""
+"""Pages whose server is silent, unreachable, or cannot use their events: what they show, and how they recover."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.browser.world import PATIENCE, chromium, saved, until
 
 pytestmark = pytest.mark.browser
 
-# Back-off is as long as it may be: what comes sooner has another reason.
+# Back-off is as long as possible: an earlier reconnection has another reason.
 SLOW = "Math.random = () => 0.999;"
 LOST = re.compile(r"Connection lost\. Showing (\d\d:\d\d)( [AP]M)?\.")
 
@@ -81,7 +81,7 @@ def state(page: Page, name: str) -> str:
     return page.locator(".tile", has_text=name).locator(".state").inner_text()
 
 
-def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Browser, fake: Fake) -> None:
+def test_a_dashboard_that_receives_nothing_says_so_and_stops_its_clock(browser: Browser, fake: Fake) -> None:
     # The server's clock is the page's, whatever this device's clock says.
     fake.ahead = 7200
     fake.students = [entry("Ada", last_event_at=fake.now() - 53)]
@@ -94,7 +94,7 @@ def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Bro
     assert found, page.inner_text("#connection")
     assert found[1] in (time.strftime("%H:%M", time.localtime(at)) for at in (last - 5, last + 1))
     assert 9 <= fake.now() - last <= 20
-    # A minute has passed since Ada wrote, and nobody knows whether she wrote on.
+    # A minute has passed since Ada wrote, and it is unknown whether she has continued.
     assert "Online" in state(page, "Ada")
     fake.students += [entry("Bo")]
     fake.silent = False
@@ -104,7 +104,7 @@ def test_a_dashboard_that_hears_nothing_says_so_and_stops_its_clock(browser: Bro
     until(lambda: "Not typing for" in state(page, "Ada"), "the clock goes again")
 
 
-def test_a_dashboard_that_hears_the_server_is_live(browser: Browser, fake: Fake) -> None:
+def test_a_dashboard_that_receives_signs_of_life_is_live(browser: Browser, fake: Fake) -> None:
     page = teacher(browser, fake)
     end = time.monotonic() + 14
     until(lambda: time.monotonic() > end or page.get_attribute("#connection", "data-state") != "live", "time passes")
@@ -171,7 +171,7 @@ def test_findings_are_shown_worst_first_in_words_and_can_be_put_away(browser: Br
     ]
     shown = page.locator("#findings > div")
     until(lambda: shown.all_inner_texts() == expected[:2], f"the worst are shown, not {shown.all_inner_texts()}")
-    # The others are one key away.
+    # One key shows the others.
     more = page.get_by_role("button", name="2 more")
     assert more.get_attribute("aria-expanded") == "false"
     more.focus()
@@ -223,7 +223,7 @@ def test_a_student_reads_that_there_is_no_connection_and_typing_tries_again(brow
     fake.silent = False
     saved(page)
     assert fake.text() == "one two "
-    # The server goes for good, and each try fails: the next one by itself is 16 s away.
+    # The server stops for good, and each try fails: the next automatic one follows after 16 s.
     fake.away = (1001, "")
     fake.drop(1001, "")
     closed = fake.closed
@@ -271,7 +271,7 @@ def test_one_of_two_tabs_leads_and_the_other_can_take_over(browser: Browser, fak
     two.click("#text")
     two.keyboard.type("into the void")
     assert two.input_value("#text") == "one "
-    # What the one shows in the last moment goes with it.
+    # Text that the one shows in the last moment is lost with it.
     one.bring_to_front()
     one.keyboard.type("more ")
     two.bring_to_front()
@@ -282,7 +282,7 @@ def test_one_of_two_tabs_leads_and_the_other_can_take_over(browser: Browser, fak
     write(two, "two ")
     one.wait_for_function("() => document.getElementById('text').value === 'one more two '")
     assert one.evaluate("document.getElementById('text').readOnly")
-    # The hand can be raised in both, and is one.
+    # The hand can be raised in both, and counts once.
     one.bring_to_front()
     one.click("#hand")
     two.wait_for_selector('#hand[aria-pressed="true"]')
@@ -302,7 +302,7 @@ def test_a_tab_that_crashed_leads_no_more(browser: Browser, fake: Fake) -> None:
     write(one, "one ")
     saved(one)
     two = another_tab(one, fake)
-    # As a frozen tab: it neither answers nor says farewell.
+    # As a frozen tab: it neither answers nor announces its end.
     one.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
     two.wait_for_selector("#elsewhere", state="hidden")
     write(two, "two")

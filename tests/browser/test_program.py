@@ -34,7 +34,7 @@ def test_the_program_in_the_dashboard(room: object) -> None:
     other = one.context.new_page()
     other.goto(room.appliance.url)
 
-    # The tray's "Show join screen", while somebody is there already, so that it would not show by itself.
+    # The tray's "Show join screen", when a student has joined already, so that it is not shown automatically.
     room.student("Ada")
     one.wait_for_selector("#join", state="hidden")
     one.goto(f"{room.appliance.url}/#join")
@@ -42,7 +42,7 @@ def test_the_program_in_the_dashboard(room: object) -> None:
     until(lambda: one.text_content("#join-url") == "http://observer.school.example:8000/join", "the address is shown")
     assert "#" not in one.url
 
-    # An address that one chooses is what all show, and the QR code with it.
+    # All dashboards show the chosen address, also in the QR code.
     found = f"http://127.0.0.1:{room.appliance.ready['port']}/join"
     one.select_option("#address", found)
     for page in (one, other):
@@ -74,6 +74,6 @@ def test_the_program_in_the_dashboard(room: object) -> None:
     one.click("#stop")
     one.wait_for_selector("#ended", state="visible")
     assert room.appliance.process.wait(timeout=30) == 0
-    # The other page, and the student's, find nobody any more; that is as it should be.
+    # The other page and the student's cannot connect any more, as expected.
     room.complaints[:] = [one for one in room.complaints if "ERR_CONNECTION_REFUSED" not in one]
     assert room.complaints == []

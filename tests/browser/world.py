@@ -1,7 +1,7 @@
 """A classroom in real browsers: the real program, and Chromium with a context per person.
 
 Students' pages are on a host name that is mapped to loopback: a page on the school's network comes over plain http.
-That is no secure context, and some of what a browser can do on localhost it cannot do there.
+That is no secure context: some functions of a browser work on localhost only.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Appliance:
         return subprocess.Popen([sys.executable, "run.py", *flags], cwd=ROOT, env=environment)
 
     def get(self, path: str) -> Any:
-        """An educator's view of something."""
+        """The answer to an educator's request."""
         request = Request(self.url + path, headers={"Authorization": f"Bearer {self.ready['educator_token']}"})
         with urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def stop(self) -> int:
-        """End it as a service manager does; returns its exit code."""
+        """Stop it as a service manager does; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE)
@@ -95,7 +95,7 @@ class Classroom:
         self._browser = browser
 
     def person(self, **options: Any) -> BrowserContext:
-        """A new browser context, without anything in common with others."""
+        """A new browser context, isolated from all others."""
         context = self._browser.new_context(**options)
         context.set_default_timeout(PATIENCE * 1000)
         context.on("console", self._console)
@@ -104,14 +104,14 @@ class Classroom:
         return context
 
     def teacher(self, **options: Any) -> Page:
-        """Open the dashboard by the link that the program made."""
+        """Open the dashboard with the program's link."""
         page = self.person(**options).new_page()
         page.goto(self.appliance.ready["dashboard_url"])
         page.wait_for_selector('#connection[data-state="live"]')
         return page
 
     def student(self, name: str, *, port: int | None = None, **options: Any) -> Page:
-        """Join by the code, and come to the writing page; by another port through a proxy."""
+        """Join by the code, and open the writing page; by another port through a proxy."""
         page = self.person(**options).new_page()
         page.goto(f"http://{HOST}:{port}/join" if port else f"{self.appliance.lan_url}/join")
         assert page.evaluate("isSecureContext") is False
@@ -123,13 +123,13 @@ class Classroom:
         return page
 
     def whole(self, name: str) -> dict[str, Any]:
-        """All that an educator sees of a student."""
+        """All data that an educator sees of a student."""
         [student] = [one for one in self.appliance.get("/api/v1/students") if one["name"] == name]
         found: dict[str, Any] = self.appliance.get(f"/api/v1/students/{student['student_id']}")
         return found
 
     def text(self, name: str) -> str:
-        """The text that the server has of a student."""
+        """The server's text of a student."""
         [document] = self.whole(name)["documents"].values()
         text: str = document["writing"]["text"]
         return text
@@ -163,7 +163,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def browsers(appliance: Appliance) -> Iterator[Classroom]:
-    """Start a browser for an appliance that runs, and end it."""
+    """Start a browser for a running appliance, and end it."""
     with chromium() as browser:
         yield Classroom(appliance, browser)
 
@@ -181,7 +181,7 @@ def classroom(folder: Path) -> Iterator[Classroom]:
 
 @contextmanager
 def network(server_port: int) -> Iterator[Proxy]:
-    """A proxy in a thread of its own; what is not thread-safe is asked of its loop."""
+    """A proxy in a separate thread; functions that are not thread-safe run in its loop."""
     ready: list[Proxy] = []
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

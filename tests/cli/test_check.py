@@ -65,7 +65,7 @@ class FakePubSub:
 class TestCheck:
     @pytest.fixture
     def lines(self, observer: CommandLine) -> Callable[..., tuple[int, dict[str, str]]]:
-        """Runs the check; gives its exit code, and its lines by what each is about."""
+        """Runs the check; returns its exit code, and its lines by their subject."""
 
         def run(*words: str | Path) -> tuple[int, dict[str, str]]:
             code = observer("check", "--data-dir", observer.home / "data", *words)
@@ -158,7 +158,7 @@ class TestCheck:
         assert code == 1
         assert said["kvs version"] == "ok (Redis 1, 0.5 ms away)"
         assert said["kvs persistence"].startswith("warn: The server keeps no append-only file")
-        assert said["kvs"].startswith("bad (x://u:***@h): It does not give back what was written to it")
+        assert said["kvs"].startswith("bad (x://u:***@h): It does not return what was written to it")
         assert "A message that was published did not come back" in said["pubsub"]
         assert said["roster"].endswith("The roster at x://u:***@h refuses the password.")
 

@@ -27,7 +27,7 @@ class TestEraseStudent:
 
     def test_a_student_who_cannot_be_found_is_an_error(self, observer: CommandLine, data: Path) -> None:
         assert observer("erase-student", "--data-dir", data, "--name", "Nobody") == 1
-        assert "has nobody of that name" in observer.err
+        assert "has no student of that name" in observer.err
         assert observer("erase-student", "--data-dir", data, "s-nobody", "--yes") == 1
         assert "no trace" in observer.err
         assert observer("erase-student", "--data-dir", data) == 2

@@ -1,4 +1,4 @@
-"""The progress bar on a terminal, and nothing where the output goes elsewhere."""
+"""The progress bar on a terminal, and nothing if the output goes elsewhere."""
 
 from __future__ import annotations
 

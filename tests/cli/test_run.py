@@ -1,4 +1,4 @@
-"""`run`: which settings count, and the exit code where it cannot run."""
+"""`run`: which settings apply, and the exit code if it cannot run."""
 
 from __future__ import annotations
 

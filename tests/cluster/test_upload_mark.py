@@ -1,4 +1,4 @@
-"""The mark of uploads: it survives a restart, is one note behind, and a damaged file counts as none."""
+"""The mark of uploads: it survives a restart, is one update behind, and a damaged file counts as none."""
 
 from __future__ import annotations
 

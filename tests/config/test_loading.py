@@ -1,4 +1,4 @@
-"""Which of several values counts, and the error where one cannot be used."""
+"""Which of several values applies, and the error for one that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person reads who wrote something that cannot be used."""
+"""The error message for a setting that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from appliance.errors import SettingsError
 
 
 def refusal(file: Path | None = None, environment: dict[str, str] | None = None, **flags: object) -> str:
-    """The sentence of the SettingsError that these raise."""
+    """The message of the SettingsError that these settings raise."""
     given = {key.replace("__", "."): value for key, value in flags.items()}
     with pytest.raises(SettingsError) as caught:
         load(file, environment or {}, given)

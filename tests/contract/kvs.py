@@ -16,7 +16,7 @@ _SUBCLASSED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_execut
 
 
 class Immutable:
-    """A value that is no bytes, as the pipeline's states are none."""
+    """A value that is not bytes, as the pipeline's states."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -173,7 +173,7 @@ class KVSContract:
         assert await kvs.keys("student/") == keys
 
     async def test_a_commit_whose_answer_was_lost_can_be_repeated(self, kvs: KVS) -> None:
-        """It took effect without an answer: the repetition is a conflict, and the row shows that all is done."""
+        """The commit took effect without an answer: the repetition is a conflict, and the row shows that it is done."""
         changes = [Change("a", 0, fields(last=b"7")), Change("b", 0, fields(last=b"7"))]
         assert await kvs.commit(changes) == []
         assert await kvs.commit(changes) == ["a", "b"]

@@ -46,14 +46,14 @@ class PubSubContract:
             assert await take(one, 1) == [b"x"]
             assert await take(two, 1) == [b"x"]
 
-    async def test_other_topics_are_not_heard(self, pubsub: PubSub) -> None:
+    async def test_other_topics_are_not_received(self, pubsub: PubSub) -> None:
         async with pubsub.subscribe("class/1") as one, pubsub.subscribe("class/11") as eleven:
             await pubsub.publish("class/11", b"eleven")
             await pubsub.publish("class/1", b"one")
             assert await take(one, 1) == [b"one"]
             assert await take(eleven, 1) == [b"eleven"]
 
-    async def test_what_was_published_before_is_not_heard(self, pubsub: PubSub) -> None:
+    async def test_what_was_published_before_is_not_received(self, pubsub: PubSub) -> None:
         await pubsub.publish("a", b"before")
         async with pubsub.subscribe("a") as subscription:
             await pubsub.publish("a", b"after")
@@ -62,12 +62,12 @@ class PubSubContract:
     async def test_a_topic_without_subscribers_takes_messages(self, pubsub: PubSub) -> None:
         await pubsub.publish("nobody", b"x")
 
-    async def test_who_left_gets_nothing_and_who_comes_again_hears_again(self, pubsub: PubSub) -> None:
+    async def test_who_left_gets_nothing_and_who_comes_again_gets_messages_again(self, pubsub: PubSub) -> None:
         async with pubsub.subscribe("a") as stays:
             async with pubsub.subscribe("a"):
                 pass
             await pubsub.publish("a", b"1")
-            # Once it is heard here, it is on its way to nobody any more.
+            # Once it is received here, it is not still on its way to anybody.
             assert await take(stays, 1) == [b"1"]
             async with pubsub.subscribe("a") as again:
                 await pubsub.publish("a", b"2")
@@ -82,12 +82,12 @@ class PubSubContract:
 
     async def test_topics_may_have_any_characters(self, pubsub: PubSub) -> None:
         topics = ["class/é€😀", "class/*", "class/a b", "class/[x]?", "class/A", "class/a", "class/%41"]
-        for heard in topics:
-            async with pubsub.subscribe(heard) as subscription:
+        for subscribed in topics:
+            async with pubsub.subscribe(subscribed) as subscription:
                 for topic in topics:
                     await pubsub.publish(topic, topic.encode())
-                assert await take(subscription, 1) == [heard.encode()]
-                await pubsub.publish(heard, b"last")
+                assert await take(subscription, 1) == [subscribed.encode()]
+                await pubsub.publish(subscribed, b"last")
                 assert await take(subscription, 1) == [b"last"]
 
     async def test_a_waiting_subscriber_can_be_cancelled(self, pubsub: PubSub) -> None:
@@ -106,7 +106,7 @@ class PubSubContract:
             await task
         await pubsub.publish("a", b"x")
 
-    async def test_a_slow_subscriber_is_told_to_read_the_store_and_then_hears_on(self, pubsub: PubSub) -> None:
+    async def test_a_slow_subscriber_gets_resync_and_then_further_messages(self, pubsub: PubSub) -> None:
         async with pubsub.subscribe("a") as slow:
             for number in range(QUEUE * 4):
                 await pubsub.publish("a", b"%d" % number)
@@ -148,4 +148,4 @@ class PubSubContract:
             await pubsub.publish("a", b"x")
 
     async def settled(self, pubsub: PubSub) -> None:
-        """Wait until all that was published has reached its subscribers' queues; where that takes time, override it."""
+        """Wait until all that was published has reached its subscribers' queues; override it if that takes time."""

@@ -186,7 +186,7 @@ class RosterContract:
 
         async def found() -> dict[str, list[str]]:
             sections = [section.class_id for section in await roster.classes()]
-            # The first class was there before the list, and is there again if the list has none.
+            # The first class existed before the list, and exists again if the list has no class.
             return {id: [s.name for s in await roster.students(id)] for id in sections if id != FIRST_CLASS}
 
         (folder / "students.csv").write_text(f"name,class,student id\n{after}")
@@ -207,7 +207,7 @@ class RosterContract:
             await roster.classes()
         dora = await roster.join("5b", student_id="7")
         for moment in ("", "name,class,student id\n"):
-            # As a program that saves may leave it between two steps.
+            # As a program may leave it between two steps of saving.
             (folder / "students.csv").write_text(moment)
             await roster.classes()
             (folder / "students.csv").write_text(whole)
@@ -246,7 +246,7 @@ class RosterContract:
         assert await roster.student_by_token(dora.token) == dora.student
         assert [student.name for student in await roster.students("5b")] == ["Bob", "Dora D."]
 
-    async def test_a_listed_name_that_somebody_has_taken_makes_a_new_student(
+    async def test_a_listed_name_that_another_student_has_taken_makes_a_new_student(
         self, roster: Roster, folder: Path, reopen: Reopen
     ) -> None:
         (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")

@@ -101,7 +101,7 @@ class Screen:
 
             def is_there() -> object:
                 if self._processes[-1].poll() is not None:
-                    # It gives up where the display is not ready for it.
+                    # It gives up if the display is not ready.
                     self._start(*words)
                 return re.search(r'"panel": \("panel" "trayer"\)', self.windows())
 
@@ -119,7 +119,7 @@ class Screen:
         return self._output("xwininfo", "-root", "-tree")
 
     def icon(self) -> tuple[int, int, int, int]:
-        """Where the icon's window is, once it is on the screen: x, y, width, height.
+        """The position of the icon's window, once it is on the screen: x, y, width, height.
 
         An XEMBED tray embeds a window of the program; a StatusNotifier host draws the icon in its own window.
         """
@@ -137,21 +137,21 @@ class Screen:
         return place
 
     def colours(self, file: Path) -> Counter[tuple[int, int, int]]:
-        """How often each colour is in the icon as it is on the screen."""
+        """The number of pixels of each colour in the icon on the screen."""
         x, y, width, height = self.icon()
         points = iter(self.photograph(file).crop((x, y, x + width, y + height)).tobytes())
         return Counter(zip(points, points, points, strict=True))
 
     def title(self) -> str:
-        """What the icon's window is called; "" where it has no window of its own."""
+        """The title of the icon's window; "" if it has no separate window."""
         return next((window.title for window in self._windows() if window.title.startswith(f"{NAME}: ")), "")
 
     def click(self, x: int, y: int, button: int = 1) -> None:
-        """Click somewhere."""
+        """Click at a position."""
         self._output("xdotool", "mousemove", str(x), str(y), "click", str(button))
 
     def menu(self) -> tuple[int, int, int, int] | None:
-        """Where the open menu is: x, y, width, height; None where none is open."""
+        """The position of the open menu: x, y, width, height; None if none is open."""
         for window in self._windows():
             of_menu = window.title in ("classroom-observer", "wrapper-2.0") and window.height > 150
             if of_menu and "IsViewable" in self._output("xwininfo", "-id", window.number):
@@ -159,7 +159,7 @@ class Screen:
         return None
 
     def open_menu(self, button: int = 3) -> tuple[int, int, int, int]:
-        """Click on the icon; returns where the menu is."""
+        """Click on the icon; returns the position of the menu."""
         x, y, width, height = self.icon()
         self.click(x + width // 2, y + height // 2, button)
         place: tuple[int, int, int, int] = until(self.menu, "the menu is open")
@@ -172,7 +172,7 @@ class Screen:
         until(lambda: self.menu() is None, "the menu has closed")
 
     def photograph(self, file: Path) -> Image.Image:
-        """What is on the screen."""
+        """A screenshot."""
         self._output("import", "-window", "root", str(file))
         with Image.open(file) as picture:
             return picture.convert("RGB")
@@ -232,7 +232,7 @@ PANEL = """<?xml version="1.0" encoding="UTF-8"?>
 
 @contextmanager
 def screen(desk: Desk) -> Iterator[Screen]:
-    """A screen that is gone when the test ends."""
+    """A screen that is removed when the test ends."""
     made = Screen(desk)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""The icon files are there in every size, and were drawn from the sources as they are now."""
+"""The icon files exist in every size, and were drawn from the current sources."""
 
 from __future__ import annotations
 

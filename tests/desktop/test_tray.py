@@ -1,4 +1,4 @@
-"""The tray icon in real trays: found by its window, clicked, an entry chosen, the effect seen in the server."""
+"""The tray icon in real trays: found by its window and clicked; the effect of an entry is checked at the server."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TestStatusNotifierPanel:
         x, y, width, height = shown.open_menu()
         running.ask("POST", "/api/v1/class/pause", {})
         until(lambda: mostly(shown, YELLOW, here.folder), "the icon shows it")
-        # It may have become narrower with its words.
+        # It may be narrower because of its new text.
         assert (still := shown.menu()) is not None
         assert still[1] == y
         shown.click(x + width // 3, y + round(height * ENTRIES["Resume class"]))
@@ -130,13 +130,13 @@ class TestOlderTray:
         x, y, width, height = shown.open_menu()
         running.ask("POST", "/api/v1/class/resume", {})
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
-        # It may have become narrower with its words.
+        # It may be narrower because of its new text.
         assert (still := shown.menu()) is not None
         assert still[1] == y
         shown.click(x + width // 3, y + round(height * ENTRIES["Pause class"]))
         until(lambda: state_of(running) == "paused", "the class is paused")
         until(lambda: shown.menu() is None, "the menu has closed")
-        # What the dashboard changes shows in the tray as well.
+        # Changes by the dashboard appear in the tray as well.
         running.ask("POST", "/api/v1/class/resume", {})
         until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
         shown.choose("Quit")

@@ -24,7 +24,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and shell scripts
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> Any:
-    """Wait for a condition; returns what it gave."""
+    """Wait for a condition; returns its result."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"Waited in vain: {what}."
@@ -48,7 +48,7 @@ class Program:
     """One start of the program.
 
     Attributes:
-        log: what it has written to stderr so far.
+        log: its output on stderr so far.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Program:
         return [int(child) for child in children.read_text().split()] if children.exists() else []
 
     def kill(self) -> None:
-        """End it at once, whatever it is doing."""
+        """Kill it."""
         if self.process.poll() is None:
             for child in self._children():
                 os.kill(child, signal.SIGKILL)
@@ -170,7 +170,7 @@ class Desk:
 
 @contextmanager
 def desk(folder: Path, program: Sequence[str] = (sys.executable, "run.py")) -> Iterator[Desk]:
-    """A desk whose programs, started with this command line, end with it."""
+    """An environment whose programs, started with this command line, end with it."""
     made = Desk(folder, program)
     try:
         yield made

@@ -17,7 +17,7 @@ from appliance.export.deidentify import Deidentifier, KeyFileError, load_key
 from appliance.reducer import Column, Event, Reducer, State
 from tests.export.world import KEY, archive, exported, read_csv, rows
 
-# What was typed has letters that nothing of ours is written with, so that each occurrence is a leak.
+# Typed text has letters that the program's own texts do not have, so each occurrence is a leak.
 LETTERS = "ЖЩЫЭЮЯ🦉😀"
 SECRETS = st.text(st.sampled_from(LETTERS), min_size=3, max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-1000, 10**13) | st.floats(allow_nan=False, allow_infinity=False)
@@ -90,6 +90,7 @@ def leaks(found: bytes, secret: str) -> bool:
     return any(form in found for form in forms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
 @given(st.lists(EVENTS | EDITS, min_size=1, max_size=6), SECRETS, SECRETS, SECRETS, SECRETS)
 @settings(max_examples=40, deadline=None)
@@ -188,15 +189,15 @@ def test_the_line_of_a_refused_event_keeps_the_code_alone() -> None:
     assert "text" not in Deidentifier(KEY).line(record, None)
 
 
-class Heard(State, frozen=True):
+class Chat(State, frozen=True):
     events: int = 0
 
 
-class Chatty(Reducer[Heard]):
+class Chatty(Reducer[Chat]):
     """A reducer that breaks its declaration: typed text is in each of its fields, and in names of fields."""
 
     name = "chatty"
-    State = Heard
+    State = Chat
     columns: ClassVar = {
         "mood": Column("mood", "choice", choices=("fine", "bad")),
         "partner": Column("whom the student works with", "id"),
@@ -204,10 +205,10 @@ class Chatty(Reducer[Heard]):
         "by_time": Column("points by time", "series"),
     }
 
-    def reduce(self, state: Heard, event: Event) -> Heard:
-        return Heard(state.events + 1)
+    def reduce(self, state: Chat, event: Event) -> Chat:
+        return Chat(state.events + 1)
 
-    def summarize(self, state: Heard) -> dict[str, Any]:
+    def summarize(self, state: Chat) -> dict[str, Any]:
         if not state.events:
             return {"mood": "fine", "partner": "", "points": 0, "by_time": {}, "note": "", "level": 0}
         typed = "ЖЖЖ"

@@ -1,7 +1,7 @@
-"""Hostile clients: a process of their own that attacks the program until it is ended.
+"""Hostile clients: a separate process that attacks the program until it is stopped.
 
 ``python -m tests.faults.hostile`` reads an `Order` as JSON from standard input, writes a line when it is ready, and
-attacks. Chance has a fixed seed, and every attack ends by itself after its seconds.
+attacks. The random seed is fixed, and every attack ends by itself after its seconds.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from tests.faults.payloads import (
 REQUESTS = 1_000_000
 """No attack sends more frames or requests than this."""
 CONNECTIONS = 10
-"""On so many connections at once, where an attack names no other number: as many as one student may have."""
+"""The default number of connections at once: as many as one student may have."""
 _QUIET = (ConnectionError, aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError)
 
 
 class Order(msgspec.Struct):
-    """What to do.
+    """The attacks to make.
 
     Attributes:
         attacks: names of `ATTACKS`, one after the other.
         port: of the program on 127.0.0.1.
         code: the class's join code.
         token: of the hostile student.
-        seconds: after which an attack makes way for the next.
+        seconds: after which the next attack follows.
         last_seconds: after which the last one ends.
     """
 
@@ -70,7 +70,7 @@ class Order(msgspec.Struct):
 
 
 class Target:
-    """The program, and what a hostile student knows of it."""
+    """The program, and a hostile student's data about it."""
 
     def __init__(self, order: Order, attack: str, seconds: float) -> None:
         self.port = order.port
@@ -85,12 +85,12 @@ class Target:
         return f"http://127.0.0.1:{self.port}"
 
     def more(self) -> bool:
-        """Whether the attack goes on; asked before each frame or request."""
+        """Whether the attack continues; called before each frame or request."""
         self._left -= 1
         return self._left > 0 and time.monotonic() < self._end
 
     async def rest(self) -> None:
-        """Hold what is open until the end."""
+        """Hold the open connections until the end."""
         await asyncio.sleep(max(0.0, self._end - time.monotonic()))
 
     def hello(self, **fields: object) -> bytes:
@@ -101,7 +101,7 @@ class Target:
 
 
 class Line:
-    """One connection, a WebSocket or not yet; what comes on it is thrown away."""
+    """One connection, a WebSocket or not yet; received data are ignored."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -125,7 +125,7 @@ class Line:
         return cls(reader, writer)
 
     async def send(self, content: bytes) -> None:
-        """Send bytes, and wait until the network has taken them."""
+        """Send bytes, and wait until they are sent."""
         if self._reading.done():
             raise ConnectionResetError
         self._writer.write(content)
@@ -152,8 +152,8 @@ async def _at_once(number: int, run: Callable[[], Awaitable[None]]) -> None:
             group.create_task(run())  # type: ignore[arg-type]
 
 
-def _strangers(first_frames: Callable[[random.Random], Iterator[bytes]]) -> Attack:
-    """First frames of strangers, each on a connection of its own."""
+def _unauthenticated(first_frames: Callable[[random.Random], Iterator[bytes]]) -> Attack:
+    """First frames of unauthenticated clients, each on a separate connection."""
 
     async def attack(target: Target) -> None:
         frames = first_frames(target.chance)
@@ -196,7 +196,7 @@ def _students(payloads: Callable[[random.Random, int], Iterator[bytes]], connect
                         for payload in payloads(target.chance, number):
                             if not target.more():
                                 return
-                            # What begins so is frames already.
+                            # Such a payload is already made of frames.
                             await line.send(payload if payload[0] & 0x80 or payload[0] < 0x10 else frame(payload))
                         await target.rest()
                     finally:
@@ -210,7 +210,7 @@ def _students(payloads: Callable[[random.Random, int], Iterator[bytes]], connect
 
 
 def _silent(said: bytes, number: int, *, websocket: bool = False) -> Attack:
-    """Connections that say so much and no more; new ones when they were closed."""
+    """Connections that send a given beginning and nothing more; closed ones are replaced."""
 
     async def attack(target: Target) -> None:
         async def run() -> None:
@@ -276,7 +276,7 @@ class Family(NamedTuple):
 
     Attributes:
         attacks: by name.
-        files: how many the program may have open meanwhile; 0 for what the system allows.
+        files: how many the program may have open meanwhile; 0 for the system's limit.
     """
 
     attacks: dict[str, Attack]
@@ -289,10 +289,10 @@ _HALF_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 FAMILIES: dict[str, Family] = {
     "first frames": Family(
         {
-            "brackets, then escaped quotes": _strangers(unclosed_frames(b"[", b'\\"', _SMALL)),
-            "objects, then backslashes": _strangers(unclosed_frames(b'{"a":', b"\\\\", _SMALL)),
-            "large ones": _strangers(unclosed_frames(b"[{", b'\\"', _LARGE)),
-            "mixed first frames": _strangers(mixed_frames),
+            "brackets, then escaped quotes": _unauthenticated(unclosed_frames(b"[", b'\\"', _SMALL)),
+            "objects, then backslashes": _unauthenticated(unclosed_frames(b'{"a":', b"\\\\", _SMALL)),
+            "large ones": _unauthenticated(unclosed_frames(b"[{", b'\\"', _LARGE)),
+            "mixed first frames": _unauthenticated(mixed_frames),
         }
     ),
     "files": Family(
@@ -321,7 +321,7 @@ FAMILIES: dict[str, Family] = {
         {
             "silent WebSockets": _silent(b"", 2000, websocket=True),
             "WebSockets that ping": _silent(frame(b"x", opcode=9) * 20, 500, websocket=True),
-            "hellos of nobody": _strangers(lambda chance: (hello_of_nobody(chance) for _ in count())),
+            "hellos of nobody": _unauthenticated(lambda chance: (hello_of_nobody(chance) for _ in count())),
         }
     ),
     "slow frames": Family(
@@ -376,7 +376,7 @@ async def _main(order: Order) -> None:
     print("ready", flush=True)
     for name in order.attacks:
         seconds = order.last_seconds if name == order.attacks[-1] else order.seconds
-        # One that waits for the network is ended too.
+        # An attack that waits for the network is ended too.
         await asyncio.wait(
             [attack := asyncio.ensure_future(ATTACKS[name](Target(order, name, seconds)))], timeout=seconds
         )
@@ -387,6 +387,6 @@ async def _main(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    # Elsewhere a hostile client has a computer of its own; here it has what the others leave.
+    # In reality a hostile client has its own computer; here it gets the remaining processor time.
     os.nice(10)
     asyncio.run(_main(msgspec.json.decode(sys.stdin.buffer.read(), type=Order)))

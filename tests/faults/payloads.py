@@ -1,4 +1,4 @@
-"""What hostile clients send: frames without end, by chance with a fixed seed. Nothing here uses the network."""
+"""What hostile clients send: endless frames, random with a fixed seed. Nothing here uses the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HELLO = 4096
 
 
 def frame(payload: bytes, *, opcode: int = 1, final: bool = True, claimed: int | None = None) -> bytes:
-    """A masked frame (RFC 6455, section 5.2); `claimed` is the length that its header gives."""
+    """A masked frame (RFC 6455, section 5.2); `claimed` is the length in its header."""
     size = len(payload) if claimed is None else claimed
     first = (0x80 if final else 0) | opcode
     if size < 126:
@@ -32,7 +32,7 @@ def events(first: int, *texts: bytes) -> bytes:
 
 
 def filled(unit: bytes, size: int) -> bytes:
-    """So many bytes of something, without a comma at the end."""
+    """A unit repeated up to a number of bytes, without a comma at the end."""
     return (unit * (size // len(unit))).rstrip(b",")
 
 
@@ -62,11 +62,11 @@ def mixed_frames(chance: random.Random) -> Iterator[bytes]:
         yield text[:size]
 
 
-# Frames that only the slower decoders take.
+# Frames that only the slower decoders can read.
 
 
 def slow_frames(unit: bytes, size: int, shape: str = "event") -> Callable[[random.Random, int], Iterator[bytes]]:
-    """Frames full of something, beside half of a surrogate pair or brackets that nest too deep."""
+    """Frames full of one unit, with half of a surrogate pair or brackets that nest too deep."""
     half = rb'{"event":"\ud83d"}'
     deep = b'{"event":"a","a":' + b"[" * 3000 + b"]" * 3000 + b"}"
 
@@ -105,7 +105,7 @@ def mixed_slow_frames(chance: random.Random, number: int) -> Iterator[bytes]:
             yield payload
 
 
-# Text that is little to send and much to keep.
+# Text that is short to send and large to store.
 
 
 def edit_frames(
@@ -142,7 +142,7 @@ def scattered_edit(chance: random.Random, n: int) -> dict[str, object]:
     return {**edit, "remove": chance.choice((0, 1, 900_000)), "insert": chance.choice(("x", "🙂", "字" * 50))}
 
 
-# Much of everything.
+# Many values of every kind.
 
 
 def frames_of_events(texts: int, event: bytes) -> Callable[[random.Random, int], Iterator[bytes]]:
@@ -150,7 +150,7 @@ def frames_of_events(texts: int, event: bytes) -> Callable[[random.Random, int],
 
 
 def broken_text(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Bytes that are no UTF-8, within a frame that is JSON else."""
+    """Bytes that are not UTF-8, within a frame that is otherwise JSON."""
     bad = [b"\xed\xa0\x80", b"\xff", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xed\xbf\xbf", b"\xe5\xad"]
     for first in count(1):
         text = b'{"event":"edit","document":"d","offset":0,"insert":"%b"}' % (
@@ -160,7 +160,7 @@ def broken_text(chance: random.Random, number: int) -> Iterator[bytes]:
 
 
 def broken_frames(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Texts that are cut within a letter, in fragments, and frames that are no text."""
+    """Texts that are cut within a character, in fragments, and frames that are not text."""
     while True:
         yield frame(b'{"type":"events","first":1,"events":[{"event":"\xe5', final=False) + frame(
             b'\xad\x97"}]}', opcode=0
@@ -170,7 +170,7 @@ def broken_frames(chance: random.Random, number: int) -> Iterator[bytes]:
 
 
 def control_frames(chance: random.Random, number: int) -> Iterator[bytes]:
-    """Pings and pongs, as many as the network takes, and texts in fragments of one byte."""
+    """Pings and pongs, as many as possible, and texts in fragments of one byte."""
     while True:
         yield frame(b"x" * 125, opcode=9) * 500
         yield frame(b"", opcode=10) * 500

@@ -1,4 +1,4 @@
-"""A network between pages and the server that can be bad in every way a school's Wi-Fi can be."""
+"""A network between pages and the server with every fault that a school's Wi-Fi can have."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ PIECE = 4096
 
 
 class Proxy:
-    """Passes TCP connections on to a server, as well as it is allowed to.
+    """Forwards TCP connections to a server, with the given faults.
 
     Attributes:
         port: where it listens on 127.0.0.1.
-        up: while clear nothing gets through, and nobody is told: connections just fall silent.
-        delay: seconds for which each piece of data is held up, at the most; the order stays.
-        cut: how likely a piece of data ends its connection in place of getting through.
-        twice: how likely a connection is made twice: all that the client says comes a second time on another
+        up: while clear nothing is forwarded, without any error: connections become silent.
+        delay: the largest delay of a piece of data, in seconds; the order stays.
+        cut: the probability that a piece of data ends its connection instead of being forwarded.
+        twice: the probability that a connection is doubled: all data of the client arrive a second time on another
             connection, whose answers reach nobody.
-        refuse: whether new connections are ended at once.
-        nonsense: what new connections get in place of a server's words; nothing is passed on then.
+        refuse: whether new connections are closed at once.
+        nonsense: data that new connections get instead of the server's; nothing is forwarded then.
         loop: where it runs; other threads call `drop_all` through it.
-        cuts: how many connections were ended.
-        doubles: how many were made twice.
+        cuts: number of connections that were ended.
+        doubles: number of connections that were doubled.
     """
 
     def __init__(self, server_port: int, chance: random.Random) -> None:
@@ -48,21 +48,21 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where pages find the server."""
+        """The URL of the server for pages."""
         return f"http://127.0.0.1:{self.port}"
 
     def drop_all(self) -> None:
-        """End every connection, without a word to either side that it was meant."""
+        """Abort every connection, without a close message to either side."""
         for writer in list(self._writers):
             writer.transport.abort()
         self.cuts += len(self._writers) // 2
 
     def strand(self) -> None:
-        """Nothing gets through on the connections of now any more, which look as open as before."""
+        """Forward nothing on the current connections any more, which stay open."""
         self._stranded += 1
 
     def silence(self) -> None:
-        """Nothing that the server says gets through on the connections of now any more; what clients say does."""
+        """Forward nothing from the server on the current connections any more; data of clients are forwarded."""
         self._silenced += 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,7 @@ class Proxy:
             if self.refuse or self.nonsense:
                 writer.write(self.nonsense)
                 await writer.drain()
-                # As much as the client says; then it is ended.
+                # All data of the client; then it is closed.
                 await reader.read(PIECE)
                 return
             servers = 2 if self._chance.random() < self.twice else 1
@@ -96,7 +96,7 @@ class Proxy:
                     one.cancel()
                 await asyncio.gather(*done, return_exceptions=True)
         except OSError:
-            # There is no server just now.
+            # The server does not run at the moment.
             pass
         finally:
             self._serving.discard(task)
@@ -116,7 +116,7 @@ class Proxy:
                     await asyncio.sleep(self._chance.uniform(0, self.delay))
                 await self.up.wait()
                 if self.cut and self._chance.random() < self.cut:
-                    # Some of it may have got through.
+                    # A part may have been forwarded.
                     piece = piece[: self._chance.randrange(len(piece))]
                     for writer in writers:
                         writer.write(piece)
@@ -138,7 +138,7 @@ class Proxy:
 
 @asynccontextmanager
 async def a_proxy(server_port: int, chance: random.Random) -> AsyncIterator[Proxy]:
-    """A proxy in front of a server, ended afterwards."""
+    """A proxy in front of a server, stopped afterwards."""
     proxy = Proxy(server_port, chance)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

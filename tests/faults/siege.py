@@ -1,4 +1,4 @@
-"""A class under attack: honest students type to the real program while one hostile client does what it can."""
+"""A class under attack: honest students type in the real program while one hostile client attacks it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ STUDENTS = 30
 RATE = 5.0
 """Events a second of each."""
 STOP_SECONDS = 5.0
-"""Within so long the program ends in order, attacked or not."""
+"""Seconds within which the program stops in an orderly way, attacked or not."""
 RSS_BOUND = 400.0
-"""MiB that the program may hold under attack by one student. It holds some 80 with a class at work. One student adds at
+"""MiB that the program may use under attack by one student. It uses some 80 with a class at work. One student adds at
 most the text of its states (`student_state_bytes`, 64 MiB) and a copy of it while they are stored, what waits to be
 saved (`student_buffer_bytes`, 8 MiB), one unfinished message of `frame_bytes` on each of ten connections and their
 copies while they are put together (80 MiB), and what decoding one message of 4 MiB takes (some 100 MiB)."""
@@ -36,7 +36,7 @@ _WINDOW_SECONDS = 1.0
 
 
 class Timed(Typist):
-    """A student who knows how long each event waited for its acknowledgement."""
+    """A student who records how long each event waited for its acknowledgement."""
 
     def __init__(self, name: str, url: Callable[[], str], chance: random.Random) -> None:
         super().__init__(name, url, chance)
@@ -44,7 +44,7 @@ class Timed(Typist):
         self._typed: list[float] = []
 
     def type(self) -> None:
-        """Change the text, and note when."""
+        """Change the text, and record the time."""
         super().type()
         self._typed.append(time.perf_counter())
 
@@ -55,14 +55,14 @@ class Timed(Typist):
 
 
 class Figures(msgspec.Struct):
-    """What was seen in one stretch of time.
+    """The observations of one period of time.
 
     Attributes:
         waits: seconds from typing to acknowledgement, of all honest students.
         health: seconds that each ``/healthz`` took.
         statuses: what it answered.
-        window: the longest time in seconds that the hostile student's window took; 0 where nobody opened it.
-        rss: MiB that the program held at most since it began.
+        window: the longest time in seconds that the hostile student's window took; 0 if nobody opened it.
+        rss: the most memory of the program since its start, in MiB.
     """
 
     waits: list[float]
@@ -72,7 +72,7 @@ class Figures(msgspec.Struct):
     rss: float
 
     def percentile(self, percent: int) -> float:
-        """Milliseconds within which so many percent of the events were acknowledged."""
+        """Milliseconds within which a percentage of the events was acknowledged."""
         return statistics.quantiles(self.waits, n=100)[percent - 1] * 1000 if len(self.waits) > 1 else 0.0
 
     def worst_health(self) -> float:
@@ -86,7 +86,7 @@ class Siege:
     Attributes:
         room: the class.
         students: the honest ones.
-        hostile: who has joined, and never types.
+        hostile: a student who has joined, and never types.
     """
 
     def __init__(self, room: Class, students: list[Timed], hostile: Typist, files: int) -> None:
@@ -97,7 +97,7 @@ class Siege:
         self._attacker: asyncio.subprocess.Process | None = None
 
     async def begin(self) -> None:
-        """All connect and type."""
+        """All students connect and type."""
         if self._files:
             import resource
 
@@ -107,7 +107,7 @@ class Siege:
         self.room.begin_typing(RATE)
 
     async def attack(self, *names: str, seconds: float = 0.0) -> None:
-        """Let the hostile client begin; its last attack goes on until `relieve`.
+        """Start the hostile client; its last attack continues until `relieve`.
 
         Args:
             names: of attacks, one after the other.
@@ -130,7 +130,7 @@ class Siege:
             assert await self._attacker.stdout.readline(), "The hostile client did not begin."
 
     async def relieve(self) -> None:
-        """End the hostile client; where it ended by itself it was at fault, and says why."""
+        """Stop the hostile client; if it has ended already, it failed, and its error is raised."""
         attacker, self._attacker = self._attacker, None
         if attacker is None:
             return
@@ -141,7 +141,7 @@ class Siege:
         assert not by_itself, f"The hostile client ended:\n{said.decode(errors='replace')[-3000:]}"
 
     async def watch(self, seconds: float) -> Figures:
-        """Look on for so long."""
+        """Observe for a number of seconds."""
         for student in self.students:
             student.waits.clear()
         found = Figures([], [], [], 0.0, 0.0)
@@ -172,7 +172,7 @@ class Siege:
             await asyncio.sleep(_HEALTH_SECONDS)
 
     async def _open_window(self, found: Figures) -> None:
-        """An educator looks at what the hostile student does."""
+        """An educator opens the window of the hostile student."""
         while True:
             began = time.perf_counter()
             await self.room.get(f"/api/v1/students/{self.hostile.student_id}")
@@ -180,7 +180,7 @@ class Siege:
             await asyncio.sleep(_WINDOW_SECONDS)
 
     async def stop(self) -> tuple[int, float]:
-        """End the program while it is attacked; its exit code, and the seconds that took.
+        """Stop the program during the attack; returns its exit code, and how many seconds that took.
 
         Honest students have stopped typing, and all that they typed is acknowledged.
         """
@@ -204,7 +204,7 @@ async def a_siege(folder: Path, *, files: int = 0) -> AsyncIterator[Siege]:
 
     Args:
         folder: for the program's data.
-        files: how many it may have open; 0 for what the system allows.
+        files: how many it may have open; 0 for the system's limit.
     """
     program = Program(folder)
     students = [Timed(f"Student {n}", lambda: program.url, random.Random(n)) for n in range(STUDENTS)]
@@ -226,8 +226,8 @@ async def a_siege(folder: Path, *, files: int = 0) -> AsyncIterator[Siege]:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process held since it began."""
+    """The most memory that a process used since its start."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("The system does not tell how much memory the program holds.")
+    raise RuntimeError("The system does not report how much memory the program uses.")

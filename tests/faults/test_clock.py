@@ -1,4 +1,4 @@
-"""The clock of the class computer is set back and forth while a class types."""
+"""The clock of the server is changed back and forth while a class types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.faults.world import RESTLESS, a_class, records, until
 from tests.launcher import Program
 
 JUMPS = (-3600, +86400, -2 * 86400, +90, -400 * 86400)
-"""Seconds by which the clock is set: an hour back, a day on, two back, a little on, more than a year back."""
+"""Seconds by which the clock is changed: an hour back, a day forward, two back, some forward, more than a year back."""
 
 
 async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: random.Random, long: bool) -> None:
@@ -29,7 +29,7 @@ async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: rand
         for seconds in JUMPS * (3 if long else 1):
             clock.set_by(seconds)
             await room.at_work(10)
-            # Also over a crash and a start: the files of a clock that was set back must not hide later ones.
+            # Also after a crash and a start: files from before the clock was set back must not hide later ones.
             room.may.clear()
             await asyncio.to_thread(program.kill)
             counts = room.archived()
@@ -58,7 +58,7 @@ async def test_the_clock_is_set_while_a_class_types(tmp_path: Path, chance: rand
 
 
 async def test_the_students_clocks_are_wrong_and_are_set(tmp_path: Path, chance: random.Random) -> None:
-    """What a page says about time counts only as far as it can be."""
+    """A page's time is used only as far as it is possible."""
     offsets = dict.fromkeys(range(1, 9), 0.0)
     program = Program(tmp_path)
     async with a_class(program, chance, 8) as room:

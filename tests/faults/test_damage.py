@@ -24,11 +24,11 @@ from tests.web.world import World, world
 
 
 class Lived:
-    """A data folder after two lives: the first was ended orderly, with a snapshot; the second was killed.
+    """A data folder after two runs: the first was stopped in an orderly way, with a snapshot; the second was killed.
 
     Attributes:
         data: the folder.
-        students: the pages, which know what they typed.
+        students: the pages, with what they typed.
     """
 
     def __init__(self, data: Path, students: list[Typist]) -> None:
@@ -37,11 +37,11 @@ class Lived:
 
     @property
     def segment(self) -> Path:
-        """The last segment, which no snapshot knows of."""
+        """The last segment, which is in no snapshot."""
         return segments(self.data / "archive")[-1]
 
     def copy(self, folder: Path, *, with_snapshots: bool = True) -> Path:
-        """The data folder once more; gives where it is."""
+        """Copy the data folder; returns the path of the copy."""
         shutil.rmtree(folder, ignore_errors=True)
         left_out = shutil.ignore_patterns("lock", *(() if with_snapshots else ("snapshots",)))
         return Path(shutil.copytree(self.data, folder / "data", ignore=left_out))
@@ -57,7 +57,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         async with a_class(program, chance, 3) as room:
             room.connect()
             for life in range(2):
-                # Few in the second life: every byte of it has its turn.
+                # Few events in the second run, since every byte of them is tested.
                 for student, events in zip(room.students, (3, 1, 1) if life else (4, 4, 4), strict=True):
                     for _ in range(events):
                         student.type()
@@ -78,13 +78,13 @@ async def stands(lived: Lived, there: World, kept: Iterable[Record]) -> None:
         whole = await there.get(f"/api/v1/students/{student.student_id}")
         number = last.get(student.stream, 0)
         assert whole["summaries"].get("activity", {}).get("events", 0) == number
-        # Whoever has only moved the cursor so far has written nothing.
+        # A student who has only moved the cursor so far has written nothing.
         written = whole.get("documents", {}).get("essay", {}).get("writing", {}).get("text", "")
         assert written == student.text_after(number)
 
 
 async def problems(there: World) -> str:
-    """What the teacher's page says is wrong."""
+    """The findings on the teacher's page."""
     return " ".join(found["text"] for found in (await there.get("/api/v1/status"))["findings"])
 
 
@@ -107,7 +107,7 @@ async def test_every_cut_of_the_last_segment(tmp_path: Path, lived: Lived, chanc
 
 
 def cuts(whole: bytes, chance: random.Random) -> list[int]:
-    """Both sides of each line break, and some places between."""
+    """Both sides of each line break, and some positions between."""
     breaks = [at for at, byte in enumerate(whole) if byte == 10]
     return sorted({0, 1, *breaks, *(at + 1 for at in breaks[:-1]), *chance.sample(range(len(whole)), 12)})
 
@@ -138,7 +138,7 @@ async def test_flipped_bits_in_the_last_segment(
         data = lived.copy(tmp_path / "case")
         (data / "archive" / lived.segment.name).write_bytes(flipped(whole, at, chance))
         async with world(tmp_path / "case") as there:
-            # Whose line it was; of the others nothing may be missing.
+            # The student of the line; for the others nothing may be missing.
             line = json.loads(whole[whole.rfind(b"\n", 0, at) + 1 :].split(b"\n")[0])
             after = whole[whole.rfind(b"\n", 0, at) + 1 :].split(b"\n")[1:2]
             hurt = {line["stream"], *(json.loads(next_line)["stream"] for next_line in after if next_line)}
@@ -170,7 +170,7 @@ async def test_flipped_bits_that_a_checksum_guards(
         for path in find[which](data):
             path.write_bytes(flipped(path.read_bytes(), at, chance))
         async with world(tmp_path / "case") as there:
-            # A snapshot before it, or the archive, or a snapshot after it, has what cannot be read.
+            # The unreadable part is also in a snapshot before it, in the archive, or in a snapshot after it.
             await stands(lived, there, everything)
             said = await problems(there)
             if "snapshot" in which:

@@ -1,4 +1,4 @@
-"""Silent connections, as many as the system lets the program have files: students are served all the same."""
+"""Silent connections, as many as the program may have open files: students are served nevertheless."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_silent_connections_do_not_take_the_last_files(tmp_path: Path) -> None:
 
     program = Program(tmp_path).start()
     try:
-        # It raised its limit at the start; here there is none left to raise.
+        # It raised its limit at the start; here the limit cannot be raised further.
         soft, hard = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)
         assert soft == hard or soft >= 1_000_000
         resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
         with flood(program.port, 3 * FILES):
-            # Whoever comes now is served, and what it does can be saved.
+            # A new student is served, and the work can be saved.
             for number in range(5):
                 join(program, f"Ada {number}")
             counters = program.get("/api/v1/status")["counters"]

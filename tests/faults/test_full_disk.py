@@ -1,4 +1,4 @@
-"""The disk is full: acknowledgements stop, everybody is told, the program may even be killed; then there is room."""
+"""The disk is full: acknowledgements stop, all pages say so, the program may even be killed; then space is freed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SmallDisk:
 
 
 class FileSizeLimit:
-    """No file may get larger than nothing, for this process: what a disk without room looks like to a program."""
+    """Limit files of this process to 0 bytes, which has the same effect as a full disk."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
@@ -88,7 +88,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 
 
 async def full(room: Class, disk: Disk) -> None:
-    """Fill the disk while everybody types, and see that nothing is acknowledged from then on."""
+    """Fill the disk while everybody types, and check that nothing is acknowledged from then on."""
 
     async def some_more() -> int:
         typed = sum(len(student.log) for student in room.students)
@@ -136,7 +136,7 @@ async def test_killed_while_the_disk_is_full(tmp_path: Path, chance: random.Rand
             room.may.clear()
             counts = room.archived()
             if isinstance(disk, SmallDisk):
-                # A disk without room is no reason not to start: the class can go on, and is told.
+                # A full disk does not prevent a start: the class can continue, and pages say that nothing is saved.
                 await asyncio.to_thread(program.start)
                 await room.stands_at(counts)
                 room.may.set()
@@ -153,7 +153,7 @@ async def test_killed_while_the_disk_is_full(tmp_path: Path, chance: random.Rand
         await room.replayed_alike(tmp_path)
 
 
-async def test_told_to_stop_while_the_disk_is_full(tmp_path: Path, chance: random.Random, disk: Disk) -> None:
+async def test_stopped_while_the_disk_is_full(tmp_path: Path, chance: random.Random, disk: Disk) -> None:
     program = Program(tmp_path, data=disk.data)
     async with a_class(program, chance, 20) as room:
         room.connect()

@@ -1,4 +1,4 @@
-"""One hostile client at a time beside a class: the class notices nothing that matters, and nothing of it is lost."""
+"""One hostile client at a time during the work of a class: the class is not disturbed, and none of its work is lost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.faults.siege import RSS_BOUND, STOP_SECONDS, a_siege
 from tests.launcher import PATIENCE
 
 SHORT_SECONDS = 2.0
-"""For all attacks of a kind together, one after the other."""
+"""Seconds for all attacks of a kind together, one after the other."""
 LONG_SECONDS = 30.0
-"""For each attack, with ``--long``."""
+"""Seconds for each attack, with ``--long``."""
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ async def test_a_class_goes_on_beside_a_hostile_client(tmp_path: Path, kind: str
         for together in turns:
             await siege.relieve()
             await siege.attack(*together, seconds=SHORT_SECONDS / len(together))
-            # Every event that is typed meanwhile is acknowledged within the patience of tests; else this fails. How
+            # Every event that is typed meanwhile is acknowledged in time; otherwise this fails. How
             # soon depends on what else this machine does: see ``python -m tests.bench --only hostile``.
             found = await siege.watch(LONG_SECONDS if long else SHORT_SECONDS)
             assert found.waits, together

@@ -1,4 +1,4 @@
-"""The program is killed at random moments while a class types; and told to stop in the middle of it."""
+"""The program is killed or stopped at random moments while a class types."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.faults.world import RESTLESS, Class, a_class, until
 from tests.launcher import Program
 
 STOP_SECONDS = 5.0
-"""What is promised to who stops the program."""
+"""The promised time for stopping the program."""
 
 
 async def one_life(room: Class, chance: random.Random) -> None:
-    """Start, let the class go on for a while, pull the plug; then see what the disk holds."""
+    """Start, let the class work for a while, kill the program; then check the disk."""
     program = room.program
     room.may.clear()
     program.begin()
     if chance.random() < 0.25:
-        # In the middle of the start; a start takes a second or so.
+        # During the start, which takes about a second.
         await asyncio.sleep(chance.uniform(0, 1))
     else:
         counts = room.archived()
@@ -43,7 +43,7 @@ async def test_killed_at_random_moments(tmp_path: Path, chance: random.Random, l
         room.begin_typing(per_second=20)
         await until(lambda: any(student.acked for student in room.students), "something is acknowledged")
         await asyncio.to_thread(program.kill)
-        # So many times, with what was lived through before still there.
+        # Several times, with the data of the earlier runs.
         for _ in range(30 if long else 5):
             await one_life(room, chance)
         await asyncio.to_thread(program.start)
@@ -53,7 +53,7 @@ async def test_killed_at_random_moments(tmp_path: Path, chance: random.Random, l
         await room.replayed_alike(tmp_path)
 
 
-async def test_told_to_stop_under_load(tmp_path: Path, chance: random.Random, long: bool) -> None:
+async def test_stopped_under_load(tmp_path: Path, chance: random.Random, long: bool) -> None:
     program = Program(tmp_path, environment=RESTLESS)
     async with a_class(program, chance, 20) as room:
         room.connect()

@@ -1,4 +1,4 @@
-"""The network between pages and the program cuts, delays, doubles, and is away for a while."""
+"""The network between pages and the program cuts, delays and doubles connections, and fails for a while."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.proxy import Proxy, a_proxy
 from tests.faults.world import RESTLESS, a_class
 from tests.launcher import Program
 
-# Real pages wait for 20 s before they give a silent connection up; that would make flapping a matter of hours.
+# Real pages wait for 20 s before they close a silent connection; with that, this test would take hours.
 SILENT = 1.5
 
 
@@ -36,7 +36,7 @@ async def test_a_network_that_cuts_delays_and_doubles_connections(
 
 
 async def flapping(proxy: Proxy, chance: random.Random) -> None:
-    """Wi-Fi that comes and goes: sometimes connections end, sometimes they only fall silent."""
+    """Unstable Wi-Fi: sometimes connections end, sometimes they only become silent."""
     ends = True
     while True:
         await asyncio.sleep(chance.uniform(0.2, 2.0))
@@ -50,7 +50,7 @@ async def flapping(proxy: Proxy, chance: random.Random) -> None:
 
 async def test_a_class_of_40_whose_wifi_flaps(tmp_path: Path, chance: random.Random, long: bool) -> None:
     program = Program(tmp_path, environment=RESTLESS)
-    # Four access points, of which each goes by itself.
+    # Four access points that fail independently.
     async with (
         a_proxy(program.port, random.Random(chance.random())) as one,
         a_proxy(program.port, random.Random(chance.random())) as two,

@@ -1,4 +1,4 @@
-"""A newer program takes over what an older one wrote: backed up, migrated, complete; and the class goes on.
+"""A newer program reads the data of an older one: backed up, migrated, complete; and the class continues.
 
 ``tests/fixtures/data-FORMAT`` is a data folder as each format of it was written, ``students.json`` what an educator
 saw of its students at that time.
@@ -91,21 +91,21 @@ def let_in(data: Path, *students: str) -> None:
 
 
 def check_complete(program: Program, expected: dict[str, Any]) -> None:
-    """An educator sees all that was to be seen before, and perhaps more of it; some of it once it is rebuilt."""
+    """An educator sees all earlier data, perhaps with more fields; some of it after a rebuild."""
     assert {student["student_id"] for student in program.get("/api/v1/students")} == expected.keys()
     for student_id, student in expected.items():
         until(lambda of=student_id, all=student: holds(program.get(f"/api/v1/students/{of}"), all), "what was there")
 
 
 def holds(now: Any, before: Any) -> bool:
-    """Whether all that was there is there; later reducers may tell more."""
+    """Whether all earlier values are there; later reducers may have more fields."""
     if isinstance(before, dict):
         return isinstance(now, dict) and all(key in now and holds(now[key], value) for key, value in before.items())
     return bool(now == before)
 
 
 async def go_on(program: Program, archived: list[Record]) -> None:
-    """Pages of that time come back with their tokens, and their streams go on after the last number."""
+    """Pages of that time reconnect with their tokens, and their streams continue after the last number."""
     last = {record.stream: record for record in archived}
     async with aiohttp.ClientSession() as client:
         for stream, record in last.items():

@@ -51,14 +51,14 @@ class Class:
         self._typing: list[asyncio.Task[None]] = []
 
     async def get(self, path: str) -> Any:
-        """An educator's view of something."""
+        """The answer to an educator's request."""
         headers = {"Authorization": f"Bearer {self.program.ready['educator_token']}"}
         async with self.client.get(self.program.url + path, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
     async def health(self) -> tuple[int, dict[str, Any]]:
-        """What ``/healthz`` says."""
+        """The answer of ``/healthz``."""
         async with self.client.get(f"{self.program.url}/healthz") as answer:
             return answer.status, await answer.json()
 
@@ -81,11 +81,11 @@ class Class:
         await _end(self._typing)
 
     async def disconnect(self) -> None:
-        """All pages are closed; what they hold they keep."""
+        """All pages are closed; they keep their unsent events."""
         await _end(self._staying)
 
     async def everybody_online(self) -> None:
-        """Wait until every page has been greeted."""
+        """Wait until every page has its welcome."""
         for student in self.students:
             await _in_time(student.online.wait(), f"{student.name} is online")
 
@@ -96,7 +96,7 @@ class Class:
                 await asyncio.sleep(0.02)
 
     async def at_work(self, events: int = 1) -> None:
-        """Wait until every student has had so many more events acknowledged."""
+        """Wait until a number of further events of every student is acknowledged."""
         wanted = {student: student.acked + events for student in self.students}
         await until(lambda: all(s.acked >= wanted[s] for s in self.students), "the class is at work")
 
@@ -106,7 +106,7 @@ class Class:
             await _in_time(student.settled(), f"all that {student.name} typed is acknowledged")
 
     def no_promise_broken(self) -> None:
-        """No answer of the server went back on an earlier one."""
+        """Check that no answer of the server contradicts an earlier one."""
         assert {s.name: s.broken for s in self.students if s.broken} == {}
 
     def archived(self) -> dict[str, int]:
@@ -126,7 +126,7 @@ class Class:
                 stream = texts.setdefault(record.stream, [])
                 assert record.seq == len(stream) + 1, f"{record.seq} follows {len(stream)} in the archive."
                 stream.append(bytes(record.event).decode())
-        # A line that was being written when the power went; nothing else may be damaged.
+        # A line that was being written at the power cut; nothing else may be damaged.
         assert [damage.reason for damage in damaged] in ([], ["the line is cut off"])
         counts = {}
         for student in self.students:
@@ -143,7 +143,7 @@ class Class:
             whole = await self.get(f"/api/v1/students/{student.student_id}")
             number = counts[student.student_id]
             assert whole["summaries"].get("activity", {}).get("events", 0) == number, f"of {student.name}"
-            # Who has not got beyond the first events may have edited nothing.
+            # A student with only the first events may have edited nothing.
             text = whole["documents"].get("essay", {}).get("writing", {}).get("text", "")
             assert text == student.text_after(number), f"the text of {student.name}"
 
@@ -182,7 +182,7 @@ class Class:
         assert done.returncode == 0, done.stderr
 
     async def end(self) -> None:
-        """End what was begun."""
+        """Stop what was started."""
         await self.end_typing()
         await self.disconnect()
         await asyncio.to_thread(self.program.end)
@@ -214,13 +214,13 @@ async def a_class(
     url: Callable[[], str] | None = None,
     **options: Any,
 ) -> AsyncIterator[Class]:
-    """Start the program, let a class join, and end all of it.
+    """Start the program, let a class join, and stop all of it afterwards.
 
     Args:
         program: not started yet.
         chance: of all students.
         size: how many.
-        url: where students find the server, if not at its own address.
+        url: the server's URL for students, if it is not its own address.
         options: of `Typist`.
     """
     students = [

@@ -78,13 +78,13 @@ def test_the_student_of_a_finding_is_in_no_log(caplog: pytest.LogCaptureFixture)
 
 def test_listeners_are_called_for_changes_only() -> None:
     health = Health()
-    heard: list[int] = []
-    health.changed.add(lambda: heard.append(1))
+    notified: list[int] = []
+    health.changed.add(lambda: notified.append(1))
     health.report("task.down", "x", place="a")
     health.report("task.down", "x", place="a")
     health.report("task.down", "x", place="b")
     health.clear("task.down", "x")
-    assert len(heard) == 3
+    assert len(notified) == 3
 
 
 def test_the_worst_comes_first_and_sources_are_asked() -> None:
@@ -138,13 +138,13 @@ def test_a_finding_with_a_time_ends_by_itself() -> None:
 async def test_what_another_thread_reports_reaches_listeners_in_the_event_loop() -> None:
     health = Health()
     health.belong_to_this_loop()
-    heard: list[int] = []
+    notified: list[int] = []
     done = asyncio.Event()
-    health.changed.add(lambda: (heard.append(threading.get_ident()), done.set()))
+    health.changed.add(lambda: (notified.append(threading.get_ident()), done.set()))
     await asyncio.to_thread(health.report, "task.down", "x", place="a")
     async with asyncio.timeout(10):
         await done.wait()
-    assert heard == [threading.get_ident()]
+    assert notified == [threading.get_ident()]
 
 
 def test_findings_are_counted_by_code() -> None:
@@ -199,7 +199,7 @@ def test_what_a_source_finds_is_logged_and_counted_when_it_comes_and_goes(caplog
 async def test_sources_are_read_regularly(caplog: pytest.LogCaptureFixture) -> None:
     health = Health()
     found: list[Finding] = []
-    heard: list[list[str]] = []
+    notified: list[list[str]] = []
     asked: list[int] = []
 
     def source() -> list[Finding]:
@@ -207,20 +207,20 @@ async def test_sources_are_read_regularly(caplog: pytest.LogCaptureFixture) -> N
         return list(found)
 
     health.add_source(source)
-    health.changed.add(lambda: heard.append([one.code for one in health.findings()]))
+    health.changed.add(lambda: notified.append([one.code for one in health.findings()]))
     watching = asyncio.create_task(health.watch(0.001))
     async with asyncio.timeout(10):
         while len(asked) < 3:
             await asyncio.sleep(0)
-        assert heard == []
+        assert notified == []
         found.append(finding("archive.space", free="1", used="2"))
-        while not heard:
+        while not notified:
             await asyncio.sleep(0)
         found.clear()
-        while len(heard) < 2:
+        while len(notified) < 2:
             await asyncio.sleep(0)
     watching.cancel()
-    assert heard == [["archive.space"], []]
+    assert notified == [["archive.space"], []]
 
 
 async def test_a_node_whose_name_another_one_has_says_so() -> None:
@@ -232,7 +232,7 @@ async def test_a_node_whose_name_another_one_has_says_so() -> None:
     await nodes.beat()
     version = 1
     while not nodes.findings():
-        # Another process writes the row of this one's name between any two beats.
+        # Another process writes the row of this node's name between any two beats.
         assert version < 20
         [row] = await kvs.read([node_key("lab")])
         await kvs.commit([Change(node_key("lab"), row.version, {"run": Encoded(b"another")})])
@@ -280,6 +280,7 @@ def test_every_code_that_is_used_is_known_and_gets_what_its_sentence_needs() -> 
     assert found > 80
 
 
+@pytest.mark.slow
 def test_every_code_is_used() -> None:
     literals: set[object] = set()
     for text in SOURCES.values():
@@ -303,6 +304,6 @@ def test_a_sentence_is_plain_and_says_what_to_do() -> None:
             assert not kind.text.endswith("."), code
             assert not kind.label, code
             continue
-        # Some end with the words of a backend or the system, or with the text to type.
+        # Some end with a message of a backend or the system, or with the text to type.
         assert kind.text.endswith((".", "}", ":*")), code
         assert not re.search(r"\b(?:tell|told|look)\b", kind.text), code

@@ -69,6 +69,7 @@ async def test_a_block_is_counted_and_its_place_is_logged(caplog: pytest.LogCapt
     assert w.health.findings() == []
 
 
+@pytest.mark.slow
 async def test_repeated_blocks_are_a_finding_with_the_longest_and_the_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -103,12 +104,12 @@ async def test_blocks_long_ago_are_no_finding() -> None:
 
 
 async def test_a_blocking_call_into_native_code_is_counted_too() -> None:
-    # As on a computer that has nothing else to do: all the time that passes is used by this process.
+    # As on an otherwise idle computer: all the time is used by this process.
     w = _World(used=time.monotonic)
     w.watchdog.start()
     try:
         await w.until_measured()
-        # One call, which lets no other thread run.
+        # One call, during which no other thread runs.
         "x".join(map(str, range(6_000_000)))
         await w.until_counted(1)
     finally:
@@ -164,6 +165,7 @@ class Sleeps(Reducer[State]):
 """
 
 
+@pytest.mark.slow
 async def test_a_reducer_that_sleeps_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "no-plugins"
     folder.mkdir()

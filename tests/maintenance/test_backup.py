@@ -1,4 +1,4 @@
-"""Backups, putting them back, the lock and the format of the data folder."""
+"""Backups, restoring them, the lock and the format of the data folder."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ async def test_segments_that_are_compressed_while_a_backup_looks_for_them_are_in
         if folder == data / "archive" and not compressed:
             compressed.append(folder)
             asyncio.run_coroutine_threadsafe(core.archive.compress(), loop).result()
-            # A listing that goes on while files are renamed has some of them under neither name.
+            # A folder that is listed while files are renamed may show some of them under neither name.
             return iter(found[::2])
         return iter(found)
 

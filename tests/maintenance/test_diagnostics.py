@@ -1,4 +1,4 @@
-"""``classroom-observer diagnostics``: it is there whatever is wrong, and holds nothing of a student and no secret."""
+"""``classroom-observer diagnostics``: it works whatever is wrong, and has no data of a student and no secret."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def members(file: Path) -> dict[str, str]:
 
 
 def assert_nothing_of(file: Path, *secrets: str) -> None:
-    """Search every byte for secrets: names, contents, and the packed file itself."""
+    """Search every byte for secrets: names, contents, and the zip file itself."""
     everything = "\n".join([*members(file), *members(file).values()]).casefold().encode()
     packed = file.read_bytes()
     for secret in secrets:
@@ -69,10 +69,10 @@ def parts(*names: str) -> set[str]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A data folder with a list, and a log that holds what no log should."""
+    """A data folder with a list, and a log with data that no log should have."""
     (tmp_path / "data" / "roster").mkdir(parents=True)
     (tmp_path / "data" / "roster" / "students.csv").write_text(f"name,class,student id\n{LISTED},7b,{LISTED_ID}\n")
-    (tmp_path / "data" / f"{LISTED}.csv").write_text("put here by somebody")
+    (tmp_path / "data" / f"{LISTED}.csv").write_text("put here by a person")
     (tmp_path / "data" / "archive").mkdir()
     (tmp_path / "data" / "archive" / "essay-of-ottilie-00815.jsonl").write_text("put here too")
     (tmp_path / "log").mkdir()
@@ -97,7 +97,7 @@ class TestRunning:
         program = Program(home, data=home / "data", flags=["--config", str(home / "config.toml")])
         program.start()
         try:
-            # It says where it listens right after its ready file.
+            # It logs its address right after it writes its ready file.
             until(lambda: (said := instance.read(home / "data")) is not None and said.url, "the program can be asked")
             yield program
         finally:
@@ -220,7 +220,7 @@ class TestNotRunning:
         asked: list[str] = []
 
         def ask(running: Instance, *_: object) -> bytes | None:
-            # The system chooses who answers, and another worker refuses the secret.
+            # The system chooses the worker that answers, and another worker refuses the secret.
             asked.append(running.secret)
             if asked.count(running.secret) < 7:
                 return None
@@ -232,7 +232,7 @@ class TestNotRunning:
         found = members(out)
         assert (code, found["worker-1/metrics.txt"], found["worker-2/metrics.txt"]) == (0, "of 1", "of 2")
 
-    def test_a_configuration_that_cannot_be_used_is_told(self, home: Path) -> None:
+    def test_a_configuration_that_cannot_be_used_is_reported(self, home: Path) -> None:
         (home / "config.toml").write_text("[metrics]\ntoken = 'too-short-secret'\n")
         code, out = run(home)
         assert code == 0
@@ -269,7 +269,7 @@ class TestNotRunning:
     def test_a_file_that_is_there_stays(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (home / "out.zip").write_text("mine")
         assert run(home)[0] == 1
-        assert "is there already" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert (home / "out.zip").read_text() == "mine"
         assert run(home, "--force")[0] == 0
         assert zipfile.is_zipfile(home / "out.zip")

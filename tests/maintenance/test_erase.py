@@ -1,4 +1,4 @@
-"""Erasing a student: nothing of the student is left in any byte of the data folder, and nobody else lost anything."""
+"""Erasing a student: no data of the student are left in the data folder, and nobody else lost data."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class World:
         await core.pipeline.settle()
 
     def spoil(self) -> None:
-        """Add what accidents leave: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
+        """Add the remains of accidents: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
         with last.open("ab") as file:
@@ -97,7 +97,7 @@ class World:
         backup.back_up(self.data, self.data / "backups" / "format-1-20261124-000000.tar")
 
     def found(self) -> dict[str, list[str]]:
-        """By file, what it still has of the student."""
+        """The remaining traces of the student, by file."""
         found: dict[str, list[str]] = {}
         for path in self.data.rglob("*"):
             if path.is_file():
@@ -194,6 +194,7 @@ class Crash(BaseException):
     """As kill -9 is."""
 
 
+@pytest.mark.slow
 async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +212,7 @@ async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
                     nonlocal left
                     left -= 1
                     if left <= 0:
-                        # Nothing is done from now on: cleaning up is not what a killed program does.
+                        # From now on nothing is done, since a killed program does not clean up.
                         raise Crash
                     return function(*arguments, **words)
 
@@ -341,7 +342,7 @@ async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
 
 async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(world: World) -> None:
     (world.data / "roster" / "students.csv").write_bytes(b"\x00\xff\xfe nothing")
-    with pytest.raises(EraseError, match="mend the list, then erase again"):
+    with pytest.raises(EraseError, match="correct the list, then erase again"):
         world.erase()
     (world.data / "erasing.json").write_text("{")
     with pytest.raises(EraseError, match=r"is damaged\. Remove it"):

@@ -1,4 +1,4 @@
-"""Erasing a student of a school: nothing is left in the shared store and the nodes' folders, nobody brings it back."""
+"""Erasing a student on two nodes: the shared store and the nodes' folders have no trace, and no node restores it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 class Left:
-    """A school of two nodes, both ended, where Zoë joined and wrote at both, and Bo did."""
+    """Two stopped nodes of a school, where Zoë joined and wrote at both, and Bo did."""
 
     def __init__(self, cluster: Cluster, redis: RedisServer) -> None:
         self.nodes = cluster.nodes
@@ -55,12 +55,12 @@ class Left:
                 page = await cluster.page(node, whose, str(uuid.uuid4()))
                 await page.send(1, {"event": "edit", "document": "essay", "offset": 0, "insert": text})
                 await until(lambda page=page: page.acked() == 1, "it is acknowledged")
-        # One is killed, and leaves word of who was online there.
+        # One is killed, and leaves a record of the students who were online there.
         assert await asyncio.to_thread(self.nodes[0].stop) == 0
         self.nodes[1].kill()
 
     def in_store(self) -> list[str]:
-        """What any key, field or value of the store has of her."""
+        """Her traces in keys, fields and values of the store."""
         with self.redis.client() as client:
             content = []
             for key in client.scan_iter():
@@ -75,7 +75,7 @@ class Left:
         return [secret for secret in self.secrets if any(form in whole for form in forms(secret))]
 
     def in_folder(self, node: Program) -> list[str]:
-        """What any file of a node's data folder has of her."""
+        """Her traces in the files of a node's data folder."""
         found = []
         for path in node.data.rglob("*"):
             if path.is_file():
@@ -91,7 +91,7 @@ class Left:
         return done.stdout
 
     async def known(self, *nodes: Program) -> set[str]:
-        """The students whom nodes that are started together know."""
+        """The students whom all nodes know when they are started together."""
         for node in nodes:
             node.begin()
         for node in nodes:
@@ -112,6 +112,7 @@ async def left(tmp_path: Path, redis: RedisServer, chance: random.Random) -> Asy
         yield left
 
 
+@pytest.mark.slow
 async def test_no_byte_is_left_in_the_store_and_both_folders_and_no_node_knows_the_student(left: Left) -> None:
     assert set(left.in_store()) == set(left.secrets) - {left.secrets[3]}, "tokens are kept as hashes alone"
     assert all(TEXT in left.in_folder(node) and left.zoe in left.in_folder(node) for node in left.nodes)
@@ -127,12 +128,13 @@ async def test_no_byte_is_left_in_the_store_and_both_folders_and_no_node_knows_t
         assert left.in_folder(node) == []
 
 
+@pytest.mark.slow
 async def test_a_node_whose_folder_was_not_erased_does_not_bring_the_student_back(left: Left) -> None:
     left.erase(left.nodes[0])
     assert await left.known(left.nodes[1]) == {left.bo}
     assert left.in_store() == []
     assert left.zoe not in (left.nodes[1].data / "shared.jsonl").read_text()
-    # Nor where the store has lost its memory, and her lines in that node's archive are folded in again.
+    # Nor if the store has lost its data, and the lines of that node's archive are folded again.
     with left.redis.client() as client:
         client.flushall()
     assert TEXT in left.in_folder(left.nodes[1])
@@ -166,6 +168,7 @@ async def test_who_learns_of_it_last_removes_what_others_brought_back(left: Left
         await kvs.close()
 
 
+@pytest.mark.slow
 async def test_a_mistyped_id_leaves_no_note(left: Left) -> None:
     node = left.nodes[0]
     done = node.run("erase-student", "s-nobody", "--yes", "--data-dir", str(node.data), "--kvs", left.redis.url())

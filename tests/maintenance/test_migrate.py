@@ -1,4 +1,4 @@
-"""Moving states between stores: all of them arrive, it is proved, and nothing is overwritten unasked."""
+"""Moving states between stores: all of them arrive, which is checked, and nothing is overwritten without --force."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class TestDataFolder:
         with server.client() as client:
             client.flushall()
         rows = await self.lived(settings.data_path)
-        # The snapshot knows no writing: as if that reducer came with the version that moves.
+        # The snapshot has no states of writing, as if that reducer were new in this version.
         core = Core(settings.data_path, *(one.reducer for one in catalog().reducers if one.reducer.name != "writing"))
         await core.start()
         await core.recovery.save()
@@ -228,7 +228,7 @@ class TestDataFolder:
             with pytest.raises(SettingsError, match=r"Another appliance .*uses the data folder"):
                 await moved(settings, "memory://", server.url("prefix=there"))
 
-    async def test_a_folder_without_states_and_two_folders_are_told(self, settings: Settings) -> None:
+    async def test_a_folder_without_states_and_two_folders_are_refused(self, settings: Settings) -> None:
         with pytest.raises(MigrateError, match="holds no states; check --data-dir"):
             await moved(settings, "memory://", "redis://127.0.0.1")
         with pytest.raises(MigrateError, match="Both stores are the data folder"):

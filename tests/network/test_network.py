@@ -1,4 +1,4 @@
-"""The join address follows the network, keeps to the educator's choice, and has a name in the local network."""
+"""The join address follows the network, respects the educator's choice, and has a name in the local network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_choice_is_kept_over_a_restart(tmp_path: Path) -> None:
     found = network(tmp_path, adapters)
     assert found.urls()[0] == "http://192.168.1.20:8000/join"
     found.choose("http://10.0.0.7:8000/join")
-    # Another port is no other address.
+    # A different port does not make a different address.
     again = network(tmp_path, adapters, port=8001)
     assert again.urls() == ["http://10.0.0.7:8001/join", "http://192.168.1.20:8001/join"]
 
@@ -189,6 +189,7 @@ class TestAnnouncing:
         finally:
             await asking.async_close()
 
+    @pytest.mark.slow
     async def test_the_name_leads_to_us_and_is_the_same_after_a_restart(self, tmp_path: Path) -> None:
         async with self.announcing(tmp_path) as (found, _, _):
             name = found.name
@@ -206,7 +207,7 @@ class TestAnnouncing:
         other = AsyncZeroconf(interfaces=["127.0.0.1"])
         service = ServiceInfo(
             announce.SERVICE,
-            f"Another.{announce.SERVICE}",
+            f"Another {name}.{announce.SERVICE}",
             port=80,
             server=f"{name}.local.",
             addresses=[socket.inet_aton("127.0.0.9")],
@@ -217,6 +218,7 @@ class TestAnnouncing:
         finally:
             await other.async_close()
 
+    @pytest.mark.slow
     async def test_a_name_that_another_computer_has_is_given_up(self, tmp_path: Path) -> None:
         wanted = network(tmp_path, Adapters()).wanted_name()
         async with self.another(wanted), self.announcing(tmp_path) as (found, _, counters):
@@ -224,6 +226,7 @@ class TestAnnouncing:
             assert counters["announce_conflicts"] == 1
             assert await self.resolved(found.name) == ["127.0.0.1"]
 
+    @pytest.mark.slow
     async def test_a_name_that_another_computer_takes_later_is_given_up(self, tmp_path: Path) -> None:
         async with self.announcing(tmp_path) as (found, _, counters):
             first = found.name
@@ -233,6 +236,7 @@ class TestAnnouncing:
                 assert await self.resolved(found.name) == ["127.0.0.1"]
                 assert await self.resolved(first) == ["127.0.0.9"]
 
+    @pytest.mark.slow
     async def test_so_many_names_are_given_up_and_then_one_is_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -249,6 +253,7 @@ class TestAnnouncing:
                 assert set(await self.resolved(kept)) == {"127.0.0.1", "127.0.0.9"}
                 assert found.name == kept
 
+    @pytest.mark.slow
     async def test_questions_from_other_networks_are_not_answered(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

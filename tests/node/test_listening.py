@@ -30,7 +30,7 @@ def test_a_port_in_use_is_an_error_that_names_the_program() -> None:
 def test_an_address_of_another_computer_is_an_error() -> None:
     with pytest.raises(SettingsError, match="not an address of this computer"):
         bind("no such host", 0)
-    with pytest.raises(SettingsError, match="cannot be listened on"):
+    with pytest.raises(SettingsError, match="cannot listen on"):
         bind("192.0.2.1", 0)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the packaged program: one build, and a bare environment for each test."""
+"""Fixtures of the packaged program: one build, and an empty environment for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AHEAD = pytest.StashKey[Ahead]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin to build what the tests of this folder need; other tests run meanwhile."""
+    """Start to build what the tests of this folder need; other tests run meanwhile."""
     here = [item for item in session.items if item.path.parent == Path(__file__).parent]
     needed = {name for item in here if isinstance(item, pytest.Function) for name in item.fixturenames} & STEPS.keys()
     if needed and not session.config.option.collectonly:
@@ -53,7 +53,7 @@ def lintian(pytestconfig: pytest.Config) -> tuple[int, str]:
 
 @pytest.fixture
 def alone(built: Path) -> Iterator[World]:
-    """The one-file program, alone in its world."""
+    """The one-file program in an empty environment."""
     with world(built / "classroom-observer") as made:
         yield made
 

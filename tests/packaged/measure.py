@@ -1,4 +1,4 @@
-"""What the packaged program takes: time to its first answer, memory, processor."""
+"""The resources of the packaged program: time to its first answer, memory, processor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def processes(pid: int) -> list[int]:
 
 
 def resident_megabytes(pid: int) -> float:
-    """Memory that a program and its children hold, in MB."""
+    """Memory that a program and its children use, in MB."""
     pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(pid))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -40,7 +40,7 @@ def processor_seconds(pid: int) -> float:
 
 @contextmanager
 def started(program: Path, flags: Sequence[str] = ("--no-tray",)) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Start a program in an empty home; gives the process, and the seconds to its first answer."""
+    """Start a program in an empty home; returns the process, and the seconds to its first answer."""
     with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,7 +70,7 @@ def _answers(port: int) -> bool:
 
 
 def drop_caches() -> bool:
-    """Have the system forget what it read from the disk; only root may. Returns whether it did."""
+    """Drop the system's file cache, as only root may; returns whether it did."""
     try:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")

@@ -1,4 +1,4 @@
-"""The packaged program does, alone in a bare world, what the program does."""
+"""The packaged program works as the program does, in an empty environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _stdlib_for_plugins() -> list[str]:
-    """Modules of the standard library, as far as the Python that the program is made of has them on this system."""
+    """Modules of the standard library, as far as the packaged Python has them on this system."""
     system = ROOT / "build" / "packaging" / "bin" / "python"
     code = (
         "import importlib.util, sys; names = sys.stdlib_module_names - {'antigravity', 'this'}; "
@@ -70,7 +70,7 @@ class TestServing:
             (alone.home / "ready.json").unlink()
             with running(alone) as again:
                 assert again.ready["join_code"] == code
-            # The first one is gone; that the second ended well is what counts.
+            # The first process is gone; only the exit of the second one counts.
             program.process = again.process
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -135,7 +135,7 @@ class TestCommands:
         )
         there = []
         for segment in segments:
-            # The checkout may lie where only its owner can read.
+            # The checkout may be in a folder that only its owner can read.
             copy = in_folder.home / Path(segment).name
             copy.write_bytes(Path(segment).read_bytes())
             there.append(str(copy))

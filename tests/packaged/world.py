@@ -1,6 +1,6 @@
-"""The packaged program, built once from these sources, and a bare environment to start it in.
+"""The packaged program, built once from these sources, and an empty environment to start it in.
 
-It is run by a user without rights, with a PATH that leads nowhere, an empty home and a read-only working folder.
+It is run by a user without rights, with an empty PATH, an empty home and a read-only working folder.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def build() -> Path:
 
 
 class World:
-    """A computer on which there is nothing but the program.
+    """A computer with nothing but the program.
 
     Attributes:
         program: the executable.
@@ -81,7 +81,7 @@ class World:
         self.home, self.temporary, self.folder = folder / "home", folder / "tmp", folder / "here"
         for each in (self.home, self.temporary, self.folder):
             each.mkdir()
-        # Root may write everywhere, so that the program must be somebody else.
+        # Root may write everywhere, so the program runs as another user.
         self._user = NOBODY if os.geteuid() == 0 else None
         if self._user is not None:
             folder.chmod(0o755)
@@ -129,7 +129,7 @@ class World:
         return subprocess.CompletedProcess(arguments, process.returncode, out.decode(), err.decode())
 
     def write(self, path: Path, content: str) -> None:
-        """Write a file as the user of this world would."""
+        """Write a file as the user of this environment."""
         for folder in reversed([path.parent, *path.parent.parents]):
             if folder.is_relative_to(self.home) and not folder.exists():
                 folder.mkdir()
@@ -156,7 +156,7 @@ class Packaged(Appliance):
 
 @contextmanager
 def running(world: World, **environment: str) -> Iterator[Packaged]:
-    """Start the program in a world, and end it."""
+    """Start the program in an environment, and stop it."""
     appliance = Packaged(world, **environment)
     try:
         yield appliance
@@ -166,7 +166,7 @@ def running(world: World, **environment: str) -> Iterator[Packaged]:
 
 @contextmanager
 def world(program: Path, *, alone: bool = True) -> Iterator[World]:
-    """Make a bare world, and remove it.
+    """Create an empty environment, and remove it afterwards.
 
     Args:
         program: the executable; it is copied, so that no other file of the build is beside it.

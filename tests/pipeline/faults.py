@@ -26,7 +26,7 @@ FUNCTIONS = ["reduce", "reduce_all", "encode", "decode_state", "summarize", "ove
 
 
 class Fault:
-    """A fault that is active or not, and strikes once or for ever."""
+    """A fault that is active or not, and occurs once or every time."""
 
     def __init__(self, once: bool) -> None:
         self.active = False
@@ -90,7 +90,7 @@ class Brittle(Reducer[BrittleState]):
 
 
 def inject(step: str, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a fault into a step of the commit, or into a function of `Brittle`; it strikes where the mark is."""
+    """Put a fault into a step of the commit, or into a function of `Brittle`; it occurs where the mark is."""
     if step in _PLACES:
         owner, name, concerned = _PLACES[step]
         monkeypatch.setattr(owner, name, _failing(getattr(owner, name), fault, concerned))

@@ -23,10 +23,10 @@ from tests.pipeline.world import SharedKVS, Tally, World, event, until, world
 
 
 class Steps:
-    """Raises one error after the other where a step is done, and then lets it pass.
+    """Raises one error after the other when a step is done, and then lets it succeed.
 
     Attributes:
-        errors: those that are left.
+        errors: the remaining ones.
     """
 
     def __init__(self, *errors: BaseException) -> None:
@@ -233,7 +233,7 @@ async def test_of_two_streams_of_a_student_only_the_unusable_one_is_rejected(
             ("stream-good", False),
             ("stream-bad", True),
         ]
-        # Where even that fails, the student waits.
+        # If even that fails, the student waits.
         bad = await w.stream(stream="stream-bad")
         always = True
         w.accept(bad, 2, event(2))

@@ -107,7 +107,7 @@ def _archive_is_whole(w: World, rejected: list[tuple[str, int]]) -> None:
 
 
 async def _replay_is_equal(w: World) -> None:
-    """Live states are equal to replayed ones, but for those of a reducer that failed."""
+    """Live states are equal to replayed ones, except those of a reducer that failed."""
     again = replayed(w)
     for student in ("bad", "good"):
         tally = (await w.summary("tally", student))["seen"]

@@ -154,9 +154,9 @@ async def test_while_the_store_gets_its_data_back_no_stream_is_opened(tmp_path: 
         assert w.pipeline.shared
         w.pipeline.refilling = True
         assert w.pipeline.refilling
-        with pytest.raises(BackendError, match="being given back"):
+        with pytest.raises(BackendError, match="being refilled"):
             await w.stream()
-        with pytest.raises(BackendError, match="being given back"):
+        with pytest.raises(BackendError, match="being refilled"):
             await w.pipeline.check_whole()
         w.pipeline.refilling = False
         await w.pipeline.check_whole()
@@ -174,7 +174,7 @@ async def test_a_stream_that_the_store_has_lost_is_opened_once_gaps_are_accepted
         await w.pipeline.settle()
         await kvs.remove([student_key("s-1")])
         w.accept(other, 2, event(2))
-        with pytest.raises(BackendError, match="being given back"):
+        with pytest.raises(BackendError, match="being refilled"):
             await w.stream()
         assert lost == [True]
         w.pipeline.accept_gaps = True

@@ -1,4 +1,4 @@
-"""Paused classes: events are archived and not reduced, and it is known how far a stream was paused."""
+"""Paused classes: events are archived and not reduced, and the last paused number of a stream is known."""
 
 from __future__ import annotations
 

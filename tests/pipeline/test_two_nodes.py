@@ -57,7 +57,7 @@ async def test_events_that_two_nodes_received_count_once(tmp_path: Path) -> None
         world(tmp_path / "two", Order(), kvs=kvs, commit_seconds=3600) as two,
     ):
         here, there = await one.stream(), await two.stream()
-        # A connection was lost before the first node could commit, and the browser sent all again to the second.
+        # A connection was lost before the first node could commit, and the browser sent everything again to the second.
         one.accept(here, 1, {"event": "a"}, {"event": "b"})
         two.accept(there, 1, {"event": "a"}, {"event": "b"}, {"event": "c"})
         await two.pipeline.settle()

@@ -123,7 +123,7 @@ class World:
         )
 
     def failing(self) -> str | None:
-        """Why commits fail, None where they do not."""
+        """The reason why commits fail; None if they do not."""
         details = [found.params["detail"] for found in self.health.findings() if found.code == "commit.failing"]
         return str(details[0]) if details else None
 
@@ -162,7 +162,7 @@ async def world(folder: Path, *reducers: Reducer[Any], kvs: KVS | None = None, *
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; `what` is said where it does not in time."""
+    """Wait until a condition holds; `what` is in the error if it does not in time."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The one-file program ends with its starter, however that one ends."""
+"""The one-file program ends when its starter ends, in whatever way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.launcher import PATIENCE, ROOT, free_port, until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG is of Linux")
 
-# As PyInstaller's starter does it: it starts the program and waits for it.
+# As PyInstaller's starter: it starts the program and waits for it.
 STARTER = """
 import os, subprocess, sys
 os.environ["STARTER"] = str(os.getpid())
@@ -61,7 +61,7 @@ def test_the_program_ends_in_an_orderly_way_when_its_starter_ends(tmp_path: Path
         starter.send_signal(number)
         starter.wait(PATIENCE)
         until(lambda: not alive(program), "the program has ended")
-        # Only an orderly end does both.
+        # Only an orderly stop does both.
         assert not ready.exists()
         assert list((tmp_path / "data" / "snapshots").glob("snapshot-*.bin"))
     finally:

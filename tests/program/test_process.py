@@ -1,4 +1,4 @@
-"""One program per data folder; every way to end it is an orderly end."""
+"""One program per data folder; it stops in an orderly way, however it is stopped."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestSecondStart:
         assert signs_in(link)
         assert not signs_in(link)
         assert f"process {running.process.pid}" in second.log
-        assert "End it first if it shall listen on port 1." in second.log
+        assert "Stop it first if it must listen on port 1." in second.log
         assert link.partition("token=")[2] not in second.log + here.log_file.read_text()
         assert running.process.poll() is None
 

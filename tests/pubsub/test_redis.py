@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 async def settle(pubsub: PubSub) -> None:
-    """Wait until all that this process published so far has come back to it."""
+    """Wait until this process has received all messages that it has published so far."""
     topic = f"settled/{uuid.uuid4()}"
     async with pubsub.subscribe(topic) as subscription:
         await pubsub.publish(topic, b"")
@@ -56,7 +56,7 @@ class TestCluster(PubSubContract):
 
 
 async def until_resync(subscription: Subscription, seconds: float = 15) -> list[Message]:
-    """What comes before the next `RESYNC`."""
+    """The messages before the next `RESYNC`."""
     before: list[Message] = []
     async with asyncio.timeout(seconds):
         async for message in subscription:
@@ -66,13 +66,13 @@ async def until_resync(subscription: Subscription, seconds: float = 15) -> list[
     raise AssertionError("The subscription ended.")
 
 
-async def hears(subscription: Subscription, pubsub: PubSub, topic: str) -> None:
-    """Publish until a message itself is heard; one that comes while a `RESYNC` waits is part of that."""
+async def receives(subscription: Subscription, pubsub: PubSub, topic: str) -> None:
+    """Publish until a message itself is received; one that comes while a `RESYNC` waits is part of that."""
     async with asyncio.timeout(20):
         number = 0
         while True:
             number += 1
-            message = b"heard %d" % number
+            message = b"received %d" % number
             try:
                 await pubsub.publish(topic, message)
             except BackendError:
@@ -98,7 +98,7 @@ async def test_of_20000_messages_between_two_nodes_none_is_lost_and_all_are_in_o
     await there.close()
 
 
-async def test_messages_of_another_prefix_are_not_heard(server: RedisServer) -> None:
+async def test_messages_of_another_prefix_are_not_received(server: RedisServer) -> None:
     ours = open_pubsub(server.url("prefix=school-1"), Counters(), queue=10)
     # Both sections may have the same URL: options of the store alone are ignored.
     theirs = open_pubsub(server.url("prefix=school-2&connections=1&ttl=5"), Counters(), queue=10)
@@ -123,15 +123,15 @@ async def test_a_server_that_was_killed_gives_a_resync_and_then_messages_again(t
             server.start()
             assert await until_resync(a) == []
             assert await until_resync(b) == []
-            await hears(a, pubsub, "a")
-            await hears(b, pubsub, "b")
+            await receives(a, pubsub, "a")
+            await receives(b, pubsub, "b")
         assert counters["pubsub_reconnects"] == 1
         await pubsub.close()
 
 
 async def test_in_a_stream_of_messages_what_is_missed_lies_before_a_resync(tmp_path: Path) -> None:
     """The server is killed and comes back while messages are published; a listener that reads the store at
-    each RESYNC and hears each message after it knows the last state."""
+    each RESYNC and receives each message after it knows the last state."""
     with RedisServer(tmp_path) as server:
         publisher = open_pubsub(server.url("timeout=1"), Counters(), queue=10)
         listener = open_pubsub(server.url("timeout=1"), Counters(), queue=100_000)
@@ -181,13 +181,13 @@ async def test_a_link_that_hangs_is_found_and_made_again(tmp_path: Path, monkeyp
             began = asyncio.get_running_loop().time()
             with pytest.raises(BackendError, match="did not answer within 1 second"):
                 await pubsub.publish("a", b"x")
-            # Who publishes while it is known to be away does not wait again.
+            # Publishing does not wait again while the server is known to be unreachable.
             with pytest.raises(BackendError, match="did not answer within 1 second"):
                 await asyncio.wait_for(pubsub.publish("a", b"y"), 0.1)
             assert asyncio.get_running_loop().time() - began < 4
             server.thaw()
             await until_resync(subscription)
-            await hears(subscription, pubsub, "a")
+            await receives(subscription, pubsub, "a")
         await pubsub.close()
 
 
@@ -203,7 +203,7 @@ async def test_a_message_that_could_not_be_published_makes_others_read_the_store
         with server.client() as client:
             client.execute_command("ACL SETUSER mute +publish")
         assert await until_resync(a) == []
-        await hears(b, ours, "b")
+        await receives(b, ours, "b")
         with server.client() as client:
             client.execute_command("ACL SETUSER mute -publish")
     assert counters["pubsub_resyncs"] >= 1
@@ -211,7 +211,7 @@ async def test_a_message_that_could_not_be_published_makes_others_read_the_store
     await ours.close()
 
 
-async def test_a_topic_that_is_left_and_wanted_again_at_once_is_heard(server: RedisServer) -> None:
+async def test_a_topic_that_is_left_and_wanted_again_at_once_is_received(server: RedisServer) -> None:
     pubsub = open_pubsub(server.url(), Counters(), queue=10)
     for number in range(200):
         async with pubsub.subscribe("a") as subscription:
@@ -248,11 +248,12 @@ async def test_after_a_failover_messages_go_through_the_new_master(tmp_path: Pat
                 master.kill()
                 await asyncio.to_thread(sentinel.fail_over)
                 await until_resync(subscription)
-                await hears(subscription, pubsub, "a")
+                await receives(subscription, pubsub, "a")
                 assert sentinel.master_port() == replica.port
             await pubsub.close()
 
 
+@pytest.mark.slow
 async def test_when_a_node_of_a_cluster_is_away_messages_come_again_once_it_is_back(tmp_path: Path) -> None:
     with RedisCluster(tmp_path) as cluster:
         pubsub = open_pubsub(cluster.url("timeout=1"), Counters(), queue=10)
@@ -262,7 +263,7 @@ async def test_when_a_node_of_a_cluster_is_away_messages_come_again_once_it_is_b
                 node.start()
             until(cluster.is_well, "the cluster is well")
             await until_resync(subscription)
-            await hears(subscription, pubsub, "a")
+            await receives(subscription, pubsub, "a")
         await pubsub.close()
 
 
@@ -273,5 +274,5 @@ async def test_more_messages_than_may_wait_become_one_resync(server: RedisServer
         await asyncio.gather(*(pubsub.publish("a", b"%d" % number) for number in range(50)))
         assert counters["limit_pubsub_outgoing"] == 45
         await until_resync(subscription)
-        await hears(subscription, pubsub, "a")
+        await receives(subscription, pubsub, "a")
     await pubsub.close()

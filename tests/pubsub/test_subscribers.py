@@ -1,4 +1,4 @@
-"""Subscribers of one process: bounded queues, and RESYNC in place of what was missed."""
+"""Subscribers of one process: bounded queues, and RESYNC in place of missed messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_message_too_many_is_counted_once_until_it_was_read() -> None:
         assert await take(subscription, 1) == [RESYNC]
 
 
-async def test_topics_are_those_that_somebody_hears() -> None:
+async def test_topics_are_those_with_a_subscriber() -> None:
     subscribers = Subscribers(Counters(), 2)
     assert "a" not in subscribers
     with subscribers.subscribed("a"), subscribers.subscribed("a"):

@@ -1,4 +1,4 @@
-"""The parts of the XMPP pubsub that need no server: URLs, names of nodes, what waits, what was heard, XML."""
+"""The parts of the XMPP pubsub that need no server: URLs, names of nodes, outgoing and received messages, XML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import SettingsError
 from appliance.pubsub.xmpp import stanzas
-from appliance.pubsub.xmpp.inbox import PUBLISHERS, Heard, Inbox
+from appliance.pubsub.xmpp.inbox import PUBLISHERS, Arrival, Inbox
 from appliance.pubsub.xmpp.nodes import LONGEST_NODE, node_of
 from appliance.pubsub.xmpp.outbox import RESYNC_BATCH, Batch, Outbox, cost
 from appliance.pubsub.xmpp.url import parse_url
@@ -134,28 +134,28 @@ class TestOutbox:
 class TestInbox:
     def test_what_comes_twice_is_known(self) -> None:
         inbox = Inbox()
-        assert [inbox.hear("a", "p", number) for number in (7, 8, 8, 7, 9)] == [
-            Heard.NEXT,
-            Heard.NEXT,
-            Heard.AGAIN,
-            Heard.AGAIN,
-            Heard.NEXT,
+        assert [inbox.record("a", "p", number) for number in (7, 8, 8, 7, 9)] == [
+            Arrival.NEXT,
+            Arrival.NEXT,
+            Arrival.AGAIN,
+            Arrival.AGAIN,
+            Arrival.NEXT,
         ]
 
     def test_a_gap_is_known_but_not_across_sessions(self) -> None:
         inbox = Inbox()
-        inbox.hear("a", "p", 1)
-        assert inbox.hear("a", "p", 3) is Heard.GAP
+        inbox.record("a", "p", 1)
+        assert inbox.record("a", "p", 3) is Arrival.GAP
         inbox.new_session()
-        assert inbox.hear("a", "p", 9) is Heard.NEXT
-        assert inbox.hear("a", "p", 9) is Heard.AGAIN
-        assert inbox.hear("a", "p", 11) is Heard.GAP
+        assert inbox.record("a", "p", 9) is Arrival.NEXT
+        assert inbox.record("a", "p", 9) is Arrival.AGAIN
+        assert inbox.record("a", "p", 11) is Arrival.GAP
 
     def test_publishers_and_topics_count_by_themselves(self) -> None:
         inbox = Inbox()
-        inbox.hear("a", "p", 5)
-        assert inbox.hear("a", "q", 1) is Heard.NEXT
-        assert inbox.hear("b", "p", 1) is Heard.NEXT
+        inbox.record("a", "p", 5)
+        assert inbox.record("a", "q", 1) is Arrival.NEXT
+        assert inbox.record("b", "p", 1) is Arrival.NEXT
         assert inbox.last("a", "p") == 5
         inbox.forget("a")
         assert inbox.last("a", "p") == 0
@@ -163,7 +163,7 @@ class TestInbox:
     def test_it_remembers_a_bounded_number_of_publishers(self) -> None:
         inbox = Inbox()
         for number in range(PUBLISHERS + 1):
-            inbox.hear("a", str(number), 5)
+            inbox.record("a", str(number), 5)
         assert inbox.last("a", "0") == 0
         assert inbox.last("a", "1") == 5
 

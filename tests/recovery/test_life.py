@@ -1,4 +1,4 @@
-"""Random lives of an appliance: whatever happens, committed events stay, in their order and once."""
+"""Random histories of an appliance: whatever happens, committed events stay, in their order and once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots, and starts from them: every committed event is in the states again, once."""
+"""Snapshots, and starts from them: every committed event is in the states once."""
 
 from __future__ import annotations
 
@@ -438,7 +438,7 @@ def test_a_snapshot_of_something_else_with_a_right_checksum_is_unreadable(tmp_pa
     for body in (b"{}\n\x90", b'{"position":[1,2],"reducers":{},"written":1,"program":"x"}\n\x91\xc0'):
         path = tmp_path / "snapshot-000001.bin"
         path.write_bytes(b"classroom-observer-snapshot 1 %b\n%b" % (hashlib.sha256(body).hexdigest().encode(), body))
-        with pytest.raises(snapshot.UnreadableError, match="something else than expected"):
+        with pytest.raises(snapshot.UnreadableError, match="its content is not as expected"):
             snapshot.read(path)
 
 

@@ -1,4 +1,4 @@
-"""Upkeep says what will go wrong: room that gets short, and snapshots that cannot be written."""
+"""Upkeep warns early: of little free space, and of snapshots that cannot be written."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ async def test_room_that_gets_short_is_a_finding_until_there_is_room(
     await core.crash()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [

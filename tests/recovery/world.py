@@ -1,4 +1,4 @@
-"""An appliance's core on a data folder, without sockets: started, crashed and started again at will."""
+"""An appliance's core on a data folder, without sockets: a test starts, crashes and restarts it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Core:
         return rebuild
 
     async def stop(self) -> None:
-        """As an orderly end does."""
+        """Stop in an orderly way."""
         await self.pipeline.close()
         await self.recovery.save()
         await self.classes.close()
@@ -61,7 +61,7 @@ class Core:
         await self.pubsub.close()
 
     async def crash(self) -> None:
-        """As kill -9 does: what was not committed is gone."""
+        """Stop as kill -9 does: events that were not committed are lost."""
         await self.classes.close()
         await self.pubsub.close()
         self.archive.discard()  # what was only in memory
@@ -74,7 +74,7 @@ class Core:
         return self.pipeline.accept(stream, first, [json.dumps(event).encode() for event in events], received)
 
     def states(self) -> dict[str, dict[str, bytes]]:
-        """All of the students' rows but summaries, which follow from the rest."""
+        """The students' rows without summaries, which follow from the rest."""
         return {
             key: {name: value.encode() for name, value in fields.items() if not name.startswith("summary/")}
             for key, _, fields in self.kvs.rows()

@@ -75,5 +75,6 @@ def test_overview_of_all_items() -> None:
     }
 
 
+@pytest.mark.slow
 def test_any_body() -> None:
     check_any_body(reducer, ["answer"], ["item", "answer", "correct"])

@@ -76,6 +76,7 @@ def _lived(events: list[Event], cuts: set[int]) -> tuple[dict[str, bytes], dict[
     return student.row().fields, counters.snapshot()
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(EVENTS, STEPS, DOCUMENTS), max_size=25), st.sets(st.integers(1, 24)))
 @example([(("edit", {"offset": "on", "insert": letter}), 100, "one") for letter in "typed on and on"], set())

@@ -69,6 +69,7 @@ GROWING: dict[str, Callable[[int], Event]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", GROWING)
 def test_the_cost_of_an_event_is_in_line_with_its_bytes(shape: str) -> None:
     events = [GROWING[shape](size) for size in (200, 400, 800)]
@@ -95,6 +96,7 @@ def gaps(units: int) -> Any:
     return writing.reduce(writing.initial(), save(*[insert(at, "x") for at in range(200, units, 200)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [long_text, gaps])
 def test_an_edit_of_the_longest_text_costs_little_more_than_one_of_a_short_text(made: Callable[[int], Any]) -> None:
     costs = []

@@ -290,6 +290,7 @@ pieces = st.text(st.sampled_from("abc  \n\u2003\0é\u0301世😀🏽\ud83d\ude00
 script_strategy = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 40), pieces, st.booleans()), max_size=40)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(script_strategy, st.booleans())
 def test_against_a_string(script: list[tuple[int, int, str, bool]], small: bool) -> None:
@@ -322,6 +323,7 @@ def test_against_a_string(script: list[tuple[int, int, str, bool]], small: bool)
             assert reducer.detail(state) == reducer.detail(reducer.decode(encoded))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alphabet", ["ab c", "aé 世", "a 😀\ud83d\ude00", "\0a "])
 def test_a_long_text_against_a_string(alphabet: str) -> None:
     chance = random.Random(5)
@@ -349,6 +351,7 @@ def test_a_long_text_against_a_string(alphabet: str) -> None:
     check(text, model)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     st.lists(
@@ -424,6 +427,7 @@ def test_units_and_text(text: str) -> None:
     assert text_of(units) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
+@pytest.mark.slow
 def test_any_body() -> None:
     fields = ["offset", "remove", "insert", "title", "text", "length", "bundles", "history", "unit", "object"]
     number = st.integers(-1, 8) | values

@@ -234,7 +234,7 @@ class TestCommand:
 def test_a_name_of_which_nothing_can_be_seen_is_refused(tmp_path: Path, name: str) -> None:
     outcome = run(tmp_path, f"name,class\nBo,8b\n{name},8b\n")
     assert outcome.problems == [
-        "pupils.csv, line 3: Nothing of this name can be seen. Write it with letters. Correct the row, or remove it."
+        "pupils.csv, line 3: This name has no visible characters. Write it with letters. Correct the row, or remove it."
     ]
     assert not (tmp_path / "roster").exists()
 

@@ -1,4 +1,4 @@
-"""The shared roster: the contract, two nodes on one store, lists of several nodes, and a store without memory."""
+"""The shared roster: the contract, two nodes on one store, lists of several nodes, and a store that lost its data."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestOverRedis(TestSharedRoster):
 
 
 class CountingKVS(MemoryKVS):
-    """A store that counts the fields it gave."""
+    """A store that counts the fields that it returned."""
 
     given = 0
 
@@ -130,7 +130,7 @@ class TestALongClass:
 
 
 class SlowKVS(MemoryKVS):
-    """A store whose reads of a key are answered, as they were, only when a test says so."""
+    """A store that answers reads of a key only when a test allows it, with the value from the time of the read."""
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -307,7 +307,7 @@ class TestALostStore:
         assert (tmp_path / "a" / "shared-damaged.jsonl").read_bytes() == b'{"key":"roster/cl\n'
         assert b'"roster/cl\n' not in journal.read_bytes()
 
-    async def test_a_journal_of_what_was_overwritten_is_written_anew(self, kvs: KVS, tmp_path: Path) -> None:
+    async def test_a_journal_of_what_was_overwritten_is_written_again(self, kvs: KVS, tmp_path: Path) -> None:
         roster = opened(kvs, tmp_path / "a")
         [section] = await roster.classes()
         for n in range(150):
@@ -361,7 +361,7 @@ async def test_many_who_show_their_tokens_at_once_are_looked_up_together(tmp_pat
         None,
     ]
     assert kvs.reads <= 2
-    # A student who was removed in the meantime does not get in by an older answer.
+    # An older answer does not admit a student who was removed in the meantime.
     assert found[0] is not None
     before = asyncio.create_task(roster.student_by_token(tokens[0]))
     await roster.remove(found[0].student_id)

@@ -19,7 +19,7 @@ class Ejabberd(ServerProcess):
 
     def __init__(self, folder: Path, *, changes: Sequence[tuple[str, str]] = ()) -> None:
         """Args:
-        changes: pairs of a text in the documented configuration and what stands in its place.
+        changes: pairs of a text in the documented configuration and its replacement.
         """
         super().__init__(folder)
         self.ca = certificates(folder)

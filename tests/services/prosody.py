@@ -19,7 +19,7 @@ class Prosody(ServerProcess):
 
     def __init__(self, folder: Path, *, changes: Sequence[tuple[str, str]] = ()) -> None:
         """Args:
-        changes: pairs of a text in the documented configuration and what stands in its place.
+        changes: pairs of a text in the documented configuration and its replacement.
         """
         super().__init__(folder)
         self.ca = certificates(folder)
@@ -46,7 +46,7 @@ class Prosody(ServerProcess):
         return [program, "--config", str(file), "-F"]
 
     def register(self, account: str, domain: str, password: str) -> None:
-        """Make an account, as the documentation says."""
+        """Create an account, as the documentation says."""
         subprocess.run(
             [
                 need("prosodyctl", "prosody"),

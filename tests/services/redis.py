@@ -1,4 +1,4 @@
-"""What the tests of a Redis that cannot be used share: a server with restricted users, and the findings of `check`."""
+"""Helpers of the tests of a Redis that cannot be used: a server with restricted users, and the findings of `check`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Real servers for tests: each a process of its own, on free loopback ports, with its data in the test's folder.
+"""Real servers for tests: each in a separate process, on free loopback ports, with its data in the test's folder.
 
-A server of another kind is a subclass of `ServerProcess` with a command line and a test whether it answers.
-A server that is not installed is a visible skip on a desk and a failure in CI (`need`).
+Another kind of server is a subclass of `ServerProcess` with a command line and a check whether it answers.
+If a server is not installed, its tests are skipped, and fail in CI (`need`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 import pytest
 
 PATIENCE = 20.0
-"""Seconds a server has to start, stop or come to what is waited for; far more than it needs on an idle machine."""
+"""Seconds that a server has to start, stop or reach a condition; far more than it needs on an idle machine."""
 _STARTS = 3
 
 
@@ -29,7 +29,7 @@ def until(condition: Callable[[], object], what: str, patience: float = PATIENCE
     """Wait until a condition holds.
 
     Raises:
-        AssertionError: it never did; names `what`.
+        AssertionError: it did not in time; names `what`.
     """
     end = time.monotonic() + patience
     while not condition():
@@ -55,7 +55,7 @@ def need(program: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on now."""
+    """A free TCP port on 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -80,18 +80,18 @@ class ServerProcess(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line that runs it in the foreground, without a terminal; asked for at each start.
+        """The command line that runs it in the foreground, without a terminal; called at each start.
 
         Write the configuration file here, too. The process must be the server itself, no shell around it.
         """
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it serves by now. It may raise OSError for no."""
+        """Whether it serves already; an OSError counts as no."""
 
     @property
     def log_file(self) -> Path:
-        """What it prints; a subclass whose server logs to a file of its own may name that one."""
+        """The file of its output; a subclass whose server logs to another file may name that one."""
         return self.folder / "log"
 
     def log(self, lines: int = 40) -> str:
@@ -105,9 +105,9 @@ class ServerProcess(ABC):
         """Start it and wait until it answers.
 
         Raises:
-            AssertionError: it did not; holds the end of its log.
+            AssertionError: it did not; with the end of its log.
         """
-        # A port that was free a moment ago may be taken; only at the first start can another be chosen.
+        # The free port may be in use meanwhile; only at the first start another one can be chosen.
         for attempt in range(1 if self._started else _STARTS):
             if attempt:
                 self.port = free_port()
@@ -124,7 +124,7 @@ class ServerProcess(ABC):
         raise AssertionError(f"{type(self).__name__} ended as soon as it was started. Its log:\n{self.log()}")
 
     def spawn(self) -> None:
-        """Start the process, and do not wait until it answers."""
+        """Start the process without waiting until it answers."""
         assert self.process is None, "It runs already."
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -147,7 +147,7 @@ class ServerProcess(ABC):
         return self.process.pid
 
     def stop(self) -> None:
-        """End it in an orderly way (SIGTERM), or by force where that takes too long."""
+        """End it in an orderly way (SIGTERM), or by force if that takes too long."""
         if self.process is None:
             return
         self.thaw()
@@ -182,7 +182,7 @@ class ServerProcess(ABC):
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on after `freeze`."""
+        """Let it continue after `freeze`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -190,7 +190,7 @@ class ServerProcess(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
-        # pytest shows it only where the test failed.
+        # pytest shows it only if the test failed.
         print(f"--- the log of {type(self).__name__} on port {self.port}\n{self.log()}")
 
 
@@ -199,7 +199,7 @@ def _client(port: int, **options: Any) -> Any:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    # By itself it would try for seconds to reach a server that is away.
+    # Without this it would try for seconds to reach a stopped server.
     return redis.Redis("127.0.0.1", port, socket_timeout=5, protocol=2, retry=Retry(NoBackoff(), 0), **options)
 
 
@@ -224,7 +224,7 @@ class RedisServer(ServerProcess):
         lines: Sequence[str] = (),
     ) -> None:
         """Args:
-        append_only: whether it keeps an append-only file, synced every second; without one it forgets all at its end.
+        append_only: whether it keeps an append-only file, synced every second; without, it loses all data at its end.
         password: required of the user ``default``.
         tls: whether it speaks TLS and nothing else, with the certificate of an authority made for it.
         users: ACL rules, as ``user NAME on >PASSWORD ~* +@all``.
@@ -290,17 +290,17 @@ class RedisServer(ServerProcess):
             return False
 
     def client(self) -> Any:
-        """A blocking client (redis-py) with all rights, for what a test must see or change on the server itself."""
+        """A blocking client (redis-py) with all rights, for checks and changes on the server itself."""
         encryption = {"ssl": True, "ssl_ca_certs": str(self.ca)} if self.ca else {}
         return _client(self.port, password=self.password or None, **encryption)
 
     def url(self, options: str = "", *, user: str = "", password: str | None = None, database: int = 0) -> str:
-        """Its URL as the configuration takes it.
+        """Its URL for the configuration.
 
         Args:
             options: what follows the question mark; a TLS server's authority is added.
             user: "" for the user ``default``.
-            password: the server's own where none is given.
+            password: the server's own if none is given.
             database: its number.
         """
         word = self.password if password is None else password
@@ -333,7 +333,7 @@ class _ClusterNode(RedisServer):
             "cluster-enabled yes",
             f"cluster-port {self.bus}",
             "cluster-node-timeout 2000",
-            # A node that is away must not stop the students of the others.
+            # A stopped node must not affect the students of the others.
             "cluster-require-full-coverage no",
         ]
 
@@ -354,7 +354,7 @@ class RedisCluster:
         ]
 
     def start(self) -> Self:
-        """Start the nodes, share the slots among them and wait until all agree that the cluster is well."""
+        """Start the nodes, share the slots among them and wait until all report a complete cluster."""
         for node in self.nodes:
             node.start()
         first, *others = self.nodes
@@ -381,7 +381,7 @@ class RedisCluster:
         return True
 
     def stop(self) -> None:
-        """End the nodes."""
+        """Stop the nodes."""
         for node in self.nodes:
             node.stop()
 
@@ -407,7 +407,7 @@ class SentinelServer(ServerProcess):
     """A redis-sentinel that watches one server, and makes its replica the master when it is asked to.
 
     Attributes:
-        name: by which it knows the master.
+        name: its name for the master.
     """
 
     def __init__(self, folder: Path, master: RedisServer, name: str = "school") -> None:
@@ -424,7 +424,7 @@ class SentinelServer(ServerProcess):
                 f"dir {self.folder}",
                 "daemonize no",
                 f"sentinel monitor {self.name} 127.0.0.1 {self._master.port} 1",
-                # Longer than a busy computer keeps a process waiting: otherwise the master changes on its own.
+                # Longer than the delays of a busy computer: otherwise it would replace the master.
                 f"sentinel down-after-milliseconds {self.name} 60000",
                 f"sentinel failover-timeout {self.name} 3000",
             ]
@@ -442,19 +442,19 @@ class SentinelServer(ServerProcess):
             return False
 
     def master_port(self) -> int:
-        """The port of the server that it holds to be the master now."""
+        """The port of the server that it considers the master."""
         with _client(self.port) as client:
             _, port = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
             return int(port)
 
     def replicas(self) -> int:
-        """How many replicas of the master it can use now."""
+        """The number of the master's replicas that it can use."""
         with _client(self.port) as client:
             found = client.sentinel_slaves(self.name)
             return sum(1 for one in found if "disconnected" not in one["flags"] and not one["is_sdown"])
 
     def fail_over(self) -> None:
-        """Make the replica the master, as if the master had been away for long; returns when that is so."""
+        """Make the replica the master, as after a long failure of the master, and wait for it."""
         before = self.master_port()
         until(self._takes_failover, "the sentinel finds a replica")
         until(lambda: self.master_port() != before, "the sentinel has a new master")
@@ -470,7 +470,7 @@ class SentinelServer(ServerProcess):
         return True
 
     def url(self, options: str = "", database: int = 0) -> str:
-        """The URL, by which the sentinel is asked for the master."""
+        """The URL with which the sentinel is asked for the master."""
         account = f":{self._master.password}@" if self._master.password else ""
         query = f"?{options}" if options else ""
         return f"redis+sentinel://{account}127.0.0.1:{self.port}/{self.name}/{database}{query}"

@@ -1,4 +1,4 @@
-"""A pubsub on a real server that is away, silent or sends nonsense costs freshness alone, and only until it is back."""
+"""A pubsub on a real server that is stopped, silent or sends nonsense only delays updates, until it is back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Backend:
         self.proxy.drop_all()
 
     def come(self) -> None:
-        """Work again; connections of before are closed."""
+        """Work again; earlier connections are closed."""
         self.proxy.refuse, self.proxy.nonsense = False, b""
         self.proxy.drop_all()
         self.proxy.up.set()
@@ -89,7 +89,7 @@ def paused(frame: dict[str, Any]) -> bool:
 
 
 async def works_meanwhile(w: World, dashboard: aiohttp.ClientWebSocketResponse, ada: Student) -> None:
-    """Join, write, pause and resume while the pubsub is away."""
+    """Join, write, pause and resume while the pubsub cannot be reached."""
     await w.join("Ben")
     await shown(dashboard, words("Ben", 0))
     assert [entry["name"] for entry in await w.get("/api/v1/students")] == ["Ada", "Ben"]
@@ -104,7 +104,7 @@ async def works_meanwhile(w: World, dashboard: aiohttp.ClientWebSocketResponse, 
 
 
 async def alive(seconds: float, *sockets: aiohttp.ClientWebSocketResponse) -> None:
-    """Let a time pass in which pages answer pings, as browsers do, and ignore other messages."""
+    """Wait for a time in which pages answer pings, as browsers do, and ignore other messages."""
 
     async def read(socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
@@ -147,8 +147,8 @@ async def test_dashboards_live_again_without_a_reload(
                     await asyncio.sleep(0.05)
             await ada.send(WORD)
             await shown(dashboard, words("Ada", 2))
-            # Now by hints, and not by reading now and then.
-            await until(lambda: w.node.web.feed.hears_all)
+            # Now by hints, and not by periodic reading.
+            await until(lambda: w.node.web.feed.all_live)
             monkeypatch.setattr("appliance.web.educators.feed.POLL_SECONDS", 3600.0)
             await ada.send(WORD)
             await shown(dashboard, words("Ada", 3))

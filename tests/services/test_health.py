@@ -1,4 +1,4 @@
-"""What a node says of itself while its backends fail, and while it takes no students."""
+"""A node's health while its backends fail, and while it accepts no students."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_each_backend_that_is_away_is_named_until_it_is_back(there: World,
         said = await health(there, lambda status, said: status == 503)
         assert (said["status"], said["reasons"], said["archive"]) == ("trouble", ["commit.failing"], "waiting")
         texts = {found["code"]: found["text"] for found in (await there.get("/api/v1/status"))["findings"]}
-        # What runs all the time and needs the store is started again until it is back.
+        # Tasks that need the store are restarted until it is back.
         assert AWAY <= set(texts) <= {*AWAY, "task.down", "store.unread"}
         assert all("127.0.0.1" in text for text in texts.values())
         redis.start()

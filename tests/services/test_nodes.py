@@ -50,7 +50,7 @@ async def test_changes_at_one_node_are_shown_at_the_other(cluster: Cluster) -> N
     await until(lambda: there.online() == {ada}, "she is online at the other node's dashboard", SOON_SECONDS)
     two = await cluster.page(1, token, str(uuid.uuid4()))
     await one.close()
-    # Messages of a node come in order: with Bob's arrival, the end of her tab has come too.
+    # Messages of a node arrive in order: after Bob's arrival, the end of her tab has arrived too.
     joined = await cluster.join(0, "Bob")
     bob = joined["student_id"]
     page = await cluster.page(0, joined["token"], str(uuid.uuid4()))
@@ -63,10 +63,10 @@ async def test_changes_at_one_node_are_shown_at_the_other(cluster: Cluster) -> N
     # Messages and the state of the class reach every page.
     assert await cluster.ask(1, "POST", "/api/v1/class/message", {"text": "Hello"}) == {"sent": 1}
     for page in (one, two):
-        await until(lambda page=page: {"type": "message", "text": "Hello"} in page.heard, "the message arrives")
+        await until(lambda page=page: {"type": "message", "text": "Hello"} in page.frames, "the message arrives")
     await cluster.ask(0, "POST", "/api/v1/class/pause")
     for page in (one, two):
-        await until(lambda page=page: {"type": "state", "state": "paused"} in page.heard, "the pause arrives")
+        await until(lambda page=page: {"type": "state", "state": "paused"} in page.frames, "the pause arrives")
     [section] = await cluster.ask(1, "GET", "/api/v1/classes")
     assert section["state"] == "paused"
     await cluster.ask(1, "POST", "/api/v1/class/resume")

@@ -1,4 +1,4 @@
-"""The command `check` with a Redis: what it finds about the server, the rights and the shared roster."""
+"""The command `check` with a Redis: its findings about the server, the rights and the shared roster."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestCheck:
             ]  # fmt: skip
             assert re.search(r"Redis \d+\.\d+\.\d+, \d+\.\d ms away", found["kvs version"].label)
             with server.client() as client:
-                # Nothing is left behind but the name of the store itself.
+                # Only the name of the store itself is left.
                 assert [key for key in client.scan_iter() if b"epoch:check" not in key] == []
 
     async def test_the_roster_that_nodes_share_is_tried_and_nothing_is_left_behind(
@@ -90,7 +90,7 @@ class TestCheck:
             assert found["kvs persistence"].severity == "warning"
             assert "deletes states when its memory is full" in found["kvs memory"].text
             assert found["kvs memory"].bad
-            # For states that may be forgotten both are well.
+            # For states that may be lost both are fine.
             found = await findings(("kvs.url", server.url("ttl=3600")))
             assert [finding.line for finding in found.values() if finding.severity != "ok"] == []
 

@@ -147,7 +147,7 @@ class TestStore:
         await kvs.close()
 
     async def test_a_server_that_forbids_scripts_is_refused_at_the_start(self, server: RedisServer) -> None:
-        """A start asks for the epoch first."""
+        """A start reads the epoch first."""
         kvs = open_kvs(server.url("prefix=school", user="noscript", password="word"), Counters())
         with pytest.raises(BackendError, match=r"does not let its user noscript run EVALSHA; allow it .* \+evalsha"):
             await kvs.epoch()
@@ -192,7 +192,7 @@ class TestStore:
             assert "has reached its maxmemory and takes no more; raise maxmemory" in refused
             rows = await kvs.read([f"{number}" for number in range(done + 1)])
             assert [row.version for row in rows] == [1] * done + [0]
-            # Removing still works, and then there is room again.
+            # Removing still works, and frees space.
             await kvs.remove(await kvs.keys())
             assert await kvs.commit([Change("again", 0, fields(x=b"1"))]) == []
             await kvs.close()
@@ -209,7 +209,7 @@ class TestStore:
                     pipe.set(f"k{number}", b"x" * 100)
                 pipe.execute()
             server.stop()
-            # Makes reading take long: a pause for each key.
+            # Makes reading slow: a pause for each key.
             file = server.folder / "redis.conf"
             file.write_text(file.read_text() + "key-load-delay 500\nloading-process-events-interval-bytes 1024\n")
             server.spawn()

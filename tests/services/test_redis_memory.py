@@ -1,4 +1,4 @@
-"""What a Redis forgets, and when: epochs, rows that expire, servers that are killed, nodes that go away."""
+"""Data that a Redis loses: epochs, rows that expire, servers that are killed, nodes that stop."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestMemory:
             await kvs.close()
 
     async def test_a_server_that_is_killed_in_mid_stream_loses_no_update(self, tmp_path: Path) -> None:
-        """Three writers add to rows; each repeats what failed, and reads again what was in conflict or is not known."""
+        """Three writers add to rows; each repeats failed writes, and reads again what is in conflict or unknown."""
         with RedisServer(tmp_path) as server:
             keys = [f"student/{number}" for number in range(20)]
             rounds = 60
@@ -77,7 +77,7 @@ class TestMemory:
                         while left:
                             try:
                                 rows = await kvs.read(left)
-                                # As the numbers of a stream do it: what is in the row already is not done again.
+                                # As with the numbers of a stream: a change that the row has already is not made again.
                                 rows = [row for row in rows if int(row.fields.get(name, b"0")) < number]
                                 changes = [
                                     Change(
@@ -128,7 +128,7 @@ class TestMemory:
         assert await kvs.commit([Change(key, 1, {}) for key in others]) == []
         gone.start()
         until(redis_cluster.is_well, "the cluster is well")
-        # It kept no file, so its students begin anew, and all others are where they were.
+        # It had no file, so its students start from nothing, and all others are unchanged.
         async with asyncio.timeout(10):
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""The servers that other tests start are what they say: they answer, survive, hang and come back as told."""
+"""The servers that other tests start: they answer, survive, hang and restart as requested."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_server_with_tls_is_reached_by_its_authority(tmp_path: Path) -> None:
             assert client.ping()
 
 
-def test_what_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
+def test_what_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"ended as soon as it was started(?s:.)*no-such-directive"):
         RedisServer(tmp_path, lines=["no-such-directive 1"]).start()
 

@@ -80,7 +80,7 @@ async def test_a_node_beats_again(w: World, monkeypatch: pytest.MonkeyPatch, kin
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_other_nodes_are_heard_again(
+async def test_other_nodes_are_received_again(
     tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     # A beat reads the other nodes' rows too; none comes while this test runs.
@@ -89,10 +89,10 @@ async def test_other_nodes_are_heard_again(
         membership = w.node.cluster.membership
         async with failing(w, monkeypatch, "nodes", kind, membership, "read_others") as fault:
             await publish_until(w, "nodes", b'{"node":"other","run":"1","seq":1}', fault)
-        heard: list[bool] = []
-        membership.on_roster.add(lambda: heard.append(True))
+        changes: list[bool] = []
+        membership.on_roster.add(lambda: changes.append(True))
         await w.node.pubsub.publish("nodes", b'{"node":"other","run":"1","roster":true}')
-        await until(lambda: heard)
+        await until(lambda: changes)
 
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])

@@ -1,4 +1,4 @@
-"""Several workers on one port: students and educators may reach any of them, and one that ends is started again."""
+"""Several workers on one port: students and educators may use any of them, and one that ends is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The XMPP pubsub on real servers: who may do what, what is refused and how that is said."""
+"""The XMPP pubsub on real servers: permissions, refusals and their messages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VirtualHost "school.example"
 
 @pytest.fixture(scope="module")
 def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prosody]:
-    """Prosody as it is documented, with some more hosts on which something is wrong."""
+    """Prosody as documented, with more hosts that have faults."""
     folder = tmp_path_factory.mktemp("prosody")
     for name, certified in (("expired", "expired"), ("renamed", "other"), ("nologin", "nologin")):
         (folder / name).mkdir()
@@ -81,7 +81,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def prefix() -> str:
-    """A school of its own for each test."""
+    """A separate prefix for each test."""
     return uuid.uuid4().hex[:8]
 
 
@@ -120,7 +120,7 @@ async def account(server: Server, user: str) -> AsyncIterator[XmppConnection]:
 
 
 async def ask(connection: XmppConnection, kind: Any, payload: Any) -> Any:
-    """Ask the pubsub service."""
+    """Send a request to the pubsub service."""
     return await connection.request(kind, payload, "pubsub.school.example")
 
 
@@ -158,7 +158,7 @@ class TestStudents:
                 await pubsub.publish("class/1", b"real")
                 assert await take(subscription, 1) == [b"real"]
 
-    async def test_a_forged_event_is_not_heard(self, server: Server, prefix: str) -> None:
+    async def test_a_forged_event_is_not_received(self, server: Server, prefix: str) -> None:
         async with node(server, prefix) as (pubsub, counters), account(server, "student") as student:
             async with pubsub.subscribe("class/1") as subscription:
                 forged = student.client.make_message(pubsub.connection.jid, mtype="headline")
@@ -214,14 +214,16 @@ class TestUvloop:
 
 
 class TestNodes:
-    async def test_a_topic_that_belongs_to_somebody_else_as_well_is_refused(self, server: Server, prefix: str) -> None:
+    async def test_a_topic_that_belongs_to_another_account_as_well_is_refused(
+        self, server: Server, prefix: str
+    ) -> None:
         async with node(server, prefix, "node3", nodes="node3,node1") as (other, _), other.subscribe("class/1"):
             async with node(server, prefix, nodes="node1,node2") as (pubsub, _):
                 with pytest.raises(BackendError, match=r"also belong to node3@school\.example, which nodes= does not"):
                     async with pubsub.subscribe("class/1"):
                         pass
 
-    async def test_all_nodes_hear_each_other_and_themselves_in_one_order(self, server: Server, prefix: str) -> None:
+    async def test_all_nodes_receive_all_messages_in_one_order(self, server: Server, prefix: str) -> None:
         async with (
             node(server, prefix, "node1") as (one, _),
             node(server, prefix, "node2") as (two, _),
@@ -231,9 +233,9 @@ class TestNodes:
                 for number in range(20):
                     for pubsub in (one, two, three):
                         await pubsub.publish("t", b"%d" % number)
-                heard = [await take(subscription, 60) for subscription in (a, b, c)]
-        assert heard[0] == heard[1] == heard[2]
-        assert RESYNC not in heard[0]
+                received = [await take(subscription, 60) for subscription in (a, b, c)]
+        assert received[0] == received[1] == received[2]
+        assert RESYNC not in received[0]
 
     async def test_two_processes_may_share_an_account(self, server: Server, prefix: str) -> None:
         async with node(server, prefix) as (one, _), node(server, prefix) as (two, _):
@@ -316,11 +318,11 @@ class TestSize:
                 for number in range(1500):
                     await one.publish("t", b"%d" % number)
                 await one.settle()
-                heard = [await take(subscription, 1)]
+                received = [await take(subscription, 1)]
                 await one.publish("t", b"last")
-                while heard[-1] != [b"last"]:
-                    heard.append(await take(subscription, 1))
-        assert [RESYNC] in heard
+                while received[-1] != [b"last"]:
+                    received.append(await take(subscription, 1))
+        assert [RESYNC] in received
         assert counters["limit_pubsub_outgoing"] == 1
 
 
@@ -416,7 +418,7 @@ class TestErrors:
             assert (found.code, found.severity) == ("pubsub.away", "error")
             assert "It is tried again." in found.text
             await pubsub.publish("t", b"here")
-            assert await take(subscription, 1) == [b"here"], "this process hears itself all the same"
+            assert await take(subscription, 1) == [b"here"], "this process receives its own messages nevertheless"
         await pubsub.close()
 
 
@@ -446,7 +448,7 @@ class TestCheck:
         assert [finding for finding in said.values() if finding.severity != "ok"] == []
         assert type(server).__name__.lower() in said["pubsub server"].label.lower()
         assert "TLSv1.3" in said["pubsub encryption"].label
-        # Its topic is removed again; that of somebody else shows that all topics are listed.
+        # Its topic is removed again; another one shows that all topics are listed.
         async with node(server, prefix) as (other, _), other.subscribe("t"), account(server, "node1") as by_hand:
             answer = await ask(by_hand, "get", Element("{http://jabber.org/protocol/disco#items}query"))
         names = [found.get("node", "") for found in answer.iter("{http://jabber.org/protocol/disco#items}item")]

@@ -1,4 +1,4 @@
-"""The contract of a pubsub, on real XMPP servers: one appliance, and two that hear each other."""
+"""The contract of a pubsub, on real XMPP servers: one appliance, and two that send to each other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ejabberd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ejabberd]:
 
 
 class Two(PubSub):
-    """Publishes as one node and listens as another; what is published is waited for."""
+    """Publishes as one node and listens as another; it waits for each publication."""
 
     def __init__(self, publisher: XmppPubSub, listener: XmppPubSub) -> None:
         self.publisher = publisher
@@ -55,7 +55,7 @@ class OnXmpp(PubSubContract):
 
     @pytest.fixture(params=["one node", "two nodes"])
     async def pubsub(self, server: Prosody | Ejabberd, request: pytest.FixtureRequest) -> AsyncIterator[PubSub]:
-        # A school of its own for each test.
+        # A separate prefix for each test.
         options = f"nodes={NODES}&prefix={uuid.uuid4().hex[:8]}"
         one, two = (
             XmppPubSub(url(server.port, server.ca, user, options), Counters(), QUEUE, 1000)

@@ -39,7 +39,7 @@ SENTENCES = {
 }
 
 
-def test_every_sentence_stands_in_the_page_as_it_is_said() -> None:
+def test_every_sentence_of_the_program_is_in_the_page() -> None:
     page = DOCS.read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip() for line in page.splitlines() if line.count("|") == 3}
     assert SENTENCES - rows == set()

@@ -51,7 +51,7 @@ def prefix() -> str:
 
 @asynccontextmanager
 async def linked(server: Server, prefix: str, user: str) -> AsyncIterator[tuple[XmppPubSub, Link, Counters]]:
-    """An appliance's pubsub whose link to the server can be cut."""
+    """An appliance's pubsub whose connection to the server can be cut."""
     counters = Counters()
     async with Link(server.port) as link:
         pubsub = XmppPubSub(
@@ -64,7 +64,7 @@ async def linked(server: Server, prefix: str, user: str) -> AsyncIterator[tuple[
 
 
 async def until(condition: Callable[[], object], what: str, patience: float = 30.0) -> None:
-    """Wait for a condition without holding up the event loop."""
+    """Wait for a condition without blocking the event loop."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"Waited in vain: {what}."
@@ -82,13 +82,13 @@ class Listener:
     """A consumer that reads the store again at each `RESYNC`.
 
     Attributes:
-        heard: the numbers heard, in order.
-        known: every number that was heard or read.
+        received: the received numbers, in order.
+        known: every number that was received or read.
         resyncs: how often that happened.
     """
 
     def __init__(self, store: Store, subscription: Subscription) -> None:
-        self.heard: list[int] = []
+        self.received: list[int] = []
         self.known: set[int] = set()
         self.resyncs = 0
         self._store = store
@@ -100,8 +100,8 @@ class Listener:
                 self.resyncs += 1
                 self.known |= set(range(self._store.changes))
             else:
-                self.heard.append(int(message.split(b" ")[0]))
-                self.known.add(self.heard[-1])
+                self.received.append(int(message.split(b" ")[0]))
+                self.known.add(self.received[-1])
 
 
 async def publish(pubsub: XmppPubSub, store: Store, number: int, size: int = 300) -> None:
@@ -130,8 +130,8 @@ async def test_of_twenty_thousand_notifications_none_is_lost_or_comes_twice_whil
             await publish(one, store, 250)
             await one.settle()
         for listener in listeners:
-            await until(lambda listener=listener: len(listener.heard) == total, "all of them")
-            assert listener.heard == list(range(total))
+            await until(lambda listener=listener: len(listener.received) == total, "all of them")
+            assert listener.received == list(range(total))
             assert listener.resyncs == 0
     assert counters.snapshot() == {}
 
@@ -181,14 +181,16 @@ async def test_nothing_is_missed_while_servers_end_crash_and_hang_and_links_brea
             for pubsub in (one, two):
                 await until(lambda pubsub=pubsub: pubsub.connection.is_ready, "a session")
             for listener in listeners:
-                await until(lambda listener=listener, after=after: max(listener.known) > after, "it hears again")
+                await until(
+                    lambda listener=listener, after=after: max(listener.known) > after, "it receives messages again"
+                )
         done = True
         await streaming
         await one.settle()
         for listener in listeners:
             await until(lambda listener=listener: listener.known == set(range(store.changes)), "nothing is missing")
-            assert listener.heard == sorted(set(listener.heard)), "in order, and none twice"
-            # Once in each new session; a session that was taken up again missed nothing.
+            assert listener.received == sorted(set(listener.received)), "in order, and none twice"
+            # Once in each new session; a resumed session missed nothing.
         sessions = [pubsub.connection.sessions for pubsub in (one, two)]
         assert min(sessions) >= 2, "it was restarted"
         for listener, new, counted in zip(listeners, sessions, (counted_one, counted_two), strict=True):
@@ -215,7 +217,7 @@ async def test_a_session_whose_link_was_cut_is_taken_up_again_and_misses_nothing
 
 
 async def test_a_lost_connection_counts_as_lost_at_once(prosody: Prosody, prefix: str) -> None:
-    # A sender that still found it ready would ask again and again, and nothing else would ever go on.
+    # A sender that still considers it ready would try again without pause, and nothing else would run.
     async with linked(prosody, prefix, "node1") as (one, link, _), one.subscribe(TOPIC):
         found: list[bool] = []
         one.connection.client.add_event_handler("disconnected", lambda _: found.append(one.connection.is_ready))
@@ -241,7 +243,7 @@ async def test_a_silent_link_is_given_up_in_bounded_time(prosody: Prosody, prefi
                     break
 
 
-async def test_while_the_server_is_away_this_process_hears_itself_and_others_hear_later(
+async def test_while_the_server_is_away_this_process_receives_its_messages_and_others_later(
     server: Server, prefix: str
 ) -> None:
     async with (
@@ -261,16 +263,18 @@ async def test_while_the_server_is_away_this_process_hears_itself_and_others_hea
         await until(lambda: TOPIC in one.subscriptions and TOPIC in two.subscriptions, "both are subscribed again")
         await one.settle()
         assert await take(here, 1) == [RESYNC]
-        heard = await take(there, 1)
-        while heard[-1] is not RESYNC:
-            heard += await take(there, 1)
+        received = await take(there, 1)
+        while received[-1] is not RESYNC:
+            received += await take(there, 1)
         await one.publish(TOPIC, b"y")
         assert await take(here, 1) == [b"y"], "and not x once more"
-        while heard[-1] != b"y":
-            heard += await take(there, 1)
+        while received[-1] != b"y":
+            received += await take(there, 1)
 
 
-async def test_who_subscribes_while_the_server_is_away_hears_when_it_is_back(prosody: Prosody, prefix: str) -> None:
+async def test_who_subscribes_while_the_server_is_away_gets_messages_when_it_is_back(
+    prosody: Prosody, prefix: str
+) -> None:
     async with linked(prosody, prefix, "node1") as (one, _, _), linked(prosody, prefix, "node2") as (two, _, _):
         async with one.subscribe("other"):
             prosody.kill()

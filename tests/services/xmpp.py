@@ -1,4 +1,4 @@
-"""What the tests' XMPP servers have in common: the documented configuration, accounts, certificates."""
+"""The common parts of the tests' XMPP servers: the documented configuration, accounts, certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def documented(language: str) -> str:
 
 
 def exchanged(text: str, *pairs: tuple[str, str]) -> str:
-    """A text after replacements; each replaced text must be there."""
+    """A text after replacements; each replaced text must occur."""
     for old, new in pairs:
         assert old in text, f"{old!r} is not in the documented configuration."
         text = text.replace(old, new)
@@ -31,7 +31,7 @@ def exchanged(text: str, *pairs: tuple[str, str]) -> str:
 
 
 def certificates(folder: Path, name: str = DOMAIN, *, expired: bool = False) -> Path:
-    """Make an authority and a certificate for a server, in ``server.crt``, ``server.key`` and ``server.pem``.
+    """Create an authority and a certificate for a server, in ``server.crt``, ``server.key`` and ``server.pem``.
 
     Returns:
         The file with the authority's certificate.
@@ -40,7 +40,7 @@ def certificates(folder: Path, name: str = DOMAIN, *, expired: bool = False) -> 
 
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    # No later: ejabberd sets a timer for the end of each certificate, and there is a longest one.
+    # Not later: ejabberd sets a timer for the end of each certificate, and timers have a maximum.
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     certificate = authority.issue_cert(
@@ -64,13 +64,13 @@ def says_it_speaks_xmpp(port: int) -> bool:
 
 
 def url(port: int, ca: Path, user: str = "node1", options: str = f"nodes={NODES}") -> str:
-    """The URL of an account, as the configuration takes it."""
+    """The URL of an account for the configuration."""
     account = f"{user}:{quote(PASSWORD, safe='')}@{DOMAIN}:{port}"
     return f"xmpp://{account}?host=127.0.0.1&ca={ca}" + (f"&{options}" if options else "")
 
 
 class Link:
-    """A way to a server on 127.0.0.1 that a test can cut or let fall silent. Use it as an async context manager.
+    """A relay to a server on 127.0.0.1 that a test can cut or silence. Use it as an async context manager.
 
     Attributes:
         port: where to connect to instead of to the server.
@@ -87,12 +87,12 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
-        """Abort every connection, as when a cable is pulled and put back: both ends see a reset."""
+        """Abort every connection, as when a cable is unplugged: both ends get a reset."""
         for writer in self._writers:
             writer.transport.abort()
 
     def fall_silent(self) -> None:
-        """Swallow all that comes over the connections there are; new ones work."""
+        """Drop all data of the current connections; new ones work."""
         self._silent |= self._writers
 
     async def __aenter__(self) -> Link:

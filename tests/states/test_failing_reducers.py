@@ -1,4 +1,4 @@
-"""Failing reducers: a failure concerns the figures of that reducer alone, and is counted and reported."""
+"""Failing reducers: a failure affects only the figures of that reducer, and is counted and reported."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def test_a_state_that_cannot_be_stored_keeps_its_last_good_value_and_is_re
         assert state.seen == 1
         assert row.fields["broken/huge"] == b"1"
         assert json.loads(row.fields["summary/tally"])["seen"] == 3
-    # A reducer that was repaired does not go on with a state that lacks events.
+    # A repaired reducer does not continue with a state that lacks events.
     _Huge.repaired = True
     async with world(tmp_path, Tally(), _Huge(), kvs=kvs) as w:
         stream = await w.stream()

@@ -51,7 +51,7 @@ class Folding:
         self.fold.reduce(self.stream, events)
 
     def seen(self, name: str = "tally", value: str = "") -> int:
-        """How many events a state of a `Tally` has seen; 0 where there is none."""
+        """The number of events in a state of a `Tally`; 0 if there is none."""
         scoped = next(one for one in self.fold.scoped_reducers if one.name == name and bool(one.fields) == bool(value))
         cell = self.student.scope_states[scoped.index].cells.get(value)
         return cell.state.seen if cell else 0  # type: ignore[attr-defined]
@@ -176,7 +176,7 @@ def test_a_detail_that_fails_is_empty() -> None:
 
 
 class Sized(Tally):
-    """Gives the size of its states, or fails to."""
+    """Returns the size of its states, or fails."""
 
     name = "sized"
     scopes = (STUDENT,)

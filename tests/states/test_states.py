@@ -1,4 +1,4 @@
-"""States: what they belong to, how much is kept of one student, and how they are read, stored and replayed."""
+"""States: scopes, limits for one student, and how they are read, stored and replayed."""
 
 from __future__ import annotations
 

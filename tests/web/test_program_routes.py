@@ -1,4 +1,4 @@
-"""What concerns the computer itself: a second start's link, the shown address, about, stopping."""
+"""Routes of the program itself: a second start's link, the shown address, about, stopping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.web.world import World, settings, world
 
 
 async def asked(w: World, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-    """Status and content of a POST with these headers alone."""
+    """Status and content of a POST with only these headers."""
     async with w.client.post(w.url + path, json={} if body is None else body, headers=headers) as answer:
         return answer.status, await answer.json()
 

@@ -26,7 +26,7 @@ SHARED = "export const a = 1;\nexport function b() {\n  return a;\n}\n"
 
 
 def run(script: str, folder: Path) -> str:
-    """What a script prints, run by Node."""
+    """The output of a script, run by Node."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no node")

@@ -40,7 +40,7 @@ async def test_a_pause_that_cannot_be_kept_is_refused_and_has_not_happened(
                 assert (said["code"], said["message"][:22]) == ("storage", "The server cannot save")
                 assert str(tmp_path) not in said["message"]
         assert await states(w) == {"7a": "open", "7b": "open"}
-        # The next change that can be kept keeps that one alone.
+        # The next change that can be saved saves only that one.
         await w.post("/api/v1/class/pause", {"class_id": "7b"})
         await student.send({"event": "e", "t": 1})
         await student.acked(1)

@@ -39,7 +39,7 @@ class Fault:
 
 
 def uncovered(node: Node) -> list[str]:
-    """The tasks of our code that are not supervised."""
+    """The tasks of the program that are not supervised."""
     mine = asyncio.current_task()
     found = []
     for task in asyncio.all_tasks():
@@ -52,7 +52,7 @@ def uncovered(node: Node) -> list[str]:
 
 
 async def all_are_covered(w: World) -> None:
-    """With a student and a dashboard, every task of ours is supervised."""
+    """With a student and a dashboard, every task of the program is supervised."""
     async with w.student("Ada") as ada, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         await ada.send({"event": "edit", "document": "essay", "offset": 0, "insert": "Hello"})
@@ -78,7 +78,7 @@ async def test_the_list_of_tasks_is_for_educators(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def restarted(w: World, task: str) -> AsyncIterator[None]:
-    """What happens inside ends a task twice: it is started again, works again, and was a finding meanwhile."""
+    """Check that a task that fails twice is restarted, works again, and was a finding meanwhile."""
     seen: list[str] = []
     w.node.health.changed.add(lambda: seen.extend(f.text for f in w.node.health.findings() if f.code == "task.down"))
     yield
@@ -128,6 +128,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
@@ -138,8 +139,8 @@ async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("function", ["hear", "reread"])
-async def test_what_changes_in_a_class_is_heard_again(
+@pytest.mark.parametrize("function", ["on_message", "reread"])
+async def test_what_changes_in_a_class_is_received_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
 ) -> None:
     async with world(tmp_path) as w:
@@ -159,8 +160,8 @@ async def test_what_changes_in_a_class_is_heard_again(
                 [fault] = faults
                 fault.left = 2
                 # What is no list of ids cannot be read, and then the store is read.
-                await publish_until(w, "class/class-1", b"[]" if function == "hear" else b"?", fault)
-            await until(lambda: w.node.web.feed.hears_all)
+                await publish_until(w, "class/class-1", b"[]" if function == "on_message" else b"?", fault)
+            await until(lambda: w.node.web.feed.all_live)
             joined = await w.join("Ada")
             while True:
                 frame = await dashboard.receive_json(timeout=10)
@@ -187,6 +188,7 @@ async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.M
             w.node.roster_watch.note_foreign_change()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "kind"),
     [
@@ -204,6 +206,7 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
 @pytest.mark.parametrize(
     ("task", "place", "function"),

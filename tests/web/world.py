@@ -1,4 +1,4 @@
-"""A small world for tests of the web: a real appliance on a loopback port, and what a student or teacher does."""
+"""Helpers for tests of the web: a real appliance on a loopback port, and actions of students and teachers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def settings(folder: Path, **sections: dict[str, object]) -> Settings:
-    """Settings of a world: loopback only, data in `folder`, and what a test changes by section."""
+    """Settings of an appliance: loopback only, data in `folder`, and changes of the test by section."""
     web = {"host": "127.0.0.1", "port": 0, **sections.pop("web", {})}
     reducers = {"folder": str(folder / "no-plugins"), **sections.pop("reducers", {})}
     plain = Settings(data_dir=str(folder / "data"), log_dir=str(folder / "log"))
@@ -44,12 +44,12 @@ class Student:
         self.sent = 0
 
     async def hello(self, token: str, *, stream: str | None = None, **fields: object) -> dict[str, Any]:
-        """Say hello; returns the answer."""
+        """Send the hello; returns the answer."""
         await self.say_hello(token, stream=stream, **fields)
         return await self.receive()
 
     async def say_hello(self, token: str, *, stream: str | None = None, **fields: object) -> None:
-        """Say hello, and leave the answer to be received."""
+        """Send the hello without receiving the answer."""
         self.stream = stream or self.stream
         frame = {"type": "hello", "protocol": 1, "token": token, "stream": self.stream, "source": "org.example.test"}
         await self.socket.send_json({**frame, **fields})
@@ -108,13 +108,13 @@ class World:
 
     @asynccontextmanager
     async def connect(self, **options: Any) -> AsyncIterator[Student]:
-        """Open a student's WebSocket, without saying hello."""
+        """Open a student's WebSocket, without a hello."""
         async with self.client.ws_connect(f"{self.url}/ws/events", **options) as socket:
             yield Student(socket)
 
     @asynccontextmanager
     async def student(self, name: str = "Ada L.") -> AsyncIterator[Student]:
-        """Join, connect and say hello."""
+        """Join, connect and send the hello."""
         joined = await self.join(name)
         async with self.connect() as student:
             assert (await student.hello(joined["token"]))["type"] == "welcome"
@@ -127,13 +127,13 @@ class World:
             yield socket
 
     async def get(self, path: str, **options: Any) -> Any:
-        """A JSON answer to an educator's request."""
+        """The JSON answer to an educator's GET request."""
         async with self.client.get(self.url + path, headers=self.educator, **options) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
     async def post(self, path: str, body: object) -> Any:
-        """A JSON answer to an educator's change."""
+        """The JSON answer to an educator's POST request."""
         async with self.client.post(self.url + path, headers=self.educator, json=body) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
@@ -141,7 +141,7 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path, **sections: dict[str, object]) -> AsyncIterator[World]:
-    """Start an appliance with its data in a folder, and end it."""
+    """Start an appliance with its data in a folder, and stop it."""
     node = Node(settings(folder, **sections))
     listener = socket.create_server(("127.0.0.1", 0))
     try:

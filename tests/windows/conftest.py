@@ -27,7 +27,7 @@ def built() -> Built:
 
 @pytest.fixture
 def windows(built: Built) -> Iterator[Wine]:
-    """A Windows on which the program has never been."""
+    """A Windows without any trace of the program."""
     with Wine(built.wine) as windows:
         clean(windows)
         yield windows

@@ -1,4 +1,4 @@
-"""The installer puts the program on a Windows, for one user; an upgrade and the uninstaller lose nothing."""
+"""The installer installs the program on Windows for one user; an upgrade and the uninstaller lose nothing."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def installed(windows: Wine) -> Path:
 
 
 def uninstall(windows: Wine, *flags: str) -> None:
-    """Run the uninstaller, which goes on in a copy of itself."""
+    """Run the uninstaller, which continues in a copy of itself."""
     windows.run(installed(windows) / "uninstall.exe", "/S", *flags, seconds=SECONDS)
     wait(lambda: not installed(windows).exists() and not registry(windows, UNINSTALL_KEY), "it is uninstalled")
 
 
 def health(port: int) -> dict[str, Any]:
-    """What ``/healthz`` says; nothing while nobody listens."""
+    """The answer of ``/healthz``; nothing while no program listens."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -90,7 +90,7 @@ def test_the_start_menu_starts_it(windows: Wine, built: Built) -> None:
     port = free_port()
     configure(windows, f'[web]\nhost = "127.0.0.1"\nport = {port}\n[desktop]\nbrowser = false\n')
     menu, _ = shortcuts(windows)
-    # What it starts has no standard handles, but keeps the pipes of this one, so that they have no end.
+    # The program that it starts has no standard handles, but keeps these pipes open.
     with windows.start("start", "/unix", menu) as start:
         assert start.wait(PATIENCE) == 0
     wait(lambda: health(port), "it serves")
@@ -126,7 +126,7 @@ async def test_an_upgrade_over_a_running_copy_keeps_choices_and_data(
         await until(lambda: all(student.acked > 20 for student in room.students), "the class is at work")
         room.may.clear()
         windows.run(later, "/S", seconds=SECONDS)
-        # Exit code 0: the installer requested an orderly end.
+        # Exit code 0: the installer requested an orderly stop.
         assert program.ended() == 0
         assert registry(windows, UNINSTALL_KEY)["DisplayVersion"] == "99.1.0"
         assert registry(windows, RUN_KEY)[TITLE] == command
@@ -169,7 +169,7 @@ def test_the_uninstaller_asks_before_it_deletes_what_was_recorded(windows: Wine,
         screen = Screen(windows)
         screen.wait_for("Classroom Observer Uninstall")
         screen.press_until("Return", lambda: screen.shows("What was recorded"))
-        # The tick is off at first; what underlines the D sets it.
+        # The box is not ticked at first; the shortcut key D ticks it.
         screen.press("alt+d")
         screen.press_until("Return", lambda: not installed(windows).exists())
         wait(lambda: not kept.exists(), "what was recorded is deleted")

@@ -1,4 +1,4 @@
-"""The Windows program serves a class, and keeps what it promised under Windows' rules for files and processes."""
+"""The Windows program serves a class, and keeps its promises under Windows' rules for files and processes."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def later_setup(built: Built) -> Path:
 
 
 def clean(windows: Wine) -> None:
-    """Take away all that an earlier test left."""
+    """Remove everything that an earlier test left."""
     local = windows.user / "AppData" / "Local"
     shutil.rmtree(local / "classroom-observer", ignore_errors=True)
     shutil.rmtree(local / "Programs" / TITLE, ignore_errors=True)
@@ -112,13 +112,13 @@ def clean(windows: Wine) -> None:
 
 
 def shortcuts(windows: Wine) -> tuple[Path, Path]:
-    """Where the entries of the Start menu and of the desktop are."""
+    """The folders of the entries in the Start menu and on the desktop."""
     menu = windows.user / "AppData" / "Roaming" / "Microsoft" / "Windows" / "Start Menu" / "Programs"
     return menu / f"{TITLE}.lnk", windows.user / "Desktop" / f"{TITLE}.lnk"
 
 
 def registry(windows: Wine, key: str) -> dict[str, str]:
-    """The values of a key of the registry; none where there is no such key."""
+    """The values of a key of the registry; none if there is no such key."""
     lines = windows.run("reg", "query", key, ok=(0, 1)).splitlines()
     split = [line.strip().split("    ", 2) for line in lines if line.startswith("    ")]
     return {name: value for name, _, value in (parts for parts in split if len(parts) == 3)}
@@ -172,7 +172,7 @@ class Screen:
 
 
 class WindowsProgram(Program):
-    """The program for Windows. Where others speak of its process, that is the Windows program itself."""
+    """The program for Windows. Its process is the Windows program itself."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class WindowsProgram(Program):
         threading.Thread(target=_copy, args=(self._process.stdout, self.log), daemon=True).start()
 
     def stop(self, *, patience: float = PATIENCE) -> int:
-        """End it as the installer does, by its own command; gives its exit code."""
+        """Stop it as the installer does, by its own command; returns its exit code."""
         process = self._process
         assert process is not None
         if process.poll() is None:
@@ -220,7 +220,7 @@ class WindowsProgram(Program):
         return self.ended(patience=patience)
 
     def ended(self, *, patience: float = PATIENCE) -> int:
-        """Wait until it has ended; gives its exit code."""
+        """Wait until it has ended; returns its exit code."""
         assert self._process is not None
         code = self._process.wait(patience)
         self._process = None
@@ -235,7 +235,7 @@ class WindowsProgram(Program):
 
 
 def _copy(pipe: IO[bytes], file: Path) -> None:
-    """Write what comes through a pipe to a file, so that it never fills."""
+    """Copy the data of a pipe to a file, so that the pipe never fills."""
     with file.open("ab", buffering=0) as out, pipe:
         while piece := pipe.read1(65536):  # type: ignore[attr-defined]
             out.write(piece)

@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 Severity = Literal["ok", "info", "warning", "error", "critical"]
-"""How bad a finding is. ``critical``: the node accepts no students or commits nothing; ``error``: somebody is not
-served, or something was lost; ``warning``: all works, and somebody should act; ``info``: it passes by itself; ``ok``: a
-check that found nothing wrong."""
+"""How bad a finding is. ``critical``: the node accepts no students or commits nothing; ``error``: some users are
+not served, or something was lost; ``warning``: all works, but somebody should act; ``info``: it passes by itself;
+``ok``: a check that found nothing wrong."""
 
 SEVERITIES: tuple[Severity, ...] = ("ok", "info", "warning", "error", "critical")
 """From the least to the worst."""

@@ -19,7 +19,7 @@ from appliance.pubsub.xmpp import reasons, stanzas
 from appliance.pubsub.xmpp.background import Background, finish
 from appliance.pubsub.xmpp.connection import Owner, Pace, XmppConnection
 from appliance.pubsub.xmpp.examine import examine
-from appliance.pubsub.xmpp.inbox import Heard, Inbox
+from appliance.pubsub.xmpp.inbox import Arrival, Inbox
 from appliance.pubsub.xmpp.nodes import RESOURCE, TopicNodes
 from appliance.pubsub.xmpp.reasons import AwayError, RefusedError, TroubleError
 from appliance.pubsub.xmpp.sender import Sender
@@ -36,7 +36,7 @@ CATCH_UP_SECONDS = 1.0
 class XmppPubSub(PubSub):
     """Publishes through nodes of an XMPP server that belong to the appliances' accounts alone.
 
-    While the server is away, subscribers in this process still hear what is published here, and all is sent when it
+    While the server is away, subscribers in this process still receive what is published here, and all is sent when it
     is back. Subscribers get `RESYNC` in each new session.
 
     Attributes:
@@ -74,7 +74,7 @@ class XmppPubSub(PubSub):
         self.connection = XmppConnection(
             self._url,
             RESOURCE + name,
-            Owner(self._new_session, self._connection_lost, self._hear, self._log_trouble),
+            Owner(self._new_session, self._connection_lost, self._on_event, self._log_trouble),
             pace,
             tasks or Tasks(Health(counters), counters),
         )
@@ -137,7 +137,7 @@ class XmppPubSub(PubSub):
         await self.connection.close()
 
     async def settle(self) -> None:
-        """Wait until all that was published here is confirmed, and heard where this process listens to it."""
+        """Wait until all that was published here is confirmed, and received if this process is subscribed to it."""
         while self._sender.tasks:
             await asyncio.wait(self._sender.tasks)
         for topic in self._sender.topics():
@@ -155,7 +155,7 @@ class XmppPubSub(PubSub):
         try:
             async with self.subscribe(topic) as subscription:
                 await self.publish(topic, bytes(largest))
-                # Hearing it proves little: without a connection this process hears itself.
+                # Receiving it proves little: without a connection this process receives its own messages.
                 await anext(aiter(subscription))
                 if self.connection.too_large > refused:
                     raise reasons.too_large(self._url)
@@ -180,7 +180,7 @@ class XmppPubSub(PubSub):
         """Wait for the connection, or for a reason why there is none.
 
         Raises:
-            TroubleError: there never was one, and somebody must change something first.
+            TroubleError: there never was one, and an administrator must change something first.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.connection.known(), self.connection.pace.connect + CATCH_UP_SECONDS)
@@ -189,7 +189,7 @@ class XmppPubSub(PubSub):
             raise trouble
 
     async def _catch_up(self, topic: str) -> None:
-        """Wait until what was published here before is over, so that a new subscriber does not hear it."""
+        """Wait until what was published here before is over, so that a new subscriber does not receive it."""
         if not self.connection.is_ready:
             return
         with contextlib.suppress(TimeoutError):
@@ -225,7 +225,7 @@ class XmppPubSub(PubSub):
     def _connection_lost(self) -> None:
         self._sender.connection_lost()
 
-    def _hear(self, sender: str, message: Element) -> None:
+    def _on_event(self, sender: str, message: Element) -> None:
         if sender != self._url.service:
             # Anybody with an account can forge an event.
             self._counters.add("pubsub_forged_events")
@@ -242,16 +242,16 @@ class XmppPubSub(PubSub):
                 self.subscriptions.leave_node(publication.node)
 
     def _deliver(self, topic: str, publication: Publication) -> None:
-        heard = self._inbox.hear(topic, publication.publisher, publication.number)
-        if heard is Heard.AGAIN:
+        arrival = self._inbox.record(topic, publication.publisher, publication.number)
+        if arrival is Arrival.AGAIN:
             self._counters.add("pubsub_repeats")
             return
-        if heard is Heard.GAP:
+        if arrival is Arrival.GAP:
             self._counters.add("pubsub_gaps")
-        if heard is Heard.GAP or not publication.messages:
+        if arrival is Arrival.GAP or not publication.messages:
             self._subscribers.resync(topic)
         ours = publication.publisher == self._sender.publisher
-        already = self._sender.heard_here(topic, publication.number) if ours else ()
+        already = self._sender.delivered_here(topic, publication.number) if ours else ()
         for index, message in enumerate(publication.messages):
             if index not in already:
                 self._subscribers.deliver(topic, message)

@@ -18,7 +18,7 @@ GOODBYE_SECONDS = 1.0
 
 
 class Background:
-    """Tasks that nobody waits for; a loss of the connection ends them without a word."""
+    """Tasks that nobody waits for; a loss of the connection ends them silently."""
 
     def __init__(self, counters: Counters) -> None:
         """Args:

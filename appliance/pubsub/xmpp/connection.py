@@ -1,4 +1,4 @@
-"""One account's connection to an XMPP server, made anew whenever it is lost.
+"""One account's connection to an XMPP server, opened again whenever it is lost.
 
 slixmpp speaks the protocol. This module adds what slixmpp lacks: trying again at a pace of ours, one sentence for each
 reason of failure, and giving up a link that is silent. A short loss is bridged by the server (XEP-0198): the session
@@ -65,7 +65,7 @@ class Pace(msgspec.Struct, frozen=True):
         answer: the server has for an answer, before the link counts as dead.
         ping: between two signs of life that are asked for.
         first_pause, longest_pause: before trying again; doubled each time, with some chance in it.
-        final_pause: before trying again where somebody must change something first.
+        final_pause: before trying again if an administrator must change something first.
     """
 
     connect: float = 8.0
@@ -376,7 +376,7 @@ class XmppConnection:
             client.plugin["feature_mechanisms"].unencrypted_scram = True
             client.plugin["feature_mechanisms"].unencrypted_plain = True
         client.register_handler(
-            Callback("Hints", MatchXPath(f"{{jabber:client}}message/{{{stanzas.EVENT}}}event"), self._hear)
+            Callback("Hints", MatchXPath(f"{{jabber:client}}message/{{{stanzas.EVENT}}}event"), self._on_event)
         )
         for name, handler in {
             "session_start": self._new_session,
@@ -473,7 +473,7 @@ class XmppConnection:
             # Nobody may be waiting for it any more.
             self._started.exception()
 
-    def _hear(self, message: Any) -> None:
+    def _on_event(self, message: Any) -> None:
         if message["type"] != "error":
             self._owner.event(str(message["from"]), message.xml)
 

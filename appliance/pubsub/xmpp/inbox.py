@@ -1,4 +1,4 @@
-"""The last number heard of each publisher, by which repetitions and gaps are found."""
+"""The last number received of each publisher, by which repetitions and gaps are found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ PUBLISHERS = 500
 """Publishers remembered for a topic; each start of a node is a new one, and the oldest is forgotten."""
 
 
-class Heard(Enum):
-    """The place of a publication after the one before it."""
+class Arrival(Enum):
+    """How the number of a publication follows the one before it."""
 
     NEXT = "next"
     AGAIN = "again"
@@ -17,7 +17,7 @@ class Heard(Enum):
 
 
 class Inbox:
-    """The last number heard, by topic and publisher."""
+    """The last number received, by topic and publisher."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, int]]] = {}
@@ -31,8 +31,8 @@ class Inbox:
         """Forget a topic to which nobody listens any more."""
         self._last.pop(topic, None)
 
-    def hear(self, topic: str, publisher: str, number: int) -> Heard:
-        """Note a publication, and find its place.
+    def record(self, topic: str, publisher: str, number: int) -> Arrival:
+        """Record the number of a publication, and compare it with the last one.
 
         Args:
             number: publishers number what they publish to a topic from 1.
@@ -43,9 +43,9 @@ class Inbox:
         if len(publishers) > PUBLISHERS:
             del publishers[next(iter(publishers))]
         if number <= last:
-            return Heard.AGAIN
-        return Heard.GAP if number > last + 1 and session == self._session else Heard.NEXT
+            return Arrival.AGAIN
+        return Arrival.GAP if number > last + 1 and session == self._session else Arrival.NEXT
 
     def last(self, topic: str, publisher: str) -> int:
-        """The last number heard of a publisher, 0 for none."""
+        """The last number received of a publisher, 0 for none."""
         return self._last.get(topic, {}).get(publisher, (0, 0))[0]

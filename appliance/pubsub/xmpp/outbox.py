@@ -14,12 +14,12 @@ class Batch(msgspec.Struct, frozen=True):
     """Messages of one topic that go out together.
 
     Attributes:
-        messages: in order; empty for the word to read the store again.
-        heard: indexes of messages that subscribers of this process have heard already.
+        messages: in order; empty for the request to read the store again.
+        delivered: indexes of messages that were delivered to subscribers of this process already.
     """
 
     messages: tuple[bytes, ...]
-    heard: frozenset[int] = frozenset()
+    delivered: frozenset[int] = frozenset()
 
 
 RESYNC_BATCH = Batch(())
@@ -51,22 +51,22 @@ class Outbox:
         """Bytes of the largest message that can be sent."""
         return (self._batch_bytes - AROUND) // 4 * 3
 
-    def put(self, topic: str, message: bytes, *, heard: bool = False) -> bool:
+    def put(self, topic: str, message: bytes, *, delivered: bool = False) -> bool:
         """Add a message; False if it was one too many.
 
         Args:
-            heard: whether subscribers of this process have heard it already.
+            delivered: whether it was delivered to subscribers of this process already.
         """
         waiting = self._waiting.get(topic, ())
         if waiting is None:
-            # The word to read the store again waits, and the store will show this change as well.
+            # The request to read the store again waits, and the store will show this change as well.
             return True
         if self._count >= self._limit:
             self.resync(topic)
             return False
         if not isinstance(waiting, deque):
             waiting = self._waiting[topic] = deque()
-        waiting.append((message, heard))
+        waiting.append((message, delivered))
         self._count += 1
         return True
 
@@ -75,12 +75,12 @@ class Outbox:
         self._count -= len(self._waiting.get(topic) or ())
         self._waiting[topic] = None
 
-    def hear(self, topic: str) -> list[bytes]:
-        """Mark the messages of a topic as heard by subscribers of this process; returns those that were not."""
+    def mark_delivered(self, topic: str) -> list[bytes]:
+        """Mark the messages of a topic as delivered to subscribers of this process; returns those that were not."""
         waiting = self._waiting.get(topic)
         if not waiting:
             return []
-        fresh = [message for message, heard in waiting if not heard]
+        fresh = [message for message, delivered in waiting if not delivered]
         self._waiting[topic] = deque((message, True) for message, _ in waiting)
         return fresh
 
@@ -106,7 +106,7 @@ class Outbox:
             del self._waiting[topic]
         return Batch(
             tuple(message for message, _ in taken),
-            frozenset(index for index, (_, heard) in enumerate(taken) if heard),
+            frozenset(index for index, (_, delivered) in enumerate(taken) if delivered),
         )
 
 

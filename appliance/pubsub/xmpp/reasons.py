@@ -15,7 +15,7 @@ class TroubleError(BackendError):
     """The reason why there is no working connection.
 
     Attributes:
-        final: whether somebody must change something first; otherwise trying again may be enough.
+        final: whether an administrator must change something first; otherwise trying again may be enough.
     """
 
     def __init__(self, text: str, *, final: bool = False) -> None:

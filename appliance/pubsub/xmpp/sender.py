@@ -1,7 +1,7 @@
 """Sending: what is published here goes out in order, topic by topic, until the server has confirmed it.
 
-While the server is away, subscribers of this process hear at once what is published here. The numbers of what they have
-heard so are kept, so that they do not hear it again when the server sends it back.
+While the server cannot be reached, messages are delivered at once to subscribers of this process. The indexes of these
+messages are kept, so that they are not delivered again when the server sends them back.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Sender:
         self._background = background
         self._counters = counters
         self._numbers: dict[str, int] = {}
-        # Of the last publication of a topic that had some: indexes of messages heard here before the server was back.
-        self._heard_here: dict[str, tuple[int, frozenset[int]]] = {}
+        # By topic, of its last publication with any: indexes of messages delivered before the server was back.
+        self._delivered_here: dict[str, tuple[int, frozenset[int]]] = {}
         # What was sent last of a topic, until it is confirmed and nothing more waits.
         self._flying: dict[str, Publication] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -102,10 +102,10 @@ class Sender:
             self._start(topic)
             raise BackendError(
                 f"A message of {len(message)} bytes is too large for the XMPP server; raise its limit and stanza= in "
-                "pubsub.url. Listeners read the store again instead."
+                "pubsub.url. Subscribers read the store again instead."
             )
         away = not self._connection.is_ready
-        if not self._outbox.put(topic, message, heard=away):
+        if not self._outbox.put(topic, message, delivered=away):
             self._counters.add("limit_pubsub_outgoing")
             self._background.warn(
                 "The XMPP server is slower than what is published; listeners read the store again instead."
@@ -114,22 +114,22 @@ class Sender:
             self._subscribers.deliver(topic, message)
         self._start(topic)
 
-    def heard_here(self, topic: str, number: int) -> frozenset[int]:
-        """Indexes of messages in a publication of ours that subscribers of this process have heard already."""
-        last, heard = self._heard_here.get(topic, _NONE)
-        return heard if last == number else frozenset()
+    def delivered_here(self, topic: str, number: int) -> frozenset[int]:
+        """Indexes of messages in a publication of ours that were delivered to subscribers of this process already."""
+        last, delivered = self._delivered_here.get(topic, _NONE)
+        return delivered if last == number else frozenset()
 
     def connection_lost(self) -> None:
-        """Let subscribers of this process hear, in order, what of our own has not come back."""
+        """Deliver to subscribers of this process, in order, our own messages that the server has not sent back."""
         for topic, sent in self._flying.items():
             if self._inbox.last(topic, self.publisher) < sent.number:
-                heard = self.heard_here(topic, sent.number)
+                delivered = self.delivered_here(topic, sent.number)
                 for index, message in enumerate(sent.messages):
-                    if index not in heard:
+                    if index not in delivered:
                         self._subscribers.deliver(topic, message)
-                self._heard_here[topic] = (sent.number, frozenset(range(len(sent.messages))))
+                self._delivered_here[topic] = (sent.number, frozenset(range(len(sent.messages))))
         for topic in self._tasks:
-            for message in self._outbox.hear(topic):
+            for message in self._outbox.mark_delivered(topic):
                 self._subscribers.deliver(topic, message)
 
     async def sent(self, topic: str) -> None:
@@ -170,8 +170,8 @@ class Sender:
         batch = self._outbox.take(topic)
         if batch is not None:
             number = self._numbers[topic] = self.last_number(topic) + 1
-            if batch.heard:
-                self._heard_here[topic] = (number, batch.heard)
+            if batch.delivered:
+                self._delivered_here[topic] = (number, batch.delivered)
             publication = Publication(self._nodes.name(topic), self.publisher, number, batch.messages)
             self._flying[topic] = publication
             await self._deliver(topic, publication)
@@ -202,6 +202,6 @@ class Sender:
             await asyncio.sleep(back_off.next())
 
     def _refused(self, publication: Publication, trouble: TroubleError) -> Publication:
-        """The publication to try again later; without messages if somebody must change something first."""
+        """The publication to try again later; without messages if an administrator must change something first."""
         self._background.refused(trouble)
         return publication.without_messages() if trouble.final else publication

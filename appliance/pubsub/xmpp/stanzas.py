@@ -44,7 +44,7 @@ class Publication(msgspec.Struct, frozen=True):
         node: the node's name.
         publisher: the random name of the process that published it.
         number: its number among the publisher's for this node, from 1.
-        messages: empty for the word to read the store again.
+        messages: empty for the request to read the store again.
     """
 
     node: str
@@ -58,7 +58,7 @@ class Publication(msgspec.Struct, frozen=True):
         return sum(len(message) for message in self.messages)
 
     def without_messages(self) -> Publication:
-        """The word to read the store again, in the place of the messages."""
+        """The request to read the store again, instead of the messages."""
         return Publication(self.node, self.publisher, self.number, ())
 
 

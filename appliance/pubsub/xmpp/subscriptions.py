@@ -72,7 +72,7 @@ class Subscriptions:
         self._background.run(self._insist, topic)
 
     def removed(self, topic: str) -> None:
-        """Note that somebody removed a topic's node on the server, and our subscription with it."""
+        """Note that a topic's node was removed on the server, and our subscription with it."""
         self._nodes.forget(topic)
         self._subscribed.discard(topic)
         self.keep_trying(topic)

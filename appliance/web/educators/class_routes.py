@@ -1,4 +1,7 @@
-"""The routes of classes: the join panel, pausing, messages, changes."""
+"""The routes of classes: the join panel, pausing, messages, changes.
+
+Only educators reach them: `WebApp` wraps each route in a check by `Security.require_educator`.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +154,7 @@ class ClassRoutes:
         return answer({"state": state})
 
     async def _chosen(self, class_id: str | None) -> list[Class]:
-        """The class that a request names, or all classes of the educator if it names none."""
+        """The class that a request names, or all classes if it names none."""
         sections = await self._roster.classes()
         if class_id is None:
             return sections

@@ -43,7 +43,7 @@ class Dashboard:
         return transport.get_write_buffer_size() if transport else 0
 
     def keeps_up(self, bytes: int) -> bool:
-        """Whether at most so many bytes wait to be sent."""
+        """Whether at most this many bytes wait to be sent."""
         return (self._sending is None or self._sending.done()) and self.waiting_bytes() <= bytes
 
     def post(self, frame: str) -> None:

@@ -146,9 +146,9 @@ class Feed:
         return list(self._dashboards)
 
     @property
-    def hears_all(self) -> bool:
+    def all_live(self) -> bool:
         """Whether every class that is shown is listened to, as far as is known."""
-        return not self._hints.away and all(listening.hears for listening in self._listening.values())
+        return not self._hints.away and all(listening.live for listening in self._listening.values())
 
     def start(self) -> None:
         """Begin to update dashboards."""
@@ -218,7 +218,7 @@ class Feed:
                 dashboard.abort()
             else:
                 dashboard.post_alive()
-        if not self.hears_all and time.monotonic() - self._polled >= POLL_SECONDS:
+        if not self.all_live and time.monotonic() - self._polled >= POLL_SECONDS:
             self._polled = time.monotonic()
             self._roster.forget()
             self.refresh()
@@ -267,7 +267,7 @@ class Feed:
                 f"feed {class_id}",
                 class_topic(class_id),
                 owner="dashboards",
-                hear=partial(self._hear, class_id),
+                on_message=partial(self._on_message, class_id),
                 reread=partial(self._reread, class_id),
                 polls=False,
             )
@@ -278,7 +278,7 @@ class Feed:
     async def _stop_listening(self, class_ids: Iterable[str]) -> None:
         await asyncio.gather(*(self._listening.pop(class_id).close() for class_id in class_ids))
 
-    async def _hear(self, class_id: str, message: bytes) -> None:
+    async def _on_message(self, class_id: str, message: bytes) -> None:
         self._note(class_id, decoded(message, list[str]))
 
     def _note(self, class_id: str, ids: Sequence[str]) -> None:

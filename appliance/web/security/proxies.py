@@ -1,4 +1,4 @@
-"""Where a request comes from: this computer, another one, or a reverse proxy of ours in front of it."""
+"""Where a request comes from: this computer, another one, or a known reverse proxy in front of it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ class Proxies:
         try:
             self._networks = tuple(ipaddress.ip_network(proxy) for proxy in proxies)
         except ValueError as error:
-            raise SettingsError(f"web.proxies: {error}; write such as 127.0.0.1 or 10.0.0.0/24.") from None
+            raise SettingsError(
+                f"web.proxies: {error}; write addresses or networks such as 127.0.0.1 or 10.0.0.0/24."
+            ) from None
 
     def original(self, request: web.Request) -> web.Request:
         """The request as it reached the outermost of our proxies; unchanged if it came through none.
 
         Each proxy adds the address of its client at the right end of X-Forwarded-For. So the first address from the
-        right that is not a proxy of ours is the client; anybody may have written what is left of it.
+        right that is not a known proxy is the client; anybody may have written what is left of it.
         """
         if not self._networks or not self._is_proxy(request.remote or ""):
             return request
@@ -43,7 +45,7 @@ class Proxies:
         return request.clone(remote=client, scheme=proto if proto in ("http", "https") else request.scheme)
 
     def is_surely_here(self, request: web.Request) -> bool:
-        """Whether the request was made on this computer, and no proxy of ours can have forwarded it silently."""
+        """Whether the request was made on this computer, and no known proxy can have forwarded it silently."""
         return is_here(request) and not self._is_proxy(request.remote or "")
 
     def _is_proxy(self, address: str) -> bool:
@@ -56,7 +58,7 @@ class Proxies:
 
 
 def is_here(request: web.Request) -> bool:
-    """Whether the request was made on this computer, and not forwarded by a proxy for somebody elsewhere."""
+    """Whether the request was made on this computer, and not forwarded by a proxy for another computer."""
     if any(name in request.headers for name in _FORWARDED):
         return False
     remote = (request.remote or "").partition("%")[0]

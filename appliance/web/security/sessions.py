@@ -49,7 +49,7 @@ class Sessions:
         """End the session of a request for good, on all nodes, and delete its cookie.
 
         Raises:
-            OSError: the end cannot be stored; the session goes on.
+            OSError: the end cannot be stored; the session continues.
         """
         session = self.of(request)
         if session is not None:

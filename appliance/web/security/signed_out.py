@@ -72,7 +72,7 @@ class SignedOut:
         except OSError as error:
             raise SettingsError(f"{self._path} cannot be read: {error.strerror}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("%s is damaged. All educators must sign in again.", self._path)
+            log.warning("%s is damaged. All teachers must sign in again.", self._path)
             # Cookies have whole seconds.
             self._stored = _Stored(not_before=int(time.time()))
 
@@ -93,7 +93,7 @@ class SignedOut:
             until: when it would end by itself, in seconds since the epoch.
 
         Raises:
-            OSError: the file cannot be written; the session goes on.
+            OSError: the file cannot be written; the session continues.
         """
         ended = session_hash(session)
         self._stored.sessions[ended] = until

@@ -93,7 +93,7 @@ class Admission:
                 joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token)
                 break
             except JoinError as error:
-                # Somebody else may take the free place first.
+                # Another student may take the free place first.
                 if last or error.code != "class_full" or not await self._free_one(class_id):
                     raise
         self._joined.setdefault(joined.student.student_id, time.monotonic())

@@ -87,7 +87,7 @@ class StudentConnection:
         return transport.get_write_buffer_size() if transport else 0
 
     def keeps_up(self, bytes: int) -> bool:
-        """Whether at most so many bytes wait to be sent, so that `send` does not block."""
+        """Whether at most this many bytes wait to be sent, so that `send` does not block."""
         return self.waiting_bytes() <= bytes and not self.request.protocol.writing_paused
 
     async def receive(self) -> Message:

@@ -88,7 +88,7 @@ class Handshake:
         unauthenticated: counts this connection.
         """
         self.request = request
-        self.socket = StudentSocket(request, limits.frame_bytes)
+        self.socket = StudentSocket(request, limits.frame_bytes, counters)
         self.address = client_address(request)
         self.account = account
         self._limits = limits
@@ -137,7 +137,7 @@ class Handshake:
         self.account.pay(size)
         wait = self.account.wait()
         if wait > self._limits.opening_seconds:
-            raise RefusedError(Close.TRY_AGAIN, "Too much is sent from this address; come back later.")
+            raise RefusedError(Close.TRY_AGAIN, "Too much is sent from this address; try again later.")
         if wait:
             await asyncio.sleep(wait)
         return received
@@ -154,7 +154,7 @@ class Handshake:
                 yield
         except TimeoutError:
             self._counters.add("limit_opening_seconds")
-            raise RefusedError(Close.TRY_AGAIN, "The server is slow right now; come back later.") from None
+            raise RefusedError(Close.TRY_AGAIN, "The server is slow right now; try again later.") from None
 
     def authenticated(self) -> None:
         """Its student is known: it is no longer counted as unauthenticated."""

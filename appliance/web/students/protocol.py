@@ -23,17 +23,24 @@ PROTOCOL = 1
 
 
 class Close(IntEnum):
-    """Why the server closes a student's WebSocket."""
+    """Why the server closes a student's WebSocket; docs/protocol.md says what a client does then."""
 
     GOING_AWAY = 1001
     INTERNAL = 1011
+    # A backend is away, or the server is too busy.
     TRY_AGAIN = 1013
+    # No hello in time, a bad one, or too many bad frames in a row.
     BAD_HELLO = 4400
     BAD_TOKEN = 4401
+    # From the class, by the teacher.
     REMOVED = 4403
+    # For longer than `limits.silent_seconds`, or too slow in reading.
     SILENT = 4408
+    # The same stream was opened by a newer connection, here or on another node; see `Registry`.
     OPEN_ELSEWHERE = 4409
+    # Larger than `limits.frame_bytes`; see `StudentSocket`.
     FRAME_TOO_LARGE = 4413
+    # The stream is in quarantine: its events cannot be processed.
     UNUSABLE = 4422
     TOO_MANY_CONNECTIONS = 4429
 
@@ -74,11 +81,6 @@ class FrameLimits(msgspec.Struct, frozen=True):
     frame_bytes: int = 4 * 1024 * 1024
     events_per_frame: int = 2000
     unacked: int = 1000
-
-    @property
-    def max_msg_size(self) -> int:
-        """The value for an aiohttp WebSocket, which refuses a message of exactly this size too."""
-        return self.frame_bytes + 1
 
 
 class _Frame(msgspec.Struct):
@@ -122,7 +124,7 @@ class Protocol:
         """Args:
         limits: on frames.
         counters: counts refused frames.
-        bad_frames: after so many unusable frames in a row the connection must be closed.
+        bad_frames: after this many unusable frames in a row the connection must be closed.
         slow_values: most values in a frame that the fast decoder refuses; the slow decoders take many times as long.
         """
         self._frame_bytes = limits.frame_bytes

@@ -38,7 +38,7 @@ from appliance.web.students.unauthenticated import UnauthenticatedConnections
 
 log = logging.getLogger(__name__)
 
-_GOING_AWAY = "The server stops; come back later."
+_GOING_AWAY = "The server stops; try again later."
 _OPEN_ELSEWHERE = "This stream was opened elsewhere."
 _CHECK_SECONDS = 1.0
 # After this silence a connection is pinged; a browser answers by itself.
@@ -175,13 +175,13 @@ class Registry:
             if not handshake.socket.prepared:
                 raise
             self._counters.add("openings_unserved")
-            await handshake.end(Close.GOING_AWAY, "The server cannot reach its storage; come back later.")
+            await handshake.end(Close.GOING_AWAY, "The server cannot reach its storage; try again later.")
         except Exception as error:
             if not handshake.socket.prepared:
                 raise
             self._counters.add("conversation_errors")
             log.error("A conversation with a student's page failed: %s.", place_of(error))
-            await handshake.end(Close.INTERNAL, "Something went wrong in the server; come back later.")
+            await handshake.end(Close.INTERNAL, "Something went wrong in the server; try again later.")
         finally:
             account.users -= 1
             self.unauthenticated.remove(handshake)
@@ -232,7 +232,7 @@ class Registry:
             ClientGoneError: the client has gone meanwhile.
         """
         if stream.state not in ACCEPTING:
-            raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; come back.")
+            raise RefusedError(Close.TRY_AGAIN, "Another connection of this page has just ended; try again.")
         older = self._streams.get(stream)
         account = self.budgets.of(student.student_id)
         connection = StudentConnection(self, handshake, student, stream, account)
@@ -328,7 +328,7 @@ class Registry:
             silence, quiet = connection.silence(now)
             if silence >= limits.silent_seconds - margin:
                 self._counters.add("limit_silent_seconds")
-                connection.close(Close.SILENT, "Nothing was heard for too long.")
+                connection.close(Close.SILENT, "Nothing was received for too long.")
                 continue
             # Sending does not block if nothing waits to be sent.
             if silence >= min(_PING_SECONDS, limits.silent_seconds / 4) - margin and connection.keeps_up(0):

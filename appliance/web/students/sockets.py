@@ -9,6 +9,7 @@ from typing import Literal
 from aiohttp import ClientError, WSCloseCode, WSMsgType, web
 from aiohttp.http import WSMessageNoDecodeText as Message
 
+from appliance.counters import Counters
 from appliance.web.students.input_limits import resume_reading
 from appliance.web.students.protocol import Close
 
@@ -29,20 +30,23 @@ _DISCARD_BYTES = 64 * 1024 * 1024
 class StudentSocket(web.WebSocketResponse[Literal[False]]):
     """A WebSocket that gives text frames as bytes, and closes with the protocol's own codes."""
 
-    def __init__(self, request: web.Request, frame_bytes: int) -> None:
+    def __init__(self, request: web.Request, frame_bytes: int, counters: Counters) -> None:
         """Args:
         request: asks for the WebSocket.
-        frame_bytes: size of the largest message that is accepted.
+        frame_bytes: size of the largest frame that is accepted.
+        counters: counts frames that were too large.
         """
-        # aiohttp refuses a message of max_msg_size bytes too.
+        # aiohttp refuses a message of exactly max_msg_size bytes too.
         super().__init__(
             max_msg_size=frame_bytes + 1, autoping=False, compress=False, timeout=_ANSWER_SECONDS, decode_text=False
         )
         self._request = request
+        self._counters = counters
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         """Close; aiohttp calls this with 1009 if a message is too large."""
         if code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._counters.add("limit_frame_bytes")
             await self.refuse(Close.FRAME_TOO_LARGE, "A frame was too large; see limits.frame_bytes.")
         return await super().close(code=code, message=message, drain=drain)
 
@@ -94,7 +98,7 @@ class _Discard(asyncio.Protocol):
         self._previous.connection_lost(exc)
 
     async def finish(self) -> None:
-        """Return when the client has gone or pauses, or has sent for long enough."""
+        """Return when the client has gone or pauses, or has sent as much as is waited for."""
         for _ in range(_DISCARD_ROUNDS):
             before = self._bytes
             try:

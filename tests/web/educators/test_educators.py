@@ -81,15 +81,16 @@ async def test_a_dashboard_may_ask_for_a_snapshot_again(tmp_path: Path) -> None:
 async def shown(dashboard: aiohttp.ClientWebSocketResponse, names: dict[str, list[str]]) -> None:
     """Wait until a snapshot has these students, by class."""
     while True:
-        told = await frame(dashboard)
-        if told["type"] == "snapshot":
-            found: dict[str, list[str]] = {section["class_id"]: [] for section in told["classes"]}
-            for entry in told["students"]:
+        data = await frame(dashboard)
+        if data["type"] == "snapshot":
+            found: dict[str, list[str]] = {section["class_id"]: [] for section in data["classes"]}
+            for entry in data["students"]:
                 found[entry["class_id"]].append(entry["name"])
             if found == names:
                 return
 
 
+@pytest.mark.slow
 async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
@@ -101,11 +102,11 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
         ):
             students.write_text(content)
             await shown(dashboard, names)
-        # A later class is treated like any other.
+        # A new class is treated like any other.
         await w.post("/api/v1/class/pause", {"class_id": "6c"})
-        while "classes" not in (told := await frame(dashboard)):
+        while "classes" not in (data := await frame(dashboard)):
             pass
-        assert {section["class_id"]: section["state"] for section in told["classes"]} == {"5b": "open", "6c": "paused"}
+        assert {section["class_id"]: section["state"] for section in data["classes"]} == {"5b": "open", "6c": "paused"}
         students.write_text("who,where\n")
         await until(lambda: w.node.roster.findings())
         [found] = (await w.get("/api/v1/status"))["findings"]
@@ -136,8 +137,8 @@ async def test_changes_during_an_update_are_in_the_next(tmp_path: Path) -> None:
         feed.refresh()
         go_on.set()
         while True:
-            told = await frame(dashboard)
-            if told["type"] == "snapshot" and told["classes"][0]["title"] == "History":
+            data = await frame(dashboard)
+            if data["type"] == "snapshot" and data["classes"][0]["title"] == "History":
                 break
 
 
@@ -159,6 +160,7 @@ async def test_an_unexpected_error_stops_no_dashboard(tmp_path: Path, caplog: py
         assert "Ada" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_updates_are_merged_to_a_few_a_second(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"dashboard_updates_per_second": 2}) as w:
         async with w.student("Ada") as ada, w.dashboard() as dashboard:
@@ -193,6 +195,7 @@ async def test_a_class_that_changes_is_seen_by_all_dashboards(tmp_path: Path) ->
                     break
 
 
+@pytest.mark.slow
 async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_later(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"send_buffer_bytes": 4096}) as w:
         async with (
@@ -239,20 +242,20 @@ async def test_one_student_is_returned_with_all_documents(tmp_path: Path) -> Non
                 {"event": "help", "raised": True},
             )
             await student.acked(5)
-        told = await w.get(f"/api/v1/students/{joined['student_id']}")
-        writing = told["documents"]["essay"]["writing"]
+        data = await w.get(f"/api/v1/students/{joined['student_id']}")
+        writing = data["documents"]["essay"]["writing"]
         assert (writing["text"], writing["position"], writing["words"], writing["title"]) == (
             "Hi 😀 there",
             5,
             3,
             "My summer",
         )
-        assert told["items"]["q1"]["responses"]["correct"] == 1
-        assert told["summaries"]["activity"]["help"] is True
-        assert "text" not in told["summaries"]["writing"]
-        assert "time_on_task" in told["documents"]["essay"]
+        assert data["items"]["q1"]["responses"]["correct"] == 1
+        assert data["summaries"]["activity"]["help"] is True
+        assert "text" not in data["summaries"]["writing"]
+        assert "time_on_task" in data["documents"]["essay"]
         [listed] = await w.get("/api/v1/students")
-        assert listed["summaries"] == told["summaries"]
+        assert listed["summaries"] == data["summaries"]
 
 
 async def test_unknown_ids_are_not_found(tmp_path: Path) -> None:
@@ -376,7 +379,7 @@ async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_pat
         assert found["text"].startswith("The disk is full. Students' work waits")
 
 
-async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
+async def test_a_node_that_closes_says_so_while_it_still_answers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world(tmp_path) as w:
@@ -384,7 +387,7 @@ async def test_a_node_that_closes_says_so_while_somebody_can_still_ask(
         settle = w.node.pipeline.settle
 
         async def ask() -> None:
-            # An orderly end waits for this; connections that were open still get answers.
+            # An orderly stop waits for this; open connections still get answers.
             async with w.client.get(f"{w.url}/healthz") as answer:
                 said.append((answer.status, (await answer.json())["reasons"]))
             await settle()

@@ -1,4 +1,4 @@
-"""Who is let in: by token, session or link, under which host name, from pages of which site."""
+"""Access: by token, session or link, under which host name, from pages of which site."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def status(w: World, method: str, path: str, **options: object) -> tuple[i
 
 
 async def signed_in(w: World) -> aiohttp.ClientSession:
-    """A browser that opened the dashboard by the link that the program made."""
+    """A browser that opened the dashboard with the program's link."""
     browser = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
     async with browser.get((await w.node.ready()).dashboard_url) as page:
         assert (page.status, page.url.path, page.url.query_string) == (200, "/", "")
@@ -103,7 +103,7 @@ async def test_a_link_that_was_never_made_opens_nothing(tmp_path: Path, token: s
 
 
 async def test_the_educator_token_does_not_work_as_a_link(tmp_path: Path) -> None:
-    """It must never be in an address bar, a history or a log."""
+    """The token must never be in an address bar, a history or a log."""
     async with world(tmp_path) as w:
         assert (await status(w, "GET", f"/?token={w.node.credentials.educator_token}"))[0] == 403
 

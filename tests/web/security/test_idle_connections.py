@@ -39,7 +39,7 @@ class Wire:
             return int(head.split(b" ", 2)[1]), await self._reader.readexactly(length)
 
     async def ended(self) -> bytes:
-        """What comes until the other side has closed."""
+        """The received data until the other side has closed."""
         rest = b""
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionError):
@@ -58,6 +58,7 @@ async def wire(w: World, *, source: str = "127.0.0.1") -> Wire:
     return Wire(*await asyncio.open_connection("127.0.0.1", w.node.port, local_addr=(source, 0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"G", HEAD, b"POST /api/v1/join HTTP/1.1\r\nHost: localhost\r\nX: "])
 async def test_a_connection_without_a_whole_request_ends(tmp_path: Path, start: bytes) -> None:
     async with world(tmp_path, limits={"request_seconds": 1}) as w:
@@ -68,6 +69,7 @@ async def test_a_connection_without_a_whole_request_ends(tmp_path: Path, start: 
         assert len(w.node.web.idle_connections) == 0
 
 
+@pytest.mark.slow
 async def test_single_bytes_do_not_extend_the_time_limit(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1}) as w:
         slow = await wire(w)
@@ -85,6 +87,7 @@ async def test_single_bytes_do_not_extend_the_time_limit(tmp_path: Path) -> None
         assert w.node.counters["limit_request_seconds"] == 1
 
 
+@pytest.mark.slow
 async def test_a_body_that_does_not_come_is_answered_and_the_connection_ends(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1}) as w:
         slow = await wire(w)
@@ -96,6 +99,7 @@ async def test_a_body_that_does_not_come_is_answered_and_the_connection_ends(tmp
         assert w.node.counters["limit_request_seconds"] == 1
 
 
+@pytest.mark.slow
 async def test_a_connection_stays_open_between_requests_for_a_while(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"idle_seconds": 1, "request_seconds": 1}) as w:
         kept = await wire(w)
@@ -106,6 +110,7 @@ async def test_a_connection_stays_open_between_requests_for_a_while(tmp_path: Pa
         assert w.node.counters["limit_idle_seconds"] == 1
 
 
+@pytest.mark.slow
 async def test_the_second_request_of_a_connection_must_be_whole_in_time_too(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1}) as w:
         kept = await wire(w)
@@ -116,6 +121,7 @@ async def test_the_second_request_of_a_connection_must_be_whole_in_time_too(tmp_
         assert w.node.counters["limit_request_seconds"] == 1
 
 
+@pytest.mark.slow
 async def test_an_open_websocket_never_counts_as_waiting(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"request_seconds": 1, "idle_seconds": 1}) as w, w.student() as student:
         silent = await wire(w)

@@ -1,4 +1,4 @@
-"""Connections as the registry sees them: commits that wait, a clock that the test sets, the one connection."""
+"""Helpers for connections in the registry: delayed commits, a clock that the test sets, the only connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hold:
 
 
 class Clock:
-    """A clock that the test sets, for what the registry does after a time."""
+    """A clock that the test sets, for the timeouts of the registry."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
         self.now = time.monotonic()
@@ -43,13 +43,13 @@ class Clock:
 
 
 def only(registry: Registry) -> StudentConnection:
-    """The one connection that there is."""
+    """The only connection."""
     [connection] = registry.connections()
     return connection
 
 
 def cannot_build(monkeypatch: pytest.MonkeyPatch, note: str) -> None:
-    """No batch with an event of this note can be built."""
+    """Makes building a batch fail if it has an event with this note."""
     build = BatchBuilder.build
 
     def fail(self: BatchBuilder, stream: Stream, frames: list[QueuedFrame]) -> Batch:

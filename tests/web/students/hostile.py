@@ -66,7 +66,7 @@ DEEP = st.builds(
     st.sampled_from([10, 62, 63, 64, 65, 1000, 3000]),
     st.sampled_from([("[", "]"), ('{"a":', "}"), ('[{"a":[', "]}]"), ('{"a":[', "]}")]),
 )
-# No JSON, so that the frame around it is spoilt.
+# Not JSON, so the frame around it is invalid.
 BROKEN = st.sampled_from(
     [
         "NaN",
@@ -111,7 +111,7 @@ def quoted(*names: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def chosen(draw: st.DrawFn, *cases: tuple[int, st.SearchStrategy[Any]]) -> Any:
-    """One of some strategies, each so many times as often as it says; `one_of` would take each as often."""
+    """One of several strategies, by weight; `one_of` would choose all equally often."""
     number = draw(st.integers(0, sum(weight for weight, _ in cases) - 1))
     for weight, case in cases:
         if number < weight:
@@ -132,7 +132,7 @@ VALUES: st.SearchStrategy[str] = chosen((36, SENSIBLE), (3, DEEP), (1, BROKEN))
 
 
 def mostly(good: st.SearchStrategy[str], bad: st.SearchStrategy[str] = VALUES) -> st.SearchStrategy[str]:
-    """A good one in five of six cases."""
+    """A valid value in five of six cases."""
     return chosen((5, good), (1, bad))
 
 
@@ -177,7 +177,7 @@ EVENTS = mostly(
 )
 
 
-# With a number None it is the one that the stream is at.
+# None is the current number of the stream.
 EVENTS_FRAMES = st.tuples(
     chosen(
         (8, st.none()),
@@ -199,7 +199,7 @@ HELLO_FIELDS = st.tuples(
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The first frame: a good hello with members left out and added, or any text."""
+    """The first frame: a valid hello with members left out and added, or any text."""
 
     stream: str
     left_out: frozenset[str]
@@ -227,7 +227,7 @@ BAD_HELLOS = st.builds(
     chosen((4, st.none()), (1, VALUES)),
 )
 HELLOS = chosen((3, GOOD_HELLOS), (1, BAD_HELLOS))
-# Opcode and content. 0x1 text, 0x2 binary, 0x9 ping, 0xA pong, 0x8 close, 0x0 a continuation of nothing, 0x3 unknown.
+# Opcode and content. 0x1 text, 0x2 binary, 0x9 ping, 0xA pong, 0x8 close, 0x0 a lone continuation, 0x3 unknown.
 ODD_FRAMES = st.one_of(
     st.tuples(st.just(1), st.binary(max_size=40)),
     st.tuples(st.just(2), st.binary(max_size=40)),

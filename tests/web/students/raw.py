@@ -1,4 +1,4 @@
-"""A client below any library: it sends what bytes it likes, when it likes."""
+"""A client without a library: it sends any bytes at any time."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Raw:
         self.writer.write(data)
 
     def pause_reading(self) -> None:
-        """Read nothing more, so that what the server sends piles up."""
+        """Stop reading, so that data of the server accumulate."""
         cast(asyncio.Transport, self.writer.transport).pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     async def answered(self) -> int:
@@ -88,7 +88,7 @@ class Raw:
 async def raw(
     port: int, *, behind: bytes = b"", path: str = "/ws/events", headers: dict[str, str] | None = None
 ) -> AsyncIterator[Raw]:
-    """Ask for a WebSocket; `behind` is sent right behind the request, before any answer."""
+    """Ask for a WebSocket; `behind` is sent directly after the request, before any answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         key = base64.b64encode(bytes(16)).decode()

@@ -27,6 +27,7 @@ async def names(w: World) -> set[str]:
     return {student["name"] for student in await w.get("/api/v1/students")}
 
 
+@pytest.mark.slow
 async def test_a_class_behind_one_address_joins_at_once_and_a_thousand_names_do_not(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         statuses = Counter(status for status, _ in await asyncio.gather(*(join(w, f"Ada {n}") for n in range(40))))

@@ -21,6 +21,7 @@ from tests.web.world import until, world
 A = {"event": "edit", "document": "d", "offset": 0, "insert": "a"}
 
 
+@pytest.mark.slow
 async def test_pings_are_paid_for_too(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.student() as student:
         account = only(w.node.web.registry).account
@@ -69,6 +70,7 @@ async def test_a_students_bytes_wait_for_room_over_all_streams(tmp_path: Path, m
             await until(lambda: account.waiting == 0)
 
 
+@pytest.mark.slow
 async def test_a_student_who_sends_too_much_delays_nobody_else(tmp_path: Path) -> None:
     limits = {"student_bytes_per_second": 200_000, "student_burst_bytes": 100_000}
     async with world(tmp_path, limits=limits) as w, w.student("Ada") as loud, w.student("Ben") as ben:
@@ -90,11 +92,12 @@ async def test_a_student_who_sends_too_much_delays_nobody_else(tmp_path: Path) -
         await loud.acked(30)
         # 600,000 bytes, with a burst of 100,000.
         assert time.monotonic() - began > 2
-        # The machine may be busy; a student who waited for the other one would wait for seconds.
+        # The machine may be busy; waiting for the other student would take seconds.
         assert sorted(waits)[5] < 1
         assert w.node.counters["limit_silent_seconds"] == 0
 
 
+@pytest.mark.slow
 async def test_work_is_paid_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student() as student:
         account = only(w.node.web.registry).account

@@ -1,4 +1,4 @@
-"""The handshake: what ends it, and with which answer."""
+"""The handshake: the errors that end it, and their answers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_what_cannot_be_used_is_answered_also_after_the_hello(tmp_path: Pa
 
 
 async def test_the_end_acknowledges_what_is_durable(tmp_path: Path) -> None:
-    """With a long time between acknowledgements, and an end before it is over."""
+    """Acknowledgements are far apart, and the test ends before the next one."""
     async with world(tmp_path, pipeline={"ack_ms": 10_000, "ack_events": 1000}) as w, w.student() as student:
         await student.send({"event": "e", "t": 1})
         [stream] = [one.stream for one in w.node.web.registry.connections()]

@@ -1,4 +1,4 @@
-"""Random hostile input of one client: others are served, nothing ends, and the states are those of a replay."""
+"""Random hostile input of one client: others are served, no task ends, and the states are those of a replay."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -71,13 +72,13 @@ def masked(opcode: int, content: bytes) -> bytes:
 
 
 class Running:
-    """An appliance that runs in a thread of its own, so that hypothesis can be in charge of this one.
+    """An appliance in a separate thread, since hypothesis controls the main thread.
 
     Attributes:
         codes: with which hostile connections were closed.
         statuses: of the answers to hostile requests.
         token: of the hostile student.
-        longest: seconds that the honest student waited for an acknowledgement at the most.
+        longest: the longest wait of the honest student for an acknowledgement, in seconds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, w: World, honest: Student, token: str, bad_id: str) -> None:
@@ -91,7 +92,7 @@ class Running:
         self._bad_id = bad_id
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Let the appliance's loop do something."""
+        """Run a coroutine in the appliance's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(3 * PATIENCE)
 
     async def honest(self) -> None:
@@ -104,12 +105,12 @@ class Running:
         assert took < HELD_UP_SECONDS, f"Another student waited for {took:.1f} s."
 
     async def converse(self, script: tuple[Hello, list[tuple[Any, ...]]]) -> None:
-        """One hostile connection; the honest student goes on beside it and after it."""
+        """One hostile connection; the honest student continues during and after it."""
         hello, frames = script
         async with raw(self.w.node.port) as client:
             assert await client.answered() == 101
             client.send(masked(1, encoded(hello.text(self.token))))
-            welcome = await self._heard(client, "welcome")
+            welcome = await self._receive(client, "welcome")
             number = welcome["ack"] if welcome else 0
             for frame in frames if welcome else ():
                 if len(frame) == 2:
@@ -118,7 +119,7 @@ class Running:
                 first, events, more = frame
                 members = [('"type"', '"events"'), ('"first"', first or str(number + 1)), ('"events"', events), *more]
                 client.send(masked(1, encoded(json_object(members))))
-                # Only the server knows how many it was.
+                # Only the server knows the number.
                 number = await self._at(hello.stream, client)
             await self.honest()
         await self.honest()
@@ -133,11 +134,11 @@ class Running:
     async def _at(self, stream: str, client: Raw) -> int:
         """The number of the stream's last event, once all that was sent is read."""
         client.send(masked(9, b"read"))
-        await self._heard(client, "")
+        await self._receive(client, "")
         student = self.w.node.pipeline.students()[self._bad_id]
         return student.streams[stream].last if stream in student.streams else 0
 
-    async def _heard(self, client: Raw, kind: str) -> dict[str, Any] | None:
+    async def _receive(self, client: Raw, kind: str) -> dict[str, Any] | None:
         """The next message of a type, "" for the answer to a ping; None where the connection was closed first."""
         while True:
             try:
@@ -195,7 +196,7 @@ def running(folder: Path) -> Iterator[Running]:
 
 
 async def all_is_well(w: World) -> None:
-    """Nothing ended, nothing failed unexpectedly, and the live states equal those of a replay of the archive."""
+    """No task ended, nothing failed unexpectedly, and the live states equal those of a replay of the archive."""
     node = w.node
     await node.pipeline.settle()
     assert [task.name for task in node.tasks.states() if task.restarts or task.state != "running"] == []
@@ -252,7 +253,7 @@ def _decoded(fold: Any, fields: dict[str, bytes]) -> dict[str, Any]:
 
 
 def examples(long: bool, number: int) -> Callable[[Any], Any]:
-    """So many examples; each takes its time, as it talks with a server."""
+    """A number of examples without a time limit, since each uses a server."""
     return settings(
         max_examples=number * (20 if long else 1),
         deadline=None,
@@ -268,6 +269,7 @@ KNOWN: tuple[Hello, list[tuple[Any, ...]]] = (
 )
 
 
+@pytest.mark.slow
 def test_no_frame_of_one_student_affects_another(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
 
@@ -287,6 +289,7 @@ def test_no_frame_of_one_student_affects_another(tmp_path: Path, long: bool) -> 
         assert counters["events_committed"] > 300
 
 
+@pytest.mark.slow
 def test_no_request_to_the_students_routes_is_an_error_of_the_server(tmp_path: Path, long: bool) -> None:
     with running(tmp_path) as there:
         code = json.dumps(there.do(there.w.code()))

@@ -17,7 +17,7 @@ A = {"event": "edit", "document": "d", "offset": 0, "insert": "a"}
 
 
 def announce(w: World, connection: StudentConnection, opening: str) -> None:
-    """What another node, or this one, announces when it opens the stream of a connection."""
+    """The message of another node, or this one, when it opens the stream of a connection."""
     opened = Opened(connection.student.student_id, connection.stream.id, opening)
     w.node.class_control.on_control(connection.student.class_id, Control(opened=opened))
 

@@ -1,4 +1,4 @@
-"""Another protocol on the registry: it gets presence, limits and closing without code of its own."""
+"""Another protocol on the registry: it gets presence, limits and closing without additional code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Tiny:
 
 @asynccontextmanager
 async def tiny(w: World, token: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A client of the tiny protocol, on a server of its own in the same process."""
+    """A client of the tiny protocol, on a separate server in the same process."""
     application = web.Application()
     application.router.add_get("/tiny", Tiny(w).handle)
     runner = web.AppRunner(application)

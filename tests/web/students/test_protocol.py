@@ -219,7 +219,6 @@ def test_a_frame_of_the_longest_length_is_taken_and_a_longer_one_closes(conversa
     assert isinstance(fault, Fault)
     assert fault.close is Close.FRAME_TOO_LARGE
     assert counters["limit_frame_bytes"] == 1
-    assert FrameLimits(frame_bytes=7).max_msg_size == 8
 
 
 def test_a_frame_that_is_not_utf8(after_hello: Protocol) -> None:

@@ -26,6 +26,7 @@ async def test_a_frame_of_exactly_the_limit_is_taken_and_a_larger_one_is_not(tmp
         await ada.acked(1)
         await ben.socket.send_str(text + " " * (20_001 - len(text)))
         assert await ben.close_code() == Close.FRAME_TOO_LARGE
+        assert w.node.counters["limit_frame_bytes"] == 1
 
 
 async def test_an_error_in_a_conversation_is_a_close_code(
@@ -66,6 +67,7 @@ async def test_a_message_to_many_pages_is_encoded_once(tmp_path: Path, monkeypat
     assert made == ["Stop."]
 
 
+@pytest.mark.slow
 async def test_acknowledgements_continue_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w, w.student("Ada") as ada, w.student("Ben") as ben:
         ack = protocol.ack

@@ -39,6 +39,7 @@ async def test_the_server_sends_alive_if_it_sends_nothing_else(tmp_path: Path, m
         assert (await student.receive())["type"] == "alive"
 
 
+@pytest.mark.slow
 async def test_connections_are_checked_regularly(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"alive_seconds": 1}) as w, w.student() as student:
         for _ in range(2):

@@ -128,6 +128,7 @@ async def test_who_types_the_listed_name_is_the_listed_student(tmp_path: Path) -
         assert (await w.join("dora d."))["student_id"] != "d-7"
 
 
+@pytest.mark.slow
 async def test_thousands_of_joins_end_at_the_limit_and_leave_the_class_working(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,11 +229,13 @@ async def test_an_invalid_token_closes_with_its_code(tmp_path: Path, token: str)
         assert await student.close_code() in (Close.BAD_TOKEN, Close.BAD_HELLO)
 
 
+@pytest.mark.slow
 async def test_no_hello_in_time_closes_with_its_code(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"hello_seconds": 1}) as w, w.connect() as student:
         assert await student.close_code() == Close.BAD_HELLO
 
 
+@pytest.mark.slow
 async def test_a_silent_connection_is_closed_and_a_living_one_is_not(tmp_path: Path) -> None:
     async with world(tmp_path, limits={"silent_seconds": 1}) as w:
         joined = await w.join("Ada")

@@ -1,4 +1,4 @@
-"""Unauthenticated connections: how many there may be, how much they may send, how long they may take."""
+"""Unauthenticated connections: limits on their number, bytes and time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_was_silent_for_l
         assert [await client.close_code() for client in clients[:2]] == [Close.TRY_AGAIN, Close.TRY_AGAIN]
         assert w.node.counters["limit_strangers"] == 2
         assert len(w.node.web.registry.unauthenticated) == 3
-        # Authenticated connections are counted apart, and are not closed for others.
+        # Authenticated connections are counted separately, and are not closed to make room.
         async with w.student("Ada") as ada, w.student("Ben") as ben, silent(w, 4):
             for student in (ada, ben):
                 await student.send(A)
@@ -59,6 +59,7 @@ async def test_unauthenticated_connections_of_one_address_are_counted_together(t
     await until(lambda: len(w.node.web.registry.unauthenticated) == 0)
 
 
+@pytest.mark.slow
 async def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
     limits = {"strangers": 60, "strangers_per_address": 50, "connections": 30}
     async with world(tmp_path, limits=limits) as w, AsyncExitStack() as stack:
@@ -111,6 +112,7 @@ async def test_a_hello_of_the_largest_size_is_taken_and_a_larger_one_is_not(tmp_
         assert w.node.counters["limit_hello_bytes"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fragments", [False, True])
 async def test_an_endless_first_message_is_cut_off_early(tmp_path: Path, fragments: bool) -> None:
     async with world(tmp_path) as w, AsyncExitStack() as stack:
@@ -154,6 +156,7 @@ async def test_a_client_that_does_not_wait_for_the_welcome_loses_nothing(tmp_pat
         assert seen["documents"]["d"]["writing"]["text"] == "aaaaa"
 
 
+@pytest.mark.slow
 async def test_a_wrong_token_is_named_though_more_was_sent_behind_it(tmp_path: Path) -> None:
     async with world(tmp_path) as w, raw(w.node.port) as client:
         assert await client.answered() == 101
@@ -206,6 +209,7 @@ class Slow:
         monkeypatch.setattr(owner, name, slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name"), [("roster", "student_by_token"), ("pipeline", "stream")])
 async def test_a_slow_store_does_not_use_up_the_time_for_hello(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, name: str
