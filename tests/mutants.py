@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     # Most tests wait more than they work.
     parser.add_argument("--processes", type=int, default=2 * (os.cpu_count() or 1))
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     copy()
     for _ in range(2):  # a test may fail by the load of the computer
         # mutmut makes the mutants, measures the tests, and ends, because no mutant has this name.
