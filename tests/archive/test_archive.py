@@ -195,6 +195,7 @@ async def test_a_damaged_compressed_segment_is_read_as_far_as_it_goes(tmp_path: 
     path.write_bytes(path.read_bytes()[:-200])
     found = list(read([tmp_path]))
     assert isinstance(found[-1], Damage)
+    assert found[-1].line == len(found)
     assert [record.seq for record in found[:-1] if isinstance(record, Record)] == list(range(1, len(found)))
     path.write_bytes(b"\x1f\x8bno gzip at all")
     assert [type(record) for record in read([tmp_path])] == [Damage]

@@ -35,6 +35,7 @@ async def test_events_are_durable_in_archive_and_store_before_they_may_be_acknow
         assert stream.durable_to == 0
         await w.pipeline.settle()
         assert seen == [(2, 2, None)]
+        assert w.counters["events_committed"] == 2
         assert (await w.summary("tally"))["seen"] == 2
 
 

@@ -408,9 +408,29 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
         "archive.folder",
         "archive.unreadable",
     ]
+    assert core.archive.torn[0].reason in core.recovery.findings[0].text
     assert core.counters["archive_lines_damaged"] == 1
     assert "Reading the archive: 100 %" in caplog.text
     assert core.state("s-1", "tally//").seen == 5
+    await core.crash()
+
+
+async def test_a_start_that_reads_for_long_logs_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("appliance.recovery.start.LOG_SECONDS", 0.0)
+    core = Core(tmp_path, Tally())
+    await core.start()
+    await _class_of_two(core, count=1500)
+    await core.pipeline.settle()
+    await core.crash()
+    core = Core(tmp_path, Tally())
+    await core.start()
+    progress = [text for text in caplog.messages if text.startswith("Reading the archive: ")]
+    assert len(progress) == 2
+    assert progress[-1] == "Reading the archive: 100 %."
+    assert core.state("s-1", "tally//").seen == 1500
     await core.crash()
 
 

@@ -23,6 +23,7 @@ from appliance.states import (
     Stream,
     StreamClosedError,
     StudentStates,
+    decode_student_summary,
     student_details,
     student_key,
     undo,
@@ -193,6 +194,11 @@ def test_a_reducer_that_gives_no_size_is_not_limited_by_the_size_of_others() -> 
         f.reduce(A)
     assert (f.seen("sized"), f.student.size, f.seen()) == (5, 500, 9)
     assert f.student.limited_at is not None
+    change = f.student.change()
+    assert change is not None
+    stored = change.fields["summary/"]
+    assert stored is not None
+    assert decode_student_summary(stored.encode()).limited_at == f.student.limited_at
     assert [found.code for found in f.health.findings()] == ["student.full"]
 
 

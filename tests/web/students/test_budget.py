@@ -54,6 +54,16 @@ def test_an_account_is_read_while_it_has_credit_and_waits_until_it_has_some_agai
     assert clocks.counters["limit_student_bytes_per_second"] == 1, "one wait is counted once"
 
 
+def test_the_rates_are_the_options_in_seconds_and_shares() -> None:
+    limits = LimitSettings(
+        student_bytes_per_second=1, student_burst_bytes=2, stranger_bytes_per_second=3, stranger_burst_bytes=4,
+        student_work=20, student_work_burst_ms=500,
+    )  # fmt: skip
+    assert Rates.of_students(limits) == Rates(1, 2, 0.2, 0.5, RATES.bytes_counter, RATES.work_counter)
+    counter = "limit_stranger_bytes_per_second"
+    assert Rates.of_addresses(limits) == Rates(3, 4, 0.2, 0.5, counter, RATES.work_counter)
+
+
 def test_all_connections_of_a_student_have_one_account_and_another_student_has_another() -> None:
     clocks = Clocks()
     assert clocks.budgets.of("ada") is clocks.budgets.of("ada")

@@ -111,3 +111,12 @@ async def test_sending_to_a_connection_that_was_lost_does_nothing(tmp_path: Path
         await connection.pong(b"")
         await connection.socket.refuse(Close.SILENT, "It is closed already.")
         assert not connection.open
+
+
+async def test_the_fault_of_a_bad_hello_is_named_before_the_connection_is_closed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, raw(w.node.port) as page:
+        assert await page.answered() == 101
+        page.send(frame('{"type":"hello","protocol":2}'))
+        error = await page.message("error")
+        assert error["code"] == "bad_protocol"
+        assert await page.close_code() == Close.BAD_HELLO

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.counters import Counters
-from appliance.web.students.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol
+from appliance.web.students.protocol import Close, Events, Fault, FrameLimits, Hello, Protocol, welcome
 
 HELLO = (
     '{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f-a165-70867728950e","source":"a.b","now":5}'
@@ -61,12 +61,29 @@ def test_a_bad_hello_ends_the_connection_with_a_reason(
     fault = read(conversation, json.dumps({**json.loads(HELLO), **change}))
     assert isinstance(fault, Fault)
     assert fault.code == code
+    assert fault.message.endswith(".")
     assert fault.close is Close.BAD_HELLO
+
+
+def test_a_frame_above_the_limit_is_refused_with_a_sentence() -> None:
+    fault = read(Protocol(FrameLimits(frame_bytes=len(HELLO) - 1), Counters(), bad_frames=4), HELLO)
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.close) == ("too_large", Close.FRAME_TOO_LARGE)
+    assert "limits.frame_bytes" in fault.message
 
 
 def test_events_keep_their_exact_text(after_hello: Protocol) -> None:
     frame = '{"type":"events","first":3,"events":[ {"event": "a", "n": 1.50} ,\n{"event":"b"}]}'
     assert read(after_hello, frame) == Events(3, [b'{"event": "a", "n": 1.50}', b'{"event":"b"}'])
+
+
+def test_a_welcome_has_the_fields_that_the_protocol_names() -> None:
+    limits = FrameLimits(1, 2, 3)
+    fields = {"type": "welcome", "student_id": "s-1", "name": "Ada", "ack": 7, "state": "open", "now": 5}
+    found = json.loads(welcome("s-1", "Ada", 7, "open", 5, limits))
+    assert found == {**fields, "limits": {"frame_bytes": 1, "events_per_frame": 2, "unacked": 3}}
+    found = json.loads(welcome("s-1", "Ada", 7, "open", 5, limits, paused_to=6))
+    assert found["paused_to"] == 6
 
 
 def test_a_second_hello_is_refused_and_the_socket_stays(after_hello: Protocol) -> None:
