@@ -88,7 +88,9 @@ class Watchdog:
         while not self._stopping.is_set():
             try:
                 self._rest()
-                self._ask()
+                # Nothing answers while `stop` waits for this thread.
+                if not self._stopping.is_set():
+                    self._ask()
             except RuntimeError:
                 # The loop is closed.
                 return

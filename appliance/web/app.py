@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 from aiohttp import web
 
-import appliance
 from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.network.network import Network
@@ -19,7 +17,7 @@ from appliance.web.middleware import Handler, Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
 from appliance.web.monitoring import MonitoringRoutes
 from appliance.web.page_routes import PageRoutes
-from appliance.web.pages import Pages
+from appliance.web.pages import installed_pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.security import IdleConnections, Security, SignedOut
@@ -27,7 +25,6 @@ from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry
 
 WINDOWS = os.name == "nt"
-WEBUI = Path(appliance.__file__).parent.parent / "webui"
 
 
 class WebApp:
@@ -93,7 +90,7 @@ class WebApp:
         self.application.on_response_prepare.append(note_response)
         self.application[IDLE_CONNECTIONS] = self.idle_connections
         self._add_api_routes(HealthRoute(settings, monitoring.health))
-        self._add_page_routes(PageRoutes(Pages(WEBUI), self.security), middleware)
+        self._add_page_routes(PageRoutes(installed_pages(), self.security), middleware)
 
     def _create_students_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters

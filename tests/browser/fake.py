@@ -16,8 +16,7 @@ from urllib.parse import unquote
 
 from aiohttp import WSMsgType, web
 
-from appliance.web.app import WEBUI
-from appliance.web.pages import Pages
+from appliance.web.pages import WEBUI, Pages
 from tests.browser.world import HOST, until
 
 ALIVE_SECONDS = 2.0
