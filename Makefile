@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. Pass flags with ARGS: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-busy coverage mutants pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run check fast-tests node-tests test test-busy coverage mutants pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,8 +71,11 @@ dmg: build/packaging/.ready ## on macOS: build the disk image, dist/classroom-ob
 packages: ## install what the tests need besides Python packages, or report what is missing
 	@.ci/packages
 
-check: lint webui-test ## check style and types, and run the fast tests, in about a minute
-	@$(BIN)/python -m pytest $(SPREAD) $(FAST) $(ARGS)
+check: lint ## check style and types, and run the fast tests: within a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target node-tests fast-tests
+
+fast-tests:
+	@$(BIN)/python -m pytest $(SPREAD) -n 3 $(FAST) $(ARGS)
 
 test: packages webui-test pytest ## run every test
 
@@ -84,6 +87,9 @@ coverage: $(VENV)/.tests ## run the tests of the core packages, and list the bra
 	$(foreach room,$(subst /,.,$(HEART)),--cov=appliance.$(room)) --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
 
 webui-test: packages
+	@$(MAKE) --no-print-directory node-tests
+
+node-tests:
 	@tests=$$(find tests/webui -name '*.test.js' -o -name '*.test.mjs' 2>/dev/null); \
 	if [ -z "$$tests" ]; then echo "No tests in tests/webui."; \
 	elif command -v node >/dev/null; then node --test $$tests; \

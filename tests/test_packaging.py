@@ -17,6 +17,8 @@ import pytest
 
 import appliance
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(appliance.__file__).parent.parent
 
 
@@ -57,7 +59,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.slow
 def test_the_installed_program_runs_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
     output = run("-m", "appliance", "version", cwd=tmp_path, PYTHONPATH=str(installed))
     assert output == f"classroom-observer {appliance.__version__}\n"
@@ -73,7 +74,6 @@ def test_the_installed_program_finds_the_bundled_reducers(installed: Path, tmp_p
     assert listed >= there & {"activity", "time_on_task", "writing", "responses"}
 
 
-@pytest.mark.slow
 def test_the_pages_lie_beside_the_package(installed: Path) -> None:
     pages = {path.relative_to(ROOT) for path in (ROOT / "webui").rglob("*") if path.is_file()}
     assert pages
@@ -92,7 +92,6 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
     assert len(licences) == 1
 
 
-@pytest.mark.slow
 def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
     needs("hatchling")
     run("-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path, cwd=ROOT)

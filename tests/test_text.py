@@ -45,6 +45,7 @@ def by_hand(source: str) -> Iterator[str]:
                 yield ast.unparse(number.value) + found[0]
 
 
+@pytest.mark.slow
 def test_no_plural_is_made_by_hand() -> None:
     assert list(by_hand('f"{len(x)} lines are left, {n:,} bad rows, {m} names, {len(y)} is"')) == [
         "len(x) lines",

@@ -15,6 +15,8 @@ from appliance.errors import ObserverError
 from appliance.node import Node
 from tests.web.world import settings, world
 
+pytestmark = pytest.mark.slow
+
 CONTENTS = {
     "empty": b"",
     "half": b'{"educator_token":"',
@@ -63,7 +65,6 @@ async def start(folder: Path) -> str:
     return ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 async def test_a_start_meets_anything_with_a_sentence(tmp_path: Path, file: str) -> None:
     for number, content in enumerate(CONTENTS.values()):

@@ -76,6 +76,7 @@ def as_read(row: dict[str, Any], columns: dict[str, Column]) -> dict[str, Any]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @given(found=st.lists(ROW, max_size=6))
 @settings(max_examples=60, deadline=None)

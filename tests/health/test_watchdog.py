@@ -103,6 +103,7 @@ async def test_blocks_long_ago_are_no_finding() -> None:
     assert w.health.findings() == []
 
 
+@pytest.mark.slow
 async def test_a_blocking_call_into_native_code_is_counted_too() -> None:
     # As on an otherwise idle computer: all the time is used by this process.
     w = _World(used=time.monotonic)
@@ -116,6 +117,7 @@ async def test_a_blocking_call_into_native_code_is_counted_too() -> None:
         w.watchdog.stop()
 
 
+@pytest.mark.slow
 async def test_a_computer_that_slept_or_was_too_busy_is_no_block() -> None:
     # The thread's own wait took an hour, and nothing used the processor meanwhile.
     now = [0.0]
@@ -135,6 +137,7 @@ async def test_a_computer_that_slept_or_was_too_busy_is_no_block() -> None:
     assert w.counters["loop_blocked"] == 0
 
 
+@pytest.mark.slow
 async def test_work_that_yields_is_no_block() -> None:
     w = _World(blocked_ms=1000)
     w.watchdog.start()

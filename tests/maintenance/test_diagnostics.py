@@ -91,6 +91,7 @@ def run(home: Path, *words: str) -> tuple[int, Path]:
     return cli.main(["diagnostics", *flags, *words]), out
 
 
+@pytest.mark.slow
 class TestRunning:
     @pytest.fixture
     def program(self, home: Path) -> Iterator[Program]:

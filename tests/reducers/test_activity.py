@@ -74,5 +74,6 @@ def test_minutes_are_those_of_the_window(times: list[int]) -> None:
     assert summary["events"] == len(times)
 
 
+@pytest.mark.slow
 def test_any_body() -> None:
     check_any_body(reducer, ["visibility", "focus", "help", "edit"], ["visible", "focused", "raised"])

@@ -90,6 +90,7 @@ def test_overwriting_leaves_the_cursor() -> None:
     assert after(overwrite(insert(5, "ab")))["text"] == "ab"
 
 
+@pytest.mark.slow
 def test_batches_nest() -> None:
     batch: Any = insert(1, "c")
     for letter in "ba":
@@ -289,6 +290,7 @@ def together(units: list[str]) -> str:
     return "".join(units).encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass")
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(commands_strategy, st.booleans())
 def test_against_a_list(script: list[tuple[Any, ...]], code_points: bool) -> None:
@@ -329,6 +331,7 @@ def test_against_a_list(script: list[tuple[Any, ...]], code_points: bool) -> Non
         assert detail["position"] == cursor
 
 
+@pytest.mark.slow
 def test_padding_is_bounded_and_cheap() -> None:
     state = reducer.reduce(reducer.initial(), save(insert(PADDING + 1, "end")))
     detail = reducer.detail(state)

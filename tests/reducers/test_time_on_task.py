@@ -87,5 +87,6 @@ def test_bins_add_up(times: list[int]) -> None:
     assert summary["bins"] == {str(number * 600): ms / 1000 for number, ms in bins.items() if ms}
 
 
+@pytest.mark.slow
 def test_any_body() -> None:
     check_any_body(reducer, ["edit", "anything"], ["document", "t"], examples=50)

@@ -15,6 +15,8 @@ from appliance.node import Node
 from appliance.pubsub.hints import Listening
 from tests.web.world import World, until, world
 
+pytestmark = pytest.mark.slow
+
 STEP_SECONDS = 0.3
 FAULTS = ["exception", "cancelled", "hang"]
 
@@ -128,7 +130,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("appliance.lessons.roster_watch.CHECK_SECONDS", 0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_dashboards_are_updated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
@@ -188,7 +189,6 @@ async def test_new_classes_are_found_again(tmp_path: Path, monkeypatch: pytest.M
             w.node.roster_watch.note_foreign_change()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "kind"),
     [
@@ -206,7 +206,6 @@ async def test_upkeep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
             pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
 @pytest.mark.parametrize(
     ("task", "place", "function"),
