@@ -7,8 +7,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Most tests wait more than they work, so four processes keep two cores busy. ARGS="-n 0" runs them in one process.
-SPREAD = -n 4 --dist loadgroup --no-loadscope-reorder --durations=10
+# Most tests wait more than they work, so five processes keep two cores busy. ARGS="-n 0" runs them in one process.
+SPREAD = -n 5 --dist loadgroup --no-loadscope-reorder --durations=10
 # What `make check` leaves out; folders whose tests are all slow (SLOW in tests/distribution.py) need not even be read.
 FAST = --hypothesis-profile=fast -m "not slow and not browser and not services and not windows" \
 	$(addprefix --ignore=tests/,bench browser desktop faults packaged program services windows)

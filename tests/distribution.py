@@ -1,6 +1,6 @@
 """How the tests of one run are spread over processes: what stays together, what runs first, what is shared.
 
-Most tests wait more than they work, so that four processes keep two cores busy. ``pytest -n 4 --dist loadgroup`` hands
+Most tests wait more than they work, so that five processes keep two cores busy. ``pytest -n 5 --dist loadgroup`` hands
 out one group after the other. A group is a file, because tests of a file often share a server; files that take longest
 are cut into several. Groups of folders that need a browser or servers alternate with others, so that the processors
 are neither idle nor crowded.

@@ -251,7 +251,7 @@ class TestCommand:
         words = ["migrate", "--data-dir", str(tmp_path), "--kvs", server.url("prefix=old")]
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 0
         said = capsys.readouterr().out
-        assert re.search(r"redis://\S+ got 1 row from redis://\S+, for 1 student;", said)
+        assert re.search(r"redis://\S+ received 1 row from redis://\S+, for 1 student;", said)
         assert "set kvs.url to the new store" in said
         assert cli.main([*words, "--to", server.url("prefix=new")]) == 1
         assert "--force removes them first" in capsys.readouterr().err
