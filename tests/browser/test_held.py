@@ -202,7 +202,7 @@ def test_two_tabs_of_one_student(room: Room) -> None:
     two.close()
     one.reload()
     room.agree(one, "one two three ")
-    # On a busy computer a tab may answer the other too late, whose stream then goes on under a third id; nothing is lost.
+    # On a busy computer a tab may answer the other too late; its stream then goes on under a third id, complete.
     assert len({record.stream for record in room.records()}) in (2, 3)
 
 
