@@ -215,4 +215,6 @@ class ClassControl:
             if control.state == self.state(class_id):
                 return
             (self.paused.add if control.state == "paused" else self.paused.discard)(class_id)
+            # The hint for dashboards may have come before this one.
+            self.on_changed(class_id, ())
         self.on_control(class_id, control)

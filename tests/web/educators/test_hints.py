@@ -18,7 +18,7 @@ from appliance.pubsub import Subscription
 from appliance.states import student_key
 from appliance.web.educators import dashboard as dashboard_module
 from appliance.web.educators import feed
-from tests.web.world import World, until, world
+from tests.web.world import PATIENCE, World, until, world
 
 WORD = {"event": "edit", "document": "essay", "offset": 0, "insert": "word "}
 TOPIC = "class/class-1"
@@ -198,6 +198,15 @@ async def test_a_read_that_fails_while_a_pause_is_received_is_done_again(tmp_pat
         assert (await ada.receive_type("message"))["text"] == "Hello"
         assert "store.unread" in failed[2]
         await until(lambda: not codes(w))
+
+
+async def test_dashboards_show_a_pause_of_another_node_though_their_own_hint_came_first(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.dashboard() as dashboard:
+        await dashboard.receive_json(timeout=PATIENCE)
+        [row] = await w.node.kvs.read(["class/class-1"])
+        await w.node.kvs.commit([Change("class/class-1", row.version, {"state": Encoded(b"paused")})])
+        await w.node.pubsub.publish("control/class-1", b'{"state":"paused"}')
+        await shown(dashboard, lambda frame: (frame.get("classes") or [{}])[0].get("state") == "paused")
 
 
 @pytest.mark.parametrize("function", ["read", "classes"])
