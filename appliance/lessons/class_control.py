@@ -69,7 +69,7 @@ class ClassControl:
         on_missed: called with a class's id if messages may have been missed.
         on_stored: awaited when a class's state has changed in the store, before it is announced.
         on_changed: called with a class's id and the ids given to `changed`, so that this node's dashboards show the
-            change even if the hint is lost.
+            change even if the hint is lost; without ids also when the state that this node knows has changed.
     """
 
     def __init__(self, kvs: KVS, hints: Hints, paused: set[str], records: SharedRecords | None = None) -> None:

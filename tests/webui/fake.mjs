@@ -71,3 +71,14 @@ export function aClock() {
     },
   };
 }
+
+/** A clock of one's own, as `aClock`, and fake sockets; every random wait is as long as it may be. */
+export function aNetwork() {
+  const clock = aClock();
+  globalThis.WebSocket = FakeSocket;
+  FakeSocket.sockets = [];
+  FakeSocket.answer = () => {};
+  // The clock's `end` restores it.
+  mock.method(Math, "random", () => 0.999);
+  return clock;
+}

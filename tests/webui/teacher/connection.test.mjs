@@ -4,24 +4,15 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { DashboardConnection, waitBefore } from "../../../webui/teacher/connection.js";
-import { aClock, FakeSocket, settle } from "../fake.mjs";
+import { aNetwork, FakeSocket, settle } from "../fake.mjs";
 
-const { random } = Math;
 let clock;
 
 beforeEach(() => {
-  clock = aClock();
-  globalThis.WebSocket = FakeSocket;
-  FakeSocket.sockets = [];
-  FakeSocket.answer = () => {};
-  // Every wait is as long as it may be.
-  Math.random = () => 0.999;
+  clock = aNetwork();
 });
 
-afterEach(() => {
-  clock.end();
-  Math.random = random;
-});
+afterEach(() => clock.end());
 
 const last = () => FakeSocket.sockets.at(-1);
 const opened = () => FakeSocket.sockets.length;
