@@ -22,7 +22,8 @@ import msgspec
 
 from appliance import __version__
 from appliance.datafolder import exchange
-from appliance.datafolder.ownership import adopt, make_folder
+from appliance.datafolder.files import make_folder
+from appliance.datafolder.ownership import adopt
 from appliance.errors import DataFolderInUseError, SettingsError
 
 FORMAT = 2
@@ -75,7 +76,7 @@ class DataFolder:
         # The first byte is what Windows locks; others can read the rest.
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f" {os.getpid()}\n".encode())
-        adopt(self._lock, path)
+        adopt(path / LOCK, path)
         try:
             exchange.finish(path, PASSING)
         except BaseException as error:

@@ -20,14 +20,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from appliance.datafolder.files import replace, sync_folder
-from appliance.datafolder.ownership import make_folder
+from appliance.datafolder import files
+from appliance.datafolder.files import make_folder, remove_tree, replace, sync_folder
 from appliance.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -89,12 +88,12 @@ def earlier(data: Path) -> list[Path]:
 def prepared(data: Path) -> Iterator[Path]:
     """An empty folder for new content; removed at the end unless it was exchanged. The caller holds the data folder."""
     folder = data / PREPARED
-    shutil.rmtree(folder, ignore_errors=True)
+    _discard(folder)
     make_folder(folder)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
 
 
 def exchange(data: Path, staying: Iterable[str]) -> Path | None:
@@ -142,7 +141,7 @@ def finish(data: Path, staying: Iterable[str]) -> bool:
         elif path.name.startswith(_IN):
             _move_in(data, path)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _discard(path)
     return any(path.name != PREPARED for path in found)
 
 
@@ -157,7 +156,7 @@ def move_beside(before: Path) -> Path:
     if beside.exists():
         return before
     try:
-        before.rename(beside)
+        replace(before, beside)
         sync_folder(beside.parent)
         sync_folder(data)
     except OSError:
@@ -174,13 +173,13 @@ def _move_out(data: Path, journal: Path, before: Path, staying: Iterable[str]) -
     path = before
     try:
         for path in old:
-            path.rename(before / path.name)
+            files.disk.rename(path, before / path.name)
     except OSError as error:
         for moved in before.iterdir():
-            moved.rename(data / moved.name)
+            files.disk.rename(moved, data / moved.name)
         with suppress(OSError):
-            before.rmdir()
-        shutil.rmtree(_rename(journal, data / PREPARED), ignore_errors=True)
+            files.disk.rmdir(before)
+        _discard(_rename(journal, data / PREPARED))
         if error.errno in _ERRORS_OF_MOUNTS:
             raise ExchangeError(
                 f"{path} is a mount of its own, or in use, and cannot be moved; nothing was changed. Unmount it first, "
@@ -196,12 +195,17 @@ def _move_in(data: Path, journal: Path) -> None:
         replace(path, data / path.name)
     sync_folder(data)
     sync_folder(journal)
-    journal.rmdir()
+    files.disk.rmdir(journal)
     sync_folder(data)
     log.info("The content of the data folder %s was exchanged.", data)
 
 
 def _rename(source: Path, target: Path) -> Path:
-    source.rename(target)
+    replace(source, target)
     sync_folder(target.parent)
     return target
+
+
+def _discard(folder: Path) -> None:
+    with suppress(OSError):
+        remove_tree(folder)

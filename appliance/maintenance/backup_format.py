@@ -11,19 +11,17 @@ import io
 import os
 import struct
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 
 from appliance import __version__
 from appliance.datafolder import PASSING
-from appliance.datafolder.files import replace, sync_folder
-from appliance.datafolder.ownership import adopt, make_folder
+from appliance.datafolder.files import create, make_folder, sync_file, written_whole
 from appliance.datafolder.stored_files import StoredFiles
 from appliance.errors import ObserverError
 
@@ -80,28 +78,19 @@ def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> M
         OSError: a file cannot be read or written.
     """
     listed: dict[str, Listed] = {}
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if out.absolute().is_relative_to(data.absolute()):
-                adopt(handle, out.parent, out)
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for owner, path in files:
-                    opened = owner.open(path)
-                    if opened is not None:
-                        with opened.content:
-                            inside = opened.path.relative_to(data).as_posix()
-                            listed[inside] = _add(tar, inside, opened.content, opened.size)
-                manifest = Manifest(__version__, round(time.time(), 3), listed)
-                described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-                _add(tar, MANIFEST, io.BytesIO(described), len(described))
-            file.flush()
-            os.fsync(file.fileno())
-        replace(Path(name), out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(out.parent)
+    with (
+        written_whole(out, inherit=out.absolute().is_relative_to(data.absolute())) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for owner, path in files:
+            opened = owner.open(path)
+            if opened is not None:
+                with opened.content:
+                    inside = opened.path.relative_to(data).as_posix()
+                    listed[inside] = _add(tar, inside, opened.content, opened.size)
+        manifest = Manifest(__version__, round(time.time(), 3), listed)
+        described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+        _add(tar, MANIFEST, io.BytesIO(described), len(described))
     return manifest
 
 
@@ -218,22 +207,19 @@ def _write_member(content: IO[bytes], path: Path | None) -> Listed:
     """Read a member to its end, and write it to a new file if a path is given."""
     hashing = hashlib.sha256()
     size = 0
-    file = None
-    if path is not None:
-        make_folder(path.parent)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        adopt(handle, path.parent)
-        file = os.fdopen(handle, "wb")
-    try:
+    with nullcontext() if path is None else _new_file(path) as file:
         while piece := content.read(_PIECE_BYTES):
             hashing.update(piece)
             size += len(piece)
             if file:
                 file.write(piece)
-        if file:
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        if file:
-            file.close()
     return Listed(size, hashing.hexdigest())
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    make_folder(path.parent)
+    with create(path) as raw, io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+        yield file
+        file.flush()
+        sync_file(raw)
