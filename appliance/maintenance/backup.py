@@ -7,15 +7,21 @@ key-value store on a server, are not in a backup.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, DataFolder
-from appliance.datafolder.files import sync_folder
+from appliance.datafolder.files import (
+    make_folder,
+    remove,
+    remove_folder,
+    remove_tree,
+    replace,
+    sync_folder,
+    temporary_folder,
+)
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up
@@ -69,8 +75,8 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
         raise BackupError(
             f"The data folder {data} is not empty. With --force its content is moved aside, and the backup is restored."
         )
-    data.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=data.parent, prefix=f".{data.name}.restore-"))
+    make_folder(data.parent)
+    fresh = temporary_folder(data.parent, f".{data.name}.restore-")
     aside = None
     try:
         manifest = backup_format.extract(backup, fresh)
@@ -79,11 +85,11 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
                 aside = _move_aside(data)
         if data.is_dir():
             for name in PASSING:
-                (data / name).unlink(missing_ok=True)
-            data.rmdir()
-        fresh.replace(data)
+                remove(data / name)
+            remove_folder(data)
+        replace(fresh, data)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_tree(fresh, tolerant=True)
         raise
     sync_folder(data.parent)
     return manifest, aside
@@ -93,10 +99,10 @@ def _move_aside(data: Path) -> Path:
     aside = data.with_name(f"{data.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
     if os.name == "nt":
         # There a folder with an open file in it, as the lock is, cannot be renamed.
-        aside.mkdir()
+        make_folder(aside)
         for path in data.iterdir():
             if path.name != LOCK:
-                path.replace(aside / path.name)
+                replace(path, aside / path.name)
     else:
-        data.rename(aside)
+        replace(data, aside)
     return aside

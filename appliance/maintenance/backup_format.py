@@ -10,16 +10,16 @@ import hashlib
 import io
 import os
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import msgspec
 
 from appliance import __version__
-from appliance.datafolder.files import replace, sync_folder
+from appliance.datafolder.files import make_folder, written_new, written_whole
 from appliance.datafolder.stored_files import StoredFiles
 from appliance.errors import ObserverError
 
@@ -64,26 +64,16 @@ def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> M
         OSError: a file cannot be read or written.
     """
     listed: dict[str, Listed] = {}
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for owner, path in files:
-                    opened = owner.open(path)
-                    if opened is not None:
-                        with opened.content:
-                            inside = opened.path.relative_to(data).as_posix()
-                            listed[inside] = _add(tar, inside, opened.content, opened.size)
-                manifest = Manifest(__version__, round(time.time(), 3), listed)
-                described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-                _add(tar, MANIFEST, io.BytesIO(described), len(described))
-            file.flush()
-            os.fsync(file.fileno())
-        replace(Path(name), out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(out.parent)
+    with written_whole(out) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for owner, path in files:
+            opened = owner.open(path)
+            if opened is not None:
+                with opened.content:
+                    inside = opened.path.relative_to(data).as_posix()
+                    listed[inside] = _add(tar, inside, opened.content, opened.size)
+        manifest = Manifest(__version__, round(time.time(), 3), listed)
+        described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+        _add(tar, MANIFEST, io.BytesIO(described), len(described))
     return manifest
 
 
@@ -183,20 +173,14 @@ def _write_member(content: IO[bytes], path: Path | None) -> Listed:
     """Read a member to its end, and write it to a new file if a path is given."""
     hashing = hashlib.sha256()
     size = 0
-    file = None
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb")
-    try:
+    with ExitStack() as stack:
+        file = None
+        if path is not None:
+            make_folder(path.parent)
+            file = stack.enter_context(written_new(path))
         while piece := content.read(_PIECE_BYTES):
             hashing.update(piece)
             size += len(piece)
             if file:
                 file.write(piece)
-        if file:
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        if file:
-            file.close()
     return Listed(size, hashing.hexdigest())
