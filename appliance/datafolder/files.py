@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from appliance.datafolder import notes
+from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0
 PART = ".part"
@@ -114,7 +115,7 @@ class DiskFile(io.RawIOBase):
         name: its path as text.
     """
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, *, inherit: bool = True) -> None:
         """Open a file, readable by its owner alone if it is new.
 
         Raises:
@@ -123,7 +124,10 @@ class DiskFile(io.RawIOBase):
         super().__init__()
         self.path = path
         self.name = str(path)
+        new = inherit and bool(flags & os.O_CREAT) and not path.exists()
         self._handle = disk.open(path, flags)
+        if new:
+            adopt(path, path.parent)
 
     def fileno(self) -> int:
         return self._handle
@@ -151,14 +155,18 @@ class DiskFile(io.RawIOBase):
             disk.close(self._handle)
 
 
-def create(path: Path) -> DiskFile:
+def create(path: Path, *, inherit: bool = True) -> DiskFile:
     """Open a new file.
+
+    Args:
+        path: the file.
+        inherit: as for `written_whole`.
 
     Raises:
         FileExistsError: there is a file of that name.
         OSError: it cannot be made.
     """
-    return DiskFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    return DiskFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, inherit=inherit)
 
 
 def append_to(path: Path) -> DiskFile:
@@ -217,7 +225,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
+def written_whole(path: Path, part: Path | None = None, *, inherit: bool = True) -> Iterator[IO[bytes]]:
     """Write a file, durably, whole or not at all, readable by its owner alone.
 
     The file is written beside the one that it replaces, and takes its place at the end of the ``with`` block. If the
@@ -226,6 +234,8 @@ def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
     Args:
         path: the file.
         part: the name while it is written; by default one that `unfinished_name` knows.
+        inherit: whether it has the owner of the file that it replaces, or else of its folder (`ownership`); not for
+            files elsewhere than in the data folder, which belong to the user who runs the command.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
@@ -234,8 +244,10 @@ def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     else:
         remove(part)
-    raw = create(part)
+    raw = create(part, inherit=inherit)
     try:
+        if inherit:
+            adopt(part, path.parent, path)
         with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
             yield file
             file.flush()
@@ -278,17 +290,18 @@ def text_of(file: IO[bytes]) -> Iterator[IO[str]]:
         text.detach()
 
 
-def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_private(path: Path, content: bytes | Iterable[bytes], *, inherit: bool = True) -> None:
     """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
     Args:
         path: the file.
         content: its content, whole or in pieces.
+        inherit: as for `written_whole`.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
     """
-    with written_whole(path) as file:
+    with written_whole(path, inherit=inherit) as file:
         file.writelines((content,) if isinstance(content, bytes) else content)
 
 
@@ -408,6 +421,7 @@ def make_folder(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
+        adopt(path, path.parent)
         sync_folder(path.parent)
 
 

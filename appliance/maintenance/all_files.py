@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.archive.stored_files import ArchiveFiles
 from appliance.cluster import credentials, upload_mark
-from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile
+from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile, exchange
 from appliance.datafolder.files import make_folder, remove_tree, temporary_folder, unfinished_name
 from appliance.datafolder.stored_files import (
     EraseError,
@@ -68,7 +68,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ArchiveFiles(data),
     ]
     # What is not in backups has no part in what they hold.
-    return [*parts, RunFiles(data), WorkerFolders(data), BackupFiles(data, limits)]
+    return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
 
 
 def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
@@ -124,6 +124,16 @@ class WorkerFolders(NotBackedUp):
 
     def folders(self) -> list[Path]:
         return sorted(path for path in (self.root / WORKERS).glob("*") if path.is_dir())
+
+
+class EarlierFolders(NotBackedUp):
+    """Earlier content that a restore moved aside, each a data folder of its own; and what one left that was killed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{exchange.BEFORE}*/*", *exchange.PATTERNS)
+
+    def folders(self) -> list[Path]:
+        return exchange.earlier(self.root)
 
 
 class BackupFiles(NotBackedUp):
