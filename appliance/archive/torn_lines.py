@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
-from appliance.datafolder.files import last_line_end, write_private
+from appliance.datafolder.files import change, last_line_end, make_folder, sync_file, write_private
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
 
 def _move(path: Path, start: int, rest: bytes) -> None:
     aside = path.parent / TORN
-    aside.mkdir(exist_ok=True)
+    make_folder(aside)
     write_private(aside / f"{path.stem}-{start}.txt", rest)
-    with path.open("r+b") as file:
+    with change(path) as file:
         file.truncate(start)
-        os.fsync(file.fileno())
+        sync_file(file)

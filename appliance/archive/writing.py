@@ -8,13 +8,13 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from appliance.archive.compression import compress
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.counters import Counters
-from appliance.datafolder.files import sync_folder, write_all
+from appliance.datafolder.files import DiskFile, create, make_folder, sync_file, sync_folder, write_all
 from appliance.errors import ArchiveError
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Archive:
         self._segment_bytes = segment_bytes
         self._sync: Sync = sync
         self._pieces: list[bytes] = []
-        self._file: IO[bytes] | None = None
+        self._file: DiskFile | None = None
         self._day = ""
         self._size = 0
         self._writing = asyncio.Lock()
@@ -55,7 +55,7 @@ class Archive:
         self._closing = False
         self._compressing: asyncio.Future[None] | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(13, "Permission denied")
             self.torn, self._still_torn = set_aside(folder)
@@ -140,7 +140,7 @@ class Archive:
         finally:
             if self._file:
                 if self._sync != "strict":
-                    os.fsync(self._file.fileno())
+                    sync_file(self._file)
                 self._file.close()
                 self._file = None
 
@@ -152,7 +152,7 @@ class Archive:
         """In the relaxed mode: fsync what was acknowledged since the last time."""
         try:
             if self._file:
-                os.fsync(self._file.fileno())
+                sync_file(self._file)
         except (OSError, ValueError) as error:
             # A ValueError means that the segment was closed meanwhile, which synced it.
             if isinstance(error, OSError):
@@ -168,7 +168,7 @@ class Archive:
         try:
             write_all(file.fileno(), text)
             if self._sync == "strict":
-                os.fsync(file.fileno())
+                sync_file(file)
         except BaseException:
             # Lines that were written in part, or may not be on the disk, are written again: none may be there twice.
             self._abandon(file)
@@ -178,20 +178,20 @@ class Archive:
     def _open(self, day: str) -> None:
         if self._file:
             if self._sync != "strict":
-                os.fsync(self._file.fileno())
+                sync_file(self._file)
             self._file.close()
             self._file = None
         self._number = 1 + max(self._number, last_number(self.folder))
-        self._file = (self.folder / f"events-{day}-{self._number:04d}.jsonl").open("xb", buffering=0)
+        self._file = create(self.folder / f"events-{day}-{self._number:04d}.jsonl")
         self._day, self._size = day, 0
         sync_folder(self.folder)
 
-    def _abandon(self, file: IO[bytes]) -> None:
+    def _abandon(self, file: DiskFile) -> None:
         """Close the segment after a failed write, without what that write added."""
         self._file = None
         try:
-            os.ftruncate(file.fileno(), self._size)
-            os.fsync(file.fileno())
+            file.truncate(self._size)
+            sync_file(file)
         except OSError:
             log.exception("The archive's segment %s could not be cut back after a failed write.", file.name)
         finally:

@@ -15,7 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -260,6 +260,36 @@ def written_whole(path: Path, part: Path | None = None, *, inherit: bool = True)
     sync_folder(path.parent)
 
 
+@contextmanager
+def written_new(path: Path) -> Iterator[IO[bytes]]:
+    """Write a new file, durably, readable by its owner alone; it is removed if the ``with`` block raises.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        OSError: it cannot be written.
+    """
+    raw = create(path)
+    try:
+        with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+            yield file
+            file.flush()
+            sync_file(raw)
+    except BaseException:
+        raw.close()
+        remove(path)
+        raise
+
+
+@contextmanager
+def text_of(file: IO[bytes]) -> Iterator[IO[str]]:
+    """A file of bytes as one of text for spreadsheets: UTF-8 with a mark at its beginning. The file stays open."""
+    text = io.TextIOWrapper(cast(io.BufferedWriter, file), encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
 def write_private(path: Path, content: bytes | Iterable[bytes], *, inherit: bool = True) -> None:
     """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
@@ -330,18 +360,49 @@ def remove_if_unused(path: Path) -> bool:
     return True
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder and all that it holds; a link in it is removed, not followed.
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder.
 
     Raises:
-        OSError: something cannot be removed.
+        OSError: it is not empty, or cannot be removed.
     """
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
-        else:
-            remove(path)
     disk.rmdir(folder)
+
+
+def remove_tree(folder: Path, *, tolerant: bool = False) -> None:
+    """Remove a folder and all that it holds; a link in it is removed, not followed.
+
+    Args:
+        folder: the folder.
+        tolerant: whether what cannot be removed is left.
+
+    Raises:
+        OSError: something cannot be removed, and `tolerant` is not set.
+    """
+    try:
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path, tolerant=tolerant)
+            elif not tolerant:
+                remove(path)
+            else:
+                with suppress(OSError):
+                    remove(path)
+        disk.rmdir(folder)
+    except OSError:
+        if not tolerant:
+            raise
+
+
+def temporary_folder(parent: Path, prefix: str) -> Path:
+    """Make a new folder for its owner alone, whose name begins with `prefix`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = parent / f"{prefix}{secrets.token_hex(4)}"
+    disk.mkdir(path)
+    return path
 
 
 def make_folder(path: Path) -> None:

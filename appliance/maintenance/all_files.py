@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from appliance.archive.stored_files import ArchiveFiles
 from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile, exchange
-from appliance.datafolder.files import unfinished_name
+from appliance.datafolder.files import make_folder, remove_tree, temporary_folder, unfinished_name
 from appliance.datafolder.stored_files import (
     EraseError,
     JournalFiles,
@@ -169,16 +167,16 @@ class BackupFiles(NotBackedUp):
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
-            work = Path(tempfile.mkdtemp(dir=self.root, prefix=WORK_PREFIX))
+            work = temporary_folder(self.root, WORK_PREFIX)
             try:
                 inside = work / "data"
-                inside.mkdir()
+                make_folder(inside)
                 backup_format.extract(path, inside)
                 for part in stored_files(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside))
             finally:
-                shutil.rmtree(work, ignore_errors=True)
+                remove_tree(work, tolerant=True)
 
 
 class OtherFiles(StoredFiles):
