@@ -1,8 +1,8 @@
 """Markers: each allowed change of the archive's past, so that what is not there any more is known.
 
 ``archive/markers.jsonl`` has a sealed line (`appliance.datafolder.sealed`) for each: segments that were moved to
-another folder, returned from there, or deleted for their age, and segments that were rewritten without a student who was
-erased. A marker is durable before a segment is removed, so after a power cut one that it names may still be there.
+another folder, returned from there, or deleted for their age, and segments that were rewritten without a student who
+was erased. A marker is durable before a segment is removed, so one that it names may be there after a power cut.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Literal
 import msgspec
 
 from appliance.archive.segments import SEGMENT_NAME
-from appliance.datafolder.files import sync_folder, write_all
-from appliance.datafolder.sealed import SealError, seal, unseal
+from appliance.datafolder import files, sealed
 from appliance.health import Finding, finding
 
 MARKERS = "markers.jsonl"
@@ -87,14 +86,15 @@ def read_markers(folder: Path) -> tuple[list[Marker], list[Finding]]:
     except OSError as error:
         return [], [finding("archive.marker", MARKERS, detail=error.strerror or type(error).__name__)]
     markers, findings = [], []
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
+    for line in sealed.lines(content):
+        where = f"{MARKERS}:{line.number}"
         try:
-            if line.strip():
-                markers.append(_decode(unseal(line)))
-        except SealError as error:
-            findings.append(finding("archive.marker", f"{MARKERS}:{number}", detail=str(error)))
+            if line.text is not None:
+                markers.append(_decode(line.text))
+            if not line.whole:
+                findings.append(finding("archive.marker", where, detail="the line is damaged"))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            findings.append(finding("archive.marker", f"{MARKERS}:{number}", detail="it is no marker"))
+            findings.append(finding("archive.marker", where, detail="it is no marker"))
     return markers, findings
 
 
@@ -105,27 +105,26 @@ def add_marker(folder: Path, marker: Marker) -> None:
         OSError: it cannot be written; the file has the markers that it had.
     """
     path = folder / MARKERS
-    line = seal(msgspec.json.encode(marker))
     new = not path.exists()
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags, 0o600)
-    try:
-        size = os.fstat(handle).st_size
-        if size:
-            os.lseek(handle, size - 1, os.SEEK_SET)
-            if os.read(handle, 1) != b"\n":
-                # A power cut left half a line, which stays damaged for itself.
-                line = b"\n" + line
+    with files.append_to(path) as file:
+        size = file.seek(0, os.SEEK_END)
         try:
-            write_all(handle, line)
-            os.fsync(handle)
+            # A power cut may have left half a line, which stays damaged for itself.
+            files.write_all(file.fileno(), (b"" if _ends_a_line(path) else b"\n") + sealed.encode(marker))
+            files.sync_file(file)
         except OSError:
-            os.ftruncate(handle, size)
+            file.truncate(size)
             raise
-    finally:
-        os.close(handle)
     if new:
-        sync_folder(folder)
+        files.sync_folder(folder)
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file is empty or ends in a line break."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def known_missing(folder: Path) -> list[Missing]:

@@ -16,7 +16,7 @@ from appliance.archive.markers import (
     missing_findings,
     read_markers,
 )
-from appliance.datafolder.sealed import SealError, seal, unseal
+from appliance.datafolder.sealed import seal
 
 DAY = 86400.0
 
@@ -57,8 +57,7 @@ def test_each_flipped_bit_of_a_marker_is_a_finding_and_the_others_are_read(tmp_p
             path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
             markers, findings = read_markers(tmp_path)
             assert {marker.segments[0].number for marker in markers} == {1, 3}, byte
-            assert findings, byte
-            assert {one.code for one in findings} == {"archive.marker"}
+            assert {one.code for one in findings} == {"archive.marker"}, byte
 
 
 def test_half_a_marker_is_a_finding_and_the_next_one_is_whole(tmp_path: Path) -> None:
@@ -77,11 +76,11 @@ def test_a_marker_that_cannot_be_written_leaves_the_file_as_it_was(
     add_marker(tmp_path, moved(1))
     before = (tmp_path / MARKERS).read_bytes()
 
-    def full(handle: int) -> None:
+    def full(handle: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("os.fsync", full)
+        disk.setattr("appliance.datafolder.files.sync_file", full)
         with pytest.raises(OSError, match="No space"):
             add_marker(tmp_path, moved(2))
     assert (tmp_path / MARKERS).read_bytes() == before
@@ -104,10 +103,3 @@ def test_what_is_moved_or_deleted_and_not_there_is_missing(tmp_path: Path) -> No
         "puts them back."
     )
     assert other.code == "archive.deleted"
-
-
-def test_a_sealed_line_is_unsealed_and_an_old_one_taken() -> None:
-    assert unseal(seal(b'{"a":1}')) == b'{"a":1}'
-    assert unseal(b'{"a":1}\n') == b'{"a":1}'
-    with pytest.raises(SealError):
-        unseal(seal(b'{"a":1}').replace(b"1", b"2", 1))
