@@ -11,6 +11,7 @@ from appliance.archive.stored_files import ArchiveFiles
 from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile, exchange
 from appliance.datafolder.files import make_folder, remove_tree, temporary_folder, unfinished_name
+from appliance.datafolder.ownership import adopt
 from appliance.datafolder.stored_files import (
     EraseError,
     JournalFiles,
@@ -168,13 +169,14 @@ class BackupFiles(NotBackedUp):
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
             work = temporary_folder(self.root, WORK_PREFIX)
+            adopt(work, self.root)
             try:
                 inside = work / "data"
                 make_folder(inside)
                 backup_format.extract(path, inside)
                 for part in stored_files(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
-                backup_format.write(path, inside, backed_up(inside))
+                backup_format.write(path, inside, backed_up(inside), inherit=True)
             finally:
                 remove_tree(work, tolerant=True)
 

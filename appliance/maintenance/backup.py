@@ -32,7 +32,8 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
         raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
-    return backup_format.write(out, data, backed_up(data))
+    within = out.absolute().is_relative_to(data.absolute())
+    return backup_format.write(out, data, backed_up(data), inherit=within)
 
 
 def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
