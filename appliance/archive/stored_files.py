@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.archive.markers import MARKERS, read_markers
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
@@ -24,10 +25,11 @@ class _UnchangedError(Exception):
 
 
 class ArchiveFiles(StoredFiles):
-    """Segments, and the files of torn lines."""
+    """Segments, their indexes, the markers, and the files of torn lines."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, f"{ARCHIVE}/events-*.jsonl", f"{ARCHIVE}/events-*.jsonl.gz", f"{ARCHIVE}/{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, f"{TORN}/*")
+        super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
     def files(self) -> list[Path]:
@@ -43,6 +45,7 @@ class ArchiveFiles(StoredFiles):
     def verify(self) -> Iterator[Finding]:
         for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
             yield finding("archive.folder", path.name)
+        yield from read_markers(self.folder)[1]
 
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive."""
