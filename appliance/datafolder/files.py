@@ -130,6 +130,13 @@ class DiskFile(io.RawIOBase):
             adopt(path, path.parent)
 
     def fileno(self) -> int:
+        """The handle.
+
+        Raises:
+            ValueError: the file was closed; the system may have given the number to another one.
+        """
+        if self.closed:
+            raise ValueError("The file is closed.")
         return self._handle
 
     def writable(self) -> bool:
