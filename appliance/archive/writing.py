@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import IO, Literal
 
+from appliance.archive.chain import chained
 from appliance.archive.compression import compress
+from appliance.archive.ends import last_own
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.counters import Counters
@@ -47,6 +49,8 @@ class Archive:
         self._segment_bytes = segment_bytes
         self._sync: Sync = sync
         self._pieces: list[bytes] = []
+        # OWN of the last group that was written; None before the first write, which reads it.
+        self._own: bytes | None = None
         self._file: IO[bytes] | None = None
         self._day = ""
         self._size = 0
@@ -159,7 +163,10 @@ class Archive:
                 self._counters.add("archive_sync_failures")
                 log.error("The archive could not be synced to the disk: %s.", error.strerror)
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
+        if self._own is None:
+            self._own = last_own(self.folder)
+        text, own = chained(lines, self._own)
         day = time.strftime("%Y%m%d", time.gmtime())
         if self._file is None or day != self._day or self._size >= self._segment_bytes:
             self._open(day)
@@ -174,6 +181,7 @@ class Archive:
             self._abandon(file)
             raise
         self._size += len(text)
+        self._own = own
 
     def _open(self, day: str) -> None:
         if self._file:
@@ -187,12 +195,19 @@ class Archive:
         sync_folder(self.folder)
 
     def _abandon(self, file: IO[bytes]) -> None:
-        """Close the segment after a failed write, without what that write added."""
+        """Close the segment after a failed write, without what that write added; remove it if nothing else is in it."""
         self._file = None
+        path = Path(file.name)
         try:
             os.ftruncate(file.fileno(), self._size)
             os.fsync(file.fileno())
+            file.close()
+            if not self._size:
+                path.unlink()
+                self._number -= 1
         except OSError:
-            log.exception("The archive's segment %s could not be cut back after a failed write.", file.name)
+            # What remains there belongs to no group that the next segment's chain names, so readers leave it out.
+            self._still_torn.add(path)
+            log.exception("The archive's segment %s could not be cut back after a failed write.", path.name)
         finally:
             file.close()

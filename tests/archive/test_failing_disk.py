@@ -15,10 +15,11 @@ import pytest
 
 from appliance.archive import Archive, Damage, Position, Reader, Record, lines, read, segments
 from appliance.archive.compression import compress
-from appliance.archive.segments import complete_bytes, uncompressed_bytes
+from appliance.archive.ends import complete_bytes
+from appliance.archive.segments import uncompressed_bytes
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
-from tests.archive.test_archive import line, open_archive, seqs, write
+from tests.archive.test_archive import CHAIN_BYTES, line, open_archive, seqs, write
 
 
 def failing(number: int = errno.ENOSPC) -> Callable[..., Any]:
@@ -251,7 +252,7 @@ async def test_a_segment_that_was_compressed_since_it_was_listed_has_its_lengths
     await archive.close()
     listed = segments(tmp_path)
     compress(listed[0], lambda: False)
-    assert uncompressed_bytes(listed[0]) == len(line(1))
+    assert uncompressed_bytes(listed[0]) == len(line(1)) + CHAIN_BYTES
     assert [found.record.seq for found in lines(listed[0])] == [1]  # type: ignore[union-attr]
     archive = open_archive(tmp_path)
     with monkeypatch.context() as patched:
