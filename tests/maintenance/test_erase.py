@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ import pytest
 
 from appliance.archive import segments
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder
+from appliance.datafolder import DataFolder, files
 from appliance.datafolder.sealed import unseal
 from appliance.errors import SettingsError
 from appliance.maintenance import backup, erase
+from appliance.maintenance.all_files import ERASING
 from appliance.maintenance.erase import EraseError
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
@@ -115,9 +117,10 @@ class World:
         await core.crash()
         return {key: fields for key, fields in states.items() if self.student not in key}
 
-    def erase(self) -> erase.Erased:
+    def erase(self, receipt: Path | None = None) -> erase.Erased:
+        wanted = None if receipt is None else erase.ReceiptWanted(str(receipt), ["Elsewhere."], "E-2345-6789")
         with DataFolder(self.data):
-            return erase.erase(self.data, self.data / "roster", self.student, LIMITS)
+            return erase.erase(self.data, self.data / "roster", self.student, LIMITS, receipt=wanted)
 
 
 def texts(path: Path) -> Iterator[bytes]:
@@ -195,54 +198,66 @@ class Crash(BaseException):
     """As kill -9 is."""
 
 
+class Steps:
+    """Counts the calls that change files, and ends the program at one of them.
+
+    Attributes:
+        number: how many there were.
+        began: the number at which the erasing was noted, so that it is finished from then on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, crash_at: int = 0) -> None:
+        self.number = self.began = 0
+        self._crash_at = crash_at
+        for name in ("rename", "unlink", "rmdir", "mkdir"):
+            monkeypatch.setattr(files.disk, name, self._counted(getattr(files.disk, name)))
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.number += 1
+            if self._crash_at and self.number >= self._crash_at:
+                # From now on nothing is done, since a killed program does not clean up.
+                raise Crash
+            if not self.began and arguments[-1].name == ERASING:
+                self.began = self.number
+            return function(*arguments)
+
+        return counted
+
+
 @pytest.mark.slow
 async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random, long: bool
 ) -> None:
     others = await world.others()
     world.spoil()
     whole = Path(shutil.copytree(world.data, tmp_path / "whole"))
-    step = 0
-    begun = False
-    while True:
-        step += 1
-        left = step
-        with monkeypatch.context() as patched:
-
-            def count(function: Callable[..., Any]) -> Callable[..., Any]:
-                def counted(*arguments: Any, **words: Any) -> Any:
-                    nonlocal left
-                    left -= 1
-                    if left <= 0:
-                        # From now on nothing is done, since a killed program does not clean up.
-                        raise Crash
-                    return function(*arguments, **words)
-
-                return counted
-
-            for name in ("replace", "unlink"):
-                patched.setattr(Path, name, count(getattr(Path, name)))
-            patched.setattr(shutil, "rmtree", count(shutil.rmtree))
-            try:
-                world.erase()
-            except Crash:
-                pass
-            else:
-                break
-        with DataFolder(world.data) as folder:
-            bring_up_to_date(folder)
-        begun = begun or (world.data / "erased.jsonl").exists()
-        if (world.data / "erased.jsonl").exists():
-            assert world.found() == {}, f"step {step}"
-            [line] = (world.data / "erased.jsonl").read_bytes().splitlines()[-1:]
-            assert json.loads(unseal(line))["archive_lines"] == 12
-            assert not (world.data / "erasing.json").exists()
-            assert not list(world.data.rglob(".*"))
-        else:
-            assert not begun, f"step {step}"
+    with monkeypatch.context() as patched:
+        steps = Steps(patched)
+        world.erase(tmp_path / "receipt.json")
+    assert steps.number > steps.began + 12
+    after = range(steps.began + 1, steps.number + 1)
+    for step in [steps.began, *(after if long else sorted(chance.sample(after, 12)))]:
         shutil.rmtree(world.data)
         shutil.copytree(whole, world.data)
-    assert step > 12
+        (tmp_path / "receipt.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            Steps(patched, step)
+            with pytest.raises(Crash):
+                world.erase(tmp_path / "receipt.json")
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        if step == steps.began:
+            assert not (world.data / "erased.jsonl").exists()
+            continue
+        assert world.found() == {}, f"step {step}"
+        [line] = (world.data / "erased.jsonl").read_bytes().splitlines()
+        receipt = json.loads((tmp_path / "receipt.json").read_bytes())
+        assert json.loads(unseal(line))["archive_lines"] == 12
+        assert json.loads(unseal(line))["receipt"] == receipt["receipt"]
+        assert {place["where"]: place["count"] for place in receipt["removed"]}["shared.jsonl"] == 1
+        assert not (world.data / "erasing.json").exists()
+        assert not list(world.data.rglob(".*"))
     assert await world.others() == others
 
 
