@@ -93,11 +93,22 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
 
 def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
     """The data folders within one, each with its roster: those of workers, and of what a restore moved aside."""
-    found = []
+    found: list[tuple[Path, Path | None]] = []
     for folder in (*WorkerFolders(data).folders(), *EarlierFolders(data).folders()):
         # A worker's folder may have a link to the roster of the data folder, which is not treated twice.
         found.append((folder, None if (folder / ROSTER).is_symlink() else folder / ROSTER))
+        found += nested_folders(folder)
     return found
+
+
+def all_parts(data: Path, roster: Path | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
+    """The stored files of a data folder and of those within it, each with the folder's name and ``/``, or ""."""
+    folders = [(data, roster), *nested_folders(data)]
+    return [
+        ("" if folder == data else f"{folder.relative_to(data).as_posix()}/", part)
+        for folder, own_roster in folders
+        for part in stored_files(folder, own_roster, limits)
+    ]
 
 
 def other_nodes(folders: Iterable[Path]) -> list[str]:
@@ -215,7 +226,7 @@ class BackupFiles(NotBackedUp):
         streams: set[str] = set()
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     traces = part.find_student(student_id)
                     found = found or traces.found
                     streams.update(traces.streams)
@@ -224,22 +235,17 @@ class BackupFiles(NotBackedUp):
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for within, part in all_parts(inside, inside / ROSTER, self._limits):
                     for place in part.count(student):
-                        yield Place(f"{self.name_of(path)}: {place.where}", place.count, place.what)
+                        yield Place(f"{self.name_of(path)}: {within}{place.where}", place.count, place.what)
 
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside), inherit=True)
-
-    def _parts(self, inside: Path) -> list[StoredFiles]:
-        """The parts of an unpacked backup and of workers' folders in it."""
-        folders = [(inside, inside / ROSTER), *nested_folders(inside)]
-        return [part for folder, roster in folders for part in stored_files(folder, roster, self._limits)]
 
     @contextmanager
     def _unpacked(self, path: Path) -> Iterator[Path]:

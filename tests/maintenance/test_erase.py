@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from appliance.archive import segments
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder, files
+from appliance.datafolder import DataFolder, files, notes
 from appliance.datafolder.sealed import unseal
 from appliance.errors import SettingsError
 from appliance.maintenance import backup, erase
@@ -24,6 +25,7 @@ from appliance.maintenance.all_files import ERASING
 from appliance.maintenance.erase import EraseError
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
+from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits, token_hash
 from appliance.roster.flatfile import FlatFileRoster
 from tests.recovery.test_recovery import bundled
@@ -259,6 +261,27 @@ async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
         assert not (world.data / "erasing.json").exists()
         assert not list(world.data.rglob(".*"))
     assert await world.others() == others
+
+
+async def test_an_erasing_that_cannot_be_finished_is_a_finding_and_no_end_of_the_class(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotFiles, "remove_student", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            world.erase()
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        [found] = notes.findings(world.data)
+        assert (found.code, found.severity) == ("erase.not_finished", "error")
+        assert world.student not in found.text
+    notes.forget(world.data)
+    with DataFolder(world.data) as folder:
+        bring_up_to_date(folder)
+    assert world.found() == {}
 
 
 async def test_not_while_the_appliance_runs(world: World) -> None:

@@ -67,6 +67,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "It was interrupted; the next start of the appliance finishes it.",
             label="erasing of a student",
         ),
+        "erase.not_finished": Code(
+            "error",
+            "files",
+            "An erasing of a student was interrupted, and cannot be finished: {detail}. Data of the student are still "
+            "there; correct it, and erase the student again.",
+            label="erasing of a student",
+        ),
         "backup.read": Code("ok", "files", "backup {subject} ({files:file|files})"),
         "backup.damaged": Code("error", "files", "{detail}", label="backup {subject}"),
         "roster.none": Code("ok", "roster", "roster (there is none yet)"),
