@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, DataFolder, exchange
+from appliance.datafolder.files import remove, remove_folder
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import WorkerFolders, backed_up
@@ -101,5 +102,5 @@ def held(data: Path) -> Iterator[DataFolder]:
 def _remove_made(data: Path) -> None:
     """Remove the folder that a failed restore made."""
     with suppress(OSError):
-        (data / LOCK).unlink(missing_ok=True)
-        data.rmdir()
+        remove(data / LOCK)
+        remove_folder(data)

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.datafolder.files import remove, remove_tree, sync_folder, write_private
+from appliance.datafolder import sealed
+from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
+from appliance.datafolder.small_file import SmallFile
 from appliance.datafolder.stored_files import EraseError, KnownStudent, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.errors import ObserverError
-from appliance.maintenance.all_files import ERASED, ERASING, WORK_PREFIX, BackupFiles, stored_files
+from appliance.maintenance.all_files import ERASED, ERASING, LOST, WORK_PREFIX, BackupFiles, stored_files
 from appliance.roster import RosterLimits
 
 __all__ = ["EraseError", "Erased", "KnownStudent", "erase", "finish", "known_students", "student_named"]
@@ -119,7 +121,7 @@ def erase(
     lines = sum(one.archive_lines for one in traces)
     streams = sorted({stream for one in traces for stream in one.streams})
     intent = Intent(student_id, None if roster is None else str(roster.absolute()), lines, streams, limits)
-    write_private(data / ERASING, msgspec.json.encode(intent))
+    _erasing(data).write(intent)
     return _carry_out(data, intent)
 
 
@@ -131,11 +133,15 @@ def finish(data: Path) -> bool:
         OSError: something cannot be written.
     """
     try:
-        intent = msgspec.json.decode((data / ERASING).read_bytes(), type=Intent)
-    except FileNotFoundError:
+        intent = _erasing(data).read()
+    except IsADirectoryError:
+        raise EraseError(f"{data / ERASING} is a folder, and no file of this program. Remove it.") from None
+    if intent is None:
+        if (data / ERASING).exists():
+            # What is to be erased cannot be known. The finding remains until the student is erased again.
+            replace(data / ERASING, data / LOST)
+            sync_folder(data)
         return False
-    except msgspec.DecodeError:
-        raise EraseError(f"{data / ERASING} is damaged. Remove it, and erase the student again.") from None
     log.info("An interrupted erasure of a student has been completed.")
     _carry_out(data, intent)
     return True
@@ -148,7 +154,7 @@ def _carry_out(data: Path, intent: Intent) -> Erased:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
     _count(data, intent)
-    remove(data / ERASING)
+    _erasing(data).remove()
     sync_folder(data)
     backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
     return Erased(intent.lines, backups, _files_with_id(data, roster, intent.student_id))
@@ -167,8 +173,13 @@ def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
 def _count(data: Path, intent: Intent) -> None:
     file = data / ERASED
     before = file.read_bytes() if file.exists() else b""
-    line = msgspec.json.encode({"erased": round(time.time(), 3), "archive_lines": intent.lines})
-    write_private(file, before + line + b"\n")
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    write_private(file, before + sealed.encode({"erased": round(time.time(), 3), "archive_lines": intent.lines}))
+
+
+def _erasing(data: Path) -> SmallFile[Intent]:
+    return SmallFile(data / ERASING, Intent, copied=True, lost="datafolder.erasing_lost")
 
 
 def _files_with_id(data: Path, roster: Path | None, student_id: str) -> list[str]:
