@@ -21,13 +21,15 @@ import msgspec
 
 from appliance.archive.markers import known_missing
 from appliance.datafolder import sealed
-from appliance.datafolder.files import remove, remove_tree, sync_folder, write_private
+from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
+from appliance.datafolder.small_file import SmallFile, copy_path
 from appliance.datafolder.stored_files import EraseError, KnownStudent, Place, StoredFiles, StudentTraces
 from appliance.errors import ObserverError
 from appliance.maintenance import receipt as receipts
 from appliance.maintenance.all_files import (
     ERASED,
     ERASING,
+    LOST,
     OWN_NAMES,
     WORK_PREFIX,
     BackupFiles,
@@ -190,7 +192,7 @@ def erase(
         removed,
         done,
     )
-    write_private(data / ERASING, sealed.encode(intent))
+    _erasing(data).write(intent)
     return _carry_out(data, intent)
 
 
@@ -202,11 +204,15 @@ def finish(data: Path) -> bool:
         OSError: something cannot be written.
     """
     try:
-        intent = sealed.decode((data / ERASING).read_bytes(), Intent)
-    except FileNotFoundError:
+        intent = _erasing(data).read()
+    except IsADirectoryError:
+        raise EraseError(f"{data / ERASING} is a folder, and no file of this program. Remove it.") from None
+    if intent is None:
+        if (data / ERASING).exists():
+            # What is to be erased cannot be known. The finding remains until the student is erased again.
+            replace(data / ERASING, data / LOST)
+            sync_folder(data)
         return False
-    except (msgspec.DecodeError, UnicodeDecodeError, sealed.SealError):
-        raise EraseError(f"{data / ERASING} is damaged. Remove it, and erase the student again.") from None
     erased = _carry_out(data, intent)
     log.info("An interrupted erasure of a student has been completed.")
     if erased.unwritten:
@@ -235,10 +241,11 @@ def _carry_out(data: Path, intent: Intent) -> Erased:
     for part in parts:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
-    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, [data / ERASING])
+    ignored = [data / ERASING, copy_path(data / ERASING)]
+    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
     unwritten = _write_receipt(data, intent, found)
     _note(data, intent)
-    remove(data / ERASING)
+    _erasing(data).remove()
     sync_folder(data)
     backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
     named = sorted(one.path for one in found.found if ID in one.kinds)
@@ -285,5 +292,11 @@ def _note(data: Path, intent: Intent) -> None:
     number = intent.receipt.number if intent.receipt else None
     if number and number.encode() in before:
         return
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
     line = sealed.encode(ErasedLine(round(time.time(), 3), intent.lines, number))
     write_private(file, before + line)
+
+
+def _erasing(data: Path) -> SmallFile[Intent]:
+    return SmallFile(data / ERASING, Intent, copied=True, lost="datafolder.erasing_lost")

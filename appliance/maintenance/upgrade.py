@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
-
-from appliance import __version__
-from appliance.datafolder import BACKUPS, FORMAT, FORMAT_FILE, DataFolder, FormatFile, format_of, notes
-from appliance.datafolder.files import make_folder, write_private
+from appliance.datafolder import BACKUPS, FORMAT, DataFolder, format_of, notes
+from appliance.datafolder.files import make_folder
+from appliance.datafolder.format_file import write_format
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
 from appliance.maintenance.all_files import ERASING
@@ -24,8 +22,8 @@ Step = Callable[[Path], None]
 """Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
-"""The steps by the format that they start from. From 1 to 2 nothing is rewritten: an archive of either is read, and the
-running program compresses segments and writes snapshots."""
+"""The steps by the format that they start from. Nothing is rewritten: an archive and small files of any format are
+read, and the running program compresses segments, writes snapshots, and adds checksums to what it writes."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
@@ -49,7 +47,7 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
             for number in range(found, FORMAT):
                 if number in steps:
                     steps[number](path)
-        write_private(path / FORMAT_FILE, msgspec.json.encode(FormatFile(FORMAT, __version__)) + b"\n")
+        write_format(path)
     except OSError as error:
         raise SettingsError(f"The data folder {path} cannot be written: {error.strerror}.") from error
 
