@@ -108,7 +108,8 @@ def _archives(given: list[Path], data: Path) -> list[Source]:
 
 def _print_done(done: Exported, out: Path, key: Path | None) -> None:
     print_losses(done.replay.damaged, done.replay.merged.repeated, done.replay.merged.gaps)
-    print(f"{out} holds {counted(done.replay.events, 'event')} of {counted(len(done.replay.students), 'student')}:")
+    students = counted(len(done.replay.students), "student")
+    print(f"{out.absolute()} holds {counted(done.replay.events, 'event')} of {students}:")
     for line in columns([(f"  {file}", counted(rows, "row")) for file, rows in done.files.items()]):
         print(line)
     print("  codebook.csv, codebook.md: the meaning of each column")
