@@ -104,7 +104,8 @@ class StateCodec:
             before = self._failed(cell, state, error)
             if before is not None:
                 return self.fields(cell, before, stored)
-            return {cell.field: b"", **{part_field(cell.field, number): None for number in stored.names()}}, NO_PARTS
+            # The store keeps what it has. What no reducer can decode is only where there is nothing.
+            return ({cell.field: b""} if cell.stored is None else {}), stored
         cell.stored = state
         fields: dict[str, bytes | None] = {part_field(cell.field, number): None for number in removed}
         for number, part in written.items():

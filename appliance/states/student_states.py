@@ -174,9 +174,10 @@ class StudentStates:
     def stored(self) -> None:
         """Note that the store has made the last `change`."""
         self.version += 1
-        for cell, parts in self.pending_parts:
-            cell.parts = parts
-        self.pending_parts = []
+        if self.pending_parts:
+            for cell, parts in self.pending_parts:
+                cell.parts = parts
+            self.pending_parts = []
 
     def mark_all_changed(self) -> None:
         """Mark everything as changed, because it is unknown what the store has written.
