@@ -13,6 +13,7 @@ module              job
 ``writing``         append, sync
 ``torn_lines``      half a last line, as a power cut leaves it
 ``compression``     closed segments become gzip files
+``markers``         what was moved, returned, deleted, erased
 ``reading``         lines of a folder from a position on, or of files
 ``merge``           archives of several nodes as one sequence
 ``event_filter``    which events a command takes

@@ -28,9 +28,10 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from appliance.archive.ends import complete_bytes
 from appliance.archive.reading import lines
 from appliance.archive.records import Damage, Line, Record, Rejection
-from appliance.archive.segments import SEGMENT_NAME, complete_bytes, numbered_segments, uncompressed_bytes
+from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
 from appliance.datafolder import WORKERS
 from appliance.errors import ArchiveError
 

@@ -13,7 +13,6 @@ import struct
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from appliance.datafolder.files import last_line_end
 from appliance.errors import ArchiveError
 
 SEGMENT_NAME = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
@@ -72,11 +71,13 @@ def compressed(path: Path) -> Path:
 
 
 def disk_bytes(path: Path) -> int:
-    """The space that a segment takes on the disk."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return compressed(path).stat().st_size
+    """The space that a segment takes on the disk; none if it was removed meanwhile."""
+    for name in (path, compressed(path)):
+        try:
+            return name.stat().st_size
+        except FileNotFoundError:
+            pass
+    return 0
 
 
 def uncompressed_bytes(path: Path) -> int:
@@ -94,14 +95,6 @@ def _text_bytes(path: Path) -> int:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
         trailer = file.read(4)
     return int(struct.unpack("<I", trailer)[0]) if len(trailer) == 4 else 0
-
-
-def complete_bytes(path: Path) -> int:
-    """Length of a segment's text up to its last line break; what follows is being written, or was cut off."""
-    if path.suffix == ".gz":
-        return uncompressed_bytes(path)
-    with path.open("rb") as file:
-        return last_line_end(file, file.seek(0, os.SEEK_END))
 
 
 def open_segment(path: Path) -> IO[bytes] | gzip.GzipFile:

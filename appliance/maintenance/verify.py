@@ -12,8 +12,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered_segments
+from appliance.archive.ends import complete_bytes
 from appliance.archive.merge import Merged, sources
-from appliance.archive.segments import complete_bytes
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
 from appliance.counters import Counters

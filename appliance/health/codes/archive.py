@@ -21,6 +21,27 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "{subject} in the archive is a folder, not a file. Its content is not read; move it out of the archive.",
             label="archive",
         ),
+        "archive.moved": Code(
+            "info",
+            "archive",
+            "Moved to {subject}: {segments:segment|segments} of the archive ({days}, {events:event|events}). "
+            "'archive bring-back' puts them back.",
+            label="archive",
+        ),
+        "archive.deleted": Code(
+            "info",
+            "archive",
+            "Deleted for their age, as archive.retention_days says: {segments:segment|segments} of the archive "
+            "({days}, {events:event|events}).",
+            label="archive",
+        ),
+        "archive.marker": Code(
+            "warning",
+            "archive",
+            "{subject} cannot be read: {detail}. Which segments were moved, deleted or rewritten may not be known "
+            "completely; restore the file from a backup.",
+            label="archive",
+        ),
         "archive.unreadable": Code(
             "error",
             "archive",
