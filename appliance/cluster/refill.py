@@ -243,7 +243,9 @@ class Refill:
             self._counters.add("refills")
             log.warning("The key-value store has lost its data. It is refilled from the archives of the nodes.")
             self._pipeline.forget_versions()
-        await self._records.put_back()
+        if await self._records.put_back():
+            # The other nodes may have read the roster before this node's part of it was back.
+            await self._membership.announce_roster_change()
         if forgot:
             await self.on_lost()
         await self._membership.beat()
