@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.archive.markers import MARKERS, read_markers
+from appliance.archive.compression import PackedWriter, save_index
+from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
+from appliance.archive.markers import MARKERS, missing_findings, read_markers
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
@@ -25,29 +26,41 @@ class ArchiveFiles(StoredFiles):
     """Segments, their indexes, the markers, and the files of torn lines."""
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, f"{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        named = segments(self.folder)
-        # One that exists plain and compressed, as after a power cut, counts once.
-        return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
+        # An index is not copied: it follows from its segment.
+        others = [path for path in super().files() if path.suffix != ".index" and not SEGMENT_NAME.fullmatch(path.name)]
+        # A segment that exists plain and compressed, as after a power cut, counts once.
+        return segments(self.folder) + others
 
     def open(self, path: Path) -> Opened | None:
         return super().open(path) or super().open(compressed(path))
 
     def verify(self) -> Iterator[Finding]:
-        for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
+        if not self.folder.is_dir():
+            return
+        for path in misplaced_folders(self.folder):
             yield finding("archive.folder", path.name)
         yield from read_markers(self.folder)[1]
+        yield from missing_findings(self.folder)
+        yield from verify_indexes(self.folder)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Read the whole archive."""
-        count, streams = 0, set()
+        """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
+        count = 0
+        streams: set[str] = set()
         for path in segments(self.folder) if self.folder.is_dir() else ():
+            index = proven_index(path)
+            if index and not index.damaged:
+                if known := index.students.get(student_id):
+                    count += known.lines
+                    streams |= known.streams.keys()
+                continue
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -67,6 +80,7 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return
         self._remove_doubles()
+        remove_indexes_with(self.folder, student.student_id, *student.streams)
         for path in segments(self.folder):
             _rewrite(path, student)
         torn = self.folder / TORN
@@ -89,7 +103,7 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
     try:
         with open_segment(path) as old, part.open("wb") as file:
             part.chmod(0o600)
-            new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+            new = PackedWriter(file) if path.suffix == ".gz" else file
             for raw in old:
                 record = parse_line(raw, path.name, 0, 0)
                 if isinstance(record, Damage):
@@ -99,12 +113,14 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                 erased = erased or theirs
                 if not theirs:
                     new.write(raw)
-            if new is not file:
+            if isinstance(new, PackedWriter):
                 new.close()
             file.flush()
             os.fsync(file.fileno())
         if erased:
             part.replace(path)
+            if isinstance(new, PackedWriter) and new.index:
+                save_index(path, new.index)
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
