@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES
+from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES, damaged_end
 from appliance.archive.markers import known_missing
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, open_segment, uncompressed_bytes
 from appliance.datafolder.files import last_line_end
@@ -21,7 +21,7 @@ GROUP_LIMIT = 2 * GROUP_BYTES
 """Lines without the end of a group that are longer than this, up to the last of them, are no group."""
 
 _PIECE_BYTES = 1 << 16
-_SEARCHED_SEGMENTS = 20
+_SEARCHED_SEGMENTS = 8
 
 
 class GroupEnd(NamedTuple):
@@ -72,21 +72,25 @@ def last_group(path: Path) -> GroupEnd | None:
 
 
 def complete_bytes(path: Path) -> int:
-    """Length of a segment's text up to its last whole group, in formats 1 and 2 up to its last whole line.
+    """Length of a segment's text up to its last finished group, in formats 1 and 2 up to its last whole line.
 
-    What follows is being written, or was cut off by a power cut.
+    What follows is being written, or was cut off by a power cut. A group whose end is damaged was finished.
     """
     if path.suffix == ".gz":
         return uncompressed_bytes(path)
     with path.open("rb") as file:
         lines_end = last_line_end(file, file.seek(0, os.SEEK_END))
-    if not lines_end:
-        return 0
-    if first_group(path) is not None:
-        last = last_group(path)
-        return last.byte if last else 0
-    # Lines without a chain after a segment that has one are of an unfinished group, and not old.
-    return 0 if own_before(path) else lines_end
+        last = last_group(path) if first_group(path) else None
+        if last is None and lines_end and own_before(path) is None:
+            # Lines without a chain after a segment that has one are of an unfinished group, and not old.
+            return lines_end
+        complete = at = last.byte if last else 0
+        file.seek(at)
+        for line in file:
+            at += len(line)
+            if damaged_end(line):
+                complete = at
+    return complete
 
 
 def own_before(path: Path) -> bytes | None:
@@ -95,6 +99,15 @@ def own_before(path: Path) -> bytes | None:
     return _last_of_folder(
         [other for number, other in numbered_segments(path.parent) if match and number < int(match[2])]
     )
+
+
+def before_following(path: Path) -> bytes | None:
+    """BEFORE of the first group in the segments after one; None where none of them has a chain."""
+    match = SEGMENT_NAME.fullmatch(path.name)
+    for number, other in numbered_segments(path.parent) if match else ():
+        if match and number > int(match[2]) and (first := first_group(other)):
+            return first.before
+    return None
 
 
 def last_own(folder: Path) -> bytes:
