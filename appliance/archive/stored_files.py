@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,17 @@ from appliance.archive.markers import MARKERS, read_markers
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
-from appliance.datafolder.files import PART, sync_folder
+from appliance.datafolder.files import PART, remove, written_whole
 from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.health import Finding, finding
 
 ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
+
+
+class _UnchangedError(Exception):
+    """A segment holds nothing of the student."""
 
 
 class ArchiveFiles(StoredFiles):
@@ -72,23 +75,21 @@ class ArchiveFiles(StoredFiles):
         torn = self.folder / TORN
         for path in torn.iterdir() if torn.is_dir() else ():
             if path.is_file() and _may_be_of(path.read_bytes(), student):
-                path.unlink()
+                remove(path)
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
         chosen = set(segments(self.folder))
         for path in self.folder.iterdir():
             if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
-                path.unlink()
+                remove(path)
 
 
 def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
-    part = path.with_name(path.name + PART)
     erased = False
     try:
-        with open_segment(path) as old, part.open("wb") as file:
-            part.chmod(0o600)
+        with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
             new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
             for raw in old:
                 record = parse_line(raw, path.name, 0, 0)
@@ -101,13 +102,10 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                     new.write(raw)
             if new is not file:
                 new.close()
-            file.flush()
-            os.fsync(file.fileno())
-        if erased:
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+            if not erased:
+                raise _UnchangedError
+    except _UnchangedError:
+        pass
 
 
 def _may_be_of(raw: bytes, student: StudentTraces) -> bool:

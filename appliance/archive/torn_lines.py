@@ -13,7 +13,7 @@ from appliance.archive.chain import GROUP_BYTES, GROUP_END
 from appliance.archive.ends import GroupEnd, before_following, complete_bytes, last_group, own_before
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
-from appliance.datafolder.files import change, remove, sync_file, sync_folder, write_private
+from appliance.datafolder.files import change, make_folder, remove, sync_file, sync_folder, write_private
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _move(path: Path, start: int) -> None:
         rest = file.read()
     if rest:
         aside = path.parent / TORN
-        aside.mkdir(exist_ok=True)
+        make_folder(aside)
         write_private(aside / f"{path.stem}-{start}.txt", rest)
     if not start:
         remove(path)

@@ -111,14 +111,19 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
 
 
 def data_folder(settings: Settings) -> Path:
-    """The data folder, for a command that does not make one.
+    """The data folder, for a command that does not make one. A restore that was cut short is finished first.
 
     Raises:
-        ObserverError: it does not exist.
+        ObserverError: it does not exist, or a restore of it is being done or cannot be finished.
     """
+    from appliance.datafolder import DataFolder, exchange
+
     path = settings.data_path
     if not path.is_dir():
         raise ObserverError(f"There is no data folder at {path}; check --data-dir.")
+    if exchange.is_unfinished(path):
+        with DataFolder(path):
+            pass
     return path
 
 

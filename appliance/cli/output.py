@@ -100,6 +100,6 @@ def write_whole(path: Path, content: bytes) -> None:
         ObserverError: it cannot be written.
     """
     try:
-        write_private(path, content)
+        write_private(path, content, inherit=False)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None

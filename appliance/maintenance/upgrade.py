@@ -12,7 +12,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.datafolder import BACKUPS, FORMAT, FORMAT_FILE, DataFolder, FormatFile, format_of
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder, write_private
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
 from appliance.maintenance.backup import back_up
@@ -54,7 +54,7 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
 
 def _new_backup(folder: Path, number: int) -> Path:
     """A name that no backup has: one from before a step that failed is the only one that is as it was."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     name = f"format-{number}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = len(list(folder.glob(f"{name}*.tar")))
     return folder / (f"{name}-{taken + 1}.tar" if taken else f"{name}.tar")
