@@ -6,6 +6,7 @@ import gzip
 import logging
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -58,7 +59,10 @@ def last_group(path: Path) -> GroupEnd | None:
     """
     with open_segment(path) as file:
         if isinstance(file, gzip.GzipFile):
-            return _last_of_stream(file)
+            last = None
+            for last in _ends(file):
+                pass
+            return last
         size = file.seek(0, os.SEEK_END)
         text = b""
         while size:
@@ -95,19 +99,33 @@ def complete_bytes(path: Path) -> int:
 
 def own_before(path: Path) -> bytes | None:
     """OWN of the last group in the segments before one; None where none of them has a chain."""
-    match = SEGMENT_NAME.fullmatch(path.name)
-    return _last_of_folder(
-        [other for number, other in numbered_segments(path.parent) if match and number < int(match[2])]
-    )
+    return _last_of_folder(_neighbours(path)[0])
 
 
 def before_following(path: Path) -> bytes | None:
     """BEFORE of the first group in the segments after one; None where none of them has a chain."""
-    match = SEGMENT_NAME.fullmatch(path.name)
-    for number, other in numbered_segments(path.parent) if match else ():
-        if match and number > int(match[2]) and (first := first_group(other)):
+    for other in _neighbours(path)[1]:
+        if first := first_group(other):
             return first.before
     return None
+
+
+def is_in_segment_before(path: Path, own: bytes) -> bool:
+    """Whether the segment before one has a group with a certain OWN."""
+    for other in _neighbours(path)[0][-1:]:
+        with open_segment(other) as file:
+            return any(end.own == own for end in _ends(file))
+    return False
+
+
+def _neighbours(path: Path) -> tuple[list[Path], list[Path]]:
+    """The segments before and after one in its folder."""
+    match = SEGMENT_NAME.fullmatch(path.name)
+    if match is None:
+        return [], []
+    number = int(match[2])
+    there = numbered_segments(path.parent)
+    return [other for at, other in there if at < number], [other for at, other in there if at > number]
 
 
 def last_own(folder: Path) -> bytes:
@@ -131,17 +149,16 @@ def _last_of_folder(paths: list[Path]) -> bytes | None:
     return None
 
 
-def _last_of_stream(file: gzip.GzipFile) -> GroupEnd | None:
-    last = None
+def _ends(file: IO[bytes] | gzip.GzipFile) -> Iterator[GroupEnd]:
+    """The end of each group, up to damage of a compressed file."""
     kept, read = b"", 0
     while piece := _read(file, GROUP_BYTES):
         text = kept + piece
         start = read - len(kept)
         for found in GROUP_END.finditer(text):
-            last = GroupEnd(found[1], found[2], start + found.end())
+            yield GroupEnd(found[1], found[2], start + found.end())
         read += len(piece)
         kept = text[-SUFFIX_BYTES + 1 :]
-    return last
 
 
 def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytes:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import hashlib
 import itertools
 import json
+import os
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from appliance.archive import Archive, Damage, Reader, Record, Rejection, segments
+from appliance.archive import Archive, Damage, Position, Reader, Record, Rejection, lines, segments
 from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES, chained, checksum, damaged_end, field
-from appliance.archive.ends import first_group, last_own
+from appliance.archive.ends import complete_bytes, first_group, last_own
+from appliance.archive.reading import FileLines
 from appliance.counters import Counters
+from appliance.errors import ArchiveError
 from tests.archive.test_archive import LINES, line, open_archive, seqs, write
 
 SEGMENT = "events-20260101-%04d.jsonl"
@@ -213,3 +220,143 @@ class TestEveryBit:
     def test_of_a_compressed_segment(self, tmp_path: Path) -> None:
         first, second, third = groups((1,), (2, 3), (4,))
         flips(tmp_path / "archive", first + second, third, compressed=True, bits=400)
+
+
+async def fails_to_write(archive: Archive, monkeypatch: pytest.MonkeyPatch, step: str, *numbers: int) -> None:
+    """One write that fails at a step; the segment cannot be cut back after it."""
+
+    def write_all(handle: int, content: bytes) -> None:
+        os.write(handle, {"nothing": b"", "half": content[: len(content) // 2], "all": content}[step])
+        raise OSError(errno.EIO, "Input/output error")
+
+    def truncate(self: object, size: int | None = None) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("appliance.archive.writing.write_all", write_all)
+        disk.setattr("appliance.datafolder.files.DiskFile.truncate", truncate)
+        for seq in numbers:
+            archive.append([line(seq)])
+        with pytest.raises(ArchiveError):
+            await archive.sync()
+
+
+class TestFailedWrites:
+    @pytest.mark.parametrize("step", ["nothing", "half", "all"])
+    @pytest.mark.parametrize("times", [1, 3])
+    async def test_what_could_not_be_cut_back_is_no_damage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, times: int
+    ) -> None:
+        archive = open_archive(tmp_path)
+        await write(archive, 1)
+        for _ in range(times):
+            await fails_to_write(archive, monkeypatch, step, 2, 3)
+            archive.discard()
+        await write(archive, 2, 3)
+        await write(archive, 4)
+        numbers, damaged, reader = found_in(tmp_path)
+        assert (numbers, damaged, reader.broken_links) == ([1, 2, 3, 4], [], [])
+        await archive.compress()
+        await archive.close()
+        archive = open_archive(tmp_path)
+        await archive.compress()
+        await write(archive, 5)
+        await archive.close()
+        numbers, damaged, reader = found_in(tmp_path)
+        assert (numbers, damaged, reader.broken_links) == ([1, 2, 3, 4, 5], [], [])
+
+    @pytest.mark.parametrize("step", ["nothing", "half", "all"])
+    async def test_the_first_write_of_an_archive_may_fail_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        archive = open_archive(tmp_path)
+        await fails_to_write(archive, monkeypatch, step, 1, 2)
+        await archive.sync()
+        await archive.close()
+        assert sorted(set(seqs(tmp_path))) == [1, 2]
+
+    async def test_a_crash_after_a_write_that_failed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        archive = open_archive(tmp_path)
+        await write(archive, 1)
+        await fails_to_write(archive, monkeypatch, "half", 2, 3)
+        again = open_archive(tmp_path)
+        [torn] = again.torn
+        assert torn.file == segments(tmp_path)[0].name
+        await write(again, 2, 3)
+        assert found_in(tmp_path)[:2] == ([1, 2, 3], [])
+        archive.discard()
+        await archive.close()
+        await again.close()
+
+    async def test_lines_that_were_written_again_after_a_failed_sync(self, tmp_path: Path) -> None:
+        first, second, third, fourth = groups((1,), (2,), (3,), (4,))
+        del fourth
+        again = groups((2,), (3,), (5,), before=GROUP_END.findall(first)[0][1])
+        (tmp_path / (SEGMENT % 1)).write_bytes(first + second + third)
+        (tmp_path / (SEGMENT % 2)).write_bytes(b"".join(again))
+        numbers, damaged, reader = found_in(tmp_path)
+        assert (sorted(set(numbers)), damaged, reader.broken_links) == ([1, 2, 3, 5], [], [])
+
+
+class TestReadingOn:
+    async def test_a_reader_waits_for_the_end_of_a_group(self, tmp_path: Path) -> None:
+        first, second = groups((1,), (2, 3))
+        path = tmp_path / (SEGMENT % 1)
+        path.write_bytes(first)
+        reader = Reader(tmp_path)
+        assert [record.seq for record in reader.records() if isinstance(record, Record)] == [1]
+        for cut in range(1, len(second)):
+            path.write_bytes(first + second[:cut])
+            assert list(reader.records()) == []
+            assert reader.position == (1, len(first)) == (1, complete_bytes(path))
+        path.write_bytes(first + second)
+        assert [record.seq for record in reader.records() if isinstance(record, Record)] == [2, 3]
+        assert reader.position == (1, len(first + second))
+
+    def test_a_file_by_itself_reports_an_unfinished_group(self, tmp_path: Path) -> None:
+        first, second = groups((1,), (2, 3))
+        path = tmp_path / (SEGMENT % 1)
+        path.write_bytes(first + second[: second.index(b"\n") + 1])
+        *_, last = lines(path)
+        assert isinstance(last.record, Damage)
+        assert "not finished" in last.record.reason
+
+    def test_files_that_do_not_follow_each_other_are_not_compared(self, tmp_path: Path) -> None:
+        for number, text in enumerate(groups((1,), (2,), (3,)), 1):
+            (tmp_path / (SEGMENT % number)).write_bytes(text)
+        one, two, three = segments(tmp_path)
+        for chosen in ((one, two, three), (one, three), (two, three), (three,)):
+            found = FileLines(chosen)
+            assert len(list(found)) == len(chosen)
+            assert found.broken_links == []
+
+    @pytest.mark.slow
+    @settings(max_examples=25, deadline=None)
+    @given(data=st.data())
+    def test_any_groups_are_read_back_plain_and_compressed_from_any_group_on(self, data: st.DataObject) -> None:
+        sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=8))
+        cuts = data.draw(st.lists(st.integers(0, len(sizes)), max_size=3).map(sorted))
+        numbers, seq = [], 0
+        for size in sizes:
+            numbers.append(tuple(range(seq + 1, seq + size + 1)))
+            seq += size
+        texts = groups(*numbers)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            places = {}
+            for number, (start, end) in enumerate(itertools.pairwise([0, *cuts, len(sizes)]), 1):
+                path = folder / (SEGMENT % number)
+                byte = 0
+                for at in range(start, end):
+                    places[at] = Position(number, byte)
+                    byte += len(texts[at])
+                content = b"".join(texts[start:end])
+                if data.draw(st.booleans()):
+                    path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
+                else:
+                    path.write_bytes(content)
+            found, damaged, reader = found_in(folder)
+            assert (found, damaged, reader.broken_links) == (list(range(1, seq + 1)), [], [])
+            at = data.draw(st.sampled_from(sorted(places)))
+            later = [record.seq for record in Reader(folder, places[at]).records() if isinstance(record, Record)]
+            assert later == [one for some in numbers[at:] for one in some]
