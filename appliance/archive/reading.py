@@ -37,6 +37,7 @@ class Reader:
         self.folder = folder
         self.position = start
         self.line: Line | None = None
+        self._segment = start.segment
         self._state = ChainState(from_beginning=start == BEGINNING)
 
     @property
@@ -52,6 +53,8 @@ class Reader:
     def remaining_bytes(self) -> int:
         """How much text is still to come."""
         number, byte = self.position
+        if self.line is not None and self._segment == number:
+            byte = max(byte, self.line.end)
         return sum(uncompressed_bytes(path) for n, path in numbered_segments(self.folder) if n >= number) - byte
 
     def records(self, end: Position | None = None) -> Iterator[Record | Damage]:
@@ -70,6 +73,7 @@ class Reader:
             reading = SegmentLines(path, self._state, reports_unfinished=False)
             last = end.byte if end is not None and number == end.segment else None
             for some in _lines(path, reading, self.position.byte, last):
+                self._segment = number
                 for line in some:
                     self.line = line
                     yield line.record
