@@ -56,6 +56,11 @@ class Rebuilding:
         if self._pipeline.fold.suspended or held:
             self._task = in_background(self._run(held), "rebuild")
 
+    async def done(self) -> None:
+        """Wait until nothing is left to rebuild."""
+        if self._task:
+            await asyncio.shield(self._task)
+
     async def close(self) -> None:
         """Give up; the next start of the program begins again."""
         if self._task:

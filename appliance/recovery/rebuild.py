@@ -100,7 +100,7 @@ class Rebuild:
             if reader.remaining_bytes() <= _LAST_BYTES:
                 break
         # The archive may have no line any more of a student whose states are stored.
-        for student_id in await self._pipeline.stored_students() if self._only is None else self._only:
+        for student_id in sorted(await self._pipeline.stored_students() if self._only is None else self._only):
             self._student(student_id, "")
         await self._pipeline.adopt(self._fold, self._students, lambda end: self._catch_up(reader, end), self._take_over)
         self.progress = 1.0
