@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from appliance.archive.markers import known_missing
-from appliance.archive.segments import SEGMENT_NAME, numbered_segments
+from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
 
 GAPS_SHOWN = 20
 """How many students with gaps are named; further ones are counted."""
@@ -198,8 +198,11 @@ def reason_of(gap: Gap, folder: Path) -> str:
             reasons.append(f"in files that were moved to {missing.marker.to}" if moved else "in files deleted by age")
     if reasons:
         return "; some of them are ".join(dict.fromkeys(reasons))
-    there = {number for number, _ in numbered_segments(folder)} if folder.is_dir() else set()
-    absent = sorted(set(range(begin + 1, min(end, max(there, default=0)))) - there)
+    there = dict(numbered_segments(folder)) if folder.is_dir() else {}
+    empty = [path.name for number, path in there.items() if begin <= number <= end and not disk_bytes(path)]
+    if empty:
+        return f"the archive file {empty[0]} is empty"
+    absent = sorted(set(range(begin + 1, min(end, max(there, default=0)))) - there.keys())
     if not absent:
         return ""
     numbers = str(absent[0]) if len(absent) == 1 else f"{absent[0]} to {absent[-1]}"
