@@ -6,6 +6,7 @@ import gzip
 import logging
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -59,10 +60,8 @@ def last_group(path: Path) -> GroupEnd | None:
     """
     with open_segment(path) as file:
         if isinstance(file, gzip.GzipFile):
-            last = None
-            for last in _ends(file):
-                pass
-            return last
+            last = deque(_ends(file), maxlen=1)
+            return last.pop() if last else None
         size = file.seek(0, os.SEEK_END)
         text = b""
         while size:
