@@ -304,8 +304,8 @@ class _CompressedFile(io.FileIO):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        size = self.seek(0, os.SEEK_END)
-        self._cut_off = not size or (has_members(self) and not ends_well(self))
+        self._cut_off = False
+        self._cut_off = has_members(self) and not ends_well(self)
         self.seek(0)
 
     def read(self, size: int | None = -1, /) -> bytes:

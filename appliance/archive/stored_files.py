@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
 from appliance.archive.compression import PackedWriter, save_index
 from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
 from appliance.archive.markers import MARKERS, missing_findings, read_markers
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
-from appliance.datafolder.files import PART, sync_folder
+from appliance.datafolder.files import PART, remove, written_whole
 from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.health import Finding, finding
@@ -22,11 +22,15 @@ ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
 
 
+class _UnchangedError(Exception):
+    """A segment holds nothing of the student."""
+
+
 class ArchiveFiles(StoredFiles):
-    """Segments, their indexes, the markers, and the files of torn lines."""
+    """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, f"{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
@@ -47,6 +51,7 @@ class ArchiveFiles(StoredFiles):
         for path in misplaced_folders(self.folder):
             yield finding("archive.folder", path.name)
         yield from read_markers(self.folder)[1]
+        yield from read_accepted(self.folder)[1]
         yield from missing_findings(self.folder)
         yield from verify_indexes(self.folder)
 
@@ -81,28 +86,27 @@ class ArchiveFiles(StoredFiles):
             return
         self._remove_doubles()
         remove_indexes_with(self.folder, student.student_id, *student.streams)
+        without_student(self.folder, student.student_id)
         for path in segments(self.folder):
             _rewrite(path, student)
         torn = self.folder / TORN
         for path in torn.iterdir() if torn.is_dir() else ():
             if path.is_file() and _may_be_of(path.read_bytes(), student):
-                path.unlink()
+                remove(path)
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
         chosen = set(segments(self.folder))
         for path in self.folder.iterdir():
             if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
-                path.unlink()
+                remove(path)
 
 
 def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
-    part = path.with_name(path.name + PART)
     erased = False
     try:
-        with open_segment(path) as old, part.open("wb") as file:
-            part.chmod(0o600)
+        with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
             new = PackedWriter(file) if path.suffix == ".gz" else file
             for raw in old:
                 record = parse_line(raw, path.name, 0, 0)
@@ -115,15 +119,12 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                     new.write(raw)
             if isinstance(new, PackedWriter):
                 new.close()
-            file.flush()
-            os.fsync(file.fileno())
-        if erased:
-            part.replace(path)
-            if isinstance(new, PackedWriter) and new.index:
-                save_index(path, new.index)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+            if not erased:
+                raise _UnchangedError
+    except _UnchangedError:
+        return
+    if isinstance(new, PackedWriter) and new.index:
+        save_index(path, new.index)
 
 
 def _may_be_of(raw: bytes, student: StudentTraces) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder, write_private
 from appliance.errors import SettingsError
 from appliance.kvs import KVS, Change, Encoded
 
@@ -80,7 +80,7 @@ async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credent
 def _save(folder: Path, credentials: Credentials) -> None:
     path = folder / FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_private(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}. Choose another --data-dir.") from error

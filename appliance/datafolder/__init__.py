@@ -3,12 +3,13 @@
 ``format.json`` has the format. A folder of an earlier format is backed up before it is brought to the present one, and
 one of a later format is refused.
 
-======  ==========================================================================================================
+======  =====================================================================================================
 format  what is there
-======  ==========================================================================================================
+======  =====================================================================================================
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
-======  ==========================================================================================================
+3       commit groups of the archive have a chain of checksums; segments of earlier formats stay as they are
+======  =====================================================================================================
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from types import TracebackType
 import msgspec
 
 from appliance import __version__
+from appliance.datafolder import exchange
+from appliance.datafolder.files import make_folder
+from appliance.datafolder.ownership import adopt
 from appliance.errors import DataFolderInUseError, SettingsError
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_FILE = "format.json"
 BACKUPS = "backups"
 LOCK = "lock"
@@ -55,7 +59,7 @@ class DataFolder:
         """
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise SettingsError(
@@ -73,6 +77,17 @@ class DataFolder:
         # The first byte is what Windows locks; others can read the rest.
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f" {os.getpid()}\n".encode())
+        adopt(path / LOCK, path)
+        try:
+            exchange.finish(path, PASSING)
+        except BaseException as error:
+            os.close(self._lock)
+            if isinstance(error, OSError):
+                raise SettingsError(
+                    f"A restore of the data folder {path} was cut short, and cannot be finished: {error.strerror}. "
+                    "Check the disk and its permissions, then try again."
+                ) from error
+            raise
 
     def __enter__(self) -> DataFolder:
         return self

@@ -15,11 +15,12 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
 from appliance.datafolder import notes
+from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0
 PART = ".part"
@@ -114,7 +115,7 @@ class DiskFile(io.RawIOBase):
         name: its path as text.
     """
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, *, inherit: bool = True) -> None:
         """Open a file, readable by its owner alone if it is new.
 
         Raises:
@@ -123,9 +124,19 @@ class DiskFile(io.RawIOBase):
         super().__init__()
         self.path = path
         self.name = str(path)
+        new = inherit and bool(flags & os.O_CREAT) and not path.exists()
         self._handle = disk.open(path, flags)
+        if new:
+            adopt(path, path.parent)
 
     def fileno(self) -> int:
+        """The handle.
+
+        Raises:
+            ValueError: the file was closed; the system may have given the number to another one.
+        """
+        if self.closed:
+            raise ValueError("The file is closed.")
         return self._handle
 
     def writable(self) -> bool:
@@ -151,14 +162,18 @@ class DiskFile(io.RawIOBase):
             disk.close(self._handle)
 
 
-def create(path: Path) -> DiskFile:
+def create(path: Path, *, inherit: bool = True) -> DiskFile:
     """Open a new file.
+
+    Args:
+        path: the file.
+        inherit: as for `written_whole`.
 
     Raises:
         FileExistsError: there is a file of that name.
         OSError: it cannot be made.
     """
-    return DiskFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    return DiskFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, inherit=inherit)
 
 
 def append_to(path: Path) -> DiskFile:
@@ -217,7 +232,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
+def written_whole(path: Path, part: Path | None = None, *, inherit: bool = True) -> Iterator[IO[bytes]]:
     """Write a file, durably, whole or not at all, readable by its owner alone.
 
     The file is written beside the one that it replaces, and takes its place at the end of the ``with`` block. If the
@@ -226,6 +241,8 @@ def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
     Args:
         path: the file.
         part: the name while it is written; by default one that `unfinished_name` knows.
+        inherit: whether it has the owner of the file that it replaces, or else of its folder (`ownership`); not for
+            files elsewhere than in the data folder, which belong to the user who runs the command.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
@@ -234,8 +251,10 @@ def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     else:
         remove(part)
-    raw = create(part)
+    raw = create(part, inherit=inherit)
     try:
+        if inherit:
+            adopt(part, path.parent, path)
         with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
             yield file
             file.flush()
@@ -248,17 +267,48 @@ def written_whole(path: Path, part: Path | None = None) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
-def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
+@contextmanager
+def written_new(path: Path) -> Iterator[IO[bytes]]:
+    """Write a new file, durably, readable by its owner alone; it is removed if the ``with`` block raises.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        OSError: it cannot be written.
+    """
+    raw = create(path)
+    try:
+        with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+            yield file
+            file.flush()
+            sync_file(raw)
+    except BaseException:
+        raw.close()
+        remove(path)
+        raise
+
+
+@contextmanager
+def text_of(file: IO[bytes]) -> Iterator[IO[str]]:
+    """A file of bytes as one of text for spreadsheets: UTF-8 with a mark at its beginning. The file stays open."""
+    text = io.TextIOWrapper(cast(io.BufferedWriter, file), encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def write_private(path: Path, content: bytes | Iterable[bytes], *, inherit: bool = True) -> None:
     """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
     Args:
         path: the file.
         content: its content, whole or in pieces.
+        inherit: as for `written_whole`.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
     """
-    with written_whole(path) as file:
+    with written_whole(path, inherit=inherit) as file:
         file.writelines((content,) if isinstance(content, bytes) else content)
 
 
@@ -317,18 +367,49 @@ def remove_if_unused(path: Path) -> bool:
     return True
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder and all that it holds; a link in it is removed, not followed.
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder.
 
     Raises:
-        OSError: something cannot be removed.
+        OSError: it is not empty, or cannot be removed.
     """
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
-        else:
-            remove(path)
     disk.rmdir(folder)
+
+
+def remove_tree(folder: Path, *, tolerant: bool = False) -> None:
+    """Remove a folder and all that it holds; a link in it is removed, not followed.
+
+    Args:
+        folder: the folder.
+        tolerant: whether what cannot be removed is left.
+
+    Raises:
+        OSError: something cannot be removed, and `tolerant` is not set.
+    """
+    try:
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path, tolerant=tolerant)
+            elif not tolerant:
+                remove(path)
+            else:
+                with suppress(OSError):
+                    remove(path)
+        disk.rmdir(folder)
+    except OSError:
+        if not tolerant:
+            raise
+
+
+def temporary_folder(parent: Path, prefix: str) -> Path:
+    """Make a new folder for its owner alone, whose name begins with `prefix`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = parent / f"{prefix}{secrets.token_hex(4)}"
+    disk.mkdir(path)
+    return path
 
 
 def make_folder(path: Path) -> None:
@@ -347,6 +428,7 @@ def make_folder(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
+        adopt(path, path.parent)
         sync_folder(path.parent)
 
 

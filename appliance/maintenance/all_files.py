@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from appliance.archive.stored_files import ArchiveFiles
 from appliance.cluster import credentials, upload_mark
-from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile
-from appliance.datafolder.files import unfinished_name
+from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile, exchange
+from appliance.datafolder.files import make_folder, remove_tree, temporary_folder, unfinished_name
 from appliance.datafolder.stored_files import (
     EraseError,
     JournalFiles,
@@ -70,7 +68,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ArchiveFiles(data),
     ]
     # What is not in backups has no part in what they hold.
-    return [*parts, RunFiles(data), WorkerFolders(data), BackupFiles(data, limits)]
+    return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
 
 
 def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
@@ -128,6 +126,16 @@ class WorkerFolders(NotBackedUp):
         return sorted(path for path in (self.root / WORKERS).glob("*") if path.is_dir())
 
 
+class EarlierFolders(NotBackedUp):
+    """Earlier content that a restore moved aside, each a data folder of its own; and what one left that was killed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{exchange.BEFORE}*/*", *exchange.PATTERNS)
+
+    def folders(self) -> list[Path]:
+        return exchange.earlier(self.root)
+
+
 class BackupFiles(NotBackedUp):
     """Backups within the data folder, as upgrades leave them."""
 
@@ -159,16 +167,16 @@ class BackupFiles(NotBackedUp):
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
-            work = Path(tempfile.mkdtemp(dir=self.root, prefix=WORK_PREFIX))
+            work = temporary_folder(self.root, WORK_PREFIX)
             try:
                 inside = work / "data"
-                inside.mkdir()
+                make_folder(inside)
                 backup_format.extract(path, inside)
                 for part in stored_files(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside))
             finally:
-                shutil.rmtree(work, ignore_errors=True)
+                remove_tree(work, tolerant=True)
 
 
 class OtherFiles(StoredFiles):

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import gzip
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from appliance.datafolder.files import sync_folder, write_private
+from appliance.datafolder.files import remove, remove_tree, sync_folder, write_private
 from appliance.datafolder.stored_files import EraseError, KnownStudent, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.errors import ObserverError
@@ -149,7 +148,7 @@ def _carry_out(data: Path, intent: Intent) -> Erased:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
     _count(data, intent)
-    (data / ERASING).unlink()
+    remove(data / ERASING)
     sync_folder(data)
     backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
     return Erased(intent.lines, backups, _files_with_id(data, roster, intent.student_id))
@@ -159,10 +158,10 @@ def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
     """Remove what a crash left of files that were being written, and of backups that were being erased."""
     for path in data.iterdir():
         if path.is_dir() and path.name.startswith(WORK_PREFIX):
-            shutil.rmtree(path)
+            remove_tree(path)
     for part in parts:
         for path in list(part.unfinished()):
-            path.unlink()
+            remove(path)
 
 
 def _count(data: Path, intent: Intent) -> None:

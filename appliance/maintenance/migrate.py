@@ -23,7 +23,7 @@ from appliance.archive import BEGINNING, Archive
 from appliance.config import Settings, redact
 from appliance.counters import Counters
 from appliance.datafolder import DataFolder
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import remove, write_private
 from appliance.errors import ObserverError
 from appliance.kvs import KVS, Change, Encoded, Row, kvs_facts, open_kvs
 from appliance.kvs.memory import MemoryKVS
@@ -155,8 +155,8 @@ class _FolderKVS(MemoryKVS):
     def clear(self) -> None:
         """Remove the existing snapshots and class states."""
         for path in snapshot.snapshots(self._data / snapshot.FOLDER):
-            path.unlink()
-        (self._data / CLASSES_FILE).unlink(missing_ok=True)
+            remove(path)
+        remove(self._data / CLASSES_FILE)
 
     def is_filled(self) -> bool:
         """Whether the folder has states already."""

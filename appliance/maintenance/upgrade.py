@@ -12,7 +12,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.datafolder import BACKUPS, FORMAT, FORMAT_FILE, DataFolder, FormatFile, format_of
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder, write_private
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
 from appliance.maintenance.backup import back_up
@@ -23,8 +23,8 @@ Step = Callable[[Path], None]
 """Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
-"""The steps by the format that they start from. From 1 to 2 nothing is rewritten: an archive of either is read, and the
-running program compresses segments and writes snapshots."""
+"""The steps by the format that they start from. Up to 3 nothing is rewritten: segments of each format are read, and the
+running program compresses them, writes snapshots, and begins the chain of checksums in its first segment."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
@@ -54,7 +54,7 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
 
 def _new_backup(folder: Path, number: int) -> Path:
     """A name that no backup has: one from before a step that failed is the only one that is as it was."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     name = f"format-{number}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = len(list(folder.glob(f"{name}*.tar")))
     return folder / (f"{name}-{taken + 1}.tar" if taken else f"{name}.tar")

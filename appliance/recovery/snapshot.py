@@ -18,7 +18,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.archive import Position
-from appliance.datafolder.files import remove_if_unused, write_private
+from appliance.datafolder.files import make_folder, remove_if_unused, write_private
 from appliance.health import Finding, finding
 from appliance.kvs import Row, Value
 
@@ -88,7 +88,7 @@ def write(
     for piece in pieces:
         checksum.update(piece)
     pieces.insert(0, b"%b %d %b\n" % (_MAGIC, FORMAT, checksum.hexdigest().encode()))
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     there = snapshots(folder)
     number = int(_NAME.fullmatch(there[-1].name)[1]) + 1 if there else 1  # type: ignore[index]
     path = folder / f"snapshot-{number:06d}.bin"

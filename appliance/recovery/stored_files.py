@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive import Position
-from appliance.datafolder.files import sync_folder
+from appliance.datafolder.files import remove, sync_folder
 from appliance.datafolder.stored_files import StoredFiles, StudentTraces
 from appliance.health import Finding
 from appliance.kvs import Encoded
@@ -54,6 +54,6 @@ class SnapshotFiles(StoredFiles):
             kept = snapshot.write(self.folder, Position(head.position.segment, 0), head.reducers, rows)
         for path in snapshot.snapshots(self.folder):
             if path != kept:
-                path.unlink()
+                remove(path)
         if files:
             sync_folder(self.folder)

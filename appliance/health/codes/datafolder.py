@@ -23,5 +23,12 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
             "cut a file of the last minute may be missing. Choose a data folder on a disk of this computer.",
             label="data folder",
         ),
+        "datafolder.sync_failed": Code(
+            "warning",
+            "archive",
+            "The disk of the data folder failed to write ({detail}). What it may have lost was written again, to a new "
+            "file. Check the disk and its cable, and make a backup to another disk.",
+            label="data folder",
+        ),
     }
 )
