@@ -12,7 +12,11 @@ from tests.simulation import virtual
 def main() -> int:
     """Run the command in a process in which sets of texts have the same order every time."""
     if os.environ.get("PYTHONHASHSEED") != "0":
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
     virtual.install()
     return int(importlib.import_module("tests.simulation.run").main())
 

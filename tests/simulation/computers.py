@@ -265,5 +265,3 @@ class SimulatedNode:
 def use(surroundings: Surroundings) -> None:
     """The surroundings of all nodes that are started from now on."""
     _opened["now"] = surroundings
-
-

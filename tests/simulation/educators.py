@@ -63,7 +63,9 @@ class Dashboard:
             await asyncio.sleep(0.5)
             return
         token = node.credentials.educator_token
-        socket = await WebSocket.open(self._school.network, self._address, self.node.address, "/ws/dashboard", token=token)
+        socket = await WebSocket.open(
+            self._school.network, self._address, self.node.address, "/ws/dashboard", token=token
+        )
         self._version = -1
         self._asked = False
         self.shown = {}

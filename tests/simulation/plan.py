@@ -86,7 +86,20 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-ANYWHERE = ("power", "power", "fuse", "fuse", "stop", "stall", "cut", "full", "failing", "clock", "slow_disk", "network")
+ANYWHERE = (
+    "power",
+    "power",
+    "fuse",
+    "fuse",
+    "stop",
+    "stall",
+    "cut",
+    "full",
+    "failing",
+    "clock",
+    "slow_disk",
+    "network",
+)
 SHARED = ("store_away", "store_cut", "forget", "unknown", "slow_store", "hints_away", "hints_cut")
 
 

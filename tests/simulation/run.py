@@ -153,7 +153,11 @@ def _in_processes(options: argparse.Namespace) -> int:
         first = options.first + job * share
         seeds = min(share, options.first + options.seeds - first)
         command = [sys.executable, "-m", "tests.simulation", "--first", str(first), "--seeds", str(seeds), "--json"]
-        command += ["--most", str(options.most)] + ["--no-shrink"] * options.no_shrink + ["--kept"] * (options.kept and not job)
+        command += (
+            ["--most", str(options.most)]
+            + ["--no-shrink"] * options.no_shrink
+            + ["--kept"] * (options.kept and not job)
+        )
         command += ["--plant", options.plant] * bool(options.plant)
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy()))
     total = Total()

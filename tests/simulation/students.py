@@ -184,7 +184,12 @@ class Tab:
         chance = self._chance
         return chance.choice(
             (
-                {"event": "answer", "item": f"q{chance.randint(1, 3)}", "answer": "7", "correct": chance.random() < 0.5},
+                {
+                    "event": "answer",
+                    "item": f"q{chance.randint(1, 3)}",
+                    "answer": "7",
+                    "correct": chance.random() < 0.5,
+                },
                 {"event": "help", "raised": chance.random() < 0.5},
                 {"event": "visibility", "visible": chance.random() < 0.5},
                 {"event": "cursor", "document": self._document, "offset": self._text},

@@ -183,9 +183,7 @@ class FileSystem:
             assert isinstance(node, Folder)
             self._do(life, "fsyncdir", lambda: life.disk.sync_folder(node))
 
-    def _do(
-        self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None
-    ) -> T:
+    def _do(self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None) -> T:
         try:
             number, seconds, ends = life.troubles.at(kind)
         except Ended:

@@ -144,7 +144,9 @@ class Klass:
     async def _finish_erasing(self, heart: Heart) -> None:
         """A student whose erasing was not answered is there as before, or nowhere: a start finishes what began."""
         if self.erasing:
-            known = [await heart.node.roster.student_by_token(s.token) for s in self.seats if s.student_id == self.erasing]
+            known = [
+                await heart.node.roster.student_by_token(s.token) for s in self.seats if s.student_id == self.erasing
+            ]
             if None in known:
                 self.forget(self.erasing)
         self.erasing = ""

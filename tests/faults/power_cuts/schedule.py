@@ -321,7 +321,9 @@ class _Schedule:
     async def _back_up(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "backup.tar"
-            if await self._do(_now(lambda: backup.back_up(self._living.settings.data_path, out)), may_fail=self._troubled):
+            if await self._do(
+                _now(lambda: backup.back_up(self._living.settings.data_path, out)), may_fail=self._troubled
+            ):
                 backup.check(out)
 
     async def _erase(self) -> None:
