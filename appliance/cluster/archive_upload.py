@@ -172,7 +172,7 @@ class ArchiveUpload:
             for id in waiting:
                 student = self._students[id]
                 self._apply(student, slice[id])
-                if change := student.change():
+                if change := student.change(encoded=self._kvs.shared):
                     changes[change.key] = (student, change)
                 if time.monotonic() > until:
                     await asyncio.sleep(0)
@@ -180,7 +180,7 @@ class ArchiveUpload:
             conflicts = set(await self._kvs.commit([change for _, change in changes.values()])) if changes else set()
             for key, (student, _) in changes.items():
                 if key not in conflicts:
-                    student.version += 1
+                    student.stored()
                     changed.setdefault(student.class_id, []).append(student.id)
             unread = waiting = [changes[key][0].id for key in conflicts]
         for class_id, ids in changed.items():

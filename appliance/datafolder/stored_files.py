@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from appliance.datafolder import sealed
 from appliance.datafolder.files import last_line_end, unfinished_name, write_private
 from appliance.datafolder.journal import damaged_lines_path
 from appliance.datafolder.traces import decoded_or_none, is_about, objects
@@ -51,6 +52,20 @@ class StudentTraces(msgspec.Struct, frozen=True):
     streams: tuple[str, ...] = ()
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What one place holds of a student.
+
+    Attributes:
+        where: the file, relative to the data folder, or a kind of row in a store.
+        count: how many.
+        what: of what, in the plural: lines, rows, entries, files.
+    """
+
+    where: str
+    count: int
+    what: str
+
+
 class Opened(NamedTuple):
     """A file that is open for a copy.
 
@@ -83,6 +98,10 @@ class StoredFiles:
             return False
         name = path.relative_to(self.root).as_posix()
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def name_of(self, path: Path) -> str:
+        """The name of one of these files relative to `root`, with ``/`` between folders."""
+        return path.relative_to(self.root).as_posix()
 
     def files(self) -> list[Path]:
         """The existing files, in the order in which a backup copies them."""
@@ -130,6 +149,17 @@ class StoredFiles:
             OSError: likewise.
         """
         return StudentTraces(student_id)
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        """What `remove_student` would remove, by file; for a receipt.
+
+        Args:
+            student: as for `remove_student`.
+
+        Raises:
+            EraseError, OSError: as `find_student`.
+        """
+        yield from ()
 
     def remove_student(self, student: StudentTraces) -> None:
         """Remove a student. May be called again after it was cut short; changes each file whole or not at all.
@@ -179,6 +209,12 @@ class JournalFiles(StoredFiles):
         found = any(is_about(line, student_id) for path in self._journals for line in _lines(path))
         return StudentTraces(student_id, found)
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._journals:
+            number = sum(is_about(line, student.student_id) for line in _lines(path))
+            if number:
+                yield Place(self.name_of(path), number, "lines")
+
     def remove_student(self, student: StudentTraces) -> None:
         for path in self._journals:
             lines = _lines(path)
@@ -192,13 +228,13 @@ def check_json(path: Path, kind: Any) -> Iterator[Finding]:
     try:
         content = path.read_bytes()
         for text in content.splitlines() if path.suffix == ".jsonl" else [content]:
-            msgspec.json.decode(text, type=kind)
+            sealed.decode(text, kind)
         yield finding("file.read", path.name)
     except FileNotFoundError:
         return
     except OSError as error:
         yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, sealed.SealError):
         yield finding("file.damaged", path.name)
 
 

@@ -14,6 +14,7 @@ from appliance.counters import Counters
 from appliance.kvs import Row
 from appliance.plugins import Catalog
 from appliance.states import (
+    PART,
     STATE,
     STREAM,
     SUMMARY,
@@ -24,6 +25,7 @@ from appliance.states import (
     StudentStates,
     decode_stream_position,
     student_key,
+    whole_row,
 )
 from appliance.states.replay import replay_records
 
@@ -76,7 +78,7 @@ class FoldedStates:
         for key in sorted(self.rows.keys() | keys.keys()):
             if not key.startswith(student_key("")):
                 continue
-            row = self.rows[key].fields if key in self.rows else {}
+            row = whole_row(self.fold, self.rows[key]).fields if key in self.rows else {}
             if key in keys:
                 row = {**row, **keys[key].row().fields}
             fields += [(key, field, value) for field, value in sorted(row.items())]
@@ -100,7 +102,7 @@ def _hashes(fields: Iterable[Field], unpaused: Set[tuple[str, str]] = frozenset(
     """
     named: dict[str, list[Field]] = {}
     for key, field, value in fields:
-        if field.startswith(STATE):
+        if field.startswith((STATE, PART)):
             named.setdefault(field.split("/")[1], []).append((key, field, value))
         elif not field.startswith((SUMMARY, VERSION)):
             if (key, field) in unpaused:

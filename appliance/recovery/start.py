@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,10 +20,11 @@ from appliance.counters import Counters
 from appliance.datafolder.files import write_private
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
-from appliance.kvs import Row, Value, VolatileKVS
+from appliance.kvs import Row, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
-from appliance.states import STATE, SUMMARY, VERSION, Fold
+from appliance.recovery.snapshot_writer import SavedRow, SnapshotWriter
+from appliance.states import PART, STATE, SUMMARY, VERSION, Fold, decoded, parts_by_state
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Recovery:
         self._saving = asyncio.Lock()
         self._saving_classes = asyncio.Lock()
         self._saved: tuple[object, ...] | None = None
+        self._writer = SnapshotWriter(self._snapshots)
         self._saved_classes: dict[str, dict[str, str]] = {}
 
     async def restore(self) -> None:
@@ -120,7 +122,8 @@ class Recovery:
             ArchiveError: it cannot be written. Nothing is lost: the older one and the archive have all.
         """
         async with self._saving:
-            position, (changes, rows) = await self._pipeline.checkpoint(self._take)
+            base = self._writer.wants_base
+            position, (commits, changes, rows) = await self._pipeline.checkpoint(lambda: self._take(base=base))
             fold = self._pipeline.fold
 
             def reducers() -> dict[str, int]:
@@ -128,22 +131,29 @@ class Recovery:
                 left_out = fold.suspended | fold.codec.unstored
                 return {r.name: r.version for r in fold.reducers if r.name not in left_out}
 
-            state = (position, changes, reducers())
-            if state == self._saved:
-                return False
+            state = (position, commits, reducers())
+            saved = False
             try:
-                await asyncio.to_thread(snapshot.write, self._snapshots, position, reducers, rows)
+                if state == self._saved:
+                    return False
+                await asyncio.to_thread(self._writer.write, position, reducers, rows, base=base)
+                saved = True
             except OSError as error:
                 self._counters.add("snapshot_failures")
                 raise ArchiveError(f"The snapshot cannot be written: {error.strerror}.") from error
+            finally:
+                if not saved:
+                    self._kvs.return_changes(changes)
             self._saved = state
             self._counters.add("snapshots")
             return True
 
-    def _take(self) -> tuple[int, list[tuple[str, int, Mapping[str, Value]]]]:
+    def _take(self, *, base: bool) -> tuple[int, Sequence[SavedRow], Sequence[SavedRow]]:
+        """Number of commits, what changed since the last snapshot, and what the next one must have."""
         if self._pipeline.has_unstored():
             raise ArchiveError("No snapshot is written while what a student did is archived and not stored.")
-        return self._kvs.commits, self._kvs.rows()
+        changes = self._kvs.take_changes()
+        return self._kvs.commits, changes, self._kvs.rows() if base else changes
 
     async def save_classes(self) -> None:
         """Write the class states, durably. If that fails the store gets them back as they were written last.
@@ -210,6 +220,7 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
     stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
     by_prefix = {scoped.prefix: scoped for scoped in fold.scoped_reducers}
     for row in rows:
+        parts = parts_by_state(row.fields)
         for field, encoded in row.fields.items():
             if not field.startswith(STATE):
                 continue
@@ -217,7 +228,7 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
             if scoped is None or scoped.name in stale:
                 continue
             try:
-                scoped.reducer.decode(encoded)
+                decoded(scoped, encoded, parts.get(field, {}))
             except Exception:
                 log.warning(
                     "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
@@ -231,7 +242,7 @@ def without(row: Row, reducers: set[str]) -> Row:
     """A row without the states, summaries and versions of some reducers."""
     if not reducers:
         return row
-    ours = tuple(f"{STATE}{name}/" for name in reducers)
+    ours = tuple(f"{kind}{name}/" for name in reducers for kind in (STATE, PART))
     names = {kind + name for name in reducers for kind in (SUMMARY, VERSION)}
     fields = {name: value for name, value in row.fields.items() if name not in names and not name.startswith(ours)}
     return Row(row.key, row.version, fields)

@@ -83,12 +83,13 @@ def test_a_mount_within_the_data_folder_is_a_sentence_and_nothing_is_changed(
 
 class TestServiceOfAnotherUser:
     @pytest.fixture
-    def data(self) -> Iterator[Path]:
+    def data(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         needs_root()
         # The folders of pytest are closed to other users.
         with tempfile.TemporaryDirectory() as name:
             home = Path(name)
             home.chmod(0o755)
+            monkeypatch.setattr("platformdirs.user_config_path", lambda name: home / "config" / name)
             data = Path(shutil.copytree(FIXTURES / "data-2", home / "data"))
             (data / "roster" / "students.csv").write_text("name,class\nAda,7a\n")
             data.chmod(0o750)

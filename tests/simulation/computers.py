@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
