@@ -129,7 +129,9 @@ class MemberWriter:
     def _end_member(self) -> None:
         if not self._pieces:
             return
-        lengths = b"".join(_LENGTHS.pack(len(piece), size) for piece, size in zip(self._pieces, self._sizes, strict=True))
+        lengths = b"".join(
+            _LENGTHS.pack(len(piece), size) for piece, size in zip(self._pieces, self._sizes, strict=True)
+        )
         header = _header(lengths)
         trailer = _LAST + _TRAILER.pack(self._checksum, sum(self._sizes) & 0xFFFFFFFF)
         self._file.writelines((header, *self._pieces, trailer))

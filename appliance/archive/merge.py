@@ -28,8 +28,9 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from appliance.archive.checking import BrokenLink
 from appliance.archive.ends import complete_bytes
-from appliance.archive.reading import lines
+from appliance.archive.reading import FileLines
 from appliance.archive.records import Damage, Line, Record, Rejection
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
 from appliance.datafolder import WORKERS
@@ -92,6 +93,17 @@ class Merged:
         self.total_bytes = passes * sum(uncompressed_bytes(path) for source in sources for path in source.files)
         self._sources = sources
         self._students = students
+        self._read: list[tuple[str, FileLines]] = []
+
+    @property
+    def broken_links(self) -> list[BrokenLink]:
+        """Where the chain of an archive is broken, as far as it was read."""
+        found = {}
+        for label, some in self._read:
+            for link in some.broken_links:
+                file = f"{label}/{link.file}" if label else link.file
+                found[file, link.byte] = msgspec.structs.replace(link, file=file)
+        return list(found.values())
 
     def lines(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Line]:
         """The lines; those that cannot be read come as `Damage`. To be called once.
@@ -132,18 +144,16 @@ class Merged:
     def _wanted(self, source: Source, count: Callable[[int], None]) -> Iterator[Line]:
         """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
-        for path in source.files:
-            end = source.end if path == source.files[-1] else None
-            for line in lines(path):
-                if end is not None and line.end > end:
-                    break
-                count(line.end - line.byte)
-                record = line.record
-                if isinstance(record, Damage):
-                    file = f"{source.label}/{line.file}" if source.label else line.file
-                    yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
-                elif students is None or record.student_id in students:
-                    yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
+        found = FileLines(source.files, source.end)
+        self._read.append((source.label, found))
+        for line in found:
+            count(line.end - line.byte)
+            record = line.record
+            if isinstance(record, Damage):
+                file = f"{source.label}/{line.file}" if source.label else line.file
+                yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
+            elif students is None or record.student_id in students:
+                yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
 
     def _in_file_order(self, found: Iterable[Line]) -> Iterator[Line]:
         """The lines of the only source, without repeated numbers; notes gaps."""

@@ -3,12 +3,13 @@
 ``format.json`` has the format. A folder of an earlier format is backed up before it is brought to the present one, and
 one of a later format is refused.
 
-======  ==========================================================================================================
+======  =====================================================================================================
 format  what is there
-======  ==========================================================================================================
+======  =====================================================================================================
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
-======  ==========================================================================================================
+3       commit groups of the archive have a chain of checksums; segments of earlier formats stay as they are
+======  =====================================================================================================
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from appliance.datafolder.files import make_folder
 from appliance.datafolder.ownership import adopt
 from appliance.errors import DataFolderInUseError, SettingsError
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_FILE = "format.json"
 BACKUPS = "backups"
 LOCK = "lock"

@@ -23,8 +23,8 @@ Step = Callable[[Path], None]
 """Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
-"""The steps by the format that they start from. From 1 to 2 nothing is rewritten: an archive of either is read, and the
-running program compresses segments and writes snapshots."""
+"""The steps by the format that they start from. Up to 3 nothing is rewritten: segments of each format are read, and the
+running program compresses them, writes snapshots, and begins the chain of checksums in its first segment."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
