@@ -36,8 +36,8 @@ def segments(folder: Path) -> list[Path]:
 def numbered_segments(folder: Path) -> list[tuple[int, Path]]:
     """The archive's segments with their numbers, oldest first.
 
-    One that was being compressed during a power cut exists twice; the plain one counts. A folder with the name of a
-    segment is left out; see `misplaced_folders`.
+    One that was being compressed during a power cut exists twice; the plain one counts, unless it is shorter than the
+    compressed one. A folder with the name of a segment is left out; see `misplaced_folders`.
     """
     return sorted((number, path) for number, path in _paths_by_number(folder).items() if not path.is_dir())
 
@@ -60,9 +60,21 @@ def _paths_by_number(folder: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in later + earlier:
         match = SEGMENT_NAME.fullmatch(path.name)
-        if match and (int(match[2]) not in found or found[int(match[2])].is_dir()):
-            found[int(match[2])] = path
+        if not match:
+            continue
+        number = int(match[2])
+        chosen = found.get(number)
+        if chosen is None or chosen.is_dir() or (path == compressed(chosen) and _is_longer(path, chosen)):
+            found[number] = path
     return found
+
+
+def _is_longer(path: Path, plain: Path) -> bool:
+    try:
+        return path.is_file() and _text_bytes(path) > plain.stat().st_size
+    except FileNotFoundError:
+        # The plain one was removed meanwhile, after it had been compressed.
+        return False
 
 
 def compressed(path: Path) -> Path:
