@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced_folders
+from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
 from appliance.counters import Counters
 from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
@@ -90,6 +91,7 @@ class Recovery:
         self._pipeline = pipeline
         self._archive = archive
         self._counters = counters
+        self._damage = DamageTally()
         self._saving = asyncio.Lock()
         self._saving_classes = asyncio.Lock()
         self._saved: tuple[object, ...] | None = None
@@ -105,8 +107,7 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
-        for path in misplaced_folders(self._archive.folder):
-            self.findings.append(finding("archive.folder", path.name))
+        self.findings += await asyncio.to_thread(list, file_findings(self._archive.folder))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
         self.findings += unusable
@@ -124,23 +125,22 @@ class Recovery:
         reader = Reader(self._archive.folder, start)
         total = reader.remaining_bytes()
         logged = time.monotonic()
-        events = damaged = 0
+        events = 0
         records = reader.records()
         gaps = Gaps(reader, self.accepted)
         for first in records:
             some = itertools.chain([first], itertools.islice(records, _LINES_AT_ONCE - 1))
             restored = self._pipeline.restore(some, self._kvs.row, gaps)
             events += restored.events
-            damaged += len(restored.damaged)
             for damage in restored.damaged:
                 self._damaged(damage)
             await asyncio.sleep(0)
             if time.monotonic() - logged >= LOG_SECONDS:
                 logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
-        if damaged:
-            self.findings.append(finding("archive.unreadable", count=damaged))
+        self.findings += self._damage.findings()
         self.findings += start_findings(gaps.watch.gaps, self.accepted, self._archive.folder, self._counters)
+        self.findings += link_findings(unaccepted(self._archive.folder, reader.broken_links))
         if events or found:
             log.info(
                 "%s%s read in %.1f s.",
@@ -237,9 +237,10 @@ class Recovery:
         )
 
     def _damaged(self, damage: Damage) -> None:
+        self._damage.add(damage)
         self._counters.add("archive_lines_damaged")
         log.warning(
-            "Archive file %s, line %d (byte %d): %s. The line was left out.",
+            "Archive file %s, line %d (byte %d): %s.",
             damage.file,
             damage.line,
             damage.byte,
