@@ -27,10 +27,15 @@ class _UnchangedError(Exception):
 class ArchiveFiles(StoredFiles):
     """Segments, their indexes, the markers, and the files of torn lines."""
 
+    edits_copies = True
+
     def __init__(self, root: Path) -> None:
         names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
+
+    def is_name(self, path: Path) -> bool:
+        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -50,7 +55,7 @@ class ArchiveFiles(StoredFiles):
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive."""
         count, streams = 0, set()
-        for path in segments(self.folder) if self.folder.is_dir() else ():
+        for path in self._edited():
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -66,7 +71,7 @@ class ArchiveFiles(StoredFiles):
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
     def count(self, student: StudentTraces) -> Iterator[Place]:
-        for path in segments(self.folder) if self.folder.is_dir() else ():
+        for path in self._edited():
             with open_segment(path) as file:
                 number = sum(_is_of(raw, path.name, student) for raw in file)
             if number:
@@ -81,11 +86,15 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return
         self._remove_doubles()
-        for path in segments(self.folder):
+        for path in self._edited():
             _rewrite(path, student)
         for path in _files_in(self.folder / TORN):
             if _may_be_of(path.read_bytes(), student):
                 remove(path)
+
+    def _edited(self) -> list[Path]:
+        """The segments, and their conflict copies, which hold the same students' lines."""
+        return [*segments(self.folder), *self.copies()] if self.folder.is_dir() else []
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
