@@ -12,7 +12,7 @@ from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
-from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.health import Finding, finding
 
@@ -65,6 +65,17 @@ class ArchiveFiles(StoredFiles):
                 ) from None
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in segments(self.folder) if self.folder.is_dir() else ():
+            with open_segment(path) as file:
+                number = sum(_is_of(raw, path.name, student) for raw in file)
+            if number:
+                yield Place(self.name_of(path), number, "lines")
+        torn = self.folder / TORN
+        number = sum(_may_be_of(path.read_bytes(), student) for path in _files_in(torn))
+        if number:
+            yield Place(f"{ARCHIVE}/{TORN}", number, "files")
+
     def remove_student(self, student: StudentTraces) -> None:
         """Rewrite each segment without the student's lines, and without damaged lines that may be the student's."""
         if not self.folder.is_dir():
@@ -72,9 +83,8 @@ class ArchiveFiles(StoredFiles):
         self._remove_doubles()
         for path in segments(self.folder):
             _rewrite(path, student)
-        torn = self.folder / TORN
-        for path in torn.iterdir() if torn.is_dir() else ():
-            if path.is_file() and _may_be_of(path.read_bytes(), student):
+        for path in _files_in(self.folder / TORN):
+            if _may_be_of(path.read_bytes(), student):
                 remove(path)
 
     def _remove_doubles(self) -> None:
@@ -92,11 +102,7 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
         with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
             new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
             for raw in old:
-                record = parse_line(raw, path.name, 0, 0)
-                if isinstance(record, Damage):
-                    theirs = _may_be_of(raw, student)
-                else:
-                    theirs = record.student_id == student.student_id
+                theirs = _is_of(raw, path.name, student)
                 erased = erased or theirs
                 if not theirs:
                     new.write(raw)
@@ -106,6 +112,16 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                 raise _UnchangedError
     except _UnchangedError:
         pass
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def _is_of(raw: bytes, name: str, student: StudentTraces) -> bool:
+    """Whether a line is the student's, or damaged and may be."""
+    record = parse_line(raw, name, 0, 0)
+    return _may_be_of(raw, student) if isinstance(record, Damage) else record.student_id == student.student_id
 
 
 def _may_be_of(raw: bytes, student: StudentTraces) -> bool:

@@ -53,6 +53,20 @@ class StudentTraces(msgspec.Struct, frozen=True):
     streams: tuple[str, ...] = ()
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What one place holds of a student.
+
+    Attributes:
+        where: the file, relative to the data folder, or a kind of row in a store.
+        count: how many.
+        what: of what, in the plural: lines, rows, entries, files.
+    """
+
+    where: str
+    count: int
+    what: str
+
+
 class Opened(NamedTuple):
     """A file that is open for a copy.
 
@@ -85,6 +99,10 @@ class StoredFiles:
             return False
         name = path.relative_to(self.root).as_posix()
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def name_of(self, path: Path) -> str:
+        """The name of one of these files relative to `root`, with ``/`` between folders."""
+        return path.relative_to(self.root).as_posix()
 
     def files(self) -> list[Path]:
         """The existing files, in the order in which a backup copies them."""
@@ -132,6 +150,17 @@ class StoredFiles:
             OSError: likewise.
         """
         return StudentTraces(student_id)
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        """What `remove_student` would remove, by file; for a receipt.
+
+        Args:
+            student: as for `remove_student`.
+
+        Raises:
+            EraseError, OSError: as `find_student`.
+        """
+        yield from ()
 
     def remove_student(self, student: StudentTraces) -> None:
         """Remove a student. May be called again after it was cut short; changes each file whole or not at all.
@@ -198,6 +227,12 @@ class JournalFiles(StoredFiles):
     def find_student(self, student_id: str) -> StudentTraces:
         found = any(is_about(line, student_id) for path in self._journals for line in _lines(path))
         return StudentTraces(student_id, found)
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._journals:
+            number = sum(is_about(line, student.student_id) for line in _lines(path))
+            if number:
+                yield Place(self.name_of(path), number, "lines")
 
     def remove_student(self, student: StudentTraces) -> None:
         for path in self._journals:

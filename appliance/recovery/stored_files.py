@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.archive import Position
 from appliance.datafolder.files import remove, sync_folder
-from appliance.datafolder.stored_files import StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import Place, StoredFiles, StudentTraces
 from appliance.health import Finding
 from appliance.kvs import Encoded
 from appliance.recovery import snapshot
@@ -32,6 +32,15 @@ class SnapshotFiles(StoredFiles):
         usable, _ = snapshot.newest(snapshot.snapshots(self.folder))
         found = usable is not None and any(row.key == student_key(student_id) for row in usable.rows)
         return StudentTraces(student_id, found)
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in snapshot.snapshots(self.folder):
+            usable, _ = snapshot.newest([path])
+            # One that cannot be read is removed whole.
+            key = student_key(student.student_id)
+            number = 1 if usable is None else sum(row.key == key for row in usable.rows)
+            if number:
+                yield Place(self.name_of(path), number, "files" if usable is None else "rows")
 
     def remove_student(self, student: StudentTraces) -> None:
         """Write a new snapshot without the student; remove the others.

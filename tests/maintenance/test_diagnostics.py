@@ -129,7 +129,7 @@ class TestRunning:
         assert "roster/students.csv" in found["files.txt"]
         assert "archive/(another name)" in found["files.txt"]
         assert "Stopping" not in found["log/classroom-observer.log"]
-        credentials = json.loads((home / "data" / "credentials.json").read_text())
+        credentials = json.loads(unseal((home / "data" / "credentials.json").read_bytes()))
         running = instance.read(home / "data")
         assert running is not None
         assert_nothing_of(
