@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from appliance.datafolder.sealed import unseal
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
 

@@ -19,6 +19,7 @@ import pytest
 from appliance import cli
 from appliance.datafolder import instance
 from appliance.datafolder.instance import Instance
+from appliance.datafolder.sealed import unseal
 from appliance.maintenance import diagnostics
 from appliance.maintenance.redaction import HIDDEN, Redaction, secrets_of
 from appliance.web.monitoring import ROUTE

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.datafolder.sealed import unseal
 from appliance.kvs import open_kvs
 from appliance.kvs.records import ERASED, MEMBERS, SharedRecords
 from appliance.roster import token_hash
