@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
 from appliance.archive.markers import MARKERS, read_markers
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
@@ -25,12 +26,12 @@ class _UnchangedError(Exception):
 
 
 class ArchiveFiles(StoredFiles):
-    """Segments, their indexes, the markers, and the files of torn lines."""
+    """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
 
     edits_copies = True
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, f"{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
@@ -51,6 +52,7 @@ class ArchiveFiles(StoredFiles):
         for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
             yield finding("archive.folder", path.name)
         yield from read_markers(self.folder)[1]
+        yield from read_accepted(self.folder)[1]
 
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive."""
@@ -86,6 +88,7 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return
         self._remove_doubles()
+        without_student(self.folder, student.student_id)
         for path in self._edited():
             _rewrite(path, student)
         for path in _files_in(self.folder / TORN):

@@ -14,6 +14,7 @@ from appliance.states.fold import Fold
 from appliance.states.limits import StateLimits
 from appliance.states.row import (
     BROKEN,
+    GAP,
     STATE,
     STREAM,
     SUMMARY,
@@ -39,6 +40,7 @@ from appliance.states.student_states import LATE_SECONDS, MEASURED_BYTES, Savepo
 __all__ = [
     "ACCEPTING",
     "BROKEN",
+    "GAP",
     "LATE_SECONDS",
     "MEASURED_BYTES",
     "STATE",

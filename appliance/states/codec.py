@@ -67,6 +67,14 @@ class StateCodec:
             return None
         return state
 
+    def decode_old(self, scoped: ScopedReducer, encoded: bytes) -> State | None:
+        """A state that another version of the reducer made; None where this one cannot decode it, which is no fault."""
+        try:
+            state = scoped.reducer.decode(encoded)
+        except BaseException:
+            return None
+        return state if type(state) is scoped.kind else None
+
     def summary(self, scoped: ScopedReducer, scope_states: ScopeStates) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""
         cells = scope_states.cells

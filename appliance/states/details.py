@@ -57,7 +57,8 @@ def student_details(fold: Fold, row: Row, limit: int | None = None) -> StudentDe
         if room is not None and len(encoded) > room:
             details.left_out += 1
             continue
-        found[scoped.name] = detail = _detail(fold, scoped, encoded)
+        current = row.fields.get(scoped.version_field) == scoped.version.data
+        found[scoped.name] = detail = _detail(fold, scoped, encoded, current=current)
         if room is not None:
             room -= max(len(encoded), len(bytes(detail)))
     if details.left_out:
@@ -65,8 +66,8 @@ def student_details(fold: Fold, row: Row, limit: int | None = None) -> StudentDe
     return details
 
 
-def _detail(fold: Fold, scoped: ScopedReducer, encoded: bytes) -> msgspec.Raw:
-    state = fold.codec.decode(scoped, encoded)
+def _detail(fold: Fold, scoped: ScopedReducer, encoded: bytes, *, current: bool) -> msgspec.Raw:
+    state = fold.codec.decode(scoped, encoded) if current else fold.codec.decode_old(scoped, encoded)
     if state is None:
         return msgspec.Raw(b"{}")
     try:

@@ -7,6 +7,11 @@ from types import MappingProxyType
 
 from appliance.health.codes.code import Code
 
+_WHAT_TO_DO = (
+    "Bring the missing archive files back ('archive bring-back', or from a backup) and start again. If they are lost "
+    "for good, start once with --accept-gap: the figures and texts then go on without these events."
+)
+
 ARCHIVE: Mapping[str, Code] = MappingProxyType(
     {
         "archive.torn": Code(
@@ -19,6 +24,51 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "warning",
             "archive",
             "{subject} in the archive is a folder, not a file. Its content is not read; move it out of the archive.",
+            label="archive",
+        ),
+        "archive.gap": Code(
+            "error",
+            "archive",
+            "The archive lacks {count:event|events} of one student ({where}{reason:?; }). The student's figures and "
+            "texts are shown as they were before; newer work is archived, and not shown yet. All other students are "
+            "shown as usual. " + _WHAT_TO_DO,
+            of_student=True,
+            label="archive, student {subject}",
+        ),
+        "archive.gap_more": Code(
+            "error",
+            "archive",
+            "The archive also lacks {count:event|events} of {students:further student|further students}; 'verify' "
+            "lists them. " + _WHAT_TO_DO,
+            label="archive",
+        ),
+        "reducer.gap": Code(
+            "error",
+            "archive",
+            "The archive lacks {count:event|events} of one student ({where}{reason:?; }), so figures of {reducers} "
+            "could not be computed from it again. Those that are stored are kept and do not change; where there are "
+            "none, none are shown. The student's other figures and all other students' are shown as usual. "
+            + _WHAT_TO_DO,
+            of_student=True,
+        ),
+        "reducer.gap_more": Code(
+            "error",
+            "archive",
+            "The same is true of {students:further student|further students}, of whom the archive lacks "
+            "{count:event|events}; 'verify' lists them. " + _WHAT_TO_DO,
+        ),
+        "archive.gaps_accepted": Code(
+            "info",
+            "archive",
+            "The archive lacks {count:event|events} of {students:student|students}. As --accept-gap says, their "
+            "figures and texts go on without these events; this is kept for later starts.",
+            label="archive",
+        ),
+        "archive.gaps_unsaved": Code(
+            "warning",
+            "archive",
+            "That gaps of the archive are accepted could not be written to {subject}: {detail}. Start with "
+            "--accept-gap again once the disk can be written.",
             label="archive",
         ),
         "archive.moved": Code(
