@@ -7,6 +7,7 @@ module              job
 ``snapshot``        the file of a snapshot
 ``rebuild``         computes the states of single reducers again, beside live events
 ``upkeep``          what is done periodically while the appliance runs
+``retention``       deletes old days of the archive
 ``stored_files``    backup, verify and erase of snapshots
 ==================  =========================================================================
 """
