@@ -151,7 +151,7 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                 raise _UnchangedError
     except _UnchangedError:
         return
-    if isinstance(new, PackedWriter) and new.index:
+    if isinstance(new, PackedWriter):
         save_index(path, new.index)
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 from appliance.archive.chain import chained
 from appliance.archive.compression import Renewing, compress
 from appliance.archive.ends import last_own
+from appliance.archive.markers import last_markers
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.archive.unsynced import Group, Unsynced
@@ -74,7 +75,8 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
         counters.add("archive_torn_lines", len(self.torn))
-        self._number = last_number(folder)
+        # No number is given twice, also where the newest segments were moved elsewhere.
+        self._number = max(last_number(folder), *last_markers(folder), 0)
 
     @property
     def position(self) -> Position:
