@@ -14,6 +14,7 @@ format  what is there
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -74,9 +75,11 @@ class DataFolder:
                 f"Another appliance{holder and f' (process {holder})'} uses the data folder {path}. End it first, or "
                 "choose another --data-dir."
             ) from None
-        # The first byte is what Windows locks; others can read the rest.
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, f" {os.getpid()}\n".encode())
+        # The process id is only for people, so a full disk must not prevent the start. The first byte is what Windows
+        # locks; others can read the rest.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f" {os.getpid()}\n".encode())
         adopt(path / LOCK, path)
         try:
             exchange.finish(path, PASSING)
