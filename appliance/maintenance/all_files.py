@@ -13,9 +13,11 @@ import msgspec
 from appliance.archive.stored_files import ARCHIVE, ArchiveFiles
 from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
-from appliance.datafolder.files import make_folder, remove_tree, temporary_folder, unfinished_name
-from appliance.datafolder.journal import damaged_lines_path
+from appliance.datafolder.damaged_lines import damaged_lines_path
+from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
+from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
+from appliance.datafolder.small_file import copy_path
 from appliance.datafolder.stored_files import (
     EraseError,
     JournalFiles,
@@ -25,6 +27,7 @@ from appliance.datafolder.stored_files import (
     StudentTraces,
     check_json,
 )
+from appliance.datafolder.traces import is_about
 from appliance.health import Finding, finding
 from appliance.kvs import records
 from appliance.maintenance import backup_format
@@ -38,6 +41,8 @@ from appliance.web.security import signed_out
 
 ERASING = "erasing.json"
 """The student who is being erased, until that is done."""
+LOST = f"{ERASING}.damaged"
+"""Such a file that was damaged, so that who was to be erased is not known for sure."""
 ERASED = "erased.jsonl"
 """A line per erasing: when, and how many lines of the archive; nothing of the student."""
 KEYS = "keys"
@@ -75,13 +80,13 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
     parts: list[StoredFiles] = [
         SnapshotFiles(data),
         JsonFile(data, CLASSES_FILE, dict[str, dict[str, str]]),
-        JsonFile(data, FORMAT_FILE, FormatFile),
+        JsonFile(data, FORMAT_FILE, FormatFile, decode_format),
         JsonFile(data, credentials.FILE, credentials.Credentials),
         JsonFile(data, signed_out.FILE, dict[str, Any]),
+        JsonFile(data, upload_mark.FILE, dict[str, Any]),
+        JsonFile(data, network.FILE, dict[str, Any]),
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
-        StoredFiles(data, upload_mark.FILE),
-        StoredFiles(data, network.FILE),
         StoredFiles(data, READY),
         StoredFiles(data, f"{KEYS}/*"),
         ErasureFiles(data),
@@ -93,11 +98,22 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
 
 def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
     """The data folders within one, each with its roster: those of workers, and of what a restore moved aside."""
-    found = []
+    found: list[tuple[Path, Path | None]] = []
     for folder in (*WorkerFolders(data).folders(), *EarlierFolders(data).folders()):
         # A worker's folder may have a link to the roster of the data folder, which is not treated twice.
         found.append((folder, None if (folder / ROSTER).is_symlink() else folder / ROSTER))
+        found += nested_folders(folder)
     return found
+
+
+def all_parts(data: Path, roster: Path | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
+    """The stored files of a data folder and of those within it, each with the folder's name and ``/``, or ""."""
+    folders = [(data, roster), *nested_folders(data)]
+    return [
+        ("" if folder == data else f"{folder.relative_to(data).as_posix()}/", part)
+        for folder, own_roster in folders
+        for part in stored_files(folder, own_roster, limits)
+    ]
 
 
 def other_nodes(folders: Iterable[Path]) -> list[str]:
@@ -154,20 +170,30 @@ class SharedJournal(JournalFiles):
     def __init__(self, root: Path) -> None:
         super().__init__(root, records.JOURNAL)
 
-    def verify(self) -> Iterator[Finding]:
-        yield from check_json(self.root / records.JOURNAL, dict[str, Any])
-
 
 class ErasureFiles(StoredFiles):
     """What erasing keeps: the student who is being erased, and counts."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, ERASED, ERASING)
+        names = ERASED, ERASING, copy_path(Path(ERASING)).name, *map(_damaged_name, (ERASED, ERASING)), LOST
+        super().__init__(root, *names)
 
     def verify(self) -> Iterator[Finding]:
         yield from check_json(self.root / ERASED, ErasedLine)
         if (self.root / ERASING).exists():
             yield finding("erase.unfinished")
+        if (self.root / LOST).exists():
+            yield finding("datafolder.erasing_lost", LOST)
+
+    def remove_student(self, student: StudentTraces) -> None:
+        for name in (LOST, *map(_damaged_name, (ERASED, ERASING))):
+            path = self.root / name
+            if path.is_file() and is_about(path.read_bytes(), student.student_id):
+                remove(path)
+
+
+def _damaged_name(name: str) -> str:
+    return damaged_lines_path(Path(name)).name
 
 
 class WorkerFolders(NotBackedUp):
@@ -215,7 +241,7 @@ class BackupFiles(NotBackedUp):
         streams: set[str] = set()
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     traces = part.find_student(student_id)
                     found = found or traces.found
                     streams.update(traces.streams)
@@ -224,22 +250,17 @@ class BackupFiles(NotBackedUp):
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for within, part in all_parts(inside, inside / ROSTER, self._limits):
                     for place in part.count(student):
-                        yield Place(f"{self.name_of(path)}: {place.where}", place.count, place.what)
+                        yield Place(f"{self.name_of(path)}: {within}{place.where}", place.count, place.what)
 
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside), inherit=True)
-
-    def _parts(self, inside: Path) -> list[StoredFiles]:
-        """The parts of an unpacked backup and of workers' folders in it."""
-        folders = [(inside, inside / ROSTER), *nested_folders(inside)]
-        return [part for folder, roster in folders for part in stored_files(folder, roster, self._limits)]
 
     @contextmanager
     def _unpacked(self, path: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, exchange
+from appliance.datafolder.files import remove, remove_folder
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up, held
@@ -86,5 +87,5 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
 def _remove_made(data: Path) -> None:
     """Remove the folder that a failed restore made."""
     with suppress(OSError):
-        (data / LOCK).unlink(missing_ok=True)
-        data.rmdir()
+        remove(data / LOCK)
+        remove_folder(data)

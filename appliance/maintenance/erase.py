@@ -16,25 +16,26 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from appliance.archive.markers import known_missing
 from appliance.datafolder import sealed
-from appliance.datafolder.files import remove, remove_tree, sync_folder, write_private
+from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
+from appliance.datafolder.small_file import SmallFile, copy_path
 from appliance.datafolder.stored_files import EraseError, KnownStudent, Place, StoredFiles, StudentTraces
 from appliance.errors import ObserverError
 from appliance.maintenance import receipt as receipts
 from appliance.maintenance.all_files import (
     ERASED,
     ERASING,
+    LOST,
     OWN_NAMES,
     WORK_PREFIX,
     BackupFiles,
     ErasedLine,
+    all_parts,
     nested_folders,
-    stored_files,
 )
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
@@ -127,24 +128,9 @@ class Erased(msgspec.Struct, frozen=True):
     unwritten: str = ""
 
 
-class _Folder(NamedTuple):
-    """A data folder, or one within it: its name there, and its parts."""
-
-    name: str
-    parts: list[StoredFiles]
-
-
-def _folders(data: Path, roster: Path | None, limits: RosterLimits) -> list[_Folder]:
-    nested = [
-        _Folder(f"{folder.relative_to(data).as_posix()}/", stored_files(folder, own_roster, limits))
-        for folder, own_roster in nested_folders(data)
-    ]
-    return [_Folder("", stored_files(data, roster, limits)), *nested]
-
-
 def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> list[KnownStudent]:
     """All students whom stored files name, now or once; one of them may be there with several names."""
-    parts = [part for folder in _folders(data, roster, limits) for part in folder.parts]
+    parts = [part for _, part in all_parts(data, roster, limits)]
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
 
 
@@ -187,11 +173,11 @@ def erase(
         OSError: something cannot be written; an erasure that had begun continues at the next start.
     """
     finish(data)
-    folders = _folders(data, roster, limits)
+    parts = all_parts(data, roster, limits)
     # All is read before anything is changed: what cannot be read cannot be searched.
-    traces = _together(student_id, [part.find_student(student_id) for folder in folders for part in folder.parts])
+    traces = _together(student_id, [part.find_student(student_id) for _, part in parts])
     names = sorted({known.name for known in known_students(data, roster, limits) if known.student_id == student_id})
-    removed = list(_count(folders, traces)) if receipt else []
+    removed = list(_count(parts, traces)) if receipt else []
     done = in_store(traces, Sought(student_id, traces.streams, tuple(names)))
     if not done.known and not traces.found:
         raise EraseError("There is no trace of such a student in the data folder.")
@@ -206,7 +192,7 @@ def erase(
         removed,
         done,
     )
-    write_private(data / ERASING, sealed.encode(intent))
+    _erasing(data).write(intent)
     return _carry_out(data, intent)
 
 
@@ -218,11 +204,15 @@ def finish(data: Path) -> bool:
         OSError: something cannot be written.
     """
     try:
-        intent = sealed.decode((data / ERASING).read_bytes(), Intent)
-    except FileNotFoundError:
+        intent = _erasing(data).read()
+    except IsADirectoryError:
+        raise EraseError(f"{data / ERASING} is a folder, and no file of this program. Remove it.") from None
+    if intent is None:
+        if (data / ERASING).exists():
+            # What is to be erased cannot be known. The finding remains until the student is erased again.
+            replace(data / ERASING, data / LOST)
+            sync_folder(data)
         return False
-    except (msgspec.DecodeError, UnicodeDecodeError, sealed.SealError):
-        raise EraseError(f"{data / ERASING} is damaged. Remove it, and erase the student again.") from None
     erased = _carry_out(data, intent)
     log.info("An interrupted erasure of a student has been completed.")
     if erased.unwritten:
@@ -239,35 +229,35 @@ def _together(student_id: str, traces: Sequence[StudentTraces]) -> StudentTraces
     )
 
 
-def _count(folders: Iterable[_Folder], student: StudentTraces) -> Iterator[Place]:
-    for folder in folders:
-        for part in folder.parts:
-            for place in part.count(student):
-                yield Place(folder.name + place.where, place.count, place.what)
+def _count(parts: Iterable[tuple[str, StoredFiles]], student: StudentTraces) -> Iterator[Place]:
+    for within, part in parts:
+        for place in part.count(student):
+            yield Place(within + place.where, place.count, place.what)
 
 
 def _carry_out(data: Path, intent: Intent) -> Erased:
     roster = None if intent.roster is None else Path(intent.roster)
-    folders = _folders(data, roster, intent.limits)
-    for folder in folders:
-        for part in folder.parts:
-            part.remove_student(intent.student)
-        _remove_unfinished(data / folder.name, folder.parts)
-    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, [data / ERASING])
+    parts = [part for _, part in all_parts(data, roster, intent.limits)]
+    for part in parts:
+        part.remove_student(intent.student)
+    _remove_unfinished(data, parts)
+    ignored = [data / ERASING, copy_path(data / ERASING)]
+    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
     unwritten = _write_receipt(data, intent, found)
     _note(data, intent)
-    remove(data / ERASING)
+    _erasing(data).remove()
     sync_folder(data)
-    backups = sum(len(part.files()) for folder in folders for part in folder.parts if isinstance(part, BackupFiles))
+    backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
     named = sorted(one.path for one in found.found if ID in one.kinds)
     return Erased(intent.lines, backups, named, found, unwritten)
 
 
-def _remove_unfinished(folder: Path, parts: Sequence[StoredFiles]) -> None:
+def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
     """Remove what a crash left of files that were being written, and of backups that were being erased."""
-    for path in folder.iterdir():
-        if path.is_dir() and path.name.startswith(WORK_PREFIX):
-            remove_tree(path)
+    for folder in (data, *(folder for folder, _ in nested_folders(data))):
+        for path in folder.iterdir():
+            if path.is_dir() and path.name.startswith(WORK_PREFIX):
+                remove_tree(path)
     for part in parts:
         for path in list(part.unfinished()):
             remove(path)
@@ -302,5 +292,11 @@ def _note(data: Path, intent: Intent) -> None:
     number = intent.receipt.number if intent.receipt else None
     if number and number.encode() in before:
         return
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
     line = sealed.encode(ErasedLine(round(time.time(), 3), intent.lines, number))
     write_private(file, before + line)
+
+
+def _erasing(data: Path) -> SmallFile[Intent]:
+    return SmallFile(data / ERASING, Intent, copied=True, lost="datafolder.erasing_lost")

@@ -48,7 +48,8 @@ class SnapshotWriter:
         base, last = self._base, self._last
         if base is None or last is None or self._deltas >= MOST_DELTAS or self._delta_bytes > base.bytes:
             return True
-        return not (base.path.exists() and last.path.exists())
+        # A file that was removed or cut meanwhile makes the deltas after it worthless.
+        return not all(_is_there(written) for written in (base, last))
 
     def write(self, position: Position, reducers: Reducers, rows: Iterable[SavedRow], *, base: bool) -> None:
         """Write a snapshot, durably.
@@ -78,6 +79,13 @@ class SnapshotWriter:
         self._deltas = number
         self._delta_bytes += last.bytes
         self._parts |= parts
+
+
+def _is_there(written: Written) -> bool:
+    try:
+        return written.path.stat().st_size == written.bytes
+    except OSError:
+        return False
 
 
 def _encoded_rows(rows: Iterable[SavedRow], known: _Known, parts: _Known) -> Iterator[EncodedRow]:

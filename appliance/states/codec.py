@@ -104,7 +104,8 @@ class StateCodec:
             before = self._failed(cell, state, error)
             if before is not None:
                 return self.fields(cell, before, stored)
-            return {cell.field: b"", **{part_field(cell.field, number): None for number in stored.names()}}, NO_PARTS
+            # The store keeps what it has. What no reducer can decode is only where there is nothing.
+            return ({cell.field: b""} if cell.stored is None else {}), stored
         cell.stored = state
         fields: dict[str, bytes | None] = {part_field(cell.field, number): None for number in removed}
         for number, part in written.items():
@@ -182,6 +183,13 @@ class StateCodec:
         self.unstored.add(name)
         self._failures.state_failed(name, error)
         return cell.stored if cell.stored is not state else None
+
+    def decode_old(self, scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes]) -> State | None:
+        """A state that another version of the reducer made; None where this one cannot decode it, which is no fault."""
+        try:
+            return decoded(scoped, encoded, parts)
+        except BaseException:
+            return None
 
     def summary(self, scoped: ScopedReducer, scope_states: ScopeStates) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""

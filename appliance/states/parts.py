@@ -9,8 +9,8 @@ so that a new part changes no other one; where there is none left, all parts get
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, compress, count
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress, count, islice
 from operator import is_not
 from typing import Any
 
@@ -21,6 +21,9 @@ from appliance.states.row import PART, STATE
 _MARK = b"\xc1"
 _STEP = 1 << 40
 """The distance of two parts that are written one after the other; it can be halved 40 times."""
+
+# So many replaced parts are found one by one; where there are more, parts may have moved.
+_FEW = 8
 
 Place = tuple[int, int]
 """Number of a part, and its encoded bytes."""
@@ -146,126 +149,181 @@ def changed_parts(stored: StoredParts, groups: Groups, encode: Callable[[Any], b
         groups: the new ones.
         encode: encodes a part.
     """
-    old = stored.groups
     new = tuple(groups)
-    first = _same(old, new)
-    last = _same(reversed(old[first:]), reversed(new[first:]))
-    old_end, new_end = len(old) - last, len(new) - last
-    before = list(chain.from_iterable(stored.places[first:old_end]))
-    low = _number_before(stored.places, first)
-    high = _number_after(stored.places, old_end)
-    change = _Changes(list(chain.from_iterable(old[first:old_end])), before, encode)
-    change.compare([part for group in new[first:new_end] for part in group])
-    if not change.place(low, high):
-        # No room is left between two numbers.
-        everything = _Changes([], [], encode)
-        everything.compare([part for group in new for part in group])
-        everything.place(None, None)
-        places = everything.places
-        removed = sorted(set(stored.names()) - {number for number, _ in places})
-        size = sum(size for _, size in places)
-        return PartsChange(StoredParts(new, _grouped(places, new), size), everything.written, removed)
-    made = change.places
-    size = stored.bytes + sum(size for _, size in made) - sum(size for _, size in before)
-    removed = [number for number in change.left() if number not in change.written]
-    places_now = (*stored.places[:first], *_grouped(made, new[first:new_end]), *stored.places[old_end:])
-    return PartsChange(StoredParts(new, places_now, size), change.written, removed)
+    change = _Change(encode)
+    places = change.places(stored, new)
+    if places is not None:
+        return PartsChange(StoredParts(new, places, stored.bytes + change.grown), change.written, change.removed)
+    # No room is left between two numbers.
+    change = _Change(encode)
+    places = change.places(NO_PARTS, new) or ()
+    removed = sorted(set(stored.names()) - change.written.keys())
+    return PartsChange(StoredParts(new, places, change.grown), change.written, removed)
 
 
 def _same(one: Iterable[object], other: Iterable[object]) -> int:
     """How many values at the beginning are the same objects."""
     one, other = list(one), list(other)
-    # Without a loop in Python: it runs for each commit over all groups of a long state.
     return next(compress(count(), map(is_not, one, other)), min(len(one), len(other)))
 
 
-def _number_before(places: Sequence[tuple[Place, ...]], group: int) -> int | None:
-    return next((places[index][-1][0] for index in range(group - 1, -1, -1) if places[index]), None)
+def _different(one: Sequence[object], other: Sequence[object]) -> list[int]:
+    """Where two sequences of the same length do not have the same objects."""
+    # Without a loop in Python: it runs for each commit over all groups of a long state.
+    return list(compress(range(len(one)), map(is_not, one, other)))
 
 
-def _number_after(places: Sequence[tuple[Place, ...]], group: int) -> int | None:
-    return next((places[index][0][0] for index in range(group, len(places)) if places[index]), None)
+_Run = tuple[int, int, int, int]
+"""Groups that others replace: from, up to; and the other ones, from, up to."""
 
 
-def _grouped(places: list[Place], groups: Groups) -> tuple[tuple[Place, ...], ...]:
+def _runs(old: Groups, new: Groups) -> list[_Run]:
+    """Where groups are other objects than before."""
+    if len(old) == len(new):
+        different = _different(old, new)
+        if len(different) <= _FEW:
+            near: list[_Run] = []
+            for index in different:
+                # Neighbours together: a part may have moved from one to the other.
+                begin = near.pop()[0] if near and near[-1][1] == index else index
+                near.append((begin, index + 1, begin, index + 1))
+            return near
+    first = _same(old, new)
+    last = _same(reversed(old[first:]), reversed(new[first:]))
+    old_end, new_end = len(old) - last, len(new) - last
+    known = {id(group): index for index, group in enumerate(old[first:old_end], first)}
+    runs: list[_Run] = []
+    old_at = new_at = first
+    for index in range(first, new_end):
+        at = known.get(id(new[index]), -1)
+        if at >= old_at:
+            if at > old_at or index > new_at:
+                runs.append((old_at, at, new_at, index))
+            old_at, new_at = at + 1, index + 1
+    if old_at < old_end or new_at < new_end:
+        runs.append((old_at, old_end, new_at, new_end))
+    return runs
+
+
+def _grouped(places: Iterable[Place], groups: Groups) -> list[tuple[Place, ...]]:
     following = iter(places)
-    return tuple(tuple(next(following) for _ in group) for group in groups)
+    return [tuple(islice(following, len(group))) for group in groups]
 
 
-class _Changes:
+class _Change:
     """Compares the parts of changed groups, and finds places for those that are new.
 
     Attributes:
-        places: of the new parts.
         written: encoded new parts by number.
+        removed: numbers of old parts that no new part has.
+        grown: by how many bytes the parts are more.
     """
 
-    def __init__(self, old: list[Any], old_places: list[Place], encode: Callable[[Any], bytes]) -> None:
-        self.places: list[Place] = []
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
         self.written: dict[int, bytes] = {}
-        self._old = old
-        self._old_places = old_places
+        self.removed: list[int] = []
+        self.grown = 0
         self._encode = encode
-        # Index of the old part for each new one; -1 for one that is not stored.
-        self._kept: list[int] = []
-        self._encoded: dict[int, bytes] = {}
 
-    def compare(self, new: list[Any]) -> None:
-        """Find the new parts that are stored already, in the same order."""
-        by_id = {id(part): index for index, part in enumerate(self._old)}
-        by_bytes = {part.data: index for index, part in enumerate(self._old) if type(part) is EncodedPart}
-        after = -1
-        for number, part in enumerate(new):
-            index = by_id.get(id(part), -1)
-            if index <= after:
-                encoded = self._encoded[number] = self._encode(part)
-                index = by_bytes.get(encoded, -1)
-            if index > after:
-                after = index
-                self._kept.append(index)
-            else:
-                self._kept.append(-1)
+    def places(self, stored: StoredParts, new: Groups) -> tuple[tuple[Place, ...], ...] | None:
+        """The places of all new parts; None where there is no room between two numbers."""
+        places: list[tuple[Place, ...]] = []
+        done = 0
+        for old_begin, old_end, new_begin, new_end in _runs(stored.groups, new):
+            places += stored.places[done:old_begin]
+            done = old_end
+            groups = new[new_begin:new_end]
+            old = tuple(chain.from_iterable(stored.groups[old_begin:old_end]))
+            old_places = tuple(chain.from_iterable(stored.places[old_begin:old_end]))
+            parts = tuple(chain.from_iterable(groups))
+            made = self._replaced(old, old_places, parts)
+            if made is None:
+                low = next((some[-1][0] for some in reversed(places) if some), None)
+                high = next((some[0][0] for some in stored.places[old_end:] if some), None)
+                made = self._moved(old, old_places, parts, low, high)
+            if made is None:
+                return None
+            places += _grouped(made, groups) if len(groups) != 1 else [tuple(made)]
+        places += stored.places[done:]
+        return tuple(places)
 
-    def place(self, low: int | None, high: int | None) -> bool:
-        """Find the places; returns False where there is no room.
+    def _replaced(self, old: Sequence[Any], places: Sequence[Place], new: Sequence[Any]) -> list[Place] | None:
+        """Places where few parts were replaced and none was added or removed, as most edits do; else None."""
+        if len(old) != len(new):
+            return None
+        different = _different(old, new)
+        if len(different) > _FEW or any(type(old[index]) is EncodedPart for index in different):
+            return None
+        if len(different) > 1 and {id(old[index]) for index in different} & {id(new[index]) for index in different}:
+            # Parts have moved.
+            return None
+        made = list(places)
+        for index in different:
+            made[index] = self._write(places[index][0], self._encode(new[index]))
+            self.grown -= places[index][1]
+        return made
 
-        Args:
-            low: number of the part before; None where there is none.
-            high: number of the part after.
-        """
-        begin = old_begin = 0
-        for end in [*(number for number, index in enumerate(self._kept) if index >= 0), len(self._kept)]:
-            kept = self._kept[end] if end < len(self._kept) else -1
-            old_end = kept if kept >= 0 else len(self._old_places)
-            until = self._old_places[kept][0] if kept >= 0 else high
-            if not self._place_run(
-                begin, end, [number for number, _ in self._old_places[old_begin:old_end]], low, until
-            ):
-                return False
-            if kept >= 0:
-                self.places.append(self._old_places[kept])
-                low = self._old_places[kept][0]
-            begin, old_begin = end + 1, old_end + 1
-        return True
+    def _moved(
+        self, old: Sequence[Any], places: Sequence[Place], new: Sequence[Any], low: int | None, high: int | None
+    ) -> list[Place] | None:
+        """Places of new parts between two numbers; None where there is no room."""
+        known = _Indices(part.data if type(part) is EncodedPart else id(part) for part in old)
+        made: list[Place] = []
+        waiting: list[bytes] = []
+        begin = 0
+        for part in new:
+            index = known.first(id(part), begin)
+            if index is None:
+                encoded = self._encode(part)
+                index = known.first(encoded, begin)
+                if index is None:
+                    waiting.append(encoded)
+                    continue
+            if not self._place(waiting, places[begin:index], made, low, places[index][0]):
+                return None
+            waiting = []
+            made.append(places[index])
+            low = places[index][0]
+            begin = index + 1
+        return made if self._place(waiting, places[begin:], made, low, high) else None
 
-    def _place_run(self, begin: int, end: int, free: list[int], low: int | None, high: int | None) -> bool:
-        """Place new parts side by side: at the numbers of those that they replace, the others between or after them."""
-        number = end - begin
-        numbers = free[:number]
-        if len(numbers) < number:
-            more = _between(numbers[-1] if numbers else low, high, number - len(numbers))
+    def _place(
+        self, encoded: list[bytes], free: Sequence[Place], made: list[Place], low: int | None, high: int | None
+    ) -> bool:
+        """Place new parts side by side: in the places of those that they replace, the others after or between them."""
+        numbers = [number for number, _ in free]
+        if len(numbers) < len(encoded):
+            more = _between(numbers[-1] if numbers else low, high, len(encoded) - len(numbers))
             if more is None:
                 return False
             numbers += more
-        for index, place in zip(range(begin, end), numbers, strict=True):
-            self.written[place] = encoded = self._encoded[index]
-            self.places.append((place, len(encoded)))
+        made += map(self._write, numbers, encoded)
+        self.removed += numbers[len(encoded) :]
+        self.grown -= sum(size for _, size in free)
         return True
 
-    def left(self) -> Iterator[int]:
-        """The numbers of old parts that no new part has."""
-        kept = set(self._kept)
-        return (place for index, (place, _) in enumerate(self._old_places) if index not in kept)
+    def _write(self, number: int, encoded: bytes) -> Place:
+        self.written[number] = encoded
+        self.grown += len(encoded)
+        return number, len(encoded)
+
+
+class _Indices:
+    """Where values are in a sequence; the same one may be there several times."""
+
+    def __init__(self, values: Iterable[Hashable]) -> None:
+        self._found: dict[Hashable, list[int]] = {}
+        for index, value in enumerate(values):
+            self._found.setdefault(value, []).append(index)
+        for indices in self._found.values():
+            indices.reverse()
+
+    def first(self, value: Hashable, begin: int) -> int | None:
+        """The first index from `begin` on, which is never less than at an earlier call."""
+        indices = self._found.get(value)
+        while indices and indices[-1] < begin:
+            indices.pop()
+        return indices[-1] if indices else None
 
 
 def _between(low: int | None, high: int | None, number: int) -> list[int] | None:
