@@ -6,11 +6,14 @@ import gzip
 import logging
 import os
 import zlib
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES
+from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES, damaged_end
 from appliance.archive.markers import known_missing
+from appliance.archive.members import NoMembersError, block_text, members
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, open_segment, uncompressed_bytes
 from appliance.datafolder.files import last_line_end
 from appliance.errors import ArchiveError
@@ -21,7 +24,7 @@ GROUP_LIMIT = 2 * GROUP_BYTES
 """Lines without the end of a group that are longer than this, up to the last of them, are no group."""
 
 _PIECE_BYTES = 1 << 16
-_SEARCHED_SEGMENTS = 20
+_SEARCHED_SEGMENTS = 8
 
 
 class GroupEnd(NamedTuple):
@@ -56,9 +59,12 @@ def last_group(path: Path) -> GroupEnd | None:
     Raises:
         ArchiveError: it is not there or cannot be read.
     """
+    if path.suffix == ".gz" and (last_one := _last_of_members(path)):
+        return last_one
     with open_segment(path) as file:
         if isinstance(file, gzip.GzipFile):
-            return _last_of_stream(file)
+            last = deque(_ends(file), maxlen=1)
+            return last.pop() if last else None
         size = file.seek(0, os.SEEK_END)
         text = b""
         while size:
@@ -72,29 +78,56 @@ def last_group(path: Path) -> GroupEnd | None:
 
 
 def complete_bytes(path: Path) -> int:
-    """Length of a segment's text up to its last whole group, in formats 1 and 2 up to its last whole line.
+    """Length of a segment's text up to its last finished group, in formats 1 and 2 up to its last whole line.
 
-    What follows is being written, or was cut off by a power cut.
+    What follows is being written, or was cut off by a power cut. A group whose end is damaged was finished.
     """
     if path.suffix == ".gz":
         return uncompressed_bytes(path)
     with path.open("rb") as file:
         lines_end = last_line_end(file, file.seek(0, os.SEEK_END))
-    if not lines_end:
-        return 0
-    if first_group(path) is not None:
-        last = last_group(path)
-        return last.byte if last else 0
-    # Lines without a chain after a segment that has one are of an unfinished group, and not old.
-    return 0 if own_before(path) else lines_end
+        last = last_group(path) if first_group(path) else None
+        if last is None and lines_end and own_before(path) is None:
+            # Lines without a chain after a segment that has one are of an unfinished group, and not old.
+            return lines_end
+        complete = at = last.byte if last else 0
+        file.seek(at)
+        for line in file:
+            at += len(line)
+            if damaged_end(line):
+                complete = at
+    return complete
 
 
 def own_before(path: Path) -> bytes | None:
     """OWN of the last group in the segments before one; None where none of them has a chain."""
+    return _last_of_folder(_neighbours(path)[0])
+
+
+def before_following(path: Path) -> bytes | None:
+    """BEFORE of the first group in the segments after one; None where none of them has a chain."""
+    for other in _neighbours(path)[1]:
+        if first := first_group(other):
+            return first.before
+    return None
+
+
+def is_in_segment_before(path: Path, own: bytes) -> bool:
+    """Whether the segment before one has a group with a certain OWN."""
+    for other in _neighbours(path)[0][-1:]:
+        with open_segment(other) as file:
+            return any(end.own == own for end in _ends(file))
+    return False
+
+
+def _neighbours(path: Path) -> tuple[list[Path], list[Path]]:
+    """The segments before and after one in its folder."""
     match = SEGMENT_NAME.fullmatch(path.name)
-    return _last_of_folder(
-        [other for number, other in numbered_segments(path.parent) if match and number < int(match[2])]
-    )
+    if match is None:
+        return [], []
+    number = int(match[2])
+    there = numbered_segments(path.parent)
+    return [other for at, other in there if at < number], [other for at, other in there if at > number]
 
 
 def last_own(folder: Path) -> bytes:
@@ -118,17 +151,30 @@ def _last_of_folder(paths: list[Path]) -> bytes | None:
     return None
 
 
-def _last_of_stream(file: gzip.GzipFile) -> GroupEnd | None:
-    last = None
+def _last_of_members(path: Path) -> GroupEnd | None:
+    """The end of the last group of a segment whose last part can be decompressed alone; None where it cannot."""
+    try:
+        with path.open("rb") as file:
+            for member in reversed(members(file)):
+                for block in reversed(member.blocks):
+                    file.seek(block.offset)
+                    if found := list(GROUP_END.finditer(block_text(file.read(block.length)))):
+                        return GroupEnd(found[-1][1], found[-1][2], block.byte + found[-1].end())
+    except (NoMembersError, OSError, zlib.error):
+        pass
+    return None
+
+
+def _ends(file: IO[bytes] | gzip.GzipFile) -> Iterator[GroupEnd]:
+    """The end of each group, up to damage of a compressed file."""
     kept, read = b"", 0
     while piece := _read(file, GROUP_BYTES):
         text = kept + piece
         start = read - len(kept)
         for found in GROUP_END.finditer(text):
-            last = GroupEnd(found[1], found[2], start + found.end())
+            yield GroupEnd(found[1], found[2], start + found.end())
         read += len(piece)
         kept = text[-SUFFIX_BYTES + 1 :]
-    return last
 
 
 def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytes:

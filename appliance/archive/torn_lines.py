@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from appliance.archive.chain import GROUP_BYTES, GROUP_END, damaged_end
-from appliance.archive.ends import GroupEnd, complete_bytes, first_group, last_group, own_before
+from appliance.archive.chain import GROUP_BYTES, GROUP_END
+from appliance.archive.ends import GroupEnd, before_following, complete_bytes, last_group, own_before
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
 from appliance.datafolder.files import change, make_folder, remove, sync_file, sync_folder, write_private
@@ -32,12 +32,15 @@ def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
     """
     torn = []
     kept = set()
-    paths = segments(folder)
-    for number, path in enumerate(paths):
+    is_last = True
+    # The last one first: another may become the last by that.
+    for path in reversed(segments(folder)):
         if path.suffix == ".gz":
+            is_last = False
             continue
         size = path.stat().st_size
-        start = _torn_from(path, paths[number + 1 :])
+        start = _torn_from(path, is_last=is_last)
+        is_last = is_last and start == 0
         if start is None:
             continue
         what = _description(path, start, size)
@@ -51,40 +54,25 @@ def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
         count = counted(size - start, "byte")
         torn.append(Damage(path.name, 0, start, f"{what}; its bytes ({count}) {where}" if size else what))
         log.warning("The archive's segment %s: %s. Its bytes (%s) %s.", path.name, what, count, where)
-    return torn, kept
+    return torn[::-1], kept
 
 
-def _torn_from(path: Path, following: list[Path]) -> int | None:
+def _torn_from(path: Path, *, is_last: bool) -> int | None:
     """The byte from which a plain segment is torn; None where it is whole, or damaged and to be left as it is."""
     size = path.stat().st_size
     complete = complete_bytes(path)
     last = last_group(path)
     if not size:
         # In the middle of the archive the chain says whether something is missing.
-        return None if following else 0
+        return 0 if is_last else None
     if last is None and complete:
         # Of format 1 or 2.
         return complete if complete < size else None
     if complete == size:
-        return None if following or last is None else _unwritten_group(path, last)
-    complete = _end_of_finished(path, complete)
-    if complete == size:
+        return None if not is_last or last is None or last.byte < size else _unwritten_group(path, last)
+    linked = before_following(path)
+    if linked is not None and linked != (last.own if last else own_before(path)):
         return None
-    linked = next((first for other in following if (first := first_group(other))), None)
-    if following and (linked is None or linked.before != (last.own if last else own_before(path))):
-        return None
-    return complete
-
-
-def _end_of_finished(path: Path, complete: int) -> int:
-    """The end of the last group whose end is damaged: it was written to its end, and readers report it."""
-    with path.open("rb") as file:
-        file.seek(complete)
-        at = complete
-        for line in file:
-            at += len(line)
-            if damaged_end(line):
-                complete = at
     return complete
 
 

@@ -26,6 +26,7 @@ _OPTIONS = {
     "pubsub": "pubsub.url",
     "roster": "roster.url",
     "node": "node",
+    "accept_gap": "archive.accept_gaps",
     "tray": "desktop.tray",
     "browser": "desktop.browser",
 }
@@ -44,6 +45,10 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a command that works on the data folder."""
     add_config_flag(parser)
     parser.add_argument("--data-dir", metavar="DIR", help="the data folder")
+
+
+def add_gap_flag(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--accept-gap", action="store_true", default=None, help=what)
 
 
 def add_kvs_flag(parser: argparse.ArgumentParser) -> None:

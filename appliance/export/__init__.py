@@ -95,7 +95,7 @@ def export(
         raise ExportError(f"The folder {out} holds files. Choose another, or move them aside with --force.")
     make_folder(out.absolute().parent)
     folder = temporary_folder(out.absolute().parent, f".{out.name}.")
-    replay = Replay(sources, reducers, plan.event_filter, limits=limits)
+    replay = Replay(sources, reducers, plan.event_filter, limits=limits, accept_gaps=plan.accept_gaps)
     try:
         files = _write_files(folder, plan, replay, name_of, progress)
         write_codebook(folder, files, [*plan.remarks, *_remarks(replay, plan)])
@@ -143,6 +143,7 @@ def _remarks(replay: Replay, plan: Plan) -> list[str]:
         f"{counted(replay.events, 'event')} of {counted(len(replay.students), 'student')}.",
         f"Lines of the archives that could not be read: {len(replay.damaged):,}. Events whose numbers are missing: "
         f"{missing:,}.",
+        *_gap_remarks(replay),
         "Times are those at which students did something, in UTC; `received` is when the server got it.",
     ]
     if plan.format == "csv":
@@ -161,6 +162,16 @@ def _remarks(replay: Replay, plan: Plan) -> list[str]:
         f"Names are {_kept(deidentifier.names)}. Free text is {_kept(deidentifier.free_text)}"
         + ("." if deidentifier.free_text else '; in events {"units":N} takes its place, its length in UTF-16 units.'),
         "Numbers and times are kept. Together with other knowledge they may still identify a person.",
+    ]
+
+
+def _gap_remarks(replay: Replay) -> list[str]:
+    if not replay.held:
+        return []
+    return [
+        f"The figures of {counted(len(replay.held), 'student')} end before the first missing event, since those after "
+        "it may depend on it; their rows of events and their numbers of events are complete as the archives have "
+        "them. The export was made without --accept-gap."
     ]
 
 

@@ -19,7 +19,7 @@ CHUNK = 1024
 """The most units in a chunk that is no run. A chunk is also what is written to a store after an edit."""
 SMALL = CHUNK // 8
 """A chunk with fewer units is joined to a neighbour, unless that is a run."""
-BLOCK = 10
+BLOCK = 24
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
 SPARSE = 192
 """The fewest NULs of a run. A much lower number would let short runs cut a text in very many chunks. Stored states

@@ -159,16 +159,17 @@ async def _measure(rounds: int, events: int, redis: bool) -> None:
         _show("snapshot, typed on", await snapshot_bytes(folder, min(events, 20)), "B ")
         if not redis:
             return
-        with RedisServer(folder / "redis") as server:
+        server = RedisServer(folder / "redis").start()
+        try:
             for places in (typing, anywhere):
                 where = "typed on" if places is typing else "anywhere"
                 found = await seconds(
-                    lambda n: open_kvs(server.url(), Counters()), places, folder / where, rounds, events
+                    lambda _: open_kvs(server.url(), Counters()), places, folder / where, rounds, events
                 )
                 _show(f"Redis, {where}", found, "µs", 1e6)
                 _show(f"Redis, {where}", await kvs_bytes(server, places, folder, events), "B ")
-        # pytest shows the output of servers only for failed tests.
-        server.log_file.write_text("")
+        finally:
+            server.stop()
 
 
 def stores(rounds: int, events: int) -> None:

@@ -45,7 +45,9 @@ def _right(disk: PowerCutDisk, seeds: range, *, trace: bool) -> int:
         operations += result.operations
         if result.broken or trace:
             broken += bool(result.broken)
-            print(f"seed {seed}: {result.broken or 'kept'}", *result.trace[-40:] if trace else (), sep="\n  ", flush=True)
+            print(
+                f"seed {seed}: {result.broken or 'kept'}", *result.trace[-40:] if trace else (), sep="\n  ", flush=True
+            )
         if number % 100 == 0:
             print(f"{number} seeds, {cuts} cuts, {time.monotonic() - began:.0f} s, {broken} broken", flush=True)
     seconds = time.monotonic() - began

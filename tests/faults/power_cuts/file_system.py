@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tests.faults.power_cuts.disk import Disk, File, Folder, Node, error
-from tests.faults.power_cuts.troubles import FULL, Ended, Trouble, Troubles
+from tests.faults.power_cuts.troubles import FULL, EndedError, Trouble, Troubles
 
 T = TypeVar("T")
 
@@ -183,12 +183,10 @@ class FileSystem:
             assert isinstance(node, Folder)
             self._do(life, "fsyncdir", lambda: life.disk.sync_folder(node))
 
-    def _do(
-        self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None
-    ) -> T:
+    def _do(self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None) -> T:
         try:
             number, seconds, ends = life.troubles.at(kind)
-        except Ended:
+        except EndedError:
             raise error(errno.EIO) from None
         time.sleep(seconds)
         if number:
