@@ -28,7 +28,7 @@ MEMORY = Path("/dev/shm")
 """Where a folder is in memory, on Linux."""
 FINISH_SECONDS = 400.0
 """After so many seconds without faults each tab must have sent everything."""
-QUIET_SECONDS = 12.0
+QUIET_SECONDS = 13.0
 """After so many more each dashboard must show everything."""
 STEPS = 2_000_000
 """A school that takes more callbacks than this is stuck in a circle."""
