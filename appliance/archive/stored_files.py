@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
 from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import doubles, file_findings, is_copy
-from appliance.archive.markers import MARKERS, read_markers
+from appliance.archive.markers import MARKERS, MarkedSegment, Marker, add_marker, read_markers
 from appliance.archive.records import Damage, parse_line
+from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
-from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.health import Finding
 
@@ -30,10 +32,15 @@ class _UnchangedError(Exception):
 class ArchiveFiles(StoredFiles):
     """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
 
+    edits_copies = True
+
     def __init__(self, root: Path) -> None:
         names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
+
+    def is_name(self, path: Path) -> bool:
+        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -64,7 +71,7 @@ class ArchiveFiles(StoredFiles):
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive."""
         count, streams = 0, set()
-        for path in segments(self.folder) if self.folder.is_dir() else ():
+        for path in self._edited():
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -79,18 +86,35 @@ class ArchiveFiles(StoredFiles):
                 ) from None
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._edited():
+            with open_segment(path) as file:
+                number = sum(_is_of(raw, path.name, student) for raw in file)
+            if number:
+                yield Place(self.name_of(path), number, "lines")
+        torn = self.folder / TORN
+        number = sum(_may_be_of(path.read_bytes(), student) for path in _files_in(torn))
+        if number:
+            yield Place(f"{ARCHIVE}/{TORN}", number, "files")
+
     def remove_student(self, student: StudentTraces) -> None:
         """Rewrite each segment without the student's lines, and without damaged lines that may be the student's."""
         if not self.folder.is_dir():
             return
         self._remove_doubles()
         without_student(self.folder, student.student_id)
-        for path in [*segments(self.folder), *(path for path, _ in doubles(self.folder))]:
+        for path in self._edited():
             _rewrite(path, student)
-        torn = self.folder / TORN
-        for path in torn.iterdir() if torn.is_dir() else ():
-            if path.is_file() and _may_be_of(path.read_bytes(), student):
+        for path in _files_in(self.folder / TORN):
+            if _may_be_of(path.read_bytes(), student):
                 remove(path)
+
+    def _edited(self) -> list[Path]:
+        """The segments, those that are not read, and conflict copies, which hold the same students' lines."""
+        if not self.folder.is_dir():
+            return []
+        others = [path for path, chosen in doubles(self.folder) if not is_copy(path, chosen)]
+        return [*segments(self.folder), *others, *self.copies()]
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
@@ -101,25 +125,50 @@ class ArchiveFiles(StoredFiles):
 
 def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
-    erased = False
     try:
         with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
             new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
-            for raw in old:
-                record = parse_line(raw, path.name, 0, 0)
-                if isinstance(record, Damage):
-                    theirs = _may_be_of(raw, student)
-                else:
-                    theirs = record.student_id == student.student_id
-                erased = erased or theirs
-                if not theirs:
-                    new.write(raw)
+            rewriting = Rewriting(old, lambda raw: _is_of(raw, path.name, student))
+            for piece in rewriting.pieces():
+                new.write(piece)
             if new is not file:
                 new.close()
-            if not erased:
+            if not rewriting.removed:
                 raise _UnchangedError
+            # Before the new file takes the old one's place, whose last checksum the next segment names.
+            _mark(path, rewriting)
     except _UnchangedError:
         pass
+
+
+def _mark(path: Path, done: Rewriting) -> None:
+    """Note that a segment was rewritten; nothing of the student."""
+    match = SEGMENT_NAME.fullmatch(path.name)
+    if match is None:
+        return
+    marked = MarkedSegment(
+        path.name,
+        int(match[2]),
+        done.lines,
+        done.size,
+        before=done.before,
+        head=done.head,
+        new_before=done.before if done.new_head else "",
+        new_head=done.new_head,
+    )
+    # An erasing that was cut short is done again.
+    if all(marker.segments != [marked] for marker in read_markers(path.parent)[0]):
+        add_marker(path.parent, Marker("erased", round(time.time(), 3), [marked]))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def _is_of(raw: bytes, name: str, student: StudentTraces) -> bool:
+    """Whether a line is the student's, or damaged and may be."""
+    record = parse_line(raw, name, 0, 0)
+    return _may_be_of(raw, student) if isinstance(record, Damage) else record.student_id == student.student_id
 
 
 def _may_be_of(raw: bytes, student: StudentTraces) -> bool:

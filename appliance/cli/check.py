@@ -87,7 +87,6 @@ def _diagnostics(parsed: argparse.Namespace) -> int:
         diagnostics.write(out, collected.collect(), force=parsed.force)
     for note in collected.notes:
         print(note)
-    print(
-        f"{out.absolute()} is written, for this user alone. It holds no work and no names of students; read it before you send it."
-    )
+    print(f"{out.absolute()} is written.")
+    print("It holds no work and no names of students; read it before you send it.")
     return 0

@@ -95,6 +95,17 @@ class Disk:
         """Set the mode of a file or a folder."""
         path.chmod(mode)
 
+    def lock(self, handle: int) -> None:
+        """Lock an open file for this process alone; the system unlocks it when the file is closed."""
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def sync_folder(self, path: Path) -> None:
         """Make the entries of a folder durable."""
         handle = os.open(path, os.O_RDONLY)

@@ -7,18 +7,19 @@ key-value store on a server, are not in a backup.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.config import Settings, redact
-from appliance.datafolder import LOCK, PASSING, DataFolder, exchange
+from appliance.datafolder import LOCK, PASSING, exchange
+from appliance.datafolder.files import remove, remove_folder
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
-from appliance.maintenance.all_files import WorkerFolders, backed_up
+from appliance.maintenance.all_files import backed_up, held
 from appliance.maintenance.backup_format import BackupError, Manifest, check
 from appliance.roster import roster_facts
 
-__all__ = ["BackupError", "Manifest", "back_up", "check", "held", "not_included", "restore"]
+__all__ = ["BackupError", "Manifest", "back_up", "check", "not_included", "restore"]
 
 
 def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
@@ -32,7 +33,8 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
         raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
-    return backup_format.write(out, data, backed_up(data))
+    within = out.absolute().is_relative_to(data.absolute())
+    return backup_format.write(out, data, backed_up(data), inherit=within)
 
 
 def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -82,24 +84,8 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
         raise
 
 
-@contextmanager
-def held(data: Path) -> Iterator[DataFolder]:
-    """Hold a data folder and those of workers in it: one may be left of a parent that was killed.
-
-    Raises:
-        SettingsError: the folder cannot be written.
-        DataFolderInUseError: a program holds one of them.
-    """
-    with ExitStack() as holding:
-        folder = holding.enter_context(DataFolder(data))
-        for worker in WorkerFolders(data).folders():
-            if (worker / LOCK).exists():
-                holding.enter_context(DataFolder(worker))
-        yield folder
-
-
 def _remove_made(data: Path) -> None:
     """Remove the folder that a failed restore made."""
     with suppress(OSError):
-        (data / LOCK).unlink(missing_ok=True)
-        data.rmdir()
+        remove(data / LOCK)
+        remove_folder(data)

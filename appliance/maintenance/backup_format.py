@@ -66,20 +66,21 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, Listed]
 
 
-def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> Manifest:
+def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]], *, inherit: bool) -> Manifest:
     """Write a backup, whole or not at all, readable by its owner alone.
 
     Args:
         out: the backup; an existing one is replaced.
         data: the folder to which names in the backup are relative.
-        files: the files with their owners, in order; one that has disappeared meanwhile is left out.
+        files: the files with the parts that own them, in order; one that has disappeared meanwhile is left out.
+        inherit: whether the backup is in a data folder, so that it gets the owner of its folder.
 
     Raises:
         OSError: a file cannot be read or written.
     """
     listed: dict[str, Listed] = {}
     with (
-        written_whole(out, inherit=out.absolute().is_relative_to(data.absolute())) as file,
+        written_whole(out, inherit=inherit) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for owner, path in files:

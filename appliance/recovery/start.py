@@ -13,13 +13,11 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import msgspec
-
 from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
 from appliance.counters import Counters
-from appliance.datafolder.files import write_private
+from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
 from appliance.kvs import Row, Value, VolatileKVS
@@ -36,6 +34,11 @@ CLASS_ROWS = "class/"
 CLASSES_FILE = "classes.json"
 _LINES_AT_ONCE = 2000
 LOG_SECONDS = 5.0
+
+
+def classes_file(folder: Path) -> SmallFile[dict[str, dict[str, str]]]:
+    """The file of the classes' states in the data folder: by row, its fields. It has a copy: nothing else has it."""
+    return SmallFile(folder / CLASSES_FILE, dict[str, dict[str, str]], copied=True, lost="")
 
 
 class Recovery:
@@ -71,7 +74,7 @@ class Recovery:
         self.held: dict[str, set[str]] = {}
         self.accepted = AcceptedGaps([archive.folder], accept=accept_gaps)
         self._snapshots = folder / snapshot.FOLDER
-        self._classes = folder / CLASSES_FILE
+        self._classes = classes_file(folder)
         self._kvs = kvs
         self._pipeline = pipeline
         self._archive = archive
@@ -180,25 +183,29 @@ class Recovery:
             if rows == self._saved_classes:
                 return
             try:
-                await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
+                await asyncio.to_thread(self._classes.write, rows)
             except OSError as error:
                 # Otherwise the next change that can be written would write this one too, which its sender saw fail.
                 changed = [key for key, fields in rows.items() if fields != self._saved_classes.get(key)]
                 self._load_classes({key: self._saved_classes.get(key, {}) for key in changed})
-                log.error("%s cannot be written: %s.", self._classes, error.strerror)
-                raise ArchiveError(f"{self._classes.name} cannot be written: {error.strerror}.") from error
+                log.error("%s cannot be written: %s.", self._classes.path, error.strerror)
+                raise ArchiveError(f"{self._classes.path.name} cannot be written: {error.strerror}.") from error
             self._saved_classes = rows
 
     def _restore_classes(self) -> None:
         """The file is newer than any snapshot, so it counts more."""
+        path = self._classes.path
         try:
-            rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
-        except FileNotFoundError:
+            rows = self._classes.read()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self.findings.append(finding("classes.unusable", path.name, detail=reason))
             return
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-            self.findings.append(finding("classes.unusable", self._classes.name, detail=reason or type(error).__name__))
+        if rows is None:
+            if path.exists():
+                self.findings.append(finding("classes.unusable", path.name, detail="it is damaged"))
             return
+        self._classes.mend(rows)
         self._saved_classes = rows
         self._load_classes(rows)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.archive import Position
 from appliance.datafolder.files import remove, sync_folder
-from appliance.datafolder.stored_files import StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import Place, StoredFiles, StudentTraces
 from appliance.health import Finding
 from appliance.kvs import Encoded
 from appliance.recovery import snapshot
@@ -21,6 +21,9 @@ class SnapshotFiles(StoredFiles):
         super().__init__(root, "snapshots/snapshot-*.bin")
         self.folder = root / snapshot.FOLDER
 
+    def is_name(self, path: Path) -> bool:
+        return path in snapshot.snapshots(self.folder) or (self.owns(path) and path.stem.rpartition("-")[2].isdecimal())
+
     def verify(self) -> Iterator[Finding]:
         """Read each; one that an appliance has removed meanwhile is left out."""
         for path in snapshot.snapshots(self.folder):
@@ -32,6 +35,15 @@ class SnapshotFiles(StoredFiles):
         usable, _ = snapshot.newest(snapshot.snapshots(self.folder))
         found = usable is not None and any(row.key == student_key(student_id) for row in usable.rows)
         return StudentTraces(student_id, found)
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in snapshot.snapshots(self.folder):
+            usable, _ = snapshot.newest([path])
+            # One that cannot be read is removed whole.
+            key = student_key(student.student_id)
+            number = 1 if usable is None else sum(row.key == key for row in usable.rows)
+            if number:
+                yield Place(self.name_of(path), number, "files" if usable is None else "rows")
 
     def remove_student(self, student: StudentTraces) -> None:
         """Write a new snapshot without the student; remove the others.

@@ -133,7 +133,8 @@ async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: P
 @pytest.mark.parametrize("name", ["credentials.json", "format.json", "classes.json", "shared.jsonl"])
 async def test_each_small_file_is_read(data: Path, name: str) -> None:
     (data / name).write_text('{"half')
-    assert await run(data) == (False, [f"bad {name}: It is damaged. Restore it from a backup."])
+    place = f"{name}, line 1" if name.endswith(".jsonl") else name
+    assert await run(data) == (False, [f"bad {place}: It is damaged. Restore it from a backup."])
 
 
 async def test_backups_within_the_folder_are_read(data: Path) -> None:

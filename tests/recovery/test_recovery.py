@@ -378,7 +378,7 @@ class TestFailingDisk:
         await core.start()
         await core.classes.set_state(CLASS, "paused")
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.recovery.start.write_private", self.no_room)
+            disk.setattr("appliance.datafolder.files.write_private", self.no_room)
             with pytest.raises(ArchiveError, match=r"classes\.json cannot be written: No space left"):
                 await core.classes.set_state(CLASS, "open")
         await core.crash()

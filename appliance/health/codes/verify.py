@@ -120,7 +120,12 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.unreadable": Code(
             "error", "files", "It cannot be read: {detail}. Change its permissions.", label="{subject}"
         ),
-        "file.damaged": Code("error", "files", "It is damaged. Restore it from a backup.", label="{subject}"),
+        "file.damaged": Code(
+            "error", "files", "It is damaged. Restore it from a backup.", label="{subject}{line:?, line }"
+        ),
+        "file.put_aside": Code(
+            "ok", "files", "{subject} ({count:damaged line|damaged lines}, which were put aside and are not used)"
+        ),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
         ),
@@ -128,6 +133,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error",
             "files",
             "It was interrupted; the next start of the appliance finishes it.",
+            label="erasing of a student",
+        ),
+        "erase.not_finished": Code(
+            "error",
+            "files",
+            "An erasing of a student was interrupted, and cannot be finished: {detail}. Data of the student are still "
+            "there; correct it, and erase the student again.",
             label="erasing of a student",
         ),
         "backup.read": Code("ok", "files", "backup {subject} ({files:file|files})"),
