@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
+from appliance.archive.compression import PackedWriter, save_index
 from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import doubles, file_findings, is_copy
-from appliance.archive.markers import MARKERS, MarkedSegment, Marker, add_marker, read_markers
+from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
+from appliance.archive.markers import (
+    MARKERS,
+    MarkedSegment,
+    Marker,
+    add_marker,
+    missing_findings,
+    read_markers,
+)
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
@@ -35,7 +43,7 @@ class ArchiveFiles(StoredFiles):
     edits_copies = True
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
@@ -45,9 +53,10 @@ class ArchiveFiles(StoredFiles):
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        named = segments(self.folder)
-        # One that exists plain and compressed, as after a power cut, counts once.
-        return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
+        # An index is not copied: it follows from its segment.
+        others = [path for path in super().files() if path.suffix != ".index" and not SEGMENT_NAME.fullmatch(path.name)]
+        # A segment that exists plain and compressed, as after a power cut, counts once.
+        return segments(self.folder) + others
 
     def open(self, path: Path) -> Opened | None:
         """Open a segment; of the last one, up to its last finished group."""
@@ -64,14 +73,25 @@ class ArchiveFiles(StoredFiles):
         return None
 
     def verify(self) -> Iterator[Finding]:
+        if not self.folder.is_dir():
+            return
         yield from file_findings(self.folder)
         yield from read_markers(self.folder)[1]
         yield from read_accepted(self.folder)[1]
+        yield from missing_findings(self.folder)
+        yield from verify_indexes(self.folder)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Read the whole archive."""
-        count, streams = 0, set()
+        """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
+        count = 0
+        streams: set[str] = set()
         for path in self._edited():
+            index = proven_index(path)
+            if index and not index.damaged:
+                if known := index.students.get(student_id):
+                    count += known.lines
+                    streams |= known.streams.keys()
+                continue
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -102,6 +122,7 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return
         self._remove_doubles()
+        remove_indexes_with(self.folder, student.student_id, *student.streams)
         without_student(self.folder, student.student_id)
         for path in self._edited():
             _rewrite(path, student)
@@ -127,18 +148,20 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
     try:
         with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
-            new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+            new = PackedWriter(file) if path.suffix == ".gz" else file
             rewriting = Rewriting(old, lambda raw: _is_of(raw, path.name, student))
-            for piece in rewriting.pieces():
+            for piece in filter(None, rewriting.pieces()):
                 new.write(piece)
-            if new is not file:
+            if isinstance(new, PackedWriter):
                 new.close()
             if not rewriting.removed:
                 raise _UnchangedError
             # Before the new file takes the old one's place, whose last checksum the next segment names.
             _mark(path, rewriting)
     except _UnchangedError:
-        pass
+        return
+    if isinstance(new, PackedWriter) and new.index:
+        save_index(path, new.index)
 
 
 def _mark(path: Path, done: Rewriting) -> None:

@@ -64,7 +64,7 @@ async def verify(
 
     def found(one: Finding) -> None:
         nonlocal wrong
-        wrong += one.severity != "ok"
+        wrong += one.severity not in ("ok", "info")
         report(one)
 
     _files(settings, found)
@@ -111,8 +111,8 @@ def _files(settings: Settings, found: _Found) -> None:
 
 
 def _as_error(found: Finding) -> Finding:
-    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` stays ``ok``."""
-    return found if found.severity == "ok" else replace(found, severity="error")
+    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` and ``info`` stay."""
+    return found if found.severity in ("ok", "info") else replace(found, severity="error")
 
 
 def _damaged_lines(damaged: Sequence[Damage], found: _Found) -> None:

@@ -85,6 +85,18 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "({days}, {events:event|events}).",
             label="archive",
         ),
+        "archive.changed": Code(
+            "error",
+            "archive",
+            "{subject} is not as it was written: its checksum is not the one in its index. Restore it from a backup.",
+            label="archive",
+        ),
+        "archive.index_damaged": Code(
+            "warning",
+            "archive",
+            "{subject} cannot be used: {detail}. Nothing is lost: the appliance builds it again.",
+            label="archive",
+        ),
         "archive.marker": Code(
             "warning",
             "archive",
