@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.checksums import checksums
 from tests.bench.growth import growth
 from tests.bench.hostile import hostile
 from tests.bench.load import ACK_EVERY, Plan
@@ -200,6 +201,7 @@ def arguments() -> argparse.Namespace:
             "nodes",
             "reconnects",
             "growth",
+            "checksums",
             "hostile",
             "packaged",
         ),
@@ -244,6 +246,8 @@ def measure_all(parsed: argparse.Namespace) -> None:
         reconnects(50 if parsed.quick else 1000)
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
+    if parsed.only in (None, "checksums"):
+        checksums(*((1, 1000) if parsed.quick else (101, 200_000)))
 
 
 def on_request(parsed: argparse.Namespace) -> None:

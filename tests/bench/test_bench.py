@@ -20,6 +20,7 @@ SHOWN = {
     "latency": r"(?m)^sent to (dashboard|acknowledged) +[\d,]+ events +p50 +[\d.]+ ms ",
     "pubsub": r"(?m)^(memory|Redis) +[\d,]+ +\d+ µs +[\d.]+ ms, ",
     "growth": r"(?m)^(frame|event|archive line|students.csv|headers|config.toml): .* +[\d.]+ +[\d.]+ +[\d.]+$",
+    "checksums": r"(?m)^(written|read): .* a commit +[\d.]+ +[\d.]+ µs an event +[\d.]+$",
     "reconnects": r"(?m)^ +50 students come.* 50 welcomed, 0 refused, .* p50 \d+ ms, most \d+ ms",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
@@ -32,6 +33,7 @@ LINES = {
     "latency": 2,
     "pubsub": 1 + REDIS,
     "growth": 18,
+    "checksums": 8,
     "reconnects": 3 * REDIS,
     "nodes": 3 * REDIS,
 }
