@@ -15,6 +15,7 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
+from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
 from appliance.datafolder.small_file import copy_path
@@ -95,8 +96,16 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ErasureFiles(data),
         ArchiveFiles(data),
     ]
+    parts.append(ConflictCopies(data, tuple(parts)))
     # What is not in backups has no part in what they hold.
-    return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
+    return [
+        *parts,
+        RunFiles(data),
+        DesktopFiles(data),
+        WorkerFolders(data),
+        EarlierFolders(data),
+        BackupFiles(data, limits),
+    ]
 
 
 def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
@@ -147,6 +156,46 @@ def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
 
 class NotBackedUp(StoredFiles):
     """Files that do not belong to the data."""
+
+
+class DesktopFiles(NotBackedUp):
+    """What desktops and network file systems leave in folders, such as ``._NAME`` and ``Thumbs.db``."""
+
+    def owns(self, path: Path) -> bool:
+        return path.is_relative_to(self.root) and is_of_desktop(path)
+
+    def files(self) -> list[Path]:
+        return [path for path in _walk(self.root) if is_of_desktop(path)]
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield finding("file.of_desktop", self.name_of(path))
+
+
+class ConflictCopies(StoredFiles):
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them."""
+
+    def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
+        """Args:
+        root: the data folder.
+        parts: those whose files may be copied.
+        """
+        super().__init__(root)
+        self._parts = parts
+
+    def owner(self, path: Path) -> StoredFiles | None:
+        """The part of whose file this is a copy."""
+        return next((part for part in self._parts if part.conflict_copy(path) is not None), None)
+
+    def owns(self, path: Path) -> bool:
+        return self.owner(path) is not None
+
+    def files(self) -> list[Path]:
+        return [path for path in _walk(self.root) if self.owns(path)]
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
 
 
 class RunFiles(NotBackedUp):
@@ -278,6 +327,16 @@ class BackupFiles(NotBackedUp):
             yield inside
         finally:
             remove_tree(work, tolerant=True)
+
+
+def _walk(root: Path) -> list[Path]:
+    """All files in a data folder, without those of the data folders in it."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        if Path(folder) == root:
+            folders[:] = [name for name in folders if name != WORKERS and not name.startswith(exchange.BEFORE)]
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
 
 
 class OtherFiles(StoredFiles):
