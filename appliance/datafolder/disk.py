@@ -21,6 +21,26 @@ NO_MODE = NO_SYNC | {errno.EPERM, errno.EACCES, errno.EROFS}
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
+_ADVICE = {
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space, or have your quota raised",
+    errno.EROFS: "the disk is mounted read-only: mount it for writing, or choose another folder",
+    errno.EIO: "the disk or the connection to it fails: check it, and choose another folder",
+    errno.ENAMETOOLONG: "choose a folder with a shorter name",
+    errno.ENOTDIR: "a file is where a folder should be: choose another folder",
+}
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Whether an error is one of a disk or of permissions, and no mistake of the program."""
+    return error.errno in {*_ADVICE, errno.EACCES, errno.EPERM}
+
+
+def advice(error: OSError) -> str:
+    """What to do about an error of writing, in words that end a sentence."""
+    return _ADVICE.get(error.errno or 0, "change its permissions or choose another folder")
+
+
 class Disk:
     """The calls to the system that change files. A test puts another object at `files.disk`."""
 

@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -86,8 +87,10 @@ class FolderLock:
             # What was found out in an earlier use of the folder may have been mended since.
             notes.forget(folder)
         # The first byte is what Windows locks; others can read the rest.
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, f" {os.getpid()}\n".encode())
+        with suppress(OSError):
+            # On a full disk the lock holds all the same; only its holder is not named.
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)
 
     def release(self) -> None:

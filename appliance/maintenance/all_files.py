@@ -102,6 +102,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         *parts,
         RunFiles(data),
         DesktopFiles(data),
+        LogFiles(data),
         WorkerFolders(data),
         EarlierFolders(data),
         BackupFiles(data, limits),
@@ -235,6 +236,13 @@ class ErasureFiles(StoredFiles):
 
 def _damaged_name(name: str) -> str:
     return damaged_lines_path(Path(name)).name
+
+
+class LogFiles(NotBackedUp):
+    """The log, where it is in the data folder: on Windows, and of a user without a home folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "logs/*", "Logs/*")
 
 
 class WorkerFolders(NotBackedUp):

@@ -20,6 +20,7 @@ import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
 from appliance.datafolder import filesystem, instance
+from appliance.datafolder.disk import advice
 from appliance.datafolder.files import make_folder
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
@@ -87,7 +88,7 @@ def _folder(what: str, folder: Path) -> Finding:
         make_folder(folder)
         filesystem.probe(folder)
     except OSError as error:
-        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
     return finding("folder.writable", what, path=str(folder))
 
 
@@ -97,7 +98,7 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
         make_folder(folder)
         found = filesystem.probe(folder)
     except OSError as error:
-        yield finding("folder.unwritable", "data folder", path=str(folder), detail=_reason(error))
+        yield finding("folder.unwritable", "data folder", path=str(folder), detail=_reason(error), advice=advice(error))
         return
     yield finding("folder.writable", "data folder", path=str(folder))
     yield from filesystem.findings_of(folder, found)

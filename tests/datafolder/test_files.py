@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli import main
 from appliance.datafolder import files, notes
 from appliance.datafolder.disk import Disk
 from tests.datafolder.disks import ModelessDisk, RefusingDisk
@@ -150,3 +151,16 @@ def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
     files.remove_tree(tmp_path / "tree")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     assert (tmp_path / "other" / "kept").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["verify", "backup --out b.tar", "erase-student x --yes", "stop", "export --out e", "check", "run"]
+)
+def test_a_folder_with_a_name_that_is_too_long_is_a_sentence_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command.split(), "--data-dir", str(tmp_path / ("a" * 300))]) in (1, 2)
+    found = capsys.readouterr()
+    assert "File name too long" in found.out + found.err
