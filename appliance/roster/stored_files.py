@@ -32,22 +32,29 @@ class RosterFiles(JournalFiles):
     def find_student(self, student_id: str) -> StudentTraces:
         found = super().find_student(student_id).found
         listed = self.root.is_dir() and student_id in read_lists(self.root, self._limits).students
+        listed = listed or any(self._without(path, student_id) is not None for path in self._list_copies())
         return StudentTraces(student_id, found or listed)
 
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for place in super().count(student):
             yield Place(f"roster/{place.where}", place.count, place.what)
-        if self._list_without(student) is not None:
-            yield Place(f"roster/{STUDENTS}", 1, "entries")
+        for path in (self.root / STUDENTS, *self._list_copies()):
+            if self._without(path, student.student_id) is not None:
+                yield Place(f"roster/{path.name}", 1, "entries")
 
     def remove_student(self, student: StudentTraces) -> None:
         super().remove_student(student)
-        content = self._list_without(student)
-        if content is not None:
-            write_private(self.root / STUDENTS, content)
+        for path in (self.root / STUDENTS, *self._list_copies()):
+            content = self._without(path, student.student_id)
+            if content is not None:
+                write_private(path, content)
 
-    def _list_without(self, student: StudentTraces) -> bytes | None:
+    def _list_copies(self) -> list[Path]:
+        """Conflict copies of the list of students."""
+        return [path for path in self.copies() if path.suffix == ".csv" and path.name.startswith(Path(STUDENTS).stem)]
+
+    def _without(self, path: Path, student_id: str) -> bytes | None:
         try:
-            return without(self.root / STUDENTS, student.student_id, self._limits)
+            return without(path, student_id, self._limits)
         except ValueError as error:
             raise EraseError(f"{error} The student may be in it; correct the list, then erase again.") from None
