@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -286,10 +287,19 @@ class Archive:
         if self._file:
             self._file.close()
             self._file = None
-        self._number = 1 + max(self._number, last_number(self.folder))
-        self._file = create(self.folder / f"events-{day}-{self._number:04d}.jsonl")
+        number = 1 + max(self._number, last_number(self.folder))
+        path = self.folder / f"events-{day}-{number:04d}.jsonl"
+        file = create(path)
+        try:
+            sync_folder(self.folder)
+        except BaseException:
+            # A power cut may take its name, so nothing in it would be durable.
+            file.close()
+            with contextlib.suppress(OSError):
+                remove(path)
+            raise
+        self._file, self._number = file, number
         self._day, self._size = day, 0
-        sync_folder(self.folder)
 
     def _abandon(self, file: DiskFile) -> None:
         """Close the segment after a failed write, without what that write added; remove it if nothing else is in it."""

@@ -19,7 +19,7 @@ import msgspec
 from appliance.datafolder import sealed
 from appliance.datafolder.conflict_copies import conflict_copy_of
 from appliance.datafolder.damaged_lines import damaged_lines_path
-from appliance.datafolder.files import last_line_end, unfinished_name, write_private
+from appliance.datafolder.files import last_line_end, remove, unfinished_name, write_private
 from appliance.datafolder.small_file import UNREADABLE, copy_path
 from appliance.datafolder.traces import decoded_or_none, is_about, objects
 from appliance.errors import ObserverError
@@ -279,6 +279,9 @@ def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = s
     except OSError as error:
         yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
         return
+    if not content and path.suffix == ".jsonl":
+        yield finding("file.empty", path.name)
+        return
     damaged = False
     for line in sealed.lines(content) if path.suffix == ".jsonl" else [sealed.Line(0, content, content, True)]:
         try:
@@ -306,7 +309,10 @@ def check_damaged_lines(path: Path) -> Iterator[Finding]:
 def _remove_lines(path: Path, student: StudentTraces) -> None:
     lines = _lines(path)
     left = [line for line in lines if not is_about(line, student.student_id)]
-    if len(left) < len(lines):
+    if not left and lines:
+        # An empty file means that its content was lost.
+        remove(path)
+    elif len(left) < len(lines):
         write_private(path, b"".join(left))
 
 

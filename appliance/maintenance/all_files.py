@@ -50,10 +50,13 @@ KEYS = "keys"
 WORK_PREFIX = ".erasing-"
 """Of the folders in which backups are rewritten."""
 ROSTER = "roster"
+_SMALL_FILES = (
+    *(ERASED, ERASING, FORMAT_FILE, CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE),
+    records.JOURNAL,
+)
 OWN_NAMES = (
-    *(ARCHIVE, ROSTER, KEYS, BACKUPS, ERASED, ERASING, FORMAT_FILE, READY, *PASSING),
-    *(CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE, records.JOURNAL),
-    *("snapshots", damaged_lines_path(Path(records.JOURNAL)).name),
+    *(ARCHIVE, ROSTER, KEYS, BACKUPS, READY, *PASSING, LOST, "snapshots", *_SMALL_FILES),
+    *(beside(Path(name)).name for name in _SMALL_FILES for beside in (copy_path, damaged_lines_path)),
 )
 """The names of the files and folders that the program makes in a data folder, without those of nested data folders."""
 
