@@ -131,10 +131,11 @@ class ArchiveFiles(StoredFiles):
                 remove(path)
 
     def _edited(self) -> list[Path]:
-        """The segments, and their doubles and conflict copies, which hold the same students' lines."""
+        """The segments, those that are not read, and conflict copies, which hold the same students' lines."""
         if not self.folder.is_dir():
             return []
-        return [*segments(self.folder), *(path for path, _ in doubles(self.folder)), *self.copies()]
+        others = [path for path, chosen in doubles(self.folder) if not is_copy(path, chosen)]
+        return [*segments(self.folder), *others, *self.copies()]
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
