@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from appliance.cli import backup, check, erase, export, info, migrate, replay, roster, run
+from appliance.cli import archive, backup, check, erase, export, info, migrate, replay, roster, run
 from appliance.cli.commands import PROGRAM, Commands, Run
 from appliance.errors import ObserverError
 
@@ -50,11 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has closed it; Python must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        from appliance.datafolder.disk import advice, is_of_disk
+
+        if not is_of_disk(error):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{PROGRAM}: {where}{error.strerror}. To do: {advice(error)}.", file=sys.stderr)
+        return 1
 
 
 def command_line() -> Commands:
     """All commands, in the order of the help."""
     commands = Commands()
-    for group in (run, check, info, replay, export, backup, migrate, roster, erase):
+    for group in (run, check, info, replay, export, backup, archive, migrate, roster, erase):
         group.add(commands)
     return commands

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from appliance.archive import BEGINNING, Position
+from appliance.archive.gaps import Gap, by_student, gap_findings
 from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.cluster.membership import Membership
 from appliance.cluster.reducer_versions import ReducerVersions
@@ -28,7 +29,7 @@ from appliance.health import Finding, finding
 from appliance.kvs.records import SharedRecords
 from appliance.listeners import AsyncListeners
 from appliance.pipeline import Pipeline
-from appliance.tasks import Supervised
+from appliance.tasks import Supervised, in_background
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Refill:
         self._upload: ArchiveUpload | None = None
         self._waits_for: list[str] = []
         self._missing = 0
+        self._gaps: list[Gap] = []
+        self._gap_findings: list[Finding] = []
         self._failure: Finding | None = None
         self._first = True
         pipeline.on_lost.add(self._lost.set)
@@ -161,7 +164,7 @@ class Refill:
         elif self._pipeline.refilling:
             found.append(finding("refill.checking"))
         if self._missing:
-            found.append(finding("refill.missing", count=self._missing))
+            found += [finding("refill.missing", count=self._missing), *self._gap_findings]
         if self._failure is not None:
             found.append(self._failure)
         return found
@@ -203,11 +206,27 @@ class Refill:
         """
         if time.monotonic() - self._marked >= self.times.mark:
             self._marked = time.monotonic()
-            position, _ = await self._pipeline.checkpoint(lambda: None)
-            self.marks.note(position)
+            position = await self._position()
+            if position is not None:
+                self.marks.note(position)
         if self.times.refresh is not None and time.monotonic() - self._refreshed >= self.times.refresh:
             self._refreshed = time.monotonic()
             await self._records.refresh()
+
+    async def _position(self) -> Position | None:
+        """A position in the archive up to which the store has everything; None where it turns out to have lost data.
+
+        Then the commit under way does not end before this task has refilled the store.
+        """
+        checkpoint = in_background(self._pipeline.checkpoint(lambda: None), "mark", awaited=True)
+        lost = in_background(self._lost.wait(), "loss", awaited=True)
+        try:
+            await asyncio.wait((checkpoint, lost), return_when=asyncio.FIRST_COMPLETED)
+            return checkpoint.result()[0] if checkpoint.done() else None
+        finally:
+            # The commit itself goes on.
+            checkpoint.cancel()
+            lost.cancel()
 
     def _explained(self, error: Exception) -> tuple[Finding | None, Exception]:
         """The finding for an error that ended a check, and the error to raise."""
@@ -243,7 +262,9 @@ class Refill:
             self._counters.add("refills")
             log.warning("The key-value store has lost its data. It is refilled from the archives of the nodes.")
             self._pipeline.forget_versions()
-        await self._records.put_back()
+        if await self._records.put_back():
+            # The other nodes may have read the roster before this node's part of it was back.
+            await self._membership.announce_roster_change()
         if forgot:
             await self.on_lost()
         await self._membership.beat()
@@ -269,11 +290,17 @@ class Refill:
             await upload.run(self.times.wait)
         finally:
             self._upload = None
-        if upload.missing:
-            self._missing += upload.missing
-            self._counters.add("events_missing", upload.missing)
-            missing = counted(upload.missing, "event is", "events are")
-            log.error("%s in none of the archives that were uploaded in time.", missing)
+        if upload.gaps:
+            self._gaps += upload.gaps
+            count = sum(gap.events for gap in upload.gaps)
+            self._missing += count
+            self._gap_findings = list(gap_findings(self._gaps, upload.folder, "refill.gap"))
+            self._counters.add("events_missing", count)
+            log.error(
+                "%s of %s in none of the archives that were uploaded in time.",
+                counted(count, "event"),
+                counted(len(by_student(upload.gaps)), "student is", "students are"),
+            )
         if upload.events:
             events = counted(upload.events, "archived event was", "archived events were")
             log.info("%s uploaded into the store in %.1f s.", events, time.monotonic() - began)

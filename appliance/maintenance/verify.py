@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered_segments
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.ends import complete_bytes
-from appliance.archive.gaps import Gap
+from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
@@ -30,7 +30,6 @@ from appliance.maintenance.chain_report import chain_findings
 from appliance.maintenance.folded_states import FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
-from appliance.recovery.gaps import gap_findings
 from appliance.recovery.start import stale_reducers, without
 from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import VERSION, student_key

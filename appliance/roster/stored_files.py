@@ -7,9 +7,10 @@ from pathlib import Path
 
 from appliance.datafolder.files import write_private
 from appliance.datafolder.stored_files import EraseError, JournalFiles, KnownStudent, Place, StudentTraces
+from appliance.health import Finding, finding
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import JOURNAL
-from appliance.roster.lists import CLASSES, STUDENTS, read_lists, without
+from appliance.roster.lists import CLASSES, STUDENTS, is_cut_off, read_lists, without
 
 
 class RosterFiles(JournalFiles):
@@ -22,6 +23,12 @@ class RosterFiles(JournalFiles):
         """
         super().__init__(folder, JOURNAL, STUDENTS, CLASSES)
         self._limits = limits
+
+    def verify(self) -> Iterator[Finding]:
+        yield from super().verify()
+        for name in (STUDENTS, CLASSES):
+            if is_cut_off(self.root / name):
+                yield finding("roster.cut_off", name)
 
     def students(self) -> Iterator[KnownStudent]:
         yield from super().students()

@@ -324,7 +324,7 @@ class TestRebuild:
         await core.start()
         found = await rebuilt(core)
         assert codes(found) == [("reducer.gap", "s-1"), ("reducer.gap", "s-2")]
-        assert "numbers 1 to 5 of a stream, of which no line is there" in found[0].text
+        assert "(numbers 1 to 5 of a stream)" in found[0].text
         assert seen(core, "s-1") == 5
         # The class that only a connection names is in the lines that follow.
         await send(core, "s-1", 1)

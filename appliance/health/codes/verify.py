@@ -126,8 +126,22 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.put_aside": Code(
             "ok", "files", "{subject} ({count:damaged line|damaged lines}, which were put aside and are not used)"
         ),
+        "file.empty": Code(
+            "error",
+            "files",
+            "It is empty: its content was lost, unless a power cut came before its first line. Restore it from a "
+            "backup.",
+            label="{subject}",
+        ),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
+        ),
+        "file.of_desktop": Code("ok", "files", "{subject} (left by a desktop; not read, and in no backup)"),
+        "file.conflict_copy": Code(
+            "ok",
+            "files",
+            "{subject} (a conflict copy of {original}, which a synced folder made; not read. Move the data folder "
+            "out of the synced folder)",
         ),
         "erase.unfinished": Code(
             "error",
