@@ -153,8 +153,8 @@ class File:
         version = versions[-1] if new else chance.choice(versions)
         if not torn or chance.random() < 0.6:
             return version
-        # The rest of the page is as it was before, or empty.
-        other = chance.choice((old, bytes(len(version)), *versions)).ljust(PAGE, b"\0")
+        # The rest of the page is as it was before, empty where it was never written.
+        other = chance.choice((old, *versions)).ljust(PAGE, b"\0")
         whole = version.ljust(PAGE, b"\0")
         if chance.random() < 0.5:
             at = chance.randrange(PAGE)
