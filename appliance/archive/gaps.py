@@ -225,8 +225,8 @@ def reason_of(gap: Gap, folder: Path) -> str:
     absent = sorted(set(range(begin + 1, min(end, max(there, default=0)))) - there.keys())
     if not absent:
         return ""
-    numbers = str(absent[0]) if len(absent) == 1 else f"{absent[0]} to {absent[-1]}"
-    return f"no archive file with the number {numbers} is there"
+    numbers = f"number {absent[0]}" if len(absent) == 1 else f"numbers {absent[0]} to {absent[-1]}"
+    return f"no archive file with the {numbers} is there"
 
 
 def _number(place: Place | None, otherwise: int) -> int | None:
