@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps, read_accepted, without_student
-from appliance.archive.gaps import Gap, GapWatch, Place, by_student, gap_findings, reason_of
+from appliance.archive.gaps import Gap, GapWatch, MissingFiles, Place, by_student, gap_findings
 from appliance.archive.markers import MarkedSegment, Marker, add_marker
 from appliance.archive.stored_files import ArchiveFiles
 from appliance.datafolder.stored_files import StudentTraces
@@ -106,21 +106,35 @@ class TestReason:
         for number, kind in ((2, "moved"), (3, "deleted")):
             marked = MarkedSegment(name(number), number, 5, 100)
             add_marker(folder, Marker(kind, 1.0, [marked], "/mnt/usb" if kind == "moved" else None))  # type: ignore[arg-type]
-        assert reason_of(gap(), folder) == (
-            "in files that were moved to /mnt/usb; some of them are in files deleted by age"
+        assert MissingFiles(folder).reason(gap()) == (
+            "in files that were moved to /mnt/usb; in files that were deleted for their age"
         )
-        assert reason_of(gap(begin=4, end=None), folder) == ""
+        assert MissingFiles(folder).reason(gap(begin=4, end=None)) == ""
+
+    def test_it_is_known_if_markers_name_all_that_is_missing(self, folder: Path) -> None:
+        add_marker(folder, Marker("moved", 1.0, [MarkedSegment(name(2), 2, 2, 100)], "/mnt/usb"))
+        assert not MissingFiles(folder).are_known(gap()), "a third file is missing"
+        (folder / name(3)).write_text("x\n")
+        assert MissingFiles(folder).are_known(gap())
+        assert not MissingFiles(folder).are_known(gap(last=5)), "more is missing than the file had"
+        [known], [unknown] = (
+            gap_findings([one], folder, "archive.gap_stored", known="info") for one in (gap(), gap(last=5))
+        )
+        assert (known.severity, unknown.severity) == ("info", "error")
 
     def test_numbers_that_no_file_has(self, folder: Path) -> None:
-        assert reason_of(gap(), folder) == "no archive file with the numbers 2 to 3 is there"
+        assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"
         (folder / name(1)).unlink()
-        assert reason_of(gap(begin=None), folder) == "no archive file with the numbers 1 to 3 is there"
+        assert MissingFiles(folder).reason(gap(begin=None)) == "no archive file with the numbers 1 to 3 is there"
         (folder / name(2)).write_bytes(b"")
-        assert reason_of(gap(), folder) == f"the archive file {name(2)} is empty"
-        assert reason_of(gap(begin=4), folder) == ""
+        (folder / name(3)).write_bytes(b"x\n")
+        assert MissingFiles(folder).reason(gap()) == f"the archive file {name(2)} is empty"
+        assert MissingFiles(folder).reason(gap(begin=4)) == ""
 
     def test_other_files_have_none(self, folder: Path) -> None:
-        assert reason_of(Gap("a", "u", 1, 1, Place("one.jsonl", 1, 0), Place("two.jsonl", 1, 0)), folder) == ""
+        assert (
+            MissingFiles(folder).reason(Gap("a", "u", 1, 1, Place("one.jsonl", 1, 0), Place("two.jsonl", 1, 0))) == ""
+        )
 
 
 def test_gaps_of_one_student_are_summed_up(tmp_path: Path) -> None:
