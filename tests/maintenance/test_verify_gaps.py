@@ -8,7 +8,8 @@ import pytest
 
 from appliance import plugins
 from appliance.archive import segments
-from appliance.archive.markers import MarkedSegment, Marker, add_marker
+from appliance.archive.markers import Marker, add_marker
+from appliance.archive.moving import marked
 from appliance.config import ArchiveSettings, Settings
 from appliance.health import Finding
 from appliance.kvs import Encoded
@@ -76,10 +77,11 @@ async def test_stored_states_are_better_than_an_archive_with_a_gap(data: Path) -
 @pytest.mark.parametrize("content", [b"", None], ids=["empty", "moved"])
 async def test_the_first_segment(data: Path, content: bytes | None) -> None:
     first = segments(data / "archive")[0]
+    segment = marked(first)
+    assert segment
     first.unlink()
     if content is None:
-        marked = MarkedSegment(first.name, 1, 20, 1000)
-        add_marker(data / "archive", Marker("moved", 1.0, [marked], to="/mnt/usb"))
+        add_marker(data / "archive", Marker("moved", 1.0, [segment], to="/mnt/usb"))
     else:
         first.with_name(first.name + ".gz").write_bytes(content)
     well, found = await run(data)
