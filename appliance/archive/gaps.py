@@ -229,6 +229,17 @@ def reason_of(gap: Gap, folder: Path) -> str:
     return f"no archive file with the number {numbers} is there"
 
 
+def is_elsewhere(gap: Gap, folder: Path) -> bool:
+    """Whether all segments that are missing where a gap is were moved or deleted, as the markers say."""
+    begin, end = _number(gap.after, 0), _number(gap.before, 1 << 62)
+    if begin is None or end is None:
+        return False
+    known = {missing.segment.number for missing in known_missing(folder) if begin < missing.segment.number < end}
+    there = {number for number, _ in numbered_segments(folder)} if folder.is_dir() else set()
+    last = min(end, max(known | there, default=0) + 1)
+    return bool(known) and set(range(begin + 1, last)) <= known | there
+
+
 def _number(place: Place | None, otherwise: int) -> int | None:
     """The number of the segment in which a place is; None where it is no segment."""
     if place is None:

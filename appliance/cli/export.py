@@ -17,7 +17,7 @@ from appliance.cli.options import (
     load_reducers,
     settings_of,
 )
-from appliance.cli.output import columns, disk_errors, plugin_log_silenced, print_losses, progress_bar
+from appliance.cli.output import columns, disk_errors, plugin_log_silenced, print_elsewhere, print_losses, progress_bar
 from appliance.errors import SettingsError
 from appliance.text import counted
 
@@ -101,6 +101,7 @@ def _export(parsed: argparse.Namespace) -> int:
             force=parsed.force,
             progress=progress,
         )
+    print_elsewhere(archives)
     return 0 if _print_done(done, out, key) else 1
 
 

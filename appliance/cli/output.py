@@ -16,6 +16,7 @@ from appliance.text import counted
 if TYPE_CHECKING:
     from appliance.archive import Damage
     from appliance.archive.gaps import Gap
+    from appliance.archive.merge import Source
     from appliance.cli.progress import Progress
     from appliance.health import Finding
 
@@ -70,6 +71,15 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], 
             file=sys.stderr,
         )
     return not held
+
+
+def print_elsewhere(sources: Sequence[Source]) -> None:
+    """Print to stderr which files of archives were moved to other folders, or deleted."""
+    from appliance.archive.markers import missing_findings
+
+    for folder in dict.fromkeys(file.parent for source in sources for file in source.files):
+        for found in missing_findings(folder):
+            print(found.text, file=sys.stderr)
 
 
 @contextmanager

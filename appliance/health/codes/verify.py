@@ -68,6 +68,12 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "archive",
             "accepted gaps of the archive ({count:event|events} of {students:student|students})",
         ),
+        "archive.gaps_elsewhere": Code(
+            "ok",
+            "archive",
+            "stored states of {students:student|students} (not compared: {count:event|events} of theirs are in files "
+            "that were moved or deleted)",
+        ),
         "states.held": Code(
             "ok",
             "states",
