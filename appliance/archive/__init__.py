@@ -12,7 +12,13 @@ module              job
 ``segments``        the files of a folder, their order and lengths
 ``writing``         append, sync
 ``torn_lines``      half a last line, as a power cut leaves it
-``compression``     closed segments become gzip files
+``compression``     closed segments become gzip files of members
+``members``         parts of such a file that can be read alone
+``index``           which students and times are in which part
+``indexing``        builds an index
+``index_files``     verify and erase of indexes
+``search``          lines of one student or of a span of time
+``moving``          segments to another folder and back
 ``markers``         what was moved, returned, deleted, erased
 ``reading``         lines of a folder from a position on, or of files
 ``merge``           archives of several nodes as one sequence
