@@ -47,9 +47,6 @@ class ArchiveFiles(StoredFiles):
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
-    def is_name(self, path: Path) -> bool:
-        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
-
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []

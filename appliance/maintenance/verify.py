@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered_segments
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.ends import complete_bytes
-from appliance.archive.gaps import Gap, gap_findings, is_elsewhere
+from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
@@ -140,16 +140,6 @@ def _gaps(gaps: Sequence[Gap], folder: Path, found: _Found) -> None:
         found(finding("archive.gaps_known", count=events, students=len({gap.student_id for gap in accepted})))
 
 
-def _kept_gaps(gaps: Sequence[Gap], folder: Path, found: _Found) -> None:
-    """Report gaps of students whose stored states are better; that is well where files were moved or deleted."""
-    unknown = [gap for gap in gaps if not is_elsewhere(gap, folder)]
-    if count := sum(gap.events for gap in gaps) - sum(gap.events for gap in unknown):
-        students = {gap.student_id for gap in gaps} - {gap.student_id for gap in unknown}
-        found(finding("archive.gaps_elsewhere", count=count, students=len(students)))
-    for one in gap_findings(unknown, folder, "archive.gap_stored"):
-        found(one)
-
-
 def _snapshot_states(
     archived: FoldedStates,
     stored: FoldedStates,
@@ -182,7 +172,8 @@ def _snapshot_states(
     kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
     kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
     better = {gap.student_id for gap in kept}
-    _kept_gaps(kept, folder, found)
+    for one in gap_findings(kept, folder, "archive.gap_stored", known="info"):
+        found(one)
     known = [gap for gap in stored_gaps if gap.accepted and gap.student_id not in better]
     _gaps([gap for gap in (*others, *known) if gap.student_id not in better], folder, found)
     if released := held - {gap.student_id for gap in archived.gaps}:

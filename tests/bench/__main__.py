@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench.archive import archive
+from tests.bench.checksums import checksums
 from tests.bench.growth import growth
 from tests.bench.hostile import hostile
 from tests.bench.load import ACK_EVERY, Plan
@@ -204,6 +205,7 @@ def arguments() -> argparse.Namespace:
             "stores",
             "archive",
             "growth",
+            "checksums",
             "hostile",
             "packaged",
         ),
@@ -257,6 +259,8 @@ def on_files(parsed: argparse.Namespace) -> None:
         archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 64 << 20)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
+    if parsed.only in (None, "checksums"):
+        checksums(*((1, 1000) if parsed.quick else (101, 200_000)))
 
 
 def on_request(parsed: argparse.Namespace) -> None:
