@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import sys
 import tempfile
@@ -20,7 +19,9 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
-from appliance.datafolder import instance
+from appliance.datafolder import filesystem, instance
+from appliance.datafolder.disk import advice
+from appliance.datafolder.files import make_folder
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
@@ -51,7 +52,8 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
         found(one)
-    found(_folder("data folder", settings.data_path))
+    for one in _data_folder(settings.data_path):
+        found(one)
     found(_folder("log folder", settings.log_path))
     for what, url, attempt in (
         ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
@@ -87,13 +89,22 @@ def _folder(what: str, folder: Path) -> Finding:
             above = next(parent for parent in folder.absolute().parents if parent.exists())
             with tempfile.TemporaryDirectory(prefix=".check-", dir=above):
                 return finding("folder.absent", what, path=str(folder))
-        with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
-            file.write(b"check\n")
-            file.flush()
-            os.fsync(file.fileno())
+        filesystem.probe(folder)
     except OSError as error:
-        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
     return finding("folder.writable", what, path=str(folder))
+
+
+def _data_folder(folder: Path) -> Iterator[Finding]:
+    """Whether files can be written there, and what its file system can promise."""
+    try:
+        make_folder(folder)
+        found = filesystem.probe(folder)
+    except OSError as error:
+        yield finding("folder.unwritable", "data folder", path=str(folder), detail=_reason(error), advice=advice(error))
+        return
+    yield finding("folder.writable", "data folder", path=str(folder))
+    yield from filesystem.findings_of(folder, found)
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:

@@ -10,6 +10,7 @@ import msgspec
 
 from appliance.archive import Damage, Reader, Record
 from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.checking import BrokenLink
 from appliance.archive.event_filter import EVERYTHING, EventFilter
 from appliance.archive.gaps import Gap, GapWatch
 from appliance.archive.merge import Merged, Source, sources
@@ -140,6 +141,7 @@ class Replayed(msgspec.Struct):
         repeated: lines that were skipped because their number had been applied.
         gaps: numbers of streams that are missing in all of the archives, each with its place.
         held: ids of the students whose states end before a gap.
+        broken_links: places where the chain of an archive is broken, so that commits may be missing or changed.
     """
 
     students: dict[str, dict[str, Any]]
@@ -148,6 +150,7 @@ class Replayed(msgspec.Struct):
     repeated: int
     gaps: list[Gap]
     held: list[str] = []
+    broken_links: list[BrokenLink] = []
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -292,4 +295,7 @@ def replay(
             for plural, values in details.scopes.items()
         }
         students[student.id] = {"summaries": details.summaries, **scopes}
-    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps, sorted(run.held))
+    merged = run.merged
+    return Replayed(
+        students, run.events, run.damaged, merged.repeated, merged.gaps, sorted(run.held), merged.broken_links
+    )

@@ -125,7 +125,7 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
         "archive.broken_link": Code(
             "error",
             "archive",
-            "{place}: {detail}. Compare the archive with a backup, and restore the files that differ.",
+            "{place}: {detail}. Compare the archive with a backup.",
             label="archive",
         ),
         "archive.broken_links": Code(
