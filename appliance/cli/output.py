@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from appliance.archive import Damage
     from appliance.archive.checking import BrokenLink
     from appliance.archive.gaps import Gap
+    from appliance.archive.merge import Source
     from appliance.cli.progress import Progress
     from appliance.health import Finding
 
@@ -82,6 +83,15 @@ def print_broken_links(links: Sequence[BrokenLink]) -> None:
         print(f"  {link.file}, line {link.line} (byte {link.byte}): {link.reason}", file=sys.stderr)
     if len(links) > _DAMAGE_SHOWN:
         print(f"  and {len(links) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
+
+
+def print_elsewhere(sources: Sequence[Source]) -> None:
+    """Print to stderr which files of archives were moved to other folders, or deleted."""
+    from appliance.archive.markers import missing_findings
+
+    for folder in dict.fromkeys(file.parent for source in sources for file in source.files):
+        for found in missing_findings(folder):
+            print(found.text, file=sys.stderr)
 
 
 @contextmanager

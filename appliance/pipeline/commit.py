@@ -300,8 +300,8 @@ class Committer:
                     transaction = self._current.get(student)
                     for batch in transaction.batches if transaction else ():
                         self.applier.apply(batch)
-                    if change := student.change(encoded=self._kvs.shared):
-                        changes[row.key] = (student, change)
+                    if again := student.change(encoded=self._kvs.shared):
+                        changes[row.key] = (student, again)
                     else:
                         # A commit of this node had succeeded, and its answer was lost.
                         del changes[row.key]
