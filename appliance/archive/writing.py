@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.archive.chain import chained
-from appliance.archive.compression import compress
+from appliance.archive.compression import Renewing, compress
 from appliance.archive.ends import last_own
+from appliance.archive.markers import last_markers
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.archive.unsynced import Group, Unsynced
@@ -65,6 +67,7 @@ class Archive:
         self._mending: asyncio.Task[None] | None = None
         self._closing = False
         self._compressing: asyncio.Future[None] | None = None
+        self._renewing = Renewing(folder, counters)
         try:
             make_folder(folder)
             if not os.access(folder, os.W_OK):
@@ -73,7 +76,8 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
         counters.add("archive_torn_lines", len(self.torn))
-        self._number = last_number(folder)
+        # No number is given twice, also where the newest segments were moved elsewhere.
+        self._number = max(last_number(folder), *last_markers(folder), 0)
 
     @property
     def position(self) -> Position:
@@ -119,7 +123,10 @@ class Archive:
         self._pieces = []
 
     async def compress(self) -> None:
-        """Compress closed segments, off the event loop; one that cannot be compressed waits for the next time."""
+        """Compress closed segments, off the event loop; one that cannot be compressed waits for the next time.
+
+        Then one compressed segment without a good index, or of an earlier version, gets what it lacks.
+        """
         loop = asyncio.get_running_loop()
         for number, path in numbered_segments(self.folder):
             if path.suffix == ".gz" or path in self._still_torn or (number == self._number and self._file):
@@ -133,6 +140,8 @@ class Archive:
                 log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     return
+        self._compressing = loop.run_in_executor(None, self._renewing.renew_next, lambda: self._closing)
+        await asyncio.shield(self._compressing)
 
     def used_bytes(self) -> int:
         """Disk space that the segments take."""
@@ -278,10 +287,19 @@ class Archive:
         if self._file:
             self._file.close()
             self._file = None
-        self._number = 1 + max(self._number, last_number(self.folder))
-        self._file = create(self.folder / f"events-{day}-{self._number:04d}.jsonl")
+        number = 1 + max(self._number, last_number(self.folder))
+        path = self.folder / f"events-{day}-{number:04d}.jsonl"
+        file = create(path)
+        try:
+            sync_folder(self.folder)
+        except BaseException:
+            # A power cut may take its name, so nothing in it would be durable.
+            file.close()
+            with contextlib.suppress(OSError):
+                remove(path)
+            raise
+        self._file, self._number = file, number
         self._day, self._size = day, 0
-        sync_folder(self.folder)
 
     def _abandon(self, file: DiskFile) -> None:
         """Close the segment after a failed write, without what that write added; remove it if nothing else is in it."""

@@ -66,6 +66,9 @@ def _erase_student(parsed: argparse.Namespace) -> int:
 
         erased = erase.erase(data, roster, student_id, limits, in_store, receipt)
     _print_erased(erased, data, left)
+    if store is not None:
+        print(f"On each of them run: erase-student {student_id}")
+        print("Do so before any node is started: other nodes do not bring the student back, but still have it on disk.")
     return _print_receipt(receipt, erased)
 
 
@@ -111,7 +114,7 @@ def _not_reached(data: Path, roster: Path | None, nodes: list[str] | None) -> It
         yield "The roster, which is not in files; remove the student there."
     if nodes is not None:
         named = f" ({', '.join(nodes)})" if nodes else ""
-        yield f"The data folders of other nodes{named}. On each of them run erase-student, too."
+        yield f"The data folders of other nodes{named}: each of them needs an erasing of its own."
         yield "The store's own backups and logs on its disk."
 
 
@@ -124,8 +127,6 @@ def _print_erased(erased: Erased, data: Path, not_reached: list[str]) -> None:
         print(f"{unread.file} could not be searched: {unread.reason}.")
     for sentence in not_reached:
         print(f"Not reached: {sentence[0].lower()}{sentence[1:]}")
-    if any(sentence.startswith("The data folders of other nodes") for sentence in not_reached):
-        print("Do so before any node is started: other nodes do not bring the student back, but still have it on disk.")
 
 
 def _print_receipt(receipt: ReceiptWanted | None, erased: Erased) -> int:

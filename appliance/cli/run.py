@@ -64,7 +64,9 @@ def _report_failure(error: Exception, parsed: argparse.Namespace) -> None:
 def _stop(parsed: argparse.Namespace) -> int:
     from appliance.datafolder import instance
 
-    data = data_folder(settings_of(parsed))
+    settings = settings_of(parsed)
+    # A name that was mistyped is an error; where the program never ran there is nothing to stop.
+    data = settings.data_path if parsed.data_dir is None else data_folder(settings)
     if instance.stop(data, STOP_SECONDS):
         print("Classroom Observer has ended.")
     else:

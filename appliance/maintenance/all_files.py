@@ -15,7 +15,7 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
-from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
+from appliance.datafolder.foreign import is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
 from appliance.datafolder.small_file import copy_path
@@ -28,7 +28,7 @@ from appliance.datafolder.stored_files import (
     StudentTraces,
     check_json,
 )
-from appliance.datafolder.traces import is_about
+from appliance.datafolder.traces import is_about, json_forms
 from appliance.health import Finding, finding
 from appliance.kvs import records
 from appliance.maintenance import backup_format
@@ -94,9 +94,9 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         StoredFiles(data, READY),
         StoredFiles(data, f"{KEYS}/*"),
         ErasureFiles(data),
-        ArchiveFiles(data),
     ]
-    parts.append(ConflictCopies(data, tuple(parts)))
+    archive = ArchiveFiles(data)
+    parts += [ConflictCopies(data, [*parts, archive]), archive]
     # What is not in backups has no part in what they hold.
     return [
         *parts,
@@ -111,11 +111,22 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
 
 def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
     """The data folders within one, each with its roster: those of workers, and of what a restore moved aside."""
-    found = []
+    found: list[tuple[Path, Path | None]] = []
     for folder in (*WorkerFolders(data).folders(), *EarlierFolders(data).folders()):
         # A worker's folder may have a link to the roster of the data folder, which is not treated twice.
         found.append((folder, None if (folder / ROSTER).is_symlink() else folder / ROSTER))
+        found += nested_folders(folder)
     return found
+
+
+def all_parts(data: Path, roster: Path | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
+    """The stored files of a data folder and of those within it, each with the folder's name and ``/``, or ""."""
+    folders = [(data, roster), *nested_folders(data)]
+    return [
+        ("" if folder == data else f"{folder.relative_to(data).as_posix()}/", part)
+        for folder, own_roster in folders
+        for part in stored_files(folder, own_roster, limits)
+    ]
 
 
 def other_nodes(folders: Iterable[Path]) -> list[str]:
@@ -174,7 +185,10 @@ class DesktopFiles(NotBackedUp):
 
 
 class ConflictCopies(StoredFiles):
-    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them."""
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them; a backup holds them.
+
+    Of files that are no lists of lines, one that holds something of a student is removed whole.
+    """
 
     def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
         """Args:
@@ -184,19 +198,36 @@ class ConflictCopies(StoredFiles):
         super().__init__(root)
         self._parts = parts
 
-    def owner(self, path: Path) -> StoredFiles | None:
-        """The part of whose file this is a copy."""
-        return next((part for part in self._parts if part.conflict_copy(path) is not None), None)
-
     def owns(self, path: Path) -> bool:
-        return self.owner(path) is not None
+        return any(part.copied(path) is not None for part in self._parts)
+
+    def name_of(self, path: Path) -> str:
+        """The name in the folder of its part, which may be another one than the data folder."""
+        return next(part.name_of(path) for part in self._parts if path.is_relative_to(part.root))
 
     def files(self) -> list[Path]:
-        return [path for path in _walk(self.root) if self.owns(path)]
+        return sorted({path for part in self._parts for path in part.copies()})
 
     def verify(self) -> Iterator[Finding]:
-        for path in self.files():
-            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
+        for part in self._parts:
+            for path in part.copies():
+                yield finding("file.conflict_copy", part.name_of(path), original=part.copied(path) or "")
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        return StudentTraces(student_id, bool(self._of(student_id)))
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._of(student.student_id):
+            yield Place(self.name_of(path), 1, "files")
+
+    def remove_student(self, student: StudentTraces) -> None:
+        for path in self._of(student.student_id):
+            remove(path)
+
+    def _of(self, student_id: str) -> list[Path]:
+        forms = json_forms(student_id)
+        copies = sorted({path for part in self._parts if not part.edits_copies for path in part.copies()})
+        return [path for path in copies if any(form in path.read_bytes() for form in forms)]
 
 
 class RunFiles(NotBackedUp):
@@ -290,7 +321,7 @@ class BackupFiles(NotBackedUp):
         streams: set[str] = set()
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     traces = part.find_student(student_id)
                     found = found or traces.found
                     streams.update(traces.streams)
@@ -299,22 +330,17 @@ class BackupFiles(NotBackedUp):
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for within, part in all_parts(inside, inside / ROSTER, self._limits):
                     for place in part.count(student):
-                        yield Place(f"{self.name_of(path)}: {place.where}", place.count, place.what)
+                        yield Place(f"{self.name_of(path)}: {within}{place.where}", place.count, place.what)
 
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
             with self._unpacked(path) as inside:
-                for part in self._parts(inside):
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside), inherit=True)
-
-    def _parts(self, inside: Path) -> list[StoredFiles]:
-        """The parts of an unpacked backup and of workers' folders in it."""
-        folders = [(inside, inside / ROSTER), *nested_folders(inside)]
-        return [part for folder, roster in folders for part in stored_files(folder, roster, self._limits)]
 
     @contextmanager
     def _unpacked(self, path: Path) -> Iterator[Path]:

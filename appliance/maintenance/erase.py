@@ -13,10 +13,10 @@ the number of the receipt; nothing of the student.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -35,8 +35,8 @@ from appliance.maintenance.all_files import (
     WORK_PREFIX,
     BackupFiles,
     ErasedLine,
+    all_parts,
     nested_folders,
-    stored_files,
 )
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
@@ -129,24 +129,9 @@ class Erased(msgspec.Struct, frozen=True):
     unwritten: str = ""
 
 
-class _Folder(NamedTuple):
-    """A data folder, or one within it: its name there, and its parts."""
-
-    name: str
-    parts: list[StoredFiles]
-
-
-def _folders(data: Path, roster: Path | None, limits: RosterLimits) -> list[_Folder]:
-    nested = [
-        _Folder(f"{folder.relative_to(data).as_posix()}/", stored_files(folder, own_roster, limits))
-        for folder, own_roster in nested_folders(data)
-    ]
-    return [_Folder("", stored_files(data, roster, limits)), *nested]
-
-
 def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> list[KnownStudent]:
     """All students whom stored files name, now or once; one of them may be there with several names."""
-    parts = [part for folder in _folders(data, roster, limits) for part in folder.parts]
+    parts = [part for _, part in all_parts(data, roster, limits)]
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
 
 
@@ -189,11 +174,11 @@ def erase(
         OSError: something cannot be written; an erasure that had begun continues at the next start.
     """
     finish(data)
-    folders = _folders(data, roster, limits)
+    parts = all_parts(data, roster, limits)
     # All is read before anything is changed: what cannot be read cannot be searched.
-    traces = _together(student_id, [part.find_student(student_id) for folder in folders for part in folder.parts])
+    traces = _together(student_id, [part.find_student(student_id) for _, part in parts])
     names = sorted({known.name for known in known_students(data, roster, limits) if known.student_id == student_id})
-    removed = list(_count(folders, traces)) if receipt else []
+    removed = list(_count(parts, traces)) if receipt else []
     done = in_store(traces, Sought(student_id, traces.streams, tuple(names)))
     if not done.known and not traces.found:
         raise EraseError("There is no trace of such a student in the data folder.")
@@ -245,39 +230,46 @@ def _together(student_id: str, traces: Sequence[StudentTraces]) -> StudentTraces
     )
 
 
-def _count(folders: Iterable[_Folder], student: StudentTraces) -> Iterator[Place]:
-    for folder in folders:
-        for part in folder.parts:
-            for place in part.count(student):
-                yield Place(folder.name + place.where, place.count, place.what)
+def _count(parts: Iterable[tuple[str, StoredFiles]], student: StudentTraces) -> Iterator[Place]:
+    for within, part in parts:
+        for place in part.count(student):
+            yield Place(within + place.where, place.count, place.what)
 
 
 def _carry_out(data: Path, intent: Intent) -> Erased:
     roster = None if intent.roster is None else Path(intent.roster)
-    folders = _folders(data, roster, intent.limits)
-    for folder in folders:
-        for part in folder.parts:
-            part.remove_student(intent.student)
-        _remove_unfinished(data / folder.name, folder.parts)
-    own = [data / ERASING, copy_path(data / ERASING)]
-    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, own)
+    parts = [part for _, part in all_parts(data, roster, intent.limits)]
+    for part in parts:
+        part.remove_student(intent.student)
+    _remove_unfinished(data, parts)
+    _sync_folders(data, roster)
+    ignored = [data / ERASING, copy_path(data / ERASING)]
+    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
     unwritten = _write_receipt(data, intent, found)
     _note(data, intent)
     _erasing(data).remove()
     sync_folder(data)
-    backups = sum(len(part.files()) for folder in folders for part in folder.parts if isinstance(part, BackupFiles))
+    backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
     named = sorted(one.path for one in found.found if ID in one.kinds)
     return Erased(intent.lines, backups, named, found, unwritten)
 
 
-def _remove_unfinished(folder: Path, parts: Sequence[StoredFiles]) -> None:
+def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
     """Remove what a crash left of files that were being written, and of backups that were being erased."""
-    for path in folder.iterdir():
-        if path.is_dir() and path.name.startswith(WORK_PREFIX):
-            remove_tree(path)
+    for folder in (data, *(folder for folder, _ in nested_folders(data))):
+        for path in folder.iterdir():
+            if path.is_dir() and path.name.startswith(WORK_PREFIX):
+                remove_tree(path)
     for part in parts:
         for path in list(part.unfinished()):
             remove(path)
+
+
+def _sync_folders(data: Path, roster: Path | None) -> None:
+    """Make it durable that files are gone, before the note of the erasing goes."""
+    for top in (data, *([] if roster is None or not roster.is_dir() else [roster])):
+        for folder, _, _ in os.walk(top, topdown=False):
+            sync_folder(Path(folder))
 
 
 def _write_receipt(data: Path, intent: Intent, found: Search) -> str:
@@ -306,11 +298,11 @@ def _moved_away(data: Path) -> Iterator[str]:
 def _note(data: Path, intent: Intent) -> None:
     file = data / ERASED
     before = file.read_bytes() if file.exists() else b""
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
     number = intent.receipt.number if intent.receipt else None
     if number and number.encode() in before:
         return
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
     line = sealed.encode(ErasedLine(round(time.time(), 3), intent.lines, number))
     write_private(file, before + line)
 

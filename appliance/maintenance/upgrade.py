@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from appliance.datafolder import BACKUPS, FORMAT, DataFolder, format_of
+from appliance.datafolder import BACKUPS, FORMAT, DataFolder, format_of, notes
 from appliance.datafolder.files import make_folder
 from appliance.datafolder.filesystem import note_place
 from appliance.datafolder.format_file import write_format
 from appliance.datafolder.private import make_folder_private
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
+from appliance.maintenance.all_files import ERASING
 from appliance.maintenance.backup import back_up
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,17 @@ and gives a small file its checksum when it writes it."""
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
     """Back up a folder of an earlier format and bring it to the present one; finish an erasing that was cut short.
 
+    An erasing that cannot be finished is noted, and does not keep a class from working.
+
     Raises:
         SettingsError: its format is later than this program, or the folder cannot be written.
-        EraseError: the erasing cannot be finished.
     """
     path = folder.path
     found = format_of(path)
     note_place(path)
     make_folder_private(path)
+    _finish_erasing(path)
     try:
-        erase.finish(path)
         if found == FORMAT:
             return
         if found:
@@ -53,6 +55,15 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
         write_format(path)
     except OSError as error:
         raise SettingsError(f"The data folder {path} cannot be written: {error.strerror}.") from error
+
+
+def _finish_erasing(path: Path) -> None:
+    try:
+        erase.finish(path)
+    except (erase.EraseError, OSError) as error:
+        reason = str(error) if isinstance(error, erase.EraseError) else error.strerror or type(error).__name__
+        log.error("An erasing of a student that was interrupted cannot be finished: %s", reason)
+        notes.note("erase.not_finished", path / ERASING, detail=reason)
 
 
 def _new_backup(folder: Path, number: int) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import random
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,14 +17,15 @@ import pytest
 
 from appliance.archive import segments
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder, notes
+from appliance.datafolder import DataFolder, files, notes, sealed
 from appliance.datafolder.sealed import unseal
 from appliance.errors import SettingsError
 from appliance.maintenance import backup, erase
-from appliance.maintenance.all_files import ErasureFiles
+from appliance.maintenance.all_files import ERASING, ErasureFiles
 from appliance.maintenance.erase import EraseError
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
+from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits, token_hash
 from appliance.roster.flatfile import FlatFileRoster
 from tests.recovery.test_recovery import bundled
@@ -74,8 +77,8 @@ class World:
         """Add the remains of accidents: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
-        with last.open("ab") as file:
-            file.write(line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n")
+        spoilt = line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n"
+        last.write_bytes(spoilt + last.read_bytes())
         torn = self.data / "archive" / "torn"
         torn.mkdir()
         (torn / "a.txt").write_bytes(line[:-9])
@@ -116,9 +119,10 @@ class World:
         await core.crash()
         return {key: fields for key, fields in states.items() if self.student not in key}
 
-    def erase(self) -> erase.Erased:
+    def erase(self, receipt: Path | None = None) -> erase.Erased:
+        wanted = None if receipt is None else erase.ReceiptWanted(str(receipt), ["Elsewhere."], "E-2345-6789")
         with DataFolder(self.data):
-            return erase.erase(self.data, self.data / "roster", self.student, LIMITS)
+            return erase.erase(self.data, self.data / "roster", self.student, LIMITS, receipt=wanted)
 
 
 def texts(path: Path) -> Iterator[bytes]:
@@ -165,9 +169,9 @@ async def test_no_byte_of_the_student_is_left_and_nobody_else_lost_anything(worl
 
 async def test_a_count_is_left(world: World) -> None:
     world.erase()
-    [line] = (world.data / "erased.jsonl").read_bytes().splitlines()
-    assert json.loads(unseal(line))["archive_lines"] == 12
-    assert set(json.loads(unseal(line))) == {"erased", "archive_lines"}
+    count = sealed.decode((world.data / "erased.jsonl").read_bytes(), dict[str, float])
+    assert count["archive_lines"] == 12
+    assert set(count) == {"erased", "archive_lines"}
 
 
 async def test_states_that_only_a_snapshot_knows_are_kept(world: World) -> None:
@@ -196,55 +200,88 @@ class Crash(BaseException):
     """As kill -9 is."""
 
 
+class Steps:
+    """Counts the calls that change files, and ends the program at one of them.
+
+    Attributes:
+        number: how many there were.
+        began: the number at which the erasing was noted, so that it is finished from then on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, crash_at: int = 0) -> None:
+        self.number = self.began = 0
+        self._crash_at = crash_at
+        for name in ("rename", "unlink", "rmdir", "mkdir"):
+            monkeypatch.setattr(files.disk, name, self._counted(getattr(files.disk, name)))
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.number += 1
+            if self._crash_at and self.number >= self._crash_at:
+                # From now on nothing is done, since a killed program does not clean up.
+                raise Crash
+            if not self.began and arguments[-1].name == ERASING:
+                self.began = self.number
+            return function(*arguments)
+
+        return counted
+
+
 @pytest.mark.slow
 async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random, long: bool
 ) -> None:
     others = await world.others()
     world.spoil()
     whole = Path(shutil.copytree(world.data, tmp_path / "whole"))
-    step = 0
-    begun = False
-    while True:
-        step += 1
-        left = step
-        with monkeypatch.context() as patched:
-
-            def count(function: Callable[..., Any]) -> Callable[..., Any]:
-                def counted(*arguments: Any, **words: Any) -> Any:
-                    nonlocal left
-                    left -= 1
-                    if left <= 0:
-                        # From now on nothing is done, since a killed program does not clean up.
-                        raise Crash
-                    return function(*arguments, **words)
-
-                return counted
-
-            for name in ("replace", "unlink"):
-                patched.setattr(Path, name, count(getattr(Path, name)))
-            patched.setattr(shutil, "rmtree", count(shutil.rmtree))
-            try:
-                world.erase()
-            except Crash:
-                pass
-            else:
-                break
-        with DataFolder(world.data) as folder:
-            bring_up_to_date(folder)
-        begun = begun or (world.data / "erased.jsonl").exists()
-        if (world.data / "erased.jsonl").exists():
-            assert world.found() == {}, f"step {step}"
-            [line] = (world.data / "erased.jsonl").read_bytes().splitlines()[-1:]
-            assert json.loads(unseal(line))["archive_lines"] == 12
-            assert not (world.data / "erasing.json").exists()
-            assert not list(world.data.rglob(".*"))
-        else:
-            assert not begun, f"step {step}"
+    with monkeypatch.context() as patched:
+        steps = Steps(patched)
+        world.erase(tmp_path / "receipt.json")
+    assert steps.number > steps.began + 12
+    after = range(steps.began + 1, steps.number + 1)
+    for step in [steps.began, *(after if long else sorted(chance.sample(after, 12)))]:
         shutil.rmtree(world.data)
         shutil.copytree(whole, world.data)
-    assert step > 12
+        (tmp_path / "receipt.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            Steps(patched, step)
+            with pytest.raises(Crash):
+                world.erase(tmp_path / "receipt.json")
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        if step == steps.began:
+            assert not (world.data / "erased.jsonl").exists()
+            continue
+        assert world.found() == {}, f"step {step}"
+        [line] = (world.data / "erased.jsonl").read_bytes().splitlines()
+        receipt = json.loads((tmp_path / "receipt.json").read_bytes())
+        assert json.loads(unseal(line))["archive_lines"] == 12
+        assert json.loads(unseal(line))["receipt"] == receipt["receipt"]
+        assert {place["where"]: place["count"] for place in receipt["removed"]}["shared.jsonl"] == 1
+        assert not (world.data / "erasing.json").exists()
+        assert not list(world.data.rglob(".*"))
     assert await world.others() == others
+
+
+async def test_an_erasing_that_cannot_be_finished_is_a_finding_and_no_end_of_the_class(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotFiles, "remove_student", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            world.erase()
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        [found] = notes.findings(world.data)
+        assert (found.code, found.severity) == ("erase.not_finished", "error")
+        assert world.student not in found.text
+    notes.forget(world.data)
+    with DataFolder(world.data) as folder:
+        bring_up_to_date(folder)
+    assert world.found() == {}
 
 
 async def test_not_while_the_appliance_runs(world: World) -> None:
@@ -344,6 +381,33 @@ async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
     assert (world.erase().lines, world.found()) == (0, {})
 
 
+async def test_conflict_copies_are_erased_and_others_keep_their_lines_in_them(world: World) -> None:
+    world.spoil()
+    marks = {
+        "archive": [".sync-conflict-20261130-101112-ABCDEFG", "-LAPTOP", " (conflicted copy 2026-11-30)"],
+        "roster": ["-LAPTOP"],
+        "snapshots": [" (1)"],
+        ".": [".sync-conflict-20261130-101112-ABCDEFG"],
+        "backups": ["-LAPTOP"],
+    }
+    copies = []
+    for folder, names in marks.items():
+        for path in [path for path in (world.data / folder).iterdir() if path.is_file()]:
+            for mark in names:
+                copy = path.with_name(f"{path.stem}{mark}{path.suffix}")
+                copy.write_bytes(path.read_bytes())
+                copies.append(copy)
+    assert len(copies) > 15
+    assert world.erase().named == []
+    assert world.found() == {}
+    for copy in copies:
+        if copy.parent.name == "archive" and copy.suffix in (".jsonl", ".gz"):
+            assert any(world.other.encode() in text for text in texts(copy)), copy
+    assert world.other in (world.data / "roster" / "roster-LAPTOP.jsonl").read_text()
+    assert "Bo" in (world.data / "roster" / "students-LAPTOP.csv").read_text("cp1252")
+    assert not (world.data / "snapshots" / "snapshot-000001 (1).bin").exists()
+
+
 async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(world: World) -> None:
     (world.data / "roster" / "students.csv").write_bytes(b"\x00\xff\xfe nothing")
     with pytest.raises(EraseError, match="correct the list, then erase again"):
@@ -354,4 +418,4 @@ async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(wor
     (world.data / "erasing.json").write_text("{")
     assert not erase.finish(world.data), "the appliance starts"
     assert [one.code for one in notes.findings(world.data)] == ["datafolder.restored", "datafolder.erasing_lost"]
-    assert [one.code for one in ErasureFiles(world.data).verify()][1:] == ["datafolder.erasing_lost"]
+    assert [one.code for one in ErasureFiles(world.data).verify() if one.bad] == ["datafolder.erasing_lost"]

@@ -36,24 +36,28 @@ class PowerCutError(BaseException):
 
 
 class Callback:
-    """A callback, due now or at a time."""
+    """A callback, due now or at a time.
 
-    __slots__ = ("_at", "_done", "args", "call", "context")
+    Attributes:
+        is_cancelled: whether it is not to be run.
+    """
+
+    __slots__ = ("_at", "args", "call", "context", "is_cancelled")
 
     def __init__(self, at: float, call: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
         self._at = at
         self.call = call
         self.args = args
         self.context = context
-        self._done = False
+        self.is_cancelled = False
 
     def cancel(self) -> None:
         """Do not run it."""
-        self._done = True
+        self.is_cancelled = True
         self.call, self.args = _nothing, ()
 
     def cancelled(self) -> bool:
-        return self._done
+        return self.is_cancelled
 
     def when(self) -> float:
         return self._at
@@ -66,6 +70,22 @@ def _nothing() -> None:
     pass
 
 
+class SimulationTask(asyncio.Task[Any]):
+    """A task whose hash is a number in the order of creation, so that sets of tasks have the same order every time.
+
+    Attributes:
+        owner: the computer that it runs on.
+    """
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.owner = computer.get()
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulationLoop(asyncio.AbstractEventLoop):
     """See the module.
 
@@ -73,18 +93,18 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         steps: how many callbacks ran.
         failures: what the exception handler got: errors in callbacks, and exceptions that nobody retrieved.
         listen: accepts connections for `create_server`.
-        executor_seconds: draws how long a function in the executor waits, and its result.
     """
 
-    def __init__(self, seed: str, clock: Clock, listen: Callable[..., asyncio.AbstractServer]) -> None:
+    def __init__(self, seed: str, clock: Clock, listen: Callable[..., Any], *, most_steps: int = 1 << 62) -> None:
         self.steps = 0
+        self._most_steps = most_steps
         self.failures: list[str] = []
         self.listen = listen
         self._clock = clock
         self._random = random.Random(f"{seed}/loop")
-        self.executor_seconds: Callable[[Computer], float] = lambda of: self._random.uniform(0.0, 0.004)
         self._timers: list[tuple[float, int, Callback]] = []
         self._count = 0
+        self._tasks = 0
         self._runnable: list[Computer] = []
         self._closed = False
         self._stopping = False
@@ -140,29 +160,42 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         events._set_running_loop(self)
         try:
             task = asyncio.ensure_future(future, loop=self)
-            while not task.done():
-                self._turn()
+            self._run(task.done)
             return task.result()
         finally:
             events._set_running_loop(before)
 
-    def _turn(self) -> None:
-        """Run what is ready on one computer, or let time pass."""
-        self._due()
-        runnable = self._runnable
-        if not runnable:
-            if not self._timers:
-                raise DeadlockError("Nothing is ready, and there is no timer.")
-            self._clock.now = max(self._clock.now, self._timers[0][0])
-            return
-        at = self._random.randrange(len(runnable)) if len(runnable) > 1 else 0
-        owner = runnable[at]
+    def _run(self, done: Callable[[], bool]) -> None:
+        """Run what is ready on one computer after the other, and let time pass where nothing is."""
+        timers, runnable, clock, draw = self._timers, self._runnable, self._clock, self._random.random
+        while not done():
+            if not runnable:
+                if not timers:
+                    raise DeadlockError("Nothing is ready, and there is no timer.")
+                clock.now = max(clock.now, timers[0][0])
+            now = clock.now
+            while timers and timers[0][0] <= now:
+                callback = heapq.heappop(timers)[2]
+                if not callback.is_cancelled:
+                    self._add(callback)
+            if not runnable:
+                continue
+            owner = runnable[int(draw() * len(runnable))] if len(runnable) > 1 else runnable[0]
+            self._turn(owner)
+            if not owner.ready:
+                runnable.remove(owner)
+            if self.steps > self._most_steps:
+                raise DeadlockError(f"There is no end after {self.steps} steps.")
+
+    def _turn(self, owner: Computer) -> None:
+        """Run what is ready on a computer."""
         ready = owner.ready
         for _ in range(len(ready)):
             if not ready:
-                break
+                # Its power was cut.
+                return
             callback = ready.popleft()
-            if callback.cancelled():
+            if callback.is_cancelled:
                 continue
             self.steps += 1
             try:
@@ -170,20 +203,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except PowerCutError:
-                break
+                return
             except BaseException as error:
                 self.call_exception_handler({"message": f"in {callback.call}", "exception": error})
-        if not owner.alive:
-            ready.clear()
-        if not ready:
-            runnable.remove(owner)
-
-    def _due(self) -> None:
-        timers, now = self._timers, self._clock.now
-        while timers and timers[0][0] <= now:
-            callback = heapq.heappop(timers)[2]
-            if not callback.cancelled():
-                self._add(callback)
 
     def is_running(self) -> bool:
         return not self._closed
@@ -207,7 +229,11 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: object = None, context: Context | None = None
     ) -> asyncio.Task[T]:
-        return asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+        self._tasks += 1
+        name = None if name is None else str(name)
+        if context is not None:
+            return context.run(SimulationTask, self._tasks, coro, loop=self, name=name, context=context)
+        return SimulationTask(self._tasks, coro, loop=self, name=name)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run a function in one step of this loop, a little later."""
@@ -228,9 +254,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
                 result = func(*args)
             except Exception as error:
                 failed = error
-            self.call_later(self.executor_seconds(owner), give, result, failed)
+            self.call_later(self._random.random() * owner.executor_seconds, give, result, failed)
 
-        self.call_later(self.executor_seconds(owner), step)
+        self.call_later(self._random.random() * owner.executor_seconds, step)
         return future
 
     # What else is asked for.
@@ -243,6 +269,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        task = context.get("task") or context.get("future")
+        if isinstance(error, PowerCutError) or (isinstance(task, SimulationTask) and not task.owner.alive):
+            return
         self.failures.append(f"{context['message']}: {error!r}")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -25,10 +25,23 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
     {
         "snapshot.read": Code("ok", "archive", "snapshot ({rows:row|rows})"),
         "archive.read": Code("ok", "archive", "archive ({segments:segment|segments}, {events:event|events})"),
+        "archive.proved": Code(
+            "ok", "archive", "archive, {subject} ({groups:commit|commits}, each with the right checksum)"
+        ),
+        "archive.unproved": Code(
+            "ok", "archive", "archive, {subject} (of an earlier version or empty, without checksums)"
+        ),
+        "archive.disproved": Code(
+            "error",
+            "archive",
+            "{groups:commit has|commits have} the right checksum, {places:place is|places are} damaged.",
+            label="archive, {subject}",
+        ),
+        "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
         "archive.damaged_line": Code(
             "error",
             "archive",
-            "{file}, line {line} (byte {byte}): {detail}. It is left out; restore the file from a backup.",
+            "{file}, line {line} (byte {byte}): {detail}. Restore the file from a backup.",
             label="archive",
         ),
         "archive.damaged_more": Code(
@@ -113,6 +126,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.put_aside": Code(
             "ok", "files", "{subject} ({count:damaged line|damaged lines}, which were put aside and are not used)"
         ),
+        "file.empty": Code(
+            "error",
+            "files",
+            "It is empty: its content was lost, unless a power cut came before its first line. Restore it from a "
+            "backup.",
+            label="{subject}",
+        ),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
         ),
@@ -127,6 +147,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error",
             "files",
             "It was interrupted; the next start of the appliance finishes it.",
+            label="erasing of a student",
+        ),
+        "erase.not_finished": Code(
+            "error",
+            "files",
+            "An erasing of a student was interrupted, and cannot be finished: {detail}. Data of the student are still "
+            "there; correct it, and erase the student again.",
             label="erasing of a student",
         ),
         "backup.read": Code("ok", "files", "backup {subject} ({files:file|files})"),
