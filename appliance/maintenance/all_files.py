@@ -27,6 +27,7 @@ from appliance.datafolder.stored_files import (
     StoredFiles,
     StudentTraces,
     check_json,
+    check_seal,
 )
 from appliance.datafolder.traces import is_about, json_forms
 from appliance.health import Finding, finding
@@ -92,7 +93,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
         StoredFiles(data, READY),
-        StoredFiles(data, f"{KEYS}/*"),
+        KeyFiles(data),
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
@@ -168,6 +169,17 @@ def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
 
 class NotBackedUp(StoredFiles):
     """Files that do not belong to the data."""
+
+
+class KeyFiles(StoredFiles):
+    """The keys of exports. Another key gives other pseudonyms, so a changed bit must be known."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{KEYS}/*")
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield from check_seal(path)
 
 
 class DesktopFiles(NotBackedUp):
