@@ -15,7 +15,7 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
-from appliance.datafolder.foreign import is_of_desktop
+from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
 from appliance.datafolder.small_file import copy_path
@@ -97,7 +97,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
-    parts += [ConflictCopies(data, [*parts, archive]), archive]
+    parts += [ConflictCopies(data, (*parts, archive)), archive]
     # What is not in backups has no part in what they hold.
     return [
         *parts,
@@ -197,7 +197,7 @@ class DesktopFiles(NotBackedUp):
 
 
 class ConflictCopies(StoredFiles):
-    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them; a backup holds them.
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them.
 
     Of files that are no lists of lines, one that holds something of a student is removed whole.
     """
@@ -211,7 +211,7 @@ class ConflictCopies(StoredFiles):
         self._parts = parts
 
     def owns(self, path: Path) -> bool:
-        return any(part.copied(path) is not None for part in self._parts)
+        return any(part.conflict_copy(path) is not None for part in self._parts)
 
     def name_of(self, path: Path) -> str:
         """The name in the folder of its part, which may be another one than the data folder."""
@@ -221,9 +221,8 @@ class ConflictCopies(StoredFiles):
         return sorted({path for part in self._parts for path in part.copies()})
 
     def verify(self) -> Iterator[Finding]:
-        for part in self._parts:
-            for path in part.copies():
-                yield finding("file.conflict_copy", part.name_of(path), original=part.copied(path) or "")
+        for path in self.files():
+            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
 
     def find_student(self, student_id: str) -> StudentTraces:
         return StudentTraces(student_id, bool(self._of(student_id)))

@@ -39,9 +39,9 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
     """
     path = folder.path
     found = format_of(path)
+    _finish_erasing(path)
     note_place(path)
     make_folder_private(path)
-    _finish_erasing(path)
     try:
         if found == FORMAT:
             return
