@@ -77,9 +77,14 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         # Archive and recovery.
         "archive_torn_lines": Declared("archive_torn_lines", "Last lines that a power cut left unfinished."),
         "archive_lines_damaged": Declared("archive_damaged_lines", "Archive lines that a start could not read."),
+        "archive_events_missing": Declared(
+            "archive_missing_events", "Events whose numbers a start or a rebuild did not find in the archive."
+        ),
         "archive_write_failures": Declared("archive_write_failures", "Writes to the archive that failed."),
         "archive_sync_failures": Declared("archive_sync_failures", "Delayed syncs of the archive that failed."),
-        "archive_compress_failures": Declared("archive_compress_failures", "Segments that could not be compressed."),
+        "archive_compress_failures": Declared(
+            "archive_compress_failures", "Segments that could not be compressed or indexed."
+        ),
         "snapshots": Declared("snapshots", "Snapshots that were written."),
         "snapshot_failures": Declared("snapshot_failures", "Snapshots that could not be written."),
         "snapshots_damaged": Declared("snapshots_damaged", "Snapshots that a start could not use."),

@@ -13,6 +13,7 @@ module              job
 ``writing``         append, sync
 ``torn_lines``      half a last line, as a power cut leaves it
 ``compression``     closed segments become gzip files
+``markers``         what was moved, returned, deleted, erased
 ``reading``         lines of a folder from a position on, or of files
 ``merge``           archives of several nodes as one sequence
 ``event_filter``    which events a command takes
@@ -20,8 +21,9 @@ module              job
 ==================  =================================================
 """
 
-from appliance.archive.reading import Reader, lines, read
+from appliance.archive.reading import Reader, lines
 from appliance.archive.records import Damage, Line, Record, Rejection, StreamLines
+from appliance.archive.search import read
 from appliance.archive.segments import BEGINNING, Position, misplaced_folders, numbered_segments, segments
 from appliance.archive.writing import RELAXED_SECONDS, Archive, Sync
 

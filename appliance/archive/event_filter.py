@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -11,6 +11,7 @@ from appliance.archive.records import Record
 from appliance.errors import SettingsError
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EventFilter(msgspec.Struct, frozen=True):
@@ -53,10 +54,13 @@ def moment(flag: str, text: str, *, whole_day: bool = False) -> float:
     """
     try:
         found = datetime.fromisoformat(text)
-        if whole_day and _DATE.fullmatch(text):
-            found += timedelta(days=1)
-        return found.timestamp()
-    except (ValueError, OverflowError, OSError):
+    except ValueError:
         raise SettingsError(
             f"The flag {flag} must be a date or time such as 2026-11-24 or 2026-11-24T10:30; found {text!r}."
         ) from None
+    day = timedelta(days=int(whole_day and _DATE.fullmatch(text) is not None))
+    try:
+        return (found + day).timestamp()
+    except (ValueError, OverflowError, OSError):
+        # The first and last days of the calendar, which have no local time everywhere; Windows has none before 1970.
+        return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH + day).total_seconds()

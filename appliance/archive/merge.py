@@ -28,9 +28,12 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from appliance.archive.reading import lines
+from appliance.archive.checking import BrokenLink
+from appliance.archive.ends import complete_bytes
+from appliance.archive.gaps import Acceptance, Gap, GapWatch
+from appliance.archive.reading import FileLines
 from appliance.archive.records import Damage, Line, Record, Rejection
-from appliance.archive.segments import SEGMENT_NAME, complete_bytes, numbered_segments, uncompressed_bytes
+from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
 from appliance.datafolder import WORKERS
 from appliance.errors import ArchiveError
 
@@ -44,15 +47,6 @@ _Packed = tuple[float, float, str, str, str, str, int, bytes, bool, Rejection | 
 _Groups = dict[Path, dict[tuple[int, str], Path]]
 """By folder, or by file that is no segment: its files by number and name."""
 _unpack = msgspec.msgpack.Decoder(_Packed).decode
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """Numbers of a stream, from `first` to `last`, that are in none of the archives."""
-
-    student_id: str
-    stream: str
-    first: int
-    last: int
 
 
 class Source(NamedTuple):
@@ -76,21 +70,46 @@ class Merged:
         total_bytes: of the text to be read, for a progress bar; with several sources it is read twice.
         read_bytes: of the text that was read so far.
         repeated: number of lines that were left out because their stream had the number already.
-        gaps: missing numbers; complete when all lines were read.
+        last: by stream, ids of the student and of the stream, the number of its last line.
+        watch: has the missing numbers; see `gaps`.
     """
 
-    def __init__(self, sources: Sequence[Source], *, students: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        students: frozenset[str] | None = None,
+        acceptance: Acceptance | None = None,
+    ) -> None:
         """Args:
         sources: see `sources`.
         students: whose lines are wanted, by id; None for all.
+        acceptance: which gaps are accepted; None for none.
         """
         self.repeated = 0
-        self.gaps: list[Gap] = []
+        self.last: dict[tuple[str, str], int] = {}
+        self.watch = GapWatch(acceptance)
         self.read_bytes = 0
         passes = 2 if len(sources) > 1 else 1
         self.total_bytes = passes * sum(uncompressed_bytes(path) for source in sources for path in source.files)
         self._sources = sources
         self._students = students
+        self._read: list[tuple[str, FileLines]] = []
+
+    @property
+    def broken_links(self) -> list[BrokenLink]:
+        """Where the chain of an archive is broken, as far as it was read."""
+        found = {}
+        for label, some in self._read:
+            for link in some.broken_links:
+                file = f"{label}/{link.file}" if label else link.file
+                found[file, link.byte] = msgspec.structs.replace(link, file=file)
+        return list(found.values())
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The numbers that are missing before the lines that were read so far, in their order."""
+        return self.watch.gaps
 
     def lines(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Line]:
         """The lines; those that cannot be read come as `Damage`. To be called once.
@@ -131,22 +150,21 @@ class Merged:
     def _wanted(self, source: Source, count: Callable[[int], None]) -> Iterator[Line]:
         """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
-        for path in source.files:
-            end = source.end if path == source.files[-1] else None
-            for line in lines(path):
-                if end is not None and line.end > end:
-                    break
-                count(line.end - line.byte)
-                record = line.record
-                if isinstance(record, Damage):
-                    file = f"{source.label}/{line.file}" if source.label else line.file
-                    yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
-                elif students is None or record.student_id in students:
-                    yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
+        found = FileLines(source.files, source.end)
+        self._read.append((source.label, found))
+        for line in found:
+            count(line.end - line.byte)
+            record = line.record
+            if isinstance(record, Damage):
+                file = f"{source.label}/{line.file}" if source.label else line.file
+                yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
+            elif students is None or record.student_id in students:
+                yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
 
     def _in_file_order(self, found: Iterable[Line]) -> Iterator[Line]:
-        """The lines of the only source, without repeated numbers; notes gaps."""
-        last: dict[_Key, int] = {}
+        """The lines of the only source, without repeated numbers."""
+        last = self.last
+        recent = self.watch.recent
         for line in found:
             record = line.record
             if isinstance(record, Record):
@@ -155,9 +173,12 @@ class Merged:
                 if record.seq <= before:
                     self.repeated += 1
                     continue
-                if record.seq > before + 1:
-                    self.gaps.append(Gap(*key, before + 1, record.seq - 1))
+                if record.seq != before + 1:
+                    self.watch.missing(key, *key, (before + 1, record.seq - 1), line[1:4])
                 last[key] = record.seq
+                recent[key] = line[1:4]
+            elif record.lines:
+                self.watch.damaged()
             yield line
 
     def _in_stream_order(self, found: Iterable[Line], ranges: dict[_Key, list[int]]) -> Iterator[Line]:
@@ -167,37 +188,36 @@ class Merged:
             found: the lines by time of receipt.
             ranges: the numbers of each stream, see `_add`.
         """
-        self._note_gaps(ranges)
-        done: dict[_Key, int] = {}
+        for pairs in ranges.values():
+            _sort_and_join(pairs)
         with tempfile.SpooledTemporaryFile(max_size=WAITING_BYTES) as file:
             waiting = _WaitingLines(file)
             for line in found:
                 record = line.record
                 if isinstance(record, Damage):
+                    if record.lines:
+                        self.watch.damaged()
                     yield line
                     continue
                 key = record.student_id, record.stream
-                awaited = _next(ranges[key], done.get(key, 0))
+                awaited = _next(ranges[key], self.last.get(key, 0))
                 if awaited is None or record.seq < awaited or waiting.has(key, record.seq):
                     self.repeated += 1
                 elif record.seq > awaited:
                     waiting.put(key, line)
                 else:
-                    yield line
-                    done[key] = record.seq
-                    while (following := _next(ranges[key], done[key])) is not None and waiting.has(key, following):
-                        yield waiting.take(key, following)
-                        done[key] = following
+                    yield self._passed(key, record.seq, line)
+                    while (following := _next(ranges[key], self.last[key])) is not None and waiting.has(key, following):
+                        yield self._passed(key, following, waiting.take(key, following))
 
-    def _note_gaps(self, ranges: dict[_Key, list[int]]) -> None:
-        for key, pairs in ranges.items():
-            _sort_and_join(pairs)
-            before = 0
-            for first, last in zip(pairs[::2], pairs[1::2], strict=True):
-                if first > before + 1:
-                    self.gaps.append(Gap(*key, before + 1, first - 1))
-                before = last
-        self.gaps.sort(key=lambda gap: (gap.student_id, gap.stream, gap.first))
+    def _passed(self, key: _Key, seq: int, line: Line) -> Line:
+        """Note the next line of a stream, and the numbers that are missing before it."""
+        before = self.last.get(key, 0)
+        if seq != before + 1:
+            self.watch.missing(key, *key, (before + 1, seq - 1), line[1:4])
+        self.last[key] = seq
+        self.watch.recent[key] = line[1:4]
+        return line
 
 
 def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:

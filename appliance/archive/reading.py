@@ -6,33 +6,59 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
-from appliance.archive.records import Damage, Line, Record, parse_line
-from appliance.archive.segments import BEGINNING, Position, numbered_segments, open_segment, uncompressed_bytes
-from appliance.errors import ArchiveError
+from appliance.archive.checking import EMPTY, BrokenLink, ChainState, SegmentCheck, SegmentLines
+from appliance.archive.records import Damage, Line, Record
+from appliance.archive.segments import (
+    BEGINNING,
+    Position,
+    numbered_segments,
+    open_segment,
+    segments,
+    uncompressed_bytes,
+)
 
 
 class Reader:
     """Reads an archive folder from a position to its present end, and further when more was written.
 
+    An unfinished group at the end of the last segment is left for the next time.
+
     Attributes:
-        position: the end of what was read.
+        position: the end of the last group of which all lines were read.
         line: the line that was read last.
     """
 
     def __init__(self, folder: Path, start: Position = BEGINNING) -> None:
+        """Args:
+        folder: the archive.
+        start: where a group begins, in formats 1 and 2 a line.
+        """
         self.folder = folder
         self.position = start
         self.line: Line | None = None
+        self._segment = start.segment
+        self._state = ChainState(from_beginning=start == BEGINNING)
+
+    @property
+    def broken_links(self) -> list[BrokenLink]:
+        """The breaks of the chain that were found so far, without empty files (`appliance.archive.file_checks`)."""
+        return [link for link in self._state.broken if link.reason != EMPTY]
+
+    @property
+    def checks(self) -> list[SegmentCheck]:
+        """The result of each segment that was read."""
+        return list(self._state.checks.values())
 
     def remaining_bytes(self) -> int:
         """How much text is still to come."""
         number, byte = self.position
+        if self.line is not None and self._segment == number:
+            byte = max(byte, self.line.end)
         return sum(uncompressed_bytes(path) for n, path in numbered_segments(self.folder) if n >= number) - byte
 
     def records(self, end: Position | None = None) -> Iterator[Record | Damage]:
-        """The lines up to `end`, which is the beginning of a line; without it, all there are.
+        """The lines up to `end`, which is the beginning of a group; without it, all there are.
 
         Raises:
             ArchiveError: a segment cannot be read.
@@ -44,12 +70,14 @@ class Reader:
                 return
             if number > self.position.segment:
                 self.position = Position(number, 0)
-            for line in lines(path, self.position.byte):
-                if end is not None and (number, line.end) > end:
-                    return
-                self.position = Position(number, line.end)
-                self.line = line
-                yield line.record
+            reading = SegmentLines(path, self._state, reports_unfinished=False)
+            last = end.byte if end is not None and number == end.segment else None
+            for some in _lines(path, reading, self.position.byte, last):
+                self._segment = number
+                for line in some:
+                    self.line = line
+                    yield line.record
+                self.position = Position(number, reading.byte)
 
 
 def lines(path: Path, byte: int = 0) -> Iterator[Line]:
@@ -58,8 +86,48 @@ def lines(path: Path, byte: int = 0) -> Iterator[Line]:
     Raises:
         ArchiveError: it is not there or cannot be read.
     """
-    with open_segment(path) as file:
-        yield from _lines(path, file, byte)
+    state = ChainState(from_beginning=False)
+    for some in _lines(path, SegmentLines(path, state, reports_unfinished=True), byte, None):
+        yield from some
+
+
+class FileLines:
+    """The lines of archive files that follow each other.
+
+    Attributes:
+        broken_links: breaks of the chain between files of one folder that follow each other there.
+    """
+
+    def __init__(self, files: Iterable[Path], end: int | None = None) -> None:
+        """Args:
+        files: in their order.
+        end: the byte of the last file's text at which reading ends; None for its end.
+        """
+        self._files = list(files)
+        self._end = end
+        self.broken_links: list[BrokenLink] = []
+
+    def __iter__(self) -> Iterator[Line]:
+        """Read them.
+
+        Raises:
+            ArchiveError: a file is not there or cannot be read.
+        """
+        state: ChainState | None = None
+        before: Path | None = None
+        listed: list[str] = []
+        for path in self._files:
+            if before is None or path.parent != before.parent:
+                listed = [_plain_name(other) for other in segments(path.parent)]
+            name = _plain_name(path)
+            earlier = listed[listed.index(name) - 1] if name in listed[1:] else None
+            if state is None or before is None or earlier != _plain_name(before):
+                state = ChainState(from_beginning=name == listed[0] if listed else False)
+                state.broken = self.broken_links
+            before = path
+            reading = SegmentLines(path, state, reports_unfinished=True)
+            for some in _lines(path, reading, 0, self._end if path == self._files[-1] else None):
+                yield from some
 
 
 def read(paths: Iterable[Path]) -> Iterator[Record | Damage]:
@@ -75,31 +143,20 @@ def read(paths: Iterable[Path]) -> Iterator[Record | Damage]:
             yield from (line.record for line in lines(path))
 
 
-def _lines(path: Path, file: IO[bytes] | gzip.GzipFile, byte: int) -> Iterator[Line]:
-    number = 0
-    name = path.name
+def _plain_name(path: Path) -> str:
+    """A segment's name without ``.gz``: it may have been compressed since it was listed."""
+    return path.name.removesuffix(".gz")
 
-    def broken(error: Exception) -> Line:
-        damage = Damage(name, number + 1, byte, f"the compressed file is damaged: {type(error).__name__}")
-        return Line(damage, name, number + 1, byte, byte)
 
-    try:
-        file.seek(byte)
-    except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
-        yield broken(error)
-        return
-    while True:
+def _lines(path: Path, reading: SegmentLines, byte: int, end: int | None) -> Iterator[Iterable[Line]]:
+    with open_segment(path) as file:
         try:
-            text = file.readline()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield broken(error)
+            file.seek(byte)
+            empty = isinstance(file, gzip.GzipFile) and not byte and not file.peek(1) and not path.stat().st_size
+        except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
+            yield reading.unreadable(byte, f"the compressed file is damaged: {type(error).__name__}")
             return
-        except OSError as error:
-            raise ArchiveError(f"The archive file {path} cannot be read: {error.strerror or error}.") from error
-        if not text:
+        if empty:
+            reading.empty()
             return
-        number += 1
-        start = byte
-        byte += len(text)
-        if text.strip():
-            yield Line(parse_line(text, name, number, start), name, number, start, byte)
+        yield from reading.read(file, byte, end)

@@ -43,12 +43,21 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """A line that cannot be read: its file, its number from 1, the byte at which it begins, and the reason."""
+    """Lines that cannot be read.
+
+    Attributes:
+        file: the file's name.
+        line: the number of the first line, from 1.
+        byte: the byte at which it begins.
+        reason: what is wrong.
+        lines: number of lines that were left out; 0 where only a checksum is damaged, and what it covers is whole.
+    """
 
     file: str
     line: int
     byte: int
     reason: str
+    lines: int = 1
 
 
 class Line(NamedTuple):

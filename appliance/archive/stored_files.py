@@ -2,49 +2,82 @@
 
 from __future__ import annotations
 
-import gzip
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
+from appliance.archive.compression import PackedWriter, save_index
+from appliance.archive.ends import complete_bytes
+from appliance.archive.file_checks import doubles, file_findings, is_copy
+from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
+from appliance.archive.markers import MARKERS, missing_findings, read_markers
 from appliance.archive.records import Damage, parse_line
-from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
+from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.archive.torn_lines import TORN
-from appliance.datafolder.files import PART, sync_folder
-from appliance.datafolder.stored_files import EraseError, Opened, StoredFiles, StudentTraces
+from appliance.datafolder.files import PART, remove, written_whole
+from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
-from appliance.health import Finding, finding
+from appliance.health import Finding
 
 ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
 
 
+class _UnchangedError(Exception):
+    """A segment holds nothing of the student."""
+
+
 class ArchiveFiles(StoredFiles):
-    """Segments, and the files of torn lines."""
+    """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, f"{ARCHIVE}/events-*.jsonl", f"{ARCHIVE}/events-*.jsonl.gz", f"{ARCHIVE}/{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
+        super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        named = segments(self.folder)
-        # One that exists plain and compressed, as after a power cut, counts once.
-        return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
+        # An index is not copied: it follows from its segment.
+        others = [path for path in super().files() if path.suffix != ".index" and not SEGMENT_NAME.fullmatch(path.name)]
+        # A segment that exists plain and compressed, as after a power cut, counts once.
+        return segments(self.folder) + others
 
     def open(self, path: Path) -> Opened | None:
-        return super().open(path) or super().open(compressed(path))
+        """Open a segment; of the last one, up to its last finished group."""
+        opened = super().open(path) or super().open(compressed(path))
+        if opened is None or not SEGMENT_NAME.fullmatch(path.name) or opened.path.suffix == ".gz":
+            return opened
+        if path != segments(self.folder)[-1]:
+            return opened
+        size = min(opened.size, complete_bytes(path))
+        if size:
+            return opened._replace(size=size)
+        # A start would report an empty segment.
+        opened.content.close()
+        return None
 
     def verify(self) -> Iterator[Finding]:
-        for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
-            yield finding("archive.folder", path.name)
+        if not self.folder.is_dir():
+            return
+        yield from file_findings(self.folder)
+        yield from read_markers(self.folder)[1]
+        yield from read_accepted(self.folder)[1]
+        yield from missing_findings(self.folder)
+        yield from verify_indexes(self.folder)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Read the whole archive."""
-        count, streams = 0, set()
+        """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
+        count = 0
+        streams: set[str] = set()
         for path in segments(self.folder) if self.folder.is_dir() else ():
+            index = proven_index(path)
+            if index and not index.damaged:
+                if known := index.students.get(student_id):
+                    count += known.lines
+                    streams |= known.streams.keys()
+                continue
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -59,52 +92,66 @@ class ArchiveFiles(StoredFiles):
                 ) from None
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in segments(self.folder) if self.folder.is_dir() else ():
+            with open_segment(path) as file:
+                number = sum(_is_of(raw, path.name, student) for raw in file)
+            if number:
+                yield Place(self.name_of(path), number, "lines")
+        torn = self.folder / TORN
+        number = sum(_may_be_of(path.read_bytes(), student) for path in _files_in(torn))
+        if number:
+            yield Place(f"{ARCHIVE}/{TORN}", number, "files")
+
     def remove_student(self, student: StudentTraces) -> None:
         """Rewrite each segment without the student's lines, and without damaged lines that may be the student's."""
         if not self.folder.is_dir():
             return
         self._remove_doubles()
-        for path in segments(self.folder):
+        remove_indexes_with(self.folder, student.student_id, *student.streams)
+        without_student(self.folder, student.student_id)
+        for path in [*segments(self.folder), *(path for path, _ in doubles(self.folder))]:
             _rewrite(path, student)
-        torn = self.folder / TORN
-        for path in torn.iterdir() if torn.is_dir() else ():
-            if path.is_file() and _may_be_of(path.read_bytes(), student):
-                path.unlink()
+        for path in _files_in(self.folder / TORN):
+            if _may_be_of(path.read_bytes(), student):
+                remove(path)
 
     def _remove_doubles(self) -> None:
-        """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
-        chosen = set(segments(self.folder))
-        for path in self.folder.iterdir():
-            if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
-                path.unlink()
+        """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
+        for path, chosen in doubles(self.folder):
+            if is_copy(path, chosen):
+                remove(path)
 
 
 def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
-    part = path.with_name(path.name + PART)
     erased = False
     try:
-        with open_segment(path) as old, part.open("wb") as file:
-            part.chmod(0o600)
-            new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+        with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
+            new = PackedWriter(file) if path.suffix == ".gz" else file
             for raw in old:
-                record = parse_line(raw, path.name, 0, 0)
-                if isinstance(record, Damage):
-                    theirs = _may_be_of(raw, student)
-                else:
-                    theirs = record.student_id == student.student_id
+                theirs = _is_of(raw, path.name, student)
                 erased = erased or theirs
                 if not theirs:
                     new.write(raw)
-            if new is not file:
+            if isinstance(new, PackedWriter):
                 new.close()
-            file.flush()
-            os.fsync(file.fileno())
-        if erased:
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+            if not erased:
+                raise _UnchangedError
+    except _UnchangedError:
+        return
+    if isinstance(new, PackedWriter) and new.index:
+        save_index(path, new.index)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def _is_of(raw: bytes, name: str, student: StudentTraces) -> bool:
+    """Whether a line is the student's, or damaged and may be."""
+    record = parse_line(raw, name, 0, 0)
+    return _may_be_of(raw, student) if isinstance(record, Damage) else record.student_id == student.student_id
 
 
 def _may_be_of(raw: bytes, student: StudentTraces) -> bool:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from appliance.cli.commands import PROGRAM, Commands
-from appliance.cli.options import add_data_flags, settings_of
+from appliance.cli.options import add_data_flags, data_folder, settings_of
 from appliance.cli.output import disk_errors
 from appliance.text import counted
 
@@ -29,13 +29,13 @@ def _backup(parsed: argparse.Namespace) -> int:
     from appliance.maintenance import backup
 
     settings = settings_of(parsed)
-    data = settings.data_path
+    data = data_folder(settings)
     out = parsed.out or Path(f"{PROGRAM}-{time.strftime('%Y%m%d-%H%M%S')}.tar")
     with disk_errors(out):
         manifest = backup.back_up(data, out, force=parsed.force)
         # The file is read again, because a backup that cannot be restored is useless.
         backup.check(out)
-    print(f"{out} holds {counted(len(manifest.files), 'file')} of {data}; each has its checksum.")
+    print(f"{out.absolute()} holds {counted(len(manifest.files), 'file')} of {data}; each has its checksum.")
     for what, url in backup.not_included(settings):
         print(f"Not in it: the {what}, which is not in the data folder ({url}). Back it up by its own means.")
     return 0

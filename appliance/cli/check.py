@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from appliance.cli.commands import PROGRAM, Commands
 from appliance.cli.options import (
     add_data_flags,
+    add_gap_flag,
     add_kvs_flag,
     add_option_flags,
     configuration,
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
     verify = commands.add("verify", _verify, "read all data, report damage, compare the states with the archive")
     add_data_flags(verify)
     add_kvs_flag(verify)
+    add_gap_flag(verify, "do not count it as a problem that the archive lacks events")
     verify.add_argument(
         "archives", nargs="*", type=Path, metavar="ARCHIVE", help="archives of the other nodes that share a store"
     )
@@ -85,5 +87,6 @@ def _diagnostics(parsed: argparse.Namespace) -> int:
         diagnostics.write(out, collected.collect(), force=parsed.force)
     for note in collected.notes:
         print(note)
-    print(f"{out} is written. It holds no work and no names of students; read it before you send it.")
+    print(f"{out.absolute()} is written.")
+    print("It holds no work and no names of students; read it before you send it.")
     return 0

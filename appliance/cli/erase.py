@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from appliance.errors import SettingsError
 from appliance.text import counted
 
 if TYPE_CHECKING:
-    from appliance.maintenance.erase import Erased
+    from appliance.datafolder.stored_files import StudentTraces
+    from appliance.maintenance.erase import Erased, InStore, ReceiptWanted
+    from appliance.maintenance.search import Sought
 
 
 def add(commands: Commands) -> None:
@@ -24,15 +27,21 @@ def add(commands: Commands) -> None:
     add_roster_flag(erase)
     erase.add_argument("student", nargs="?", metavar="ID", help="the student's id")
     erase.add_argument("--name", metavar="NAME", help="or the name in the roster")
+    erase.add_argument(
+        "--receipt",
+        type=Path,
+        metavar="FILE",
+        help="write what was removed from where, and what a search of all bytes found afterwards (JSON); names nobody",
+    )
     erase.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _erase_student(parsed: argparse.Namespace) -> int:
     import asyncio
 
-    from appliance.datafolder import DataFolder
     from appliance.kvs import kvs_facts
     from appliance.maintenance import erase, erase_store
+    from appliance.maintenance.all_files import held, nested_folders, other_nodes
     from appliance.roster import RosterLimits, roster_facts
 
     settings = settings_of(parsed)
@@ -41,23 +50,40 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     data, limits = data_folder(settings), RosterLimits.of(settings.limits)
     roster = roster_facts(settings.roster_url).folder
     store = settings.kvs.url if kvs_facts(settings.kvs.url).shared else None
-    with disk_errors(data), DataFolder(data):
+    with disk_errors(data), held(data):
+        folders = [data, *(folder for folder, _ in nested_folders(data))]
+        left = list(_not_reached(data, roster, other_nodes(folders) if store else None))
+        receipt = _receipt(parsed.receipt, data, left)
         student_id = parsed.student or erase.student_named(parsed.name, erase.known_students(data, roster, limits))
         if not parsed.yes and not _confirmed():
             print("Nothing was erased.")
             return 1
 
-        def in_store(traced: bool) -> bool:
-            return store is not None and asyncio.run(erase_store.erase_in_store(store, data, student_id, traced=traced))
+        def in_store(traces: StudentTraces, sought: Sought) -> InStore:
+            if store is None:
+                return erase.InStore()
+            return asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
 
-        erased = erase.erase(data, roster, student_id, limits, in_store)
-    _print_erased(erased, data)
-    if roster is None:
-        print("Not reached: the roster, which is not in files; remove the student there.")
+        erased = erase.erase(data, roster, student_id, limits, in_store, receipt)
+    _print_erased(erased, data, left)
     if store is not None:
-        print(f"Not reached: the data folders of other nodes. On each of them run: erase-student {student_id}")
+        print(f"On each of them run: erase-student {student_id}")
         print("Do so before any node is started: other nodes do not bring the student back, but still have it on disk.")
-    return 0
+    return _print_receipt(receipt, erased)
+
+
+def _receipt(path: Path | None, data: Path, not_reached: list[str]) -> ReceiptWanted | None:
+    """The receipt to write.
+
+    Raises:
+        ObserverError: it cannot be written to that file.
+    """
+    from appliance.maintenance import erase, receipt
+
+    if path is None:
+        return None
+    receipt.check_target(path, data)
+    return erase.ReceiptWanted(str(path.absolute()), not_reached, receipt.new_number())
 
 
 def _confirmed() -> bool:
@@ -72,11 +98,42 @@ def _confirmed() -> bool:
     return sys.stdin.readline().strip().casefold() == "yes"
 
 
-def _print_erased(erased: Erased, data: Path) -> None:
+def _not_reached(data: Path, roster: Path | None, nodes: list[str] | None) -> Iterator[str]:
+    """Sentences on where data of the student may be that this command does not reach; they name no student.
+
+    Args:
+        data: the data folder.
+        roster: the roster's folder, None where it is none of files.
+        nodes: names of other nodes as far as they are known; None where there are none.
+    """
+    yield "Backups and exports elsewhere, and data in browsers."
+    yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
+    for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
+        yield f"{aside}, which a restore moved aside."
+    if roster is None:
+        yield "The roster, which is not in files; remove the student there."
+    if nodes is not None:
+        named = f" ({', '.join(nodes)})" if nodes else ""
+        yield f"The data folders of other nodes{named}: each of them needs an erasing of its own."
+        yield "The store's own backups and logs on its disk."
+
+
+def _print_erased(erased: Erased, data: Path, not_reached: list[str]) -> None:
     lines = counted(erased.lines, "line")
     print(f"Erased: {lines} of the archive, and all other data in {data}. The folder was read again to check it.")
     for file in erased.named:
         print(f"The id still occurs in {file}, in text by another person.")
-    print("Not reached: backups and exports elsewhere, and data in browsers.")
-    for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
-        print(f"Not reached: {aside}, which a restore moved aside.")
+    for unread in erased.search.unread:
+        print(f"{unread.file} could not be searched: {unread.reason}.")
+    for sentence in not_reached:
+        print(f"Not reached: {sentence[0].lower()}{sentence[1:]}")
+
+
+def _print_receipt(receipt: ReceiptWanted | None, erased: Erased) -> int:
+    if receipt is None:
+        return 0
+    if erased.unwritten:
+        print(f"The student is erased, but the receipt {receipt.number} cannot be written: {erased.unwritten}.")
+        return 1
+    print(f"The receipt {receipt.number} is in {receipt.path}. It names nobody: write its number on the request.")
+    return 0

@@ -11,6 +11,7 @@ from appliance.cli.options import (
     ARCHIVE_HELP,
     add_data_flags,
     add_filter_flags,
+    add_gap_flag,
     data_folder,
     event_filter,
     load_reducers,
@@ -36,6 +37,7 @@ def add(commands: Commands) -> None:
     export.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="of the tables")
     export.add_argument("--events", action="store_true", help="the events too, as JSON lines or Parquet")
     add_filter_flags(export)
+    add_gap_flag(export, "figures of a student also include events after a gap of their numbers")
     _add_deidentify_flags(export)
     export.add_argument("--force", action="store_true", help="move an existing folder aside first")
 
@@ -79,7 +81,14 @@ def _export(parsed: argparse.Namespace) -> int:
     key = None
     if parsed.deidentify:
         key = parsed.key or settings.data_path / "keys" / f"export-{stamp}.key"
-    plan = Plan(parsed.format, parsed.events, events, _selection(parsed), _deidentifier(parsed, key, out))
+    plan = Plan(
+        parsed.format,
+        parsed.events,
+        events,
+        _selection(parsed),
+        _deidentifier(parsed, key, out),
+        accept_gaps=settings.archive.accept_gaps,
+    )
     archives = _archives(parsed.archives, settings.data_path)
     with disk_errors(out), roster_names(settings) as name_of, progress_bar("Reading the archive") as progress:
         done = export(
@@ -92,8 +101,7 @@ def _export(parsed: argparse.Namespace) -> int:
             force=parsed.force,
             progress=progress,
         )
-    _print_done(done, out, key)
-    return 0
+    return 0 if _print_done(done, out, key) else 1
 
 
 def _archives(given: list[Path], data: Path) -> list[Source]:
@@ -106,9 +114,14 @@ def _archives(given: list[Path], data: Path) -> list[Source]:
     return sources(given or ([own] if filled else []), growing=True)
 
 
-def _print_done(done: Exported, out: Path, key: Path | None) -> None:
-    print_losses(done.replay.damaged, done.replay.merged.repeated, done.replay.merged.gaps)
-    print(f"{out} holds {counted(done.replay.events, 'event')} of {counted(len(done.replay.students), 'student')}:")
+def _print_done(done: Exported, out: Path, key: Path | None) -> bool:
+    """Print what was exported; returns whether all figures are complete."""
+    replay = done.replay
+    whole = print_losses(replay.damaged, replay.merged.repeated, replay.merged.gaps, len(replay.held))
+    students = counted(len(replay.students), "student")
+    print(
+        f"{out.absolute()} holds {counted(done.replay.events, 'event')} of {counted(len(done.replay.students), 'student')}:"
+    )
     for line in columns([(f"  {file}", counted(rows, "row")) for file, rows in done.files.items()]):
         print(line)
     print("  codebook.csv, codebook.md: the meaning of each column")
@@ -116,6 +129,7 @@ def _print_done(done: Exported, out: Path, key: Path | None) -> None:
         print(f"The earlier content is now in {done.aside}.")
     if key:
         print(f"The key is in {key}. It links the hashes to students' ids: keep it apart, or destroy it.")
+    return whole
 
 
 def _deidentifier(parsed: argparse.Namespace, key: Path | None, out: Path) -> Deidentifier | None:

@@ -26,6 +26,7 @@ _OPTIONS = {
     "pubsub": "pubsub.url",
     "roster": "roster.url",
     "node": "node",
+    "accept_gap": "archive.accept_gaps",
     "tray": "desktop.tray",
     "browser": "desktop.browser",
 }
@@ -44,6 +45,10 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a command that works on the data folder."""
     add_config_flag(parser)
     parser.add_argument("--data-dir", metavar="DIR", help="the data folder")
+
+
+def add_gap_flag(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--accept-gap", action="store_true", default=None, help=what)
 
 
 def add_kvs_flag(parser: argparse.ArgumentParser) -> None:
@@ -111,14 +116,19 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
 
 
 def data_folder(settings: Settings) -> Path:
-    """The data folder, for a command that does not make one.
+    """The data folder, for a command that does not make one. A restore that was cut short is finished first.
 
     Raises:
-        ObserverError: it does not exist.
+        ObserverError: it does not exist, or a restore of it is being done or cannot be finished.
     """
+    from appliance.datafolder import DataFolder, exchange
+
     path = settings.data_path
     if not path.is_dir():
         raise ObserverError(f"There is no data folder at {path}; check --data-dir.")
+    if exchange.is_unfinished(path):
+        with DataFolder(path):
+            pass
     return path
 
 

@@ -15,7 +15,7 @@ from appliance.text import counted
 
 if TYPE_CHECKING:
     from appliance.archive import Damage
-    from appliance.archive.merge import Gap
+    from appliance.archive.gaps import Gap
     from appliance.cli.progress import Progress
     from appliance.health import Finding
 
@@ -33,8 +33,18 @@ def print_finding(finding: Finding) -> None:
     print(finding.line, flush=True)
 
 
-def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap]) -> None:
-    """Print to stderr what is missing in archives or could not be read, without naming a student."""
+def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], held: int) -> bool:
+    """Print to stderr what is missing in archives or could not be read, without naming a student.
+
+    Args:
+        damaged: the lines that could not be read.
+        repeated: how many lines were left out because their number was there already.
+        gaps: the missing numbers.
+        held: how many students have states that end before a gap.
+
+    Returns:
+        Whether nothing is held.
+    """
     if damaged:
         skipped = counted(len(damaged), "line could not be read and was", "lines could not be read and were")
         print(f"{skipped} skipped:", file=sys.stderr)
@@ -48,6 +58,18 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap]) 
         missing = sum(gap.last - gap.first + 1 for gap in gaps)
         streams = len({(gap.student_id, gap.stream) for gap in gaps})
         print(f"These archives lack {counted(missing, 'event')} of {counted(streams, 'stream')}.", file=sys.stderr)
+        for gap in gaps[:_DAMAGE_SHOWN]:
+            why = "damaged lines" if gap.explained else "accepted" if gap.accepted else "for no known reason"
+            print(f"  {counted(gap.events, 'event')}, {gap.where}: {why}", file=sys.stderr)
+        if len(gaps) > _DAMAGE_SHOWN:
+            print(f"  and {len(gaps) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
+    if held:
+        print(
+            f"The states of {counted(held, 'student')} end before such a gap. Name the archives that are missing too, "
+            "those of other nodes or moved files, or go on without these events with --accept-gap.",
+            file=sys.stderr,
+        )
+    return not held
 
 
 @contextmanager
@@ -100,6 +122,6 @@ def write_whole(path: Path, content: bytes) -> None:
         ObserverError: it cannot be written.
     """
     try:
-        write_private(path, content)
+        write_private(path, content, inherit=False)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None

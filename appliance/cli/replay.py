@@ -11,6 +11,7 @@ from appliance.cli.options import (
     ARCHIVE_HELP,
     add_config_flag,
     add_filter_flags,
+    add_gap_flag,
     event_filter,
     load_reducers,
     settings_of,
@@ -25,6 +26,7 @@ def add(commands: Commands) -> None:
     replay.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help=ARCHIVE_HELP)
     replay.add_argument("--out", required=True, metavar="FILE", help="where to write the states as JSON; - prints them")
     add_filter_flags(replay)
+    add_gap_flag(replay, "reduce a student's events also after a gap of their numbers")
 
 
 def _replay(parsed: argparse.Namespace) -> int:
@@ -40,6 +42,7 @@ def _replay(parsed: argparse.Namespace) -> int:
             limits=StateLimits.of(settings.limits),
             reducers=parsed.reducers,
             event_filter=event_filter(parsed),
+            accept_gaps=settings.archive.accept_gaps,
             progress=progress,
         )
     states = replayed.to_json() + b"\n"
@@ -50,5 +53,5 @@ def _replay(parsed: argparse.Namespace) -> int:
     else:
         write_whole(Path(parsed.out), states)
     print(f"{counted(replayed.events, 'event')} of {counted(len(replayed.students), 'student')}.", file=sys.stderr)
-    print_losses(replayed.damaged, replayed.repeated, replayed.gaps)
-    return 0
+    whole = print_losses(replayed.damaged, replayed.repeated, replayed.gaps, len(replayed.held))
+    return 0 if whole else 1

@@ -62,4 +62,6 @@ def _import_roster(parsed: argparse.Namespace) -> int:
         print(f"{bad} bad. Nothing was changed; correct what is wrong, or use --skip-bad.")
     elif parsed.dry_run:
         print("Nothing was changed: this was a dry run.")
+    else:
+        print(f"The list is in {roster.folder.absolute()}.")
     return 1 if refused else 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from appliance.cli.commands import Commands
-from appliance.cli.options import add_data_flags, add_option_flags, settings_of
+from appliance.cli.options import add_data_flags, add_gap_flag, add_option_flags, data_folder, settings_of
 from appliance.errors import ObserverError
 
 # Longer than a program needs that is still starting and then ends.
@@ -16,6 +16,7 @@ STOP_SECONDS = 15.0
 def add(commands: Commands) -> None:
     run = commands.add("run", _run, "start the appliance (the default)")
     add_option_flags(run)
+    add_gap_flag(run, "go on without events that are missing in the archive; this is kept for later starts")
     run.add_argument(
         "--ready-file",
         type=Path,
@@ -63,7 +64,9 @@ def _report_failure(error: Exception, parsed: argparse.Namespace) -> None:
 def _stop(parsed: argparse.Namespace) -> int:
     from appliance.datafolder import instance
 
-    data = settings_of(parsed).data_path
+    settings = settings_of(parsed)
+    # A name that was mistyped is an error; where the program never ran there is nothing to stop.
+    data = settings.data_path if parsed.data_dir is None else data_folder(settings)
     if instance.stop(data, STOP_SECONDS):
         print("Classroom Observer has ended.")
     else:

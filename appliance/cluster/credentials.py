@@ -12,7 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder
+from appliance.datafolder.small_file import SmallFile
 from appliance.errors import SettingsError
 from appliance.kvs import KVS, Change, Encoded
 
@@ -31,25 +32,27 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def load_credentials(folder: Path) -> Credentials:
-    """Read the credentials, or create them where there are none.
+    """Read the credentials, or create them where there are none, or they are damaged and their copy is too.
 
     Raises:
-        SettingsError: the file is damaged, or cannot be read or written.
+        SettingsError: the file cannot be read or written.
     """
-    path = folder / FILE
+    file = credentials_file(folder)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Credentials)
-    except FileNotFoundError:
-        pass
+        found = file.read()
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise SettingsError(
-            f"{path} is damaged. Remove it; new credentials are created, and teachers sign in again."
-        ) from None
+        raise SettingsError(f"{file.path} cannot be read: {error.strerror}.") from error
+    if found is not None:
+        file.mend(found)
+        return found
     made = Credentials(secrets.token_urlsafe(32), secrets.token_hex(32))
-    _save(folder, made)
+    _save(file, made)
     return made
+
+
+def credentials_file(folder: Path) -> SmallFile[Credentials]:
+    """The file with the credentials. It has a copy: new ones would sign everybody out."""
+    return SmallFile(folder / FILE, Credentials, copied=True, lost="datafolder.credentials_lost")
 
 
 async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credentials:
@@ -73,14 +76,13 @@ async def share_credentials(kvs: KVS, folder: Path, own: Credentials) -> Credent
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise SettingsError("The key-value store holds data of another program; use a prefix.") from None
         if shared != own:
-            _save(folder, shared)
+            _save(credentials_file(folder), shared)
         return shared
 
 
-def _save(folder: Path, credentials: Credentials) -> None:
-    path = folder / FILE
+def _save(file: SmallFile[Credentials], credentials: Credentials) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_private(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
+        make_folder(file.path.parent)
+        file.write(credentials)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}. Choose another --data-dir.") from error
+        raise SettingsError(f"{file.path} cannot be written: {error.strerror}. Choose another --data-dir.") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.archive import BEGINNING, Position
-from appliance.datafolder.files import write_private
+from appliance.datafolder.small_file import SmallFile
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,19 @@ class UploadMarkFile:
         folder: the data folder.
         """
         self.path = folder / FILE
+        self._file: SmallFile[UploadMark] = SmallFile(self.path, UploadMark)
         self.mark = UploadMark()
         self._noted: Position | None = None
 
     def load(self) -> None:
         """Read the file. A file that is damaged counts as none, so the whole archive is compared with the store."""
         try:
-            self.mark = msgspec.json.decode(self.path.read_bytes(), type=UploadMark)
-        except FileNotFoundError:
-            pass
-        except (OSError, msgspec.DecodeError):
+            found = self._file.read()
+        except OSError:
+            found = None
+        if found is not None:
+            self.mark = found
+        elif self.path.exists():
             log.warning("%s cannot be read; the whole archive is compared with the store.", self.path)
 
     def save(self, mark: UploadMark) -> None:
@@ -62,7 +65,7 @@ class UploadMarkFile:
             OSError: it cannot be written.
         """
         if mark != self.mark:
-            write_private(self.path, msgspec.json.encode(mark) + b"\n")
+            self._file.write(mark)
             self.mark = mark
 
     def note(self, position: Position) -> None:

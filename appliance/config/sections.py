@@ -249,6 +249,15 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
             le=LARGEST,
         ),
     ] = 67108864
+    accept_gaps: Annotated[
+        bool,
+        Meta(
+            description="Whether figures and texts go on without events that are missing in the archive and lost for "
+            "good; a student of whom events are missing is otherwise shown as before them. Needed for one start only, "
+            "as it is kept.",
+            extra={"flag": "--accept-gap"},
+        ),
+    ] = False
 
 
 class ReducerSettings(msgspec.Struct, frozen=True):

@@ -1,44 +1,326 @@
-"""Writing files so that a power cut leaves the old content or the new, never half of each."""
+"""Files of the data folder: the one place that opens them for writing, writes, syncs, renames and removes.
+
+A power cut leaves the old content of a file or the new, never half of each. All files are readable by their owner
+alone, whatever the umask is. Every call to the system goes through `disk`, which tests replace by a simulated one.
+What a file system cannot do is tolerated where nothing is lost by that, and noted (`appliance.datafolder.notes`).
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
-import tempfile
+import secrets
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
+
+from appliance.datafolder import notes
+from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0
 PART = ".part"
 """Suffix of a large file that is being written beside the one that it replaces."""
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of fsync that say that the file system has no such thing, as on some network and WSL mounts. Others, such as
+EIO, say that what was written may be lost."""
+NO_FOLDER_SYNC = NO_SYNC | {errno.EBADF, errno.EPERM, errno.EACCES, errno.EISDIR}
+"""Likewise for a folder, which some systems do not open or sync."""
+NO_MODE = NO_SYNC | {errno.EPERM, errno.EACCES, errno.EROFS}
+"""Errors of chmod that say that the file system has no modes, or that the file is another user's."""
 
 # The names that `write_private` gives while it writes.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def write_private(path: Path, content: bytes | Iterable[bytes]) -> None:
+class Disk:
+    """The calls to the system that change files. A test puts another object at `files.disk`."""
+
+    def open(self, path: Path, flags: int, mode: int = FILE_MODE) -> int:
+        """Open a file for writing; returns its handle. The mode is that of a new file."""
+        return os.open(path, flags | _BINARY, mode)
+
+    def write(self, handle: int, content: bytes | memoryview) -> int:
+        """Write to an open file; returns how many bytes the system took."""
+        return os.write(handle, content)
+
+    def fsync(self, handle: int) -> None:
+        """Make an open file durable."""
+        if sys.platform == "darwin":
+            import fcntl
+
+            # There fsync leaves the content in the drive's own memory; see the manual page fsync(2) of macOS.
+            try:
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            except OSError as error:
+                if error.errno not in NO_SYNC | {errno.ENOTTY}:
+                    raise
+            else:
+                return
+        os.fsync(handle)
+
+    def truncate(self, handle: int, size: int) -> None:
+        """Cut an open file off."""
+        os.ftruncate(handle, size)
+
+    def close(self, handle: int) -> None:
+        """Close a file."""
+        os.close(handle)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file or a folder; a file replaces one that has the new name."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def mkdir(self, path: Path, mode: int = FOLDER_MODE) -> None:
+        """Make a folder, whose parent is there."""
+        path.mkdir(mode)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+    def chmod(self, path: Path, mode: int) -> None:
+        """Set the mode of a file or a folder."""
+        path.chmod(mode)
+
+    def lock(self, handle: int) -> None:
+        """Lock an open file for this process alone; the system unlocks it when the file is closed."""
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the entries of a folder durable."""
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            self.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+disk = Disk()
+
+
+class DiskFile(io.RawIOBase):
+    """A file that is open for writing, without a buffer.
+
+    Attributes:
+        path: the file.
+        name: its path as text.
+    """
+
+    def __init__(self, path: Path, flags: int, *, inherit: bool = True) -> None:
+        """Open a file, readable by its owner alone if it is new.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        super().__init__()
+        self.path = path
+        self.name = str(path)
+        new = inherit and bool(flags & os.O_CREAT) and not path.exists()
+        self._handle = disk.open(path, flags)
+        if new:
+            adopt(path, path.parent)
+
+    def fileno(self) -> int:
+        """The handle.
+
+        Raises:
+            ValueError: the file was closed; the system may have given the number to another one.
+        """
+        if self.closed:
+            raise ValueError("The file is closed.")
+        return self._handle
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._handle, offset, whence)
+
+    def write(self, content: bytes | memoryview) -> int:  # type: ignore[override]
+        return disk.write(self._handle, content)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        disk.truncate(self._handle, size)
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            disk.close(self._handle)
+
+
+def create(path: Path, *, inherit: bool = True) -> DiskFile:
+    """Open a new file.
+
+    Args:
+        path: the file.
+        inherit: as for `written_whole`.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        OSError: it cannot be made.
+    """
+    return DiskFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, inherit=inherit)
+
+
+def append_to(path: Path) -> DiskFile:
+    """Open a file to write at its end; it is made if it is not there.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return DiskFile(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def change(path: Path) -> DiskFile:
+    """Open an existing file to change it in its place, as to cut it off.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return DiskFile(path, os.O_RDWR)
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write all of `content` to an open file; the system may take it in parts."""
+    view = memoryview(content)
+    while view:
+        view = view[disk.write(handle, view) :]
+
+
+def sync_file(file: DiskFile) -> None:
+    """Make an open file durable, on macOS with F_FULLFSYNC. A file system that has no such thing is noted.
+
+    Raises:
+        OSError: what was written may be lost. It is not enough to sync again: the system may have dropped it.
+    """
+    try:
+        disk.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+        notes.note("datafolder.no_sync", file.path.parent, detail=_reason(error))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable; a file system that cannot is noted. Windows does so by itself.
+
+    Raises:
+        OSError: the entries may be lost.
+    """
+    if os.name == "nt":
+        return
+    try:
+        disk.sync_folder(folder)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+        notes.note("datafolder.no_folder_sync", folder, detail=_reason(error))
+
+
+@contextmanager
+def written_whole(path: Path, part: Path | None = None, *, inherit: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file, durably, whole or not at all, readable by its owner alone.
+
+    The file is written beside the one that it replaces, and takes its place at the end of the ``with`` block. If the
+    block raises, it is removed, and the earlier one stays; also after a failed sync, which is never tried again.
+
+    Args:
+        path: the file.
+        part: the name while it is written; by default one that `unfinished_name` knows.
+        inherit: whether it has the owner of the file that it replaces, or else of its folder (`ownership`); not for
+            files elsewhere than in the data folder, which belong to the user who runs the command.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    if part is None:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    else:
+        remove(part)
+    raw = create(part, inherit=inherit)
+    try:
+        if inherit:
+            adopt(part, path.parent, path)
+        with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+            yield file
+            file.flush()
+            sync_file(raw)
+        replace(part, path)
+    except BaseException:
+        raw.close()
+        remove(part)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def written_new(path: Path) -> Iterator[IO[bytes]]:
+    """Write a new file, durably, readable by its owner alone; it is removed if the ``with`` block raises.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        OSError: it cannot be written.
+    """
+    raw = create(path)
+    try:
+        with io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+            yield file
+            file.flush()
+            sync_file(raw)
+    except BaseException:
+        raw.close()
+        remove(path)
+        raise
+
+
+@contextmanager
+def text_of(file: IO[bytes]) -> Iterator[IO[str]]:
+    """A file of bytes as one of text for spreadsheets: UTF-8 with a mark at its beginning. The file stays open."""
+    text = io.TextIOWrapper(cast(io.BufferedWriter, file), encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def write_private(path: Path, content: bytes | Iterable[bytes], *, inherit: bool = True) -> None:
     """Write a file, durably, whole or not at all, readable by its owner alone (mode 0600).
 
     Args:
         path: the file.
         content: its content, whole or in pieces.
+        inherit: as for `written_whole`.
 
     Raises:
         OSError: it cannot be written; the file is as it was.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines((content,) if isinstance(content, bytes) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        replace(Path(name), path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with written_whole(path, inherit=inherit) as file:
+        file.writelines((content,) if isinstance(content, bytes) else content)
 
 
 def unfinished_name(path: Path) -> str | None:
@@ -61,12 +343,24 @@ def replace(source: Path, target: Path) -> None:
     end = time.monotonic() + WINDOWS_SECONDS
     while True:
         try:
-            source.replace(target)
+            disk.rename(source, target)
             return
         except PermissionError:
             if os.name != "nt" or time.monotonic() >= end:
                 raise
         time.sleep(0.01)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; does nothing if it is not there.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    try:
+        disk.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def remove_if_unused(path: Path) -> bool:
@@ -76,7 +370,7 @@ def remove_if_unused(path: Path) -> bool:
         OSError: it cannot be removed for another reason.
     """
     try:
-        path.unlink(missing_ok=True)
+        remove(path)
     except PermissionError:
         if os.name != "nt":
             raise
@@ -84,22 +378,85 @@ def remove_if_unused(path: Path) -> bool:
     return True
 
 
-def write_all(handle: int, content: bytes) -> None:
-    """Write all of `content` to an open file; the system may take it in parts."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(handle, view) :]
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder.
+
+    Raises:
+        OSError: it is not empty, or cannot be removed.
+    """
+    disk.rmdir(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable; Windows does so by itself and has no call for it."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def remove_tree(folder: Path, *, tolerant: bool = False) -> None:
+    """Remove a folder and all that it holds; a link in it is removed, not followed.
+
+    Args:
+        folder: the folder.
+        tolerant: whether what cannot be removed is left.
+
+    Raises:
+        OSError: something cannot be removed, and `tolerant` is not set.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path, tolerant=tolerant)
+            elif not tolerant:
+                remove(path)
+            else:
+                with suppress(OSError):
+                    remove(path)
+        disk.rmdir(folder)
+    except OSError:
+        if not tolerant:
+            raise
+
+
+def temporary_folder(parent: Path, prefix: str) -> Path:
+    """Make a new folder for its owner alone, whose name begins with `prefix`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = parent / f"{prefix}{secrets.token_hex(4)}"
+    disk.mkdir(path)
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and its parents, for its owner alone; does nothing if it is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    try:
+        disk.mkdir(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        adopt(path, path.parent)
+        sync_folder(path.parent)
+
+
+def make_private(path: Path) -> bool:
+    """Give a file or a folder to its owner alone; returns whether it is so now.
+
+    Raises:
+        OSError: the file system has modes, and refuses for another reason.
+    """
+    wanted = FOLDER_MODE if path.is_dir() else FILE_MODE
+    try:
+        disk.chmod(path, wanted)
+    except OSError as error:
+        if error.errno not in NO_MODE:
+            raise
+        return False
+    return os.name == "nt" or not path.stat().st_mode & 0o077
 
 
 def last_line_end(file: IO[bytes], size: int) -> int:
@@ -113,3 +470,7 @@ def last_line_end(file: IO[bytes], size: int) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

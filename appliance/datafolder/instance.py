@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from appliance.datafolder import INSTANCE, LOCK, WORKERS, DataFolder
+from appliance.datafolder import INSTANCE, LOCK, WORKERS, DataFolder, files
 from appliance.datafolder.files import write_private
 from appliance.errors import DataFolderInUseError
 
@@ -70,7 +70,7 @@ def read(folder: Path) -> Instance | None:
 
 def remove(folder: Path) -> None:
     """Remove the file."""
-    (folder / INSTANCE).unlink(missing_ok=True)
+    files.remove(folder / INSTANCE)
 
 
 def running(folder: Path) -> list[Instance]:

@@ -1,7 +1,8 @@
 """Journal: a file to which lines of JSON are appended, each on the disk before its sender gets an answer.
 
-A line torn by a power cut was never answered. It and any other line that cannot be read are left out, and moved to
-``NAME-damaged.jsonl`` beside the file at the next change: reading writes nothing, so a second program may read it.
+Each line has a checksum (`appliance.datafolder.sealed`). A line torn by a power cut was never answered. It and any
+other line that cannot be read are left out, and moved to a file beside it at the next change
+(`appliance.datafolder.damaged_lines`): reading writes nothing, so a second program may read it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from appliance.datafolder.files import sync_folder, write_all, write_private
+from appliance.datafolder import sealed
+from appliance.datafolder.damaged_lines import put_aside
+from appliance.datafolder.files import append_to, sync_file, sync_folder, write_all, write_private
 from appliance.errors import BackendError, SettingsError
 from appliance.health import Finding, finding
 from appliance.tasks import in_background
@@ -25,10 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-def damaged_lines_path(path: Path) -> Path:
-    """The file beside a journal that keeps its damaged lines."""
-    return path.with_name(f"{path.stem}-damaged.jsonl")
+_LINES_NAMED = 5
 
 
 class Journal(Generic[T]):
@@ -60,14 +60,22 @@ class Journal(Generic[T]):
         self._apply = apply
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._rewrite = False
+        self._left_out: list[int] = []
+        self._mended: list[int] = []
         self._load()
-        self._found_damaged = len(self.damaged)
 
     def findings(self) -> list[Finding]:
         """Damage that was found when it was read, and a failure of the last write."""
         found = []
-        if self._found_damaged:
-            found.append(finding("journal.damaged", self.path.name, count=self._found_damaged))
+        if self._left_out:
+            found.append(
+                finding("journal.damaged", self.path.name, count=len(self._left_out), lines=_numbers(self._left_out))
+            )
+        if self._mended:
+            found.append(
+                finding("journal.mended", self.path.name, count=len(self._mended), lines=_numbers(self._mended))
+            )
         if self.failure is not None:
             reason = self.failure.strerror or type(self.failure).__name__
             found.append(finding("journal.unwritable", self.path.name, detail=reason))
@@ -92,11 +100,13 @@ class Journal(Generic[T]):
         Raises:
             OSError: it cannot be written; the file is as it was.
         """
-        self._put_aside()
-        lines = [_line(entry) for entry in entries]
+        if self.damaged:
+            put_aside(self.path, self.damaged)
+        lines = [sealed.encode(entry) for entry in entries]
         write_private(self.path, b"".join(lines))
         self.lines = len(lines)
         self.damaged = []
+        self._rewrite = False
 
     async def close(self) -> None:
         """Wait until all is written."""
@@ -110,23 +120,29 @@ class Journal(Generic[T]):
             return
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be read: {error.strerror}.") from error
-        lines = content.split(b"\n")
-        torn = lines.pop()
-        for line in lines:
+        for line in sealed.lines(content):
             try:
-                entry = self._decode(line)
+                entry = None if line.text is None else self._decode(line.text)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                self.damaged.append(line)
-            else:
-                self._apply(entry)
-                self.lines += 1
-        if torn:
-            self.damaged.append(torn)
+                entry = None
+            if entry is None:
+                self.damaged.append(line.raw)
+                self._left_out.append(line.number)
+                continue
+            if not line.whole:
+                # Only its line break is damaged.
+                self._mended.append(line.number)
+            # Lines of an earlier version get a checksum at the next change.
+            self._rewrite = self._rewrite or line.text is line.raw
+            self._apply(entry)
+            self.lines += 1
+        self._rewrite = self._rewrite or bool(self.damaged or self._mended)
         if self.damaged:
             log.warning(
-                "%s: %s damaged, as after a power cut, and left out.",
+                "%s: %s damaged, as after a power cut, and left out: %s.",
                 self.path,
                 counted(len(self.damaged), "line is", "lines are"),
+                _numbers(self._left_out),
             )
 
     async def _write_waiting(self) -> None:
@@ -135,7 +151,7 @@ class Journal(Generic[T]):
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 entries = [entry for some, _ in batch for entry in some]
-                error = self.failure = await asyncio.to_thread(self._append, b"".join(map(_line, entries)))
+                error = self.failure = await asyncio.to_thread(self._append, b"".join(map(sealed.encode, entries)))
                 if error:
                     _answer(batch, BackendError(f"{self.path.name} cannot be written: {error.strerror}."))
                     continue
@@ -152,47 +168,41 @@ class Journal(Generic[T]):
     def _append(self, text: bytes) -> OSError | None:
         """Append text to the file and sync it; after a failure the file is as before."""
         try:
-            self._mend()
+            if self._rewrite:
+                self._write_anew()
             new = not self.path.exists()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            handle = os.open(self.path, flags, 0o600)
-            try:
-                size = os.fstat(handle).st_size
+            with append_to(self.path) as file:
+                size = file.seek(0, os.SEEK_END)
                 try:
-                    write_all(handle, text)
-                    os.fsync(handle)
+                    write_all(file.fileno(), text)
+                    sync_file(file)
                 except OSError:
-                    os.ftruncate(handle, size)
+                    # A second sync would succeed whatever the first one lost, so the next write makes a new file.
+                    self._rewrite = True
+                    file.truncate(size)
                     raise
-            finally:
-                os.close(handle)
             if new:
                 sync_folder(self.path.parent)
         except OSError as error:
             return error
         return None
 
-    def _mend(self) -> None:
-        """Write the file without its damaged lines."""
+    def _write_anew(self) -> None:
+        """Write the file without its damaged lines, each other one with its checksum."""
+        if self.damaged:
+            put_aside(self.path, self.damaged)
+        content = self.path.read_bytes() if self.path.exists() else b""
         damaged = set(self.damaged)
-        if not damaged:
-            return
-        self._put_aside()
-        good = [line for line in self.path.read_bytes().split(b"\n") if line and line not in damaged]
-        write_private(self.path, b"".join(line + b"\n" for line in good))
+        good = [line.text for line in sealed.lines(content) if line.text is not None and line.raw not in damaged]
+        write_private(self.path, b"".join(map(sealed.seal, good)))
         self.damaged = []
-
-    def _put_aside(self) -> None:
-        """Keep damaged lines in a file beside this one."""
-        if not self.damaged:
-            return
-        aside = damaged_lines_path(self.path)
-        before = aside.read_bytes() if aside.exists() else b""
-        write_private(aside, before + b"".join(line + b"\n" for line in self.damaged))
+        self._rewrite = False
 
 
-def _line(entry: object) -> bytes:
-    return msgspec.json.encode(entry) + b"\n"
+def _numbers(lines: Sequence[int]) -> str:
+    """The numbers of lines, the first few of many."""
+    more = ", ..." if len(lines) > _LINES_NAMED else ""
+    return ", ".join(map(str, lines[:_LINES_NAMED])) + more
 
 
 def _answer(callers: Iterable[tuple[object, asyncio.Future[None]]], error: BackendError | None) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from appliance.datafolder import sealed
+from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import last_line_end, unfinished_name, write_private
-from appliance.datafolder.journal import damaged_lines_path
+from appliance.datafolder.small_file import UNREADABLE, copy_path
 from appliance.datafolder.traces import decoded_or_none, is_about, objects
 from appliance.errors import ObserverError
 from appliance.health import Finding, finding
@@ -49,6 +51,20 @@ class StudentTraces(msgspec.Struct, frozen=True):
     found: bool = False
     archive_lines: int = 0
     streams: tuple[str, ...] = ()
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What one place holds of a student.
+
+    Attributes:
+        where: the file, relative to the data folder, or a kind of row in a store.
+        count: how many.
+        what: of what, in the plural: lines, rows, entries, files.
+    """
+
+    where: str
+    count: int
+    what: str
 
 
 class Opened(NamedTuple):
@@ -83,6 +99,10 @@ class StoredFiles:
             return False
         name = path.relative_to(self.root).as_posix()
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def name_of(self, path: Path) -> str:
+        """The name of one of these files relative to `root`, with ``/`` between folders."""
+        return path.relative_to(self.root).as_posix()
 
     def files(self) -> list[Path]:
         """The existing files, in the order in which a backup copies them."""
@@ -131,6 +151,17 @@ class StoredFiles:
         """
         return StudentTraces(student_id)
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        """What `remove_student` would remove, by file; for a receipt.
+
+        Args:
+            student: as for `remove_student`.
+
+        Raises:
+            EraseError, OSError: as `find_student`.
+        """
+        yield from ()
+
     def remove_student(self, student: StudentTraces) -> None:
         """Remove a student. May be called again after it was cut short; changes each file whole or not at all.
 
@@ -144,20 +175,33 @@ class StoredFiles:
 
 
 class JsonFile(StoredFiles):
-    """A file that is one JSON value, or, with the suffix ``.jsonl``, one a line."""
+    """A file that is one JSON value, or, with the suffix ``.jsonl``, one a line; and the files beside it."""
 
-    def __init__(self, root: Path, name: str, kind: Any) -> None:
+    def __init__(
+        self, root: Path, name: str, kind: Any, decode: Callable[[bytes, Any], object] = sealed.decode
+    ) -> None:
         """Args:
         root: see `StoredFiles`.
         name: the file's name.
         kind: the type of its value, or of each line.
+        decode: see `small_file.SmallFile`.
         """
-        super().__init__(root, name)
-        self._name = name
+        self._paths = (root / name, copy_path(root / name))
+        self._damaged = damaged_lines_path(root / name)
+        super().__init__(root, *(path.name for path in (*self._paths, self._damaged)))
         self._kind = kind
+        self._decode = decode
 
     def verify(self) -> Iterator[Finding]:
-        yield from check_json(self.root / self._name, self._kind)
+        for path in self._paths:
+            yield from check_json(path, self._kind, self._decode)
+        yield from check_damaged_lines(self._damaged)
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        return StudentTraces(student_id, any(is_about(line, student_id) for line in _lines(self._damaged)))
+
+    def remove_student(self, student: StudentTraces) -> None:
+        _remove_lines(self._damaged, student)
 
 
 class JournalFiles(StoredFiles):
@@ -166,6 +210,11 @@ class JournalFiles(StoredFiles):
     def __init__(self, root: Path, name: str, *patterns: str) -> None:
         self._journals = (root / name, damaged_lines_path(root / name))
         super().__init__(root, *(path.name for path in self._journals), *patterns)
+
+    def verify(self) -> Iterator[Finding]:
+        journal, damaged = self._journals
+        yield from check_json(journal, dict[str, Any])
+        yield from check_damaged_lines(damaged)
 
     def students(self) -> Iterator[KnownStudent]:
         for path in self._journals:
@@ -179,28 +228,56 @@ class JournalFiles(StoredFiles):
         found = any(is_about(line, student_id) for path in self._journals for line in _lines(path))
         return StudentTraces(student_id, found)
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._journals:
+            number = sum(is_about(line, student.student_id) for line in _lines(path))
+            if number:
+                yield Place(self.name_of(path), number, "lines")
+
     def remove_student(self, student: StudentTraces) -> None:
         for path in self._journals:
-            lines = _lines(path)
-            left = [line for line in lines if not is_about(line, student.student_id)]
-            if len(left) < len(lines):
-                write_private(path, b"".join(left))
+            _remove_lines(path, student)
 
 
-def check_json(path: Path, kind: Any) -> Iterator[Finding]:
+def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = sealed.decode) -> Iterator[Finding]:
     """Read a file of JSON; with the suffix ``.jsonl`` a value a line. Nothing is found where it is not there."""
     try:
         content = path.read_bytes()
-        for text in content.splitlines() if path.suffix == ".jsonl" else [content]:
-            msgspec.json.decode(text, type=kind)
-        yield finding("file.read", path.name)
     except FileNotFoundError:
         return
     except OSError as error:
         yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        yield finding("file.damaged", path.name)
+        return
+    damaged = False
+    for line in sealed.lines(content) if path.suffix == ".jsonl" else [sealed.Line(0, content, content, True)]:
+        try:
+            if line.text is not None and line.whole:
+                decode(line.text, kind)
+                continue
+        except UNREADABLE:
+            pass
+        damaged = True
+        yield finding("file.damaged", path.name, line=line.number or "")
+    if not damaged:
+        yield finding("file.read", path.name)
+
+
+def check_damaged_lines(path: Path) -> Iterator[Finding]:
+    """Check the checksums of damaged lines that were put aside, and report that there are some."""
+    lines = list(sealed.lines(path.read_bytes())) if path.is_file() else []
+    for line in lines:
+        if line.text is None or not line.whole:
+            yield finding("file.damaged", path.name, line=line.number)
+    if lines:
+        yield finding("file.put_aside", path.name, count=len(lines))
+
+
+def _remove_lines(path: Path, student: StudentTraces) -> None:
+    lines = _lines(path)
+    left = [line for line in lines if not is_about(line, student.student_id)]
+    if len(left) < len(lines):
+        write_private(path, b"".join(left))
 
 
 def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [line + b"\n" for line in path.read_bytes().split(b"\n") if line] if path.is_file() else []

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from appliance.datafolder.sealed import unseal
+
 
 def json_forms(text: str) -> list[bytes]:
     """The ways in which JSON writes a text, without its quotes."""
@@ -27,9 +29,9 @@ def objects(value: object) -> Iterator[dict[str, Any]]:
 
 
 def decoded_or_none(line: bytes) -> Any:
-    """A line of JSON, decoded; None where it is damaged."""
+    """A line of JSON, with or without its checksum, decoded; None where it is damaged."""
     try:
-        return json.loads(line)
+        return json.loads(unseal(line))
     except (ValueError, RecursionError):
         return None
 

@@ -14,8 +14,6 @@ The folder appears complete or not at all.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -26,7 +24,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.archive.merge import Source
-from appliance.datafolder.files import sync_folder
+from appliance.datafolder.files import make_folder, remove_folder, remove_tree, replace, sync_folder, temporary_folder
 from appliance.errors import ObserverError
 from appliance.export.codebook import ExportedFile, write_codebook
 from appliance.export.events_file import EventsFile
@@ -95,17 +93,15 @@ def export(
     used = out.is_dir() and any(out.iterdir())
     if used and not force:
         raise ExportError(f"The folder {out} holds files. Choose another, or move them aside with --force.")
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
-    replay = Replay(sources, reducers, plan.event_filter, limits=limits)
+    make_folder(out.absolute().parent)
+    folder = temporary_folder(out.absolute().parent, f".{out.name}.")
+    replay = Replay(sources, reducers, plan.event_filter, limits=limits, accept_gaps=plan.accept_gaps)
     try:
         files = _write_files(folder, plan, replay, name_of, progress)
         write_codebook(folder, files, [*plan.remarks, *_remarks(replay, plan)])
-        for path in folder.iterdir():
-            path.chmod(0o600)
         aside = _replace(folder, out, used)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, tolerant=True)
         raise
     return Exported({file.name: file.rows for file in files}, replay, aside)
 
@@ -132,10 +128,10 @@ def _replace(folder: Path, out: Path, used: bool) -> Path | None:
     aside = None
     if used:
         aside = out.with_name(f"{out.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
-        out.rename(aside)
+        replace(out, aside)
     elif out.is_dir():
-        out.rmdir()
-    folder.rename(out)
+        remove_folder(out)
+    replace(folder, out)
     sync_folder(out.absolute().parent)
     return aside
 
@@ -147,6 +143,7 @@ def _remarks(replay: Replay, plan: Plan) -> list[str]:
         f"{counted(replay.events, 'event')} of {counted(len(replay.students), 'student')}.",
         f"Lines of the archives that could not be read: {len(replay.damaged):,}. Events whose numbers are missing: "
         f"{missing:,}.",
+        *_gap_remarks(replay),
         "Times are those at which students did something, in UTC; `received` is when the server got it.",
     ]
     if plan.format == "csv":
@@ -165,6 +162,16 @@ def _remarks(replay: Replay, plan: Plan) -> list[str]:
         f"Names are {_kept(deidentifier.names)}. Free text is {_kept(deidentifier.free_text)}"
         + ("." if deidentifier.free_text else '; in events {"units":N} takes its place, its length in UTF-16 units.'),
         "Numbers and times are kept. Together with other knowledge they may still identify a person.",
+    ]
+
+
+def _gap_remarks(replay: Replay) -> list[str]:
+    if not replay.held:
+        return []
+    return [
+        f"The figures of {counted(len(replay.held), 'student')} end before the first missing event, since those after "
+        "it may depend on it; their rows of events and their numbers of events are complete as the archives have "
+        "them. The export was made without --accept-gap."
     ]
 
 

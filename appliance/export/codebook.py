@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from appliance.datafolder.files import text_of, write_private, written_whole
 from appliance.export.tables import Format, guarded
 from appliance.reducer import Column, Kind
 from appliance.text import counted
@@ -98,7 +99,7 @@ def write_codebook(folder: Path, files: Sequence[ExportedFile], remarks: Sequenc
     Raises:
         OSError: they cannot be written.
     """
-    with (folder / "codebook.csv").open("w", encoding="utf-8-sig", newline="") as codebook:
+    with written_whole(folder / "codebook.csv") as raw, text_of(raw) as codebook:
         writer = csv.writer(codebook)
         writer.writerow(ColumnDescription._fields)
         for file in files:
@@ -108,7 +109,7 @@ def write_codebook(folder: Path, files: Sequence[ExportedFile], remarks: Sequenc
         lines += ["", f"## {file.name}", "", f"{file.meaning} {counted(file.rows, 'row')}.", ""]
         lines += ["| column | type | unit | meaning | in this export |", "|---|---|---|---|---|"]
         lines += [f"| {' | '.join(map(_plain, column[1:]))} |" for column in file.columns]
-    (folder / "codebook.md").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    write_private(folder / "codebook.md", ("\n".join(lines) + "\n").encode())
 
 
 def _plain(cell: str) -> str:

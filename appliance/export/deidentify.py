@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.archive import Record
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder, write_private
 from appliance.errors import ObserverError
 from appliance.export.vocabulary import CHOICES, EVENTS, FIELDS, IDS, LETTERS, PERSONAL, SOURCES
 from appliance.reducer import Column
@@ -48,7 +48,7 @@ def load_key(file: Path) -> bytes:
     except FileNotFoundError:
         key = secrets.token_bytes(KEY_BYTES)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(file.parent)
             write_private(file, key.hex().encode() + b"\n")
         except OSError as error:
             raise KeyFileError(f"The key file {file} cannot be written: {error.strerror}.") from error

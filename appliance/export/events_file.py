@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO, Any
 import msgspec
 
 from appliance.archive import Record
+from appliance.datafolder.files import written_new
 from appliance.events import EventLimits, decode_event
 from appliance.export.codebook import ExportedFile, describe
 from appliance.export.plan import KEPT, REPLACED, TEXTS_LEFT_OUT, Plan
@@ -64,8 +64,7 @@ class EventsFile:
         if plan.format == "parquet":
             self._table = stack.enter_context(Table("events", "A row per event.", _TABLE, folder))
         else:
-            handle = os.open(folder / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = stack.enter_context(os.fdopen(handle, "wb"))
+            self._file = stack.enter_context(written_new(folder / "events.jsonl"))
 
     def add(self, record: Record) -> None:
         """Add an event, or a line that was rejected."""

@@ -25,6 +25,8 @@ class Plan(msgspec.Struct, frozen=True):
         event_filter: which events count.
         remarks: sentences for the codebook on the choices that were made.
         deidentifier: replaces ids and leaves out texts and names; None to export everything as it is.
+        accept_gaps: whether figures of a student go on after missing numbers; see `appliance.states.replay.Replay`.
+            Rows of events always do.
     """
 
     format: Format
@@ -32,3 +34,4 @@ class Plan(msgspec.Struct, frozen=True):
     event_filter: EventFilter
     remarks: Sequence[str]
     deidentifier: Deidentifier | None
+    accept_gaps: bool = False

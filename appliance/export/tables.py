@@ -24,17 +24,17 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
+from appliance.datafolder.files import text_of, written_new
 from appliance.errors import ObserverError
 from appliance.reducer import Column, Kind
 from appliance.states import to_json
@@ -121,8 +121,8 @@ class Table:
             OSError: the file cannot be written.
         """
         path = folder / f"{self.name}.{format}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        {"csv": self._write_csv, "jsonl": self._write_jsonl, "parquet": self._write_parquet}[format](path)
+        with written_new(path) as file:
+            {"csv": self._write_csv, "jsonl": self._write_jsonl, "parquet": self._write_parquet}[format](file)
         return path
 
     def _read(self) -> Iterator[dict[str, Any]]:
@@ -130,22 +130,21 @@ class Table:
         for line in self._file:
             yield msgspec.json.decode(line)
 
-    def _write_csv(self, path: Path) -> None:
+    def _write_csv(self, raw: IO[bytes]) -> None:
         columns = self.columns
-        with path.open("w", encoding="utf-8-sig", newline="") as file:
+        with text_of(raw) as file:
             writer = csv.writer(file)
             writer.writerow(guarded(name) for name in columns)
             for row in self._read():
                 writer.writerow(_csv(column.kind, row.get(name)) for name, column in columns.items())
 
-    def _write_jsonl(self, path: Path) -> None:
+    def _write_jsonl(self, file: IO[bytes]) -> None:
         columns = self.columns
-        with path.open("wb") as file:
-            for row in self._read():
-                values = {name: _json(column.kind, row.get(name)) for name, column in columns.items()}
-                file.write(msgspec.json.encode(values) + b"\n")
+        for row in self._read():
+            values = {name: _json(column.kind, row.get(name)) for name, column in columns.items()}
+            file.write(msgspec.json.encode(values) + b"\n")
 
-    def _write_parquet(self, path: Path) -> None:
+    def _write_parquet(self, file: IO[bytes]) -> None:
         pyarrow, parquet = load_parquet()
         columns = self.columns
         schema = pyarrow.schema(
@@ -156,7 +155,7 @@ class Table:
                 for name, column in columns.items()
             ]
         )
-        with parquet.ParquetWriter(path, schema) as writer:
+        with parquet.ParquetWriter(file, schema) as writer:
             rows: list[dict[str, Any]] = []
             for row in self._read():
                 rows.append({name: _arrow(column.kind, row.get(name)) for name, column in columns.items()})

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance.archive.stored_files import ArchiveFiles
+import msgspec
+
+from appliance.archive.stored_files import ARCHIVE, ArchiveFiles
 from appliance.cluster import credentials, upload_mark
-from appliance.datafolder import BACKUPS, FORMAT_FILE, PASSING, READY, WORKERS, FormatFile
-from appliance.datafolder.files import unfinished_name
+from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
+from appliance.datafolder.damaged_lines import damaged_lines_path
+from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
+from appliance.datafolder.format_file import decode_format
+from appliance.datafolder.ownership import adopt
+from appliance.datafolder.small_file import copy_path
 from appliance.datafolder.stored_files import (
     EraseError,
     JournalFiles,
     JsonFile,
+    Place,
     StoredFiles,
     StudentTraces,
     check_json,
 )
+from appliance.datafolder.traces import is_about
 from appliance.health import Finding, finding
 from appliance.kvs import records
 from appliance.maintenance import backup_format
@@ -34,6 +41,8 @@ from appliance.web.security import signed_out
 
 ERASING = "erasing.json"
 """The student who is being erased, until that is done."""
+LOST = f"{ERASING}.damaged"
+"""Such a file that was damaged, so that who was to be erased is not known for sure."""
 ERASED = "erased.jsonl"
 """A line per erasing: when, and how many lines of the archive; nothing of the student."""
 KEYS = "keys"
@@ -41,6 +50,20 @@ KEYS = "keys"
 WORK_PREFIX = ".erasing-"
 """Of the folders in which backups are rewritten."""
 ROSTER = "roster"
+OWN_NAMES = (
+    *(ARCHIVE, ROSTER, KEYS, BACKUPS, ERASED, ERASING, FORMAT_FILE, READY, *PASSING),
+    *(CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE, records.JOURNAL),
+    *("snapshots", damaged_lines_path(Path(records.JOURNAL)).name),
+)
+"""The names of the files and folders that the program makes in a data folder, without those of nested data folders."""
+
+
+class ErasedLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of `ERASED`: when, how many lines of the archive, and the number of the receipt if there is one."""
+
+    erased: float
+    archive_lines: int
+    receipt: str | None = None
 
 
 def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[StoredFiles]:
@@ -57,27 +80,72 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
     parts: list[StoredFiles] = [
         SnapshotFiles(data),
         JsonFile(data, CLASSES_FILE, dict[str, dict[str, str]]),
-        JsonFile(data, FORMAT_FILE, FormatFile),
+        JsonFile(data, FORMAT_FILE, FormatFile, decode_format),
         JsonFile(data, credentials.FILE, credentials.Credentials),
         JsonFile(data, signed_out.FILE, dict[str, Any]),
+        JsonFile(data, upload_mark.FILE, dict[str, Any]),
+        JsonFile(data, network.FILE, dict[str, Any]),
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
-        StoredFiles(data, upload_mark.FILE),
-        StoredFiles(data, network.FILE),
         StoredFiles(data, READY),
         StoredFiles(data, f"{KEYS}/*"),
         ErasureFiles(data),
         ArchiveFiles(data),
     ]
     # What is not in backups has no part in what they hold.
-    return [*parts, RunFiles(data), WorkerFolders(data), BackupFiles(data, limits)]
+    return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
+
+
+def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
+    """The data folders within one, each with its roster: those of workers, and of what a restore moved aside."""
+    found: list[tuple[Path, Path | None]] = []
+    for folder in (*WorkerFolders(data).folders(), *EarlierFolders(data).folders()):
+        # A worker's folder may have a link to the roster of the data folder, which is not treated twice.
+        found.append((folder, None if (folder / ROSTER).is_symlink() else folder / ROSTER))
+        found += nested_folders(folder)
+    return found
+
+
+def all_parts(data: Path, roster: Path | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
+    """The stored files of a data folder and of those within it, each with the folder's name and ``/``, or ""."""
+    folders = [(data, roster), *nested_folders(data)]
+    return [
+        ("" if folder == data else f"{folder.relative_to(data).as_posix()}/", part)
+        for folder, own_roster in folders
+        for part in stored_files(folder, own_roster, limits)
+    ]
+
+
+def other_nodes(folders: Iterable[Path]) -> list[str]:
+    """The names of other nodes that have shared a store with the nodes of some data folders, as far as they know."""
+    names: set[str] = set()
+    for folder in folders:
+        file = upload_mark.UploadMarkFile(folder)
+        file.load()
+        names.update(file.mark.nodes)
+    return sorted(names)
+
+
+@contextmanager
+def held(data: Path) -> Iterator[DataFolder]:
+    """Hold a data folder and those of workers in it: one may run on though its parent was killed.
+
+    Raises:
+        SettingsError: the folder cannot be written.
+        DataFolderInUseError: a program holds one of them.
+    """
+    with ExitStack() as holding:
+        folder = holding.enter_context(DataFolder(data))
+        for worker in WorkerFolders(data).folders():
+            if (worker / LOCK).exists():
+                holding.enter_context(DataFolder(worker))
+        yield folder
 
 
 def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
     """The files of a data folder and of the workers' folders in it, each with its owner, in the order for a backup."""
-    for folder in (*WorkerFolders(data).folders(), data):
-        # A worker's folder may have a link to the roster of the data folder, which is not copied twice.
-        roster = None if (folder / ROSTER).is_symlink() else folder / ROSTER
+    workers = [one for one in nested_folders(data) if one[0].parent.name == WORKERS]
+    for folder, roster in (*workers, (data, data / ROSTER)):
         parts = stored_files(folder, roster, RosterLimits())
         *first, archive = [part for part in parts if not isinstance(part, NotBackedUp)]
         for part in (*first, OtherFiles(folder, parts), archive):
@@ -102,20 +170,30 @@ class SharedJournal(JournalFiles):
     def __init__(self, root: Path) -> None:
         super().__init__(root, records.JOURNAL)
 
-    def verify(self) -> Iterator[Finding]:
-        yield from check_json(self.root / records.JOURNAL, dict[str, Any])
-
 
 class ErasureFiles(StoredFiles):
     """What erasing keeps: the student who is being erased, and counts."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, ERASED, ERASING)
+        names = ERASED, ERASING, copy_path(Path(ERASING)).name, *map(_damaged_name, (ERASED, ERASING)), LOST
+        super().__init__(root, *names)
 
     def verify(self) -> Iterator[Finding]:
-        yield from check_json(self.root / ERASED, dict[str, float])
+        yield from check_json(self.root / ERASED, ErasedLine)
         if (self.root / ERASING).exists():
             yield finding("erase.unfinished")
+        if (self.root / LOST).exists():
+            yield finding("datafolder.erasing_lost", LOST)
+
+    def remove_student(self, student: StudentTraces) -> None:
+        for name in (LOST, *map(_damaged_name, (ERASED, ERASING))):
+            path = self.root / name
+            if path.is_file() and is_about(path.read_bytes(), student.student_id):
+                remove(path)
+
+
+def _damaged_name(name: str) -> str:
+    return damaged_lines_path(Path(name)).name
 
 
 class WorkerFolders(NotBackedUp):
@@ -128,6 +206,16 @@ class WorkerFolders(NotBackedUp):
         return sorted(path for path in (self.root / WORKERS).glob("*") if path.is_dir())
 
 
+class EarlierFolders(NotBackedUp):
+    """Earlier content that a restore moved aside, each a data folder of its own; and what one left that was killed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{exchange.BEFORE}*/*", *exchange.PATTERNS)
+
+    def folders(self) -> list[Path]:
+        return exchange.earlier(self.root)
+
+
 class BackupFiles(NotBackedUp):
     """Backups within the data folder, as upgrades leave them."""
 
@@ -136,7 +224,7 @@ class BackupFiles(NotBackedUp):
         self._limits = limits
 
     def files(self) -> list[Path]:
-        return [path for path in super().files() if path.suffix == ".tar"]
+        return [path for path in super().files() if path.suffix == ".tar" and not path.name.startswith("._")]
 
     def verify(self) -> Iterator[Finding]:
         for path in self.files():
@@ -148,27 +236,51 @@ class BackupFiles(NotBackedUp):
                 yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Only check that each backup can be searched: a student who is in backups alone is not searched for."""
+        """What backups hold; the number of lines is that of the archive itself, of which they are copies."""
+        found = False
+        streams: set[str] = set()
         for path in self.files():
-            try:
-                backup_format.check(path)
-            except BackupError as error:
-                raise EraseError(f"{error} Remove it first: what it holds cannot be searched.") from None
-        return StudentTraces(student_id)
+            with self._unpacked(path) as inside:
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
+                    traces = part.find_student(student_id)
+                    found = found or traces.found
+                    streams.update(traces.streams)
+        return StudentTraces(student_id, found, streams=tuple(sorted(streams)))
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self.files():
+            with self._unpacked(path) as inside:
+                for within, part in all_parts(inside, inside / ROSTER, self._limits):
+                    for place in part.count(student):
+                        yield Place(f"{self.name_of(path)}: {within}{place.where}", place.count, place.what)
 
     def remove_student(self, student: StudentTraces) -> None:
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
-            work = Path(tempfile.mkdtemp(dir=self.root, prefix=WORK_PREFIX))
-            try:
-                inside = work / "data"
-                inside.mkdir()
-                backup_format.extract(path, inside)
-                for part in stored_files(inside, inside / ROSTER, self._limits):
+            with self._unpacked(path) as inside:
+                for _, part in all_parts(inside, inside / ROSTER, self._limits):
                     part.remove_student(student)
-                backup_format.write(path, inside, backed_up(inside))
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+                backup_format.write(path, inside, backed_up(inside), inherit=True)
+
+    @contextmanager
+    def _unpacked(self, path: Path) -> Iterator[Path]:
+        """A backup's content in a folder of its own, for the time of the ``with`` block.
+
+        Raises:
+            EraseError: it is damaged.
+        """
+        work = temporary_folder(self.root, WORK_PREFIX)
+        adopt(work, self.root)
+        try:
+            inside = work / "data"
+            make_folder(inside)
+            try:
+                backup_format.extract(path, inside)
+            except BackupError as error:
+                raise EraseError(f"{error} Remove it first: what it holds cannot be searched.") from None
+            yield inside
+        finally:
+            remove_tree(work, tolerant=True)
 
 
 class OtherFiles(StoredFiles):

@@ -6,19 +6,16 @@ key-value store on a server, are not in a backup.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.config import Settings, redact
-from appliance.datafolder import LOCK, PASSING, DataFolder
-from appliance.datafolder.files import sync_folder
+from appliance.datafolder import LOCK, PASSING, exchange
+from appliance.datafolder.files import remove, remove_folder
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
-from appliance.maintenance.all_files import backed_up
+from appliance.maintenance.all_files import backed_up, held
 from appliance.maintenance.backup_format import BackupError, Manifest, check
 from appliance.roster import roster_facts
 
@@ -36,7 +33,8 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
         raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
-    return backup_format.write(out, data, backed_up(data))
+    within = out.absolute().is_relative_to(data.absolute())
+    return backup_format.write(out, data, backed_up(data), inherit=within)
 
 
 def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -51,52 +49,43 @@ def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
 def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest, Path | None]:
     """Restore a backup, after each of its files was checked.
 
+    The folder itself stays, with its owner and mode; its content is exchanged (`appliance.datafolder.exchange`).
+
     Args:
         backup: the file.
         data: the data folder.
-        force: whether a folder that holds data may be replaced; it is moved aside then.
+        force: whether a folder that holds data may be replaced; its content is moved aside then.
 
     Returns:
         The contents of the backup, and the folder that the earlier data were moved to, if there were any.
 
     Raises:
         BackupError: the backup is damaged, or data are in the way.
-        SettingsError: an appliance uses the data folder.
+        SettingsError: an appliance uses the data folder, or its content cannot be moved.
         OSError: a file cannot be read or written.
     """
-    used = data.is_dir() and any(path.name not in PASSING for path in data.iterdir())
-    if used and not force:
-        raise BackupError(
-            f"The data folder {data} is not empty. With --force its content is moved aside, and the backup is restored."
-        )
-    data.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=data.parent, prefix=f".{data.name}.restore-"))
-    aside = None
+    backup_format.check_names(backup)
+    made = not data.is_dir()
     try:
-        manifest = backup_format.extract(backup, fresh)
-        with DataFolder(data):
-            if used:
-                aside = _move_aside(data)
-        if data.is_dir():
-            for name in PASSING:
-                (data / name).unlink(missing_ok=True)
-            data.rmdir()
-        fresh.replace(data)
+        with held(data):
+            used = bool(exchange.content(data, PASSING))
+            if used and not force:
+                raise BackupError(
+                    f"The data folder {data} is not empty. With --force its content is moved aside, and the backup is "
+                    "restored."
+                )
+            with exchange.prepared(data) as fresh:
+                manifest = backup_format.extract(backup, fresh)
+                before = exchange.exchange(data, PASSING)
+            return manifest, before and exchange.move_beside(before)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if made:
+            _remove_made(data)
         raise
-    sync_folder(data.parent)
-    return manifest, aside
 
 
-def _move_aside(data: Path) -> Path:
-    aside = data.with_name(f"{data.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
-    if os.name == "nt":
-        # There a folder with an open file in it, as the lock is, cannot be renamed.
-        aside.mkdir()
-        for path in data.iterdir():
-            if path.name != LOCK:
-                path.replace(aside / path.name)
-    else:
-        data.rename(aside)
-    return aside
+def _remove_made(data: Path) -> None:
+    """Remove the folder that a failed restore made."""
+    with suppress(OSError):
+        remove(data / LOCK)
+        remove_folder(data)

@@ -9,22 +9,36 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import tarfile
-import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 
 from appliance import __version__
-from appliance.datafolder.files import replace, sync_folder
+from appliance.datafolder import PASSING
+from appliance.datafolder.files import create, make_folder, sync_file, written_whole
 from appliance.datafolder.stored_files import StoredFiles
 from appliance.errors import ObserverError
 
 MANIFEST = "manifest.json"
 _PIECE_BYTES = 1 << 20
+# A header may hold any bytes, and headers may be nested.
+_DAMAGES = (
+    tarfile.TarError,
+    EOFError,
+    msgspec.DecodeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+)
 
 
 class BackupError(ObserverError):
@@ -52,38 +66,32 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, Listed]
 
 
-def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]]) -> Manifest:
+def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]], *, inherit: bool) -> Manifest:
     """Write a backup, whole or not at all, readable by its owner alone.
 
     Args:
         out: the backup; an existing one is replaced.
         data: the folder to which names in the backup are relative.
-        files: the files with their owners, in order; one that has disappeared meanwhile is left out.
+        files: the files with the parts that own them, in order; one that has disappeared meanwhile is left out.
+        inherit: whether the backup is in a data folder, so that it gets the owner of its folder.
 
     Raises:
         OSError: a file cannot be read or written.
     """
     listed: dict[str, Listed] = {}
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                for owner, path in files:
-                    opened = owner.open(path)
-                    if opened is not None:
-                        with opened.content:
-                            inside = opened.path.relative_to(data).as_posix()
-                            listed[inside] = _add(tar, inside, opened.content, opened.size)
-                manifest = Manifest(__version__, round(time.time(), 3), listed)
-                described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-                _add(tar, MANIFEST, io.BytesIO(described), len(described))
-            file.flush()
-            os.fsync(file.fileno())
-        replace(Path(name), out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(out.parent)
+    with (
+        written_whole(out, inherit=inherit) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for owner, path in files:
+            opened = owner.open(path)
+            if opened is not None:
+                with opened.content:
+                    inside = opened.path.relative_to(data).as_posix()
+                    listed[inside] = _add(tar, inside, opened.content, opened.size)
+        manifest = Manifest(__version__, round(time.time(), 3), listed)
+        described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+        _add(tar, MANIFEST, io.BytesIO(described), len(described))
     return manifest
 
 
@@ -134,22 +142,15 @@ def extract(backup: Path, folder: Path | None) -> Manifest:
     """
     found: dict[str, Listed] = {}
     manifest: Manifest | None = None
-    try:
-        with tarfile.open(backup, "r:") as tar:
-            _check_names(backup, tar)
-            for member in tar:
-                content = tar.extractfile(member)
-                assert content is not None
-                if member.name == MANIFEST:
-                    manifest = msgspec.json.decode(content.read(), type=Manifest)
-                    continue
-                found[member.name] = _write_member(
-                    content, None if folder is None else folder / PurePosixPath(member.name)
-                )
-    except FileNotFoundError:
-        raise BackupError(f"There is no backup {backup}.") from None
-    except (tarfile.TarError, EOFError, msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise BackupError(f"{backup} is damaged or no backup: {error}. Nothing was changed.") from None
+    check_names(backup)
+    with _opened(backup) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            if member.name == MANIFEST:
+                manifest = msgspec.json.decode(content.read(), type=Manifest)
+                continue
+            found[member.name] = _write_member(content, None if folder is None else folder / PurePosixPath(member.name))
     if manifest is None:
         raise BackupError(f"{backup} is not complete: its manifest, which comes last, is missing. Nothing was changed.")
     wrong = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
@@ -158,45 +159,68 @@ def extract(backup: Path, folder: Path | None) -> Manifest:
     return manifest
 
 
-def _check_names(backup: Path, tar: tarfile.TarFile) -> None:
+def check_names(backup: Path) -> None:
     """Check all members before the first is written: a backup holds plain files alone, each with a name of its own.
 
     Raises:
-        BackupError: one is a link, a device or a folder, would be outside the data folder, or occurs twice.
+        BackupError: one is a link, a device or a folder, would be outside the data folder, or occurs twice; or there
+            is no such backup, or it is damaged.
+        OSError: it cannot be read.
     """
     names: set[str] = set()
     folders: set[str] = set()
-    for member in tar:
-        name = PurePosixPath(member.name)
-        parents = {str(parent) for parent in name.parents} - {"."}
-        strange = name.is_absolute() or ".." in name.parts or str(name) != member.name or not name.name
-        # On Windows a colon begins a path on another drive, or a stream of another file.
-        strange = strange or any(sign in member.name for sign in ("\\", "\0", *(":" if os.name == "nt" else "")))
-        doubled = member.name in names or member.name in folders or not parents.isdisjoint(names)
-        if not member.isreg() or member.issparse() or strange or doubled:
-            raise BackupError(f"{backup} holds something that belongs to no data folder; nothing was changed.")
-        names.add(member.name)
-        folders |= parents
+    with _opened(backup) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            parents = {str(parent) for parent in name.parents} - {"."}
+            strange = name.is_absolute() or ".." in name.parts or str(name) != member.name or not name.name
+            # On Windows a colon begins a path on another drive, or a stream of another file.
+            strange = strange or any(sign in member.name for sign in ("\\", "\0", *(":" if os.name == "nt" else "")))
+            doubled = member.name in names or member.name in folders or not parents.isdisjoint(names)
+            if not member.isreg() or member.issparse() or strange or doubled or name.parts[0] in PASSING:
+                raise BackupError(f"{backup} holds something that belongs to no data folder; nothing was changed.")
+            names.add(member.name)
+            folders |= parents
+
+
+@contextmanager
+def _opened(backup: Path) -> Iterator[tarfile.TarFile]:
+    """A backup, open for reading.
+
+    Raises:
+        BackupError: there is none, or it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        file = backup.open("rb")
+    except FileNotFoundError:
+        raise BackupError(f"There is no backup {backup}.") from None
+    with file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                yield tar
+        except _DAMAGES as error:
+            reason = str(error) or type(error).__name__
+            raise BackupError(f"{backup} is damaged or no backup: {reason}. Nothing was changed.") from None
 
 
 def _write_member(content: IO[bytes], path: Path | None) -> Listed:
     """Read a member to its end, and write it to a new file if a path is given."""
     hashing = hashlib.sha256()
     size = 0
-    file = None
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb")
-    try:
+    with nullcontext() if path is None else _new_file(path) as file:
         while piece := content.read(_PIECE_BYTES):
             hashing.update(piece)
             size += len(piece)
             if file:
                 file.write(piece)
-        if file:
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        if file:
-            file.close()
     return Listed(size, hashing.hexdigest())
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    make_folder(path.parent)
+    with create(path) as raw, io.BufferedWriter(cast(io.RawIOBase, raw)) as file:
+        yield file
+        file.flush()
+        sync_file(raw)

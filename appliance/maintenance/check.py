@@ -81,9 +81,12 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
 
 def _folder(what: str, folder: Path) -> Finding:
-    """Whether files can be written there."""
+    """Whether files can be written there. A folder that is not there is not made: its name may be mistyped."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            above = next(parent for parent in folder.absolute().parents if parent.exists())
+            with tempfile.TemporaryDirectory(prefix=".check-", dir=above):
+                return finding("folder.absent", what, path=str(folder))
         with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
             file.write(b"check\n")
             file.flush()
@@ -172,8 +175,12 @@ async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
 
 async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]:
     from appliance.counters import Counters
-    from appliance.roster import RosterLimits, open_roster
+    from appliance.roster import RosterLimits, open_roster, roster_facts
 
+    folder = roster_facts(url).folder
+    if folder is not None and not folder.exists():
+        # To open it would make it, and a first class in it.
+        return
     roster = open_roster(url, RosterLimits.of(limits), Counters())
     try:
         async with aclosing(roster.examine()) as findings:

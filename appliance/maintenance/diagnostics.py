@@ -238,7 +238,7 @@ def write(out: Path, content: bytes, *, force: bool) -> None:
     if out.exists() and not force:
         raise ObserverError(f"{out} already exists; choose another name, or overwrite it with --force.")
     try:
-        write_private(out, content)
+        write_private(out, content, inherit=False)
     except OSError as error:
         raise ObserverError(f"{out} cannot be written: {error.strerror or type(error).__name__}.") from None
 

@@ -1,36 +1,79 @@
 """Erase: removes a student from all that the data folder holds, while the appliance is stopped.
 
-Each part of the program removes the student from its own files (`appliance.datafolder.stored_files`).
+Each part of the program removes the student from its own files (`appliance.datafolder.stored_files`); also in the data
+folders of workers and of earlier content that are within this one.
 The student is first written to ``erasing.json``; each step after that can be done again, and changes a file whole or
 not at all. So the next start of the appliance, or the next erasing, finishes one that was cut short.
 
-``erased.jsonl`` keeps a line per erasing: when, and how many lines of the archive; nothing of the student.
+Afterwards every byte is searched for the student (`appliance.maintenance.search`), and a receipt may be written
+(`appliance.maintenance.receipt`). ``erased.jsonl`` keeps a line per erasing: when, how many lines of the archive, and
+the number of the receipt; nothing of the student.
 """
 
 from __future__ import annotations
 
-import gzip
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from appliance.datafolder.files import sync_folder, write_private
-from appliance.datafolder.stored_files import EraseError, KnownStudent, StoredFiles, StudentTraces
-from appliance.datafolder.traces import json_forms
+from appliance.archive.markers import known_missing
+from appliance.datafolder import sealed
+from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
+from appliance.datafolder.small_file import SmallFile, copy_path
+from appliance.datafolder.stored_files import EraseError, KnownStudent, Place, StoredFiles, StudentTraces
 from appliance.errors import ObserverError
-from appliance.maintenance.all_files import ERASED, ERASING, WORK_PREFIX, BackupFiles, stored_files
+from appliance.maintenance import receipt as receipts
+from appliance.maintenance.all_files import (
+    ERASED,
+    ERASING,
+    LOST,
+    OWN_NAMES,
+    WORK_PREFIX,
+    BackupFiles,
+    ErasedLine,
+    all_parts,
+    nested_folders,
+)
+from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
 
-__all__ = ["EraseError", "Erased", "KnownStudent", "erase", "finish", "known_students", "student_named"]
+__all__ = ["EraseError", "Erased", "InStore", "KnownStudent", "ReceiptWanted", "erase", "finish", "known_students"]
+__all__ += ["student_named"]
 
 log = logging.getLogger(__name__)
 
-# A shorter id occurs in other texts by chance, so that a search for its bytes proves nothing.
-_SEARCHABLE_CHARACTERS = 8
+
+class InStore(msgspec.Struct, frozen=True):
+    """What erasing in a store that nodes share has done.
+
+    Attributes:
+        known: whether the store had the student, or a note that the student was erased.
+        removed: what was removed.
+        searched: the result of a search of all keys and values afterwards.
+        nodes: names of the nodes that the store knows.
+    """
+
+    known: bool = False
+    removed: list[Place] = []
+    searched: list[Searched] = []
+    nodes: list[str] = []
+
+
+class ReceiptWanted(msgspec.Struct, frozen=True):
+    """The receipt that is asked for.
+
+    Attributes:
+        path: its file.
+        not_reached: sentences on what this command does not reach.
+        number: its number.
+    """
+
+    path: str
+    not_reached: list[str]
+    number: str
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -42,6 +85,10 @@ class Intent(msgspec.Struct, frozen=True):
         lines: number of the student's lines in the archive.
         streams: ids of the student's streams.
         limits: of the roster's lists.
+        names: the student's names.
+        receipt: the receipt that is asked for.
+        removed: for the receipt, what is removed from where.
+        store: for the receipt, what was done in the store.
     """
 
     student_id: str
@@ -49,10 +96,18 @@ class Intent(msgspec.Struct, frozen=True):
     lines: int
     streams: list[str]
     limits: RosterLimits
+    names: list[str] = []
+    receipt: ReceiptWanted | None = None
+    removed: list[Place] = []
+    store: InStore = InStore()
 
     @property
     def student(self) -> StudentTraces:
         return StudentTraces(self.student_id, True, self.lines, tuple(self.streams))
+
+    @property
+    def sought(self) -> Sought:
+        return Sought(self.student_id, tuple(self.streams), tuple(self.names))
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -62,16 +117,20 @@ class Erased(msgspec.Struct, frozen=True):
         lines: number of lines of the archive that were erased.
         backups: number of backups within the data folder that were rewritten.
         named: files that still have the id, in what other students wrote.
+        search: the result of the search of all bytes.
+        unwritten: the reason why the receipt could not be written; "" if it was, or none was asked for.
     """
 
     lines: int
     backups: int
     named: list[str]
+    search: Search
+    unwritten: str = ""
 
 
 def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> list[KnownStudent]:
     """All students whom stored files name, now or once; one of them may be there with several names."""
-    parts = stored_files(data, roster, limits)
+    parts = [part for _, part in all_parts(data, roster, limits)]
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
 
 
@@ -95,32 +154,45 @@ def erase(
     roster: Path | None,
     student_id: str,
     limits: RosterLimits,
-    in_store: Callable[[bool], bool] = lambda traced: False,
+    in_store: Callable[[StudentTraces, Sought], InStore] = lambda traces, sought: InStore(),
+    receipt: ReceiptWanted | None = None,
 ) -> Erased:
-    """Erase a student. The caller holds the data folder.
+    """Erase a student. The caller holds the data folder, and those of workers in it.
 
     Args:
         data: the data folder.
         roster: the roster's folder, None where it is none of files.
         student_id: the student.
         limits: of the roster's lists.
-        in_store: erases the student from a store that nodes share, once all files were searched; its argument says
-            whether the data folder has traces of the student, its result whether the store had.
+        in_store: erases the student from a store that nodes share, once all files were searched. Its arguments are
+            the traces of the student in the data folder, and what to search for afterwards.
+        receipt: the receipt to write.
 
     Raises:
         EraseError: there is no trace of the student, or something cannot be read and so not be searched.
         OSError: something cannot be written; an erasure that had begun continues at the next start.
     """
     finish(data)
+    parts = all_parts(data, roster, limits)
     # All is read before anything is changed: what cannot be read cannot be searched.
-    traces = [part.find_student(student_id) for part in stored_files(data, roster, limits)]
-    traced = any(one.found for one in traces)
-    if not in_store(traced) and not traced:
+    traces = _together(student_id, [part.find_student(student_id) for _, part in parts])
+    names = sorted({known.name for known in known_students(data, roster, limits) if known.student_id == student_id})
+    removed = list(_count(parts, traces)) if receipt else []
+    done = in_store(traces, Sought(student_id, traces.streams, tuple(names)))
+    if not done.known and not traces.found:
         raise EraseError("There is no trace of such a student in the data folder.")
-    lines = sum(one.archive_lines for one in traces)
-    streams = sorted({stream for one in traces for stream in one.streams})
-    intent = Intent(student_id, None if roster is None else str(roster.absolute()), lines, streams, limits)
-    write_private(data / ERASING, msgspec.json.encode(intent))
+    intent = Intent(
+        student_id,
+        None if roster is None else str(roster.absolute()),
+        traces.archive_lines,
+        list(traces.streams),
+        limits,
+        names,
+        receipt,
+        removed,
+        done,
+    )
+    _erasing(data).write(intent)
     return _carry_out(data, intent)
 
 
@@ -132,60 +204,99 @@ def finish(data: Path) -> bool:
         OSError: something cannot be written.
     """
     try:
-        intent = msgspec.json.decode((data / ERASING).read_bytes(), type=Intent)
-    except FileNotFoundError:
+        intent = _erasing(data).read()
+    except IsADirectoryError:
+        raise EraseError(f"{data / ERASING} is a folder, and no file of this program. Remove it.") from None
+    if intent is None:
+        if (data / ERASING).exists():
+            # What is to be erased cannot be known. The finding remains until the student is erased again.
+            replace(data / ERASING, data / LOST)
+            sync_folder(data)
         return False
-    except msgspec.DecodeError:
-        raise EraseError(f"{data / ERASING} is damaged. Remove it, and erase the student again.") from None
+    erased = _carry_out(data, intent)
     log.info("An interrupted erasure of a student has been completed.")
-    _carry_out(data, intent)
+    if erased.unwritten:
+        log.error("The receipt of the erasing cannot be written: %s. 'erased.jsonl' has its number.", erased.unwritten)
     return True
+
+
+def _together(student_id: str, traces: Sequence[StudentTraces]) -> StudentTraces:
+    return StudentTraces(
+        student_id,
+        any(one.found for one in traces),
+        sum(one.archive_lines for one in traces),
+        tuple(sorted({stream for one in traces for stream in one.streams})),
+    )
+
+
+def _count(parts: Iterable[tuple[str, StoredFiles]], student: StudentTraces) -> Iterator[Place]:
+    for within, part in parts:
+        for place in part.count(student):
+            yield Place(within + place.where, place.count, place.what)
 
 
 def _carry_out(data: Path, intent: Intent) -> Erased:
     roster = None if intent.roster is None else Path(intent.roster)
-    parts = stored_files(data, roster, intent.limits)
+    parts = [part for _, part in all_parts(data, roster, intent.limits)]
     for part in parts:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
-    _count(data, intent)
-    (data / ERASING).unlink()
+    ignored = [data / ERASING, copy_path(data / ERASING)]
+    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
+    unwritten = _write_receipt(data, intent, found)
+    _note(data, intent)
+    _erasing(data).remove()
     sync_folder(data)
     backups = sum(len(part.files()) for part in parts if isinstance(part, BackupFiles))
-    return Erased(intent.lines, backups, _files_with_id(data, roster, intent.student_id))
+    named = sorted(one.path for one in found.found if ID in one.kinds)
+    return Erased(intent.lines, backups, named, found, unwritten)
 
 
 def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
     """Remove what a crash left of files that were being written, and of backups that were being erased."""
-    for path in data.iterdir():
-        if path.is_dir() and path.name.startswith(WORK_PREFIX):
-            shutil.rmtree(path)
+    for folder in (data, *(folder for folder, _ in nested_folders(data))):
+        for path in folder.iterdir():
+            if path.is_dir() and path.name.startswith(WORK_PREFIX):
+                remove_tree(path)
     for part in parts:
         for path in list(part.unfinished()):
-            path.unlink()
+            remove(path)
 
 
-def _count(data: Path, intent: Intent) -> None:
+def _write_receipt(data: Path, intent: Intent, found: Search) -> str:
+    """Write the receipt that is asked for; returns the reason if it cannot be written."""
+    wanted = intent.receipt
+    if wanted is None:
+        return ""
+    removed = [*intent.removed, *intent.store.removed]
+    everywhere = Search([*found.places, *intent.store.searched], found.found, found.unread)
+    not_reached = [*wanted.not_reached, *_moved_away(data)]
+    receipt = receipts.compose(wanted.number, data, removed, intent.sought, everywhere, not_reached)
+    try:
+        receipts.write(Path(wanted.path), receipt)
+    except OSError as error:
+        return f"{wanted.path}: {error.strerror or type(error).__name__}"
+    return ""
+
+
+def _moved_away(data: Path) -> Iterator[str]:
+    """Segments of the archive that were moved elsewhere."""
+    folders = {missing.marker.to or "" for missing in known_missing(data / "archive") if missing.marker.kind == "moved"}
+    for folder in sorted(folders):
+        yield f"Segments of the archive that were moved to {folder}; bring them back, and erase the student again."
+
+
+def _note(data: Path, intent: Intent) -> None:
     file = data / ERASED
     before = file.read_bytes() if file.exists() else b""
-    line = msgspec.json.encode({"erased": round(time.time(), 3), "archive_lines": intent.lines})
-    write_private(file, before + line + b"\n")
+    number = intent.receipt.number if intent.receipt else None
+    if number and number.encode() in before:
+        return
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    line = sealed.encode(ErasedLine(round(time.time(), 3), intent.lines, number))
+    write_private(file, before + line)
 
 
-def _files_with_id(data: Path, roster: Path | None, student_id: str) -> list[str]:
-    """Files that hold the id's bytes still, compressed ones included."""
-    if len(student_id) < _SEARCHABLE_CHARACTERS:
-        return []
-    files = {path for folder in (data, roster) if folder is not None for path in folder.rglob("*") if path.is_file()}
-    return sorted(str(path) for path in files if _holds(path, json_forms(student_id)))
-
-
-def _holds(path: Path, texts: Sequence[bytes]) -> bool:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        before = b""
-        pieces: Iterable[bytes] = iter(lambda: file.read(1 << 20), b"")
-        for piece in pieces:
-            if any(text in before + piece for text in texts):
-                return True
-            before = piece[-max(map(len, texts)) :]
-    return False
+def _erasing(data: Path) -> SmallFile[Intent]:
+    return SmallFile(data / ERASING, Intent, copied=True, lost="datafolder.erasing_lost")

@@ -23,7 +23,7 @@ from appliance.archive import BEGINNING, Archive
 from appliance.config import Settings, redact
 from appliance.counters import Counters
 from appliance.datafolder import DataFolder
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import remove
 from appliance.errors import ObserverError
 from appliance.kvs import KVS, Change, Encoded, Row, kvs_facts, open_kvs
 from appliance.kvs.memory import MemoryKVS
@@ -33,7 +33,7 @@ from appliance.plugins import Catalog
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery import snapshot
 from appliance.recovery.rebuild import Rebuild
-from appliance.recovery.start import CLASS_ROWS, CLASSES_FILE, Recovery
+from appliance.recovery.start import CLASS_ROWS, Recovery, classes_file
 from appliance.states import VERSION, Fold, StateLimits
 from appliance.text import counted
 
@@ -143,7 +143,7 @@ class _FolderKVS(MemoryKVS):
             # From the beginning: a start then reads the whole archive, and skips every line whose number its stream
             # has passed. So it also finds what another node archived and nobody committed.
             await asyncio.to_thread(snapshot.write, folder, BEGINNING, _reducers(rows), rows)
-            await asyncio.to_thread(write_private, self._data / CLASSES_FILE, msgspec.json.encode(classes) + b"\n")
+            await asyncio.to_thread(classes_file(self._data).write, classes)
         except OSError as error:
             raise MigrateError(f"The data folder {self._data} cannot be written: {error.strerror}.") from error
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(folder)[-1:])
@@ -155,8 +155,8 @@ class _FolderKVS(MemoryKVS):
     def clear(self) -> None:
         """Remove the existing snapshots and class states."""
         for path in snapshot.files(self._data / snapshot.FOLDER):
-            path.unlink()
-        (self._data / CLASSES_FILE).unlink(missing_ok=True)
+            remove(path)
+        classes_file(self._data).remove()
 
     def is_filled(self) -> bool:
         """Whether the folder has states already."""

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
-
-from appliance import __version__
-from appliance.datafolder import BACKUPS, FORMAT, FORMAT_FILE, DataFolder, FormatFile, format_of
-from appliance.datafolder.files import write_private
+from appliance.datafolder import BACKUPS, FORMAT, DataFolder, format_of, notes
+from appliance.datafolder.files import make_folder
+from appliance.datafolder.format_file import write_format
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
+from appliance.maintenance.all_files import ERASING
 from appliance.maintenance.backup import back_up
 
 log = logging.getLogger(__name__)
@@ -23,21 +22,23 @@ Step = Callable[[Path], None]
 """Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
-"""The steps by the format that they start from. From 1 to 2 nothing is rewritten: an archive of either is read, and the
-running program compresses segments and writes snapshots."""
+"""The steps by the format that they start from. Nothing is rewritten: an archive and small files of any format are
+read, and the running program compresses segments, writes snapshots, begins the chain of checksums in its first segment,
+and adds checksums to the small files that it writes."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
     """Back up a folder of an earlier format and bring it to the present one; finish an erasing that was cut short.
 
+    An erasing that cannot be finished is noted, and does not keep a class from working.
+
     Raises:
         SettingsError: its format is later than this program, or the folder cannot be written.
-        EraseError: the erasing cannot be finished.
     """
     path = folder.path
     found = format_of(path)
+    _finish_erasing(path)
     try:
-        erase.finish(path)
         if found == FORMAT:
             return
         if found:
@@ -47,14 +48,23 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
             for number in range(found, FORMAT):
                 if number in steps:
                     steps[number](path)
-        write_private(path / FORMAT_FILE, msgspec.json.encode(FormatFile(FORMAT, __version__)) + b"\n")
+        write_format(path)
     except OSError as error:
         raise SettingsError(f"The data folder {path} cannot be written: {error.strerror}.") from error
 
 
+def _finish_erasing(path: Path) -> None:
+    try:
+        erase.finish(path)
+    except (erase.EraseError, OSError) as error:
+        reason = str(error) if isinstance(error, erase.EraseError) else error.strerror or type(error).__name__
+        log.error("An erasing of a student that was interrupted cannot be finished: %s", reason)
+        notes.note("erase.not_finished", path / ERASING, detail=reason)
+
+
 def _new_backup(folder: Path, number: int) -> Path:
     """A name that no backup has: one from before a step that failed is the only one that is as it was."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     name = f"format-{number}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = len(list(folder.glob(f"{name}*.tar")))
     return folder / (f"{name}-{taken + 1}.tar" if taken else f"{name}.tar")

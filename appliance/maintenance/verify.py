@@ -1,27 +1,33 @@
 """Verify: reads all that the data folder holds, reports damage, and compares the stored states with the archive.
 
 The states are computed twice: from the whole archive, and from the newest snapshot and the archive's lines after it.
-Both must give the same bytes. It may run beside the appliance; what comes in meanwhile is left out of both.
+Both must give the same bytes, except of students of whom the archive lacks events. It may run beside the appliance;
+what comes in meanwhile is left out of both.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered_segments
+from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.ends import complete_bytes
+from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
-from appliance.archive.segments import complete_bytes
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.errors import ObserverError
 from appliance.health import Finding, finding
-from appliance.kvs import kvs_facts, open_kvs
+from appliance.kvs import Row, kvs_facts, open_kvs
 from appliance.maintenance.all_files import OtherFiles, stored_files
-from appliance.maintenance.folded_states import FoldedStates, checksums
+from appliance.maintenance.chain_report import chain_findings
+from appliance.maintenance.folded_states import FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import stale_reducers, without
@@ -57,7 +63,7 @@ async def verify(
 
     def found(one: Finding) -> None:
         nonlocal wrong
-        wrong += one.severity != "ok"
+        wrong += one.severity not in ("ok", "info")
         report(one)
 
     _files(settings, found)
@@ -69,16 +75,26 @@ async def verify(
     segments = numbered_segments(folder) if folder.is_dir() else []
     end = Position(segments[-1][0], complete_bytes(segments[-1][1])) if segments else BEGINNING
     archived = FoldedStates(settings, catalog)
-    damaged = archived.fold_in(Reader(folder), end, progress) if segments else []
+    shared = kvs_facts(settings.kvs.url).shared
+    accepted = None if shared else AcceptedGaps([folder], accept=settings.archive.accept_gaps)
+    reader = Reader(folder)
+    damaged = archived.fold_in(reader, end, progress, accepted) if segments else []
     _damaged_lines(damaged, found)
+    if segments:
+        for one in chain_findings(reader, accept_gaps=settings.archive.accept_gaps):
+            found(one)
     if not damaged:
         found(finding("archive.read", segments=len(segments), events=archived.events))
     if usable is None:
+        _gaps(archived.gaps, folder, found)
         found(finding("states.none"))
     else:
         stored = FoldedStates(settings, catalog)
-        _snapshot_states(archived, usable, stored, Reader(folder, usable.head.position), end, found)
-    if kvs_facts(settings.kvs.url).shared:
+        stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
+        stored.rows = {row.key: without(row, stale) for row in usable.rows}
+        stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None, accepted)
+        _snapshot_states(archived, stored, usable.rows, stale, settings, found)
+    if shared:
         await _store_states(settings, catalog, [*([folder] if segments else []), *others], found)
     await _roster(settings, found)
     return not wrong
@@ -94,8 +110,8 @@ def _files(settings: Settings, found: _Found) -> None:
 
 
 def _as_error(found: Finding) -> Finding:
-    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` stays ``ok``."""
-    return found if found.severity == "ok" else replace(found, severity="error")
+    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` and ``info`` stay."""
+    return found if found.severity in ("ok", "info") else replace(found, severity="error")
 
 
 def _damaged_lines(damaged: Sequence[Damage], found: _Found) -> None:
@@ -114,45 +130,86 @@ def _damaged_lines(damaged: Sequence[Damage], found: _Found) -> None:
         found(finding("archive.damaged_more", count=len(damaged) - _DAMAGED_LINES_SHOWN))
 
 
+def _gaps(gaps: Sequence[Gap], folder: Path, found: _Found) -> None:
+    """Report gaps of students whose states are held, and how many were accepted."""
+    for one in gap_findings(gaps, folder, "archive.gap"):
+        found(one)
+    accepted = [gap for gap in gaps if gap.accepted]
+    if accepted:
+        events = sum(gap.events for gap in accepted)
+        found(finding("archive.gaps_known", count=events, students=len({gap.student_id for gap in accepted})))
+
+
 def _snapshot_states(
     archived: FoldedStates,
-    usable: snapshot.Snapshot,
     stored: FoldedStates,
-    after: Reader,
-    end: Position,
+    rows: Sequence[Row],
+    stale: set[str],
+    settings: Settings,
     found: _Found,
 ) -> None:
     """Compare the states of the whole archive with those of a snapshot and the lines after it.
 
+    A student of whom the archive lacks events that the snapshot has is not compared: the stored states are better.
+
     Args:
         archived: the states of the whole archive.
-        usable: the snapshot.
-        stored: nothing yet.
-        after: reads the lines after the snapshot.
-        end: the end of the archive, as `archived` has it.
+        stored: those of the snapshot and the lines after it.
+        rows: of the snapshot.
+        stale: the reducers whose states a start would rebuild.
+        settings: name the folder.
         found: called with each finding.
     """
-    stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
-    stored.rows = {row.key: without(row, stale) for row in usable.rows}
-    stored.fold_in(after, end, lambda share: None)
-    ours, theirs = checksums(archived, stored)
-    for name in sorted(ours.keys() | theirs.keys()):
-        if name and name not in ours and name not in stored.fold.summarized:
+    folder = settings.data_path / ARCHIVE
+    ours, theirs = archived.rows_now(), stored.rows_now()
+    held = held_students({row.key: row.fields for row in rows})
+    stored_gaps, others = lacking(rows, archived, archived.gaps)
+    # Held states are from before the gap, so they do not have these events either.
+    others += [gap for gap in stored_gaps if gap.student_id in held]
+    stored_gaps = [gap for gap in stored_gaps if gap.student_id not in held]
+    unlike = differing(ours, theirs, stale)
+    # After a gap that was accepted both go on alike; where they do not, the snapshot is from before it.
+    kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
+    kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
+    better = {gap.student_id for gap in kept}
+    for one in gap_findings(kept, folder, "archive.gap_stored"):
+        found(one)
+    known = [gap for gap in stored_gaps if gap.accepted and gap.student_id not in better]
+    _gaps([gap for gap in (*others, *known) if gap.student_id not in better], folder, found)
+    if released := held - {gap.student_id for gap in archived.gaps}:
+        found(finding("states.held", students=len(released)))
+    differ = "differ_kept" if better or held else "differ"
+    snapshots = settings.data_path / snapshot.FOLDER
+    ours_by_name, theirs_by_name = checksums(ours, theirs, better | held)
+    for name in sorted(ours_by_name.keys() | theirs_by_name.keys()):
+        if name and name not in ours_by_name and name not in stored.fold.summarized:
             found(finding("states.removed", name))
         elif name in stale:
             found(finding("states.stale", name))
-        elif ours.get(name) != theirs.get(name):
-            found(finding("states.differ" if name else "streams.differ", name))
+        elif ours_by_name.get(name) != theirs_by_name.get(name):
+            found(finding(f"{'states' if name else 'streams'}.{differ}", name, command=_move_command(snapshots)))
         elif name:
-            found(finding("states.equal", name, checksum=ours[name][:16]))
+            found(finding("states.equal", name, checksum=ours_by_name[name][:16]))
         else:
             found(finding("streams.equal"))
 
 
+def _move_command(folder: Path) -> str:
+    """The command that moves a folder of the data folder to a place beside that."""
+    aside = folder.parent.with_name(f"{folder.parent.name}-{folder.name}-aside")
+    if os.name == "nt":
+        return f'move "{folder}" "{aside}"'
+    return f"mv {shlex.quote(str(folder))} {shlex.quote(str(aside))}"
+
+
 async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence[Path], found: _Found) -> None:
-    """Compare the states in a store on a server with those of the archives of all its nodes."""
+    """Compare the states in a store on a server with those of the archives of all its nodes.
+
+    A student of whom these archives lack events that the store has is not compared.
+    """
     archived, stored = FoldedStates(settings, catalog), FoldedStates(settings, catalog)
-    for line in Merged(sources(archives, growing=True)).lines():
+    merged = Merged(sources(archives, growing=True))
+    for line in merged.lines():
         archived.fold_one(line.record)
     store = open_kvs(settings.kvs.url)
     try:
@@ -170,7 +227,11 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
         for row in stored.rows.values()
         if row.fields.get(VERSION + scoped.name, scoped.version.data) != scoped.version.data
     }
-    ours, theirs = checksums(archived, stored)
+    gaps, others = lacking(stored.rows.values(), archived, merged.gaps)
+    gaps = [replace(gap, explained=False) for gap in (*gaps, *others)]
+    for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap"):
+        found(one)
+    ours, theirs = checksums(archived.rows_now(), stored.rows_now(), {gap.student_id for gap in gaps})
     for name in sorted((ours.keys() | theirs.keys()) - stale):
         if name and name not in ours and name not in stored.fold.summarized:
             found(finding("states.removed", name))

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from appliance.counters import Counters
-from appliance.datafolder.files import write_private
+from appliance.datafolder.small_file import SmallFile
 from appliance.errors import SettingsError
 from appliance.listeners import Listeners
 from appliance.network.addresses import NetworkAddress, join_url, lan_addresses
@@ -82,7 +82,7 @@ class Network:
         self.on_change: Listeners[[]] = Listeners("changes of the join address")
         self.on_addresses: Listeners[[]] = Listeners("changes of the network")
         self.name = ""
-        self._file = folder / FILE
+        self._file: SmallFile[SavedNetwork] = SmallFile(folder / FILE, SavedNetwork)
         self._counters = counters
         self._host = host
         self.port = port
@@ -200,18 +200,18 @@ class Network:
 
     def _read(self) -> SavedNetwork:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=SavedNetwork)
-        except FileNotFoundError:
-            return SavedNetwork()
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("%s cannot be read and is not used.", self._file)
-            return SavedNetwork()
+            found = self._file.read()
+        except OSError:
+            found = None
+        if found is None and self._file.path.exists():
+            log.warning("%s cannot be read and is not used.", self._file.path)
+        return found or SavedNetwork()
 
     def _write(self) -> None:
         try:
-            write_private(self._file, msgspec.json.encode(self._saved) + b"\n")
+            self._file.write(self._saved)
         except OSError as error:
-            raise SettingsError(f"{self._file} cannot be written: {error.strerror}.") from error
+            raise SettingsError(f"{self._file.path} cannot be written: {error.strerror}.") from error
 
 
 def on_link(ip: str, addresses: Sequence[NetworkAddress]) -> bool:

@@ -126,7 +126,14 @@ class Node:
         )
         # A shared store keeps the states itself; the one in memory is restored from snapshots and the archive.
         self.recovery = (
-            Recovery(settings.data_path, self.kvs, self.pipeline, self.archive, self.counters)
+            Recovery(
+                settings.data_path,
+                self.kvs,
+                self.pipeline,
+                self.archive,
+                self.counters,
+                accept_gaps=settings.archive.accept_gaps,
+            )
             if isinstance(self.kvs, VolatileKVS)
             else None
         )
@@ -223,7 +230,7 @@ class Node:
             await self._join_cluster(self.cluster)
         self.pipeline.start()
         await self.pipeline.settle()
-        self.rebuilding.start()
+        self.rebuilding.start(self.recovery)
         self.supervised += self.upkeep.start(self.tasks)
         await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)

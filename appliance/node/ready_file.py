@@ -37,7 +37,7 @@ def write_ready_file(path: Path, ready: Ready) -> None:
         SettingsError: it cannot be written.
     """
     try:
-        write_private(path, msgspec.json.encode(ready))
+        write_private(path, msgspec.json.encode(ready), inherit=False)
     except OSError as error:
         raise SettingsError(f"The ready file {path} cannot be written: {error.strerror}.") from error
 

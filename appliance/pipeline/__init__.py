@@ -29,8 +29,17 @@ from appliance.pipeline.live_students import LiveStudents, TooManyStreamsError
 from appliance.pipeline.options import Backends, PipelineOptions
 from appliance.pipeline.publish import Publisher, class_topic
 from appliance.pipeline.scheduler import QUANTUM
-from appliance.states import ACCEPTING, Fold, QueuedFrame, Stream, StreamClosedError, StreamState, StudentStates
-from appliance.states.replay import Restored
+from appliance.states import (
+    ACCEPTING,
+    Fold,
+    QueuedFrame,
+    Stream,
+    StreamClosedError,
+    StreamState,
+    StudentStates,
+    student_key,
+)
+from appliance.states.replay import Gaps, Restored
 from appliance.tasks import Supervised, Tasks, in_background
 
 __all__ = [
@@ -264,7 +273,9 @@ class Pipeline:
         unstored = [batch.paused_to for batch in self._committer.unstored_batches(stream)]
         return max(stream.paused_to, *queued, *unstored, 0)
 
-    def restore(self, records: Iterable[Record | Damage], row: Callable[[str], Row]) -> Restored:
+    def restore(
+        self, records: Iterable[Record | Damage], row: Callable[[str], Row], gaps: Gaps | None = None
+    ) -> Restored:
         """Fold archived events into the states, as live events are, for the next commit to store.
 
         A line whose number its stream has passed is skipped, so it does no harm to read a segment twice.
@@ -272,8 +283,9 @@ class Pipeline:
         Args:
             records: lines of the archive.
             row: the row that the store has under a key.
+            gaps: notices missing numbers, and holds the states of those students.
         """
-        return self._students.restore(records, row, self._note_restored)
+        return self._students.restore(records, row, self._note_restored, gaps)
 
     def suspend_reducers(self, names: Iterable[str]) -> None:
         """Give no events to these reducers, until `adopt` replaces their states; give events to all others."""
@@ -298,13 +310,29 @@ class Pipeline:
 
         return await self._uncancelled(committed())
 
-    async def adopt(self, fold: Fold, students: dict[str, StudentStates], catch_up: Callable[[Position], None]) -> None:
+    async def stored_students(self) -> set[str]:
+        """The ids of all students who have a row.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        prefix = student_key("")
+        return {key.removeprefix(prefix) for key in await self._kvs.keys(prefix)}
+
+    async def adopt(
+        self,
+        fold: Fold,
+        students: dict[str, StudentStates],
+        catch_up: Callable[[Position], None],
+        take_over: Callable[[StudentStates, StudentStates], None] = StudentStates.adopt,
+    ) -> None:
         """Take over states that were rebuilt beside the live ones, and give events to their reducers again.
 
         Args:
             fold: the reducers that were suspended.
             students: the rebuilt students by id.
             catch_up: folds into them the events that were archived meanwhile, up to a position of the archive.
+            take_over: changes a live student by the rebuilt one.
 
         Raises:
             BackendError: a student's row cannot be read.
@@ -322,7 +350,7 @@ class Pipeline:
                 for rebuilt in students.values():
                     # A student who is not among those loaded above is live, because of events that arrived since.
                     student = self._students.by_id[rebuilt.id]
-                    student.adopt(rebuilt)
+                    take_over(student, rebuilt)
                     self._committer.changed[student.id] = student
                 self._queue.wake.set()
 

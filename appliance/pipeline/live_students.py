@@ -17,7 +17,7 @@ from appliance.kvs import KVS, Row
 from appliance.listeners import Listeners
 from appliance.pipeline.commit import Committer
 from appliance.states import Fold, Stream, StreamState, StudentStates, student_key
-from appliance.states.replay import Restored, replay_records
+from appliance.states.replay import Gaps, Restored, replay_records
 
 BUSY_SECONDS = 3.0
 """How long the opening of a stream waits for a commit of its student, and for the row."""
@@ -94,6 +94,10 @@ class LiveStudents:
                 student = StudentStates(self._fold, student_id, class_id)
                 student.load(row)
                 self.by_id[student_id] = student
+        if class_id and not student.class_id:
+            # Only the row was known, which names no class; the lines of the student's streams do.
+            student.class_id = class_id
+            student.refresh_routes()
         return student
 
     def restore(
@@ -101,6 +105,7 @@ class LiveStudents:
         records: Iterable[Record | Damage],
         row: Callable[[str], Row],
         applied: Callable[[Stream, float, int, float], None],
+        gaps: Gaps | None = None,
     ) -> Restored:
         """Fold archived events into the states; see `appliance.states.replay.replay_records`.
 
@@ -108,6 +113,7 @@ class LiveStudents:
             records: lines of the archive.
             row: the row that the store has under a key.
             applied: called for each line that counted.
+            gaps: notices missing numbers.
         """
 
         def student_of(student_id: str, class_id: str) -> StudentStates:
@@ -117,7 +123,7 @@ class LiveStudents:
                 student.load(row(student_key(student_id)))
             return student
 
-        return replay_records(records, self._fold, student_of, applied)
+        return replay_records(records, self._fold, student_of, applied, gaps)
 
     def refresh_routes(self) -> None:
         """Get the routes of all streams from the fold again."""

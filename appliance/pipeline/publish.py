@@ -47,6 +47,9 @@ class Publisher:
     def changed(self, students: Iterable[StudentStates]) -> None:
         """Publish soon that students changed."""
         for student in students:
+            if not student.class_id:
+                # Nobody was connected since the start, and no line of the archive named the class.
+                continue
             self._changed.setdefault(student.class_id, {})[student.id] = None
         if self._changed:
             self._wake.set()

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 from appliance import logs, node
 from appliance.config import Settings
 from appliance.datafolder import DataFolder, instance
+from appliance.datafolder.files import remove
 from appliance.datafolder.instance import Instance
 from appliance.errors import DataFolderInUseError, ObserverError
 from appliance.listeners import Listeners
@@ -113,7 +114,7 @@ def run(settings: Settings, ready_file: Path | None, desktop: Desktop | None = N
         finally:
             instance.remove(settings.data_path)
             if ready_file is not None:
-                ready_file.unlink(missing_ok=True)
+                remove(ready_file)
 
 
 def _second_start(settings: Settings, desktop: Desktop, running: Instance, link: str) -> int:
@@ -299,7 +300,7 @@ class Program:
         log.error("The program did not stop within %d seconds and is ended by force.", QUIT_SECONDS)
         instance.remove(self._settings.data_path)
         if self._ready_file is not None:
-            self._ready_file.unlink(missing_ok=True)
+            remove(self._ready_file)
         logging.shutdown()
         os._exit(0 if served_to_the_end else 1)
 

@@ -22,6 +22,7 @@ import msgspec
 from appliance import node
 from appliance.config import Settings
 from appliance.datafolder import READY, WORKERS, DataFolder
+from appliance.datafolder.files import make_folder, remove
 from appliance.errors import ObserverError, SettingsError
 from appliance.kvs import kvs_facts
 from appliance.maintenance.upgrade import bring_up_to_date
@@ -74,7 +75,7 @@ def run(settings: Settings, ready_file: Path | None) -> int:
                 return _Parent(workers, settings, port, ready_file).run()
             finally:
                 if ready_file is not None:
-                    ready_file.unlink(missing_ok=True)
+                    remove(ready_file)
 
 
 def check(settings: Settings) -> None:
@@ -134,17 +135,17 @@ class _Parent:
     def _share_lists(self) -> None:
         """Give the first worker, and through it all others, the lists in the data folder."""
         # Commands search it before the archives of the workers.
-        (self._settings.data_path / "archive").mkdir(exist_ok=True)
+        make_folder(self._settings.data_path / "archive")
         lists = self._settings.data_path.absolute() / "roster"
-        lists.mkdir(parents=True, exist_ok=True)
+        make_folder(lists)
         for worker in self._workers:
-            worker.settings.data_path.mkdir(parents=True, exist_ok=True)
+            make_folder(worker.settings.data_path)
         link = self._workers[0].settings.data_path / "roster"
         if not link.exists():
             link.symlink_to(lists)
 
     def _start(self, worker: _Worker) -> None:
-        worker.ready_file.unlink(missing_ok=True)
+        remove(worker.ready_file)
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()

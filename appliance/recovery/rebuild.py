@@ -1,7 +1,11 @@
 """Rebuild: computes the states of some reducers again from the archive, while the others continue with live events.
 
-The reducers are held meanwhile. Their states are folded beside the live ones, in slices between which the event loop
-serves students; when reading has caught up with what is being written, they replace the live ones at once.
+The reducers get no events meanwhile. Their states are folded beside the live ones, in slices between which the event
+loop serves students; when reading has caught up with what is being written, they replace the live ones at once.
+
+Where the archive lacks events of a student for no known reason, that student keeps the stored states, also those of
+an earlier version, and they are marked as held. `Rebuild` of held states alone tries that again: no reducer pauses
+for it, since no event changes a held state.
 """
 
 from __future__ import annotations
@@ -9,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 from appliance.archive import Archive, Damage, Position, Reader, Record
+from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.gaps import Gap
 from appliance.counters import Counters
 from appliance.pipeline import Pipeline
 from appliance.states import Fold, StateLimits, Stream, StudentStates
-from appliance.states.replay import replay_records
+from appliance.states.replay import Gaps, replay_records
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +33,33 @@ _LAST_BYTES = 256 * 1024
 
 
 class Rebuild:
-    """One rebuild of the states of held reducers.
+    """One rebuild of the states of suspended reducers, or of held states of some students.
 
     Attributes:
         names: the reducers.
         progress: from 0 to 1; 1 when their states are in use.
+        gaps: what the archive lacks of the students whose states were rebuilt or are held.
+        held: ids of the students who keep the stored states because of that.
+        accepted: the gaps that were accepted.
     """
 
-    def __init__(self, pipeline: Pipeline, archive: Archive, names: Iterable[str], *, limits: StateLimits) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        archive: Archive,
+        names: Iterable[str],
+        *,
+        limits: StateLimits,
+        accepted: AcceptedGaps | None = None,
+        students: Mapping[str, Set[str]] | None = None,
+    ) -> None:
         """Args:
-        pipeline: its fold holds the reducers.
+        pipeline: its fold has suspended the reducers.
         archive: is read.
         names: the reducers.
         limits: see `Fold`.
+        accepted: the gaps that were accepted; None for those that the archive's folder has.
+        students: by id, the reducers whose held states are rebuilt; None for the states of all students.
         """
         self.names = sorted(names)
         self.progress = 0.0
@@ -49,6 +69,19 @@ class Rebuild:
         # Counters of its own: an unusable event was counted when it came.
         self._fold = Fold(reducers, Counters(), limits)
         self._students: dict[str, StudentStates] = {}
+        self._only = students
+        self.accepted = AcceptedGaps([archive.folder]) if accepted is None else accepted
+        self._gaps = Gaps(Reader(archive.folder), self.accepted)
+        self.held: list[str] = []
+
+    @property
+    def of_all(self) -> bool:
+        """Whether the states of all students are rebuilt, and their reducers get no events meanwhile."""
+        return self._only is None
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return self._gaps.watch.gaps
 
     async def run(self) -> None:
         """Rebuild, and take the states into use.
@@ -57,7 +90,7 @@ class Rebuild:
             ObserverError: the archive or the store cannot be read.
         """
         began = time.monotonic()
-        reader = Reader(self._archive.folder)
+        reader = self._gaps.reader
         total = max(1, reader.remaining_bytes())
         log.info("The states of %s are rebuilt from the archive.", ", ".join(self.names))
         while True:
@@ -66,7 +99,10 @@ class Rebuild:
             await self._fold_slices(reader, end, total)
             if reader.remaining_bytes() <= _LAST_BYTES:
                 break
-        await self._pipeline.adopt(self._fold, self._students, lambda end: self._catch_up(reader, end))
+        # The archive may have no line any more of a student whose states are stored.
+        for student_id in sorted(await self._pipeline.stored_students() if self._only is None else self._only):
+            self._student(student_id, "")
+        await self._pipeline.adopt(self._fold, self._students, lambda end: self._catch_up(reader, end), self._take_over)
         self.progress = 1.0
         log.info("The states of %s were rebuilt in %.1f s.", ", ".join(self.names), time.monotonic() - began)
 
@@ -90,7 +126,21 @@ class Rebuild:
             self._fold_one(record)
 
     def _fold_one(self, record: Record | Damage) -> None:
-        replay_records((record,), self._fold, self._student, _note_nothing)
+        if self._only is None or isinstance(record, Damage) or record.student_id in self._only:
+            replay_records((record,), self._fold, self._student, _note_nothing, self._gaps)
+
+    def _take_over(self, live: StudentStates, rebuilt: StudentStates) -> None:
+        """Replace a student's states, or hold them where the archive lacks events."""
+        names = self.names if self._only is None else self._only[live.id]
+        lacks = rebuilt.held_at is not None
+        for stream in live.streams.values():
+            archived = rebuilt.stream(stream.id, "")
+            lacks |= self._gaps.missing_at_end(archived, live.id, stream.id, stream.applied)
+        if lacks:
+            self.held.append(live.id)
+            live.hold(live.last_event_at or rebuilt.held_at or 0.0, names)
+        else:
+            live.adopt(rebuilt, names)
 
     def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self._students.get(student_id)

@@ -30,7 +30,7 @@ import msgspec
 
 from appliance import __version__
 from appliance.archive import Position
-from appliance.datafolder.files import remove_if_unused, write_private
+from appliance.datafolder.files import make_folder, remove_if_unused, write_private
 from appliance.health import Finding, finding
 from appliance.kvs import Row, Value
 
@@ -136,7 +136,7 @@ def write_base(folder: Path, position: Position, reducers: Reducers, rows: Itera
     pieces = _array(rows)
     known = reducers() if callable(reducers) else reducers
     head = Head(position, dict(known), round(time.time(), 3), __version__)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     there = snapshots(folder)
     number = max(map(_number, files(folder)), default=0) + 1
     written = _write(folder / f"snapshot-{number:06d}.bin", b"%b %d" % (_MAGIC, FORMAT), head, pieces)

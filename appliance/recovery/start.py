@@ -10,21 +10,34 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
-from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced_folders
+from appliance.archive import BEGINNING, Archive, Damage, Reader
+from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
 from appliance.counters import Counters
-from appliance.datafolder.files import write_private
+from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
 from appliance.kvs import Row, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
+from appliance.recovery.gaps import start_findings
 from appliance.recovery.snapshot_writer import SavedRow, SnapshotWriter
-from appliance.states import PART, STATE, SUMMARY, VERSION, Fold, decoded, parts_by_state
+from appliance.states import (
+    GAP,
+    PART,
+    STATE,
+    SUMMARY,
+    VERSION,
+    Fold,
+    ScopedReducer,
+    decoded,
+    parts_by_state,
+    student_key,
+)
+from appliance.states.replay import Gaps
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -35,32 +48,50 @@ _LINES_AT_ONCE = 2000
 LOG_SECONDS = 5.0
 
 
+def classes_file(folder: Path) -> SmallFile[dict[str, dict[str, str]]]:
+    """The file of the classes' states in the data folder: by row, its fields. It has a copy: nothing else has it."""
+    return SmallFile(folder / CLASSES_FILE, dict[str, dict[str, str]], copied=True, lost="")
+
+
 class Recovery:
     """Restores and saves one in-memory store.
 
     Attributes:
         findings: damage that was found at the start.
         stale: names of reducers whose states must be rebuilt from the archive: new ones, and those of another version.
+        held: by student id, further reducers whose states an earlier start held, since the archive lacked events.
+        accepted: the gaps of the archive that were accepted.
     """
 
     def __init__(
-        self, folder: Path, kvs: VolatileKVS, pipeline: Pipeline, archive: Archive, counters: Counters
+        self,
+        folder: Path,
+        kvs: VolatileKVS,
+        pipeline: Pipeline,
+        archive: Archive,
+        counters: Counters,
+        *,
+        accept_gaps: bool = False,
     ) -> None:
         """Args:
         folder: the data folder.
         kvs: the store, empty.
         pipeline: folds the archive's lines.
         archive: holds them.
-        counters: counts damage.
+        counters: counts damage, and missing events.
+        accept_gaps: whether gaps that are found from now on are accepted.
         """
         self.findings: list[Finding] = []
         self.stale: set[str] = set()
+        self.held: dict[str, set[str]] = {}
+        self.accepted = AcceptedGaps([archive.folder], accept=accept_gaps)
         self._snapshots = folder / snapshot.FOLDER
-        self._classes = folder / CLASSES_FILE
+        self._classes = classes_file(folder)
         self._kvs = kvs
         self._pipeline = pipeline
         self._archive = archive
         self._counters = counters
+        self._damage = DamageTally()
         self._saving = asyncio.Lock()
         self._saving_classes = asyncio.Lock()
         self._saved: tuple[object, ...] | None = None
@@ -76,8 +107,7 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
-        for path in misplaced_folders(self._archive.folder):
-            self.findings.append(finding("archive.folder", path.name))
+        self.findings += await asyncio.to_thread(list, file_findings(self._archive.folder))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
         self.findings += unusable
@@ -87,26 +117,30 @@ class Recovery:
             self._archive.continue_after(start)
             fold = self._pipeline.fold
             self.stale = stale_reducers(fold, found.head.reducers, found.rows)
-            self._kvs.load(without(row, self.stale) for row in found.rows)
+            self.held = _held_states(fold, found.rows, self.stale)
+            # States of other versions stay until new ones replace them; without an event they cannot be computed again.
+            self._kvs.load(without_unreadable(row, fold, self.stale) for row in found.rows)
             self._pipeline.suspend_reducers(self.stale)
         self._restore_classes()
         reader = Reader(self._archive.folder, start)
         total = reader.remaining_bytes()
         logged = time.monotonic()
-        events = damaged = 0
+        events = 0
         records = reader.records()
-        while some := list(itertools.islice(records, _LINES_AT_ONCE)):
-            restored = self._pipeline.restore(some, self._kvs.row)
+        gaps = Gaps(reader, self.accepted)
+        for first in records:
+            some = itertools.chain([first], itertools.islice(records, _LINES_AT_ONCE - 1))
+            restored = self._pipeline.restore(some, self._kvs.row, gaps)
             events += restored.events
-            damaged += len(restored.damaged)
             for damage in restored.damaged:
                 self._damaged(damage)
             await asyncio.sleep(0)
             if time.monotonic() - logged >= LOG_SECONDS:
                 logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
-        if damaged:
-            self.findings.append(finding("archive.unreadable", count=damaged))
+        self.findings += self._damage.findings()
+        self.findings += start_findings(gaps.watch.gaps, self.accepted, self._archive.folder, self._counters)
+        self.findings += link_findings(unaccepted(self._archive.folder, reader.broken_links))
         if events or found:
             log.info(
                 "%s%s read in %.1f s.",
@@ -170,25 +204,29 @@ class Recovery:
             if rows == self._saved_classes:
                 return
             try:
-                await asyncio.to_thread(write_private, self._classes, msgspec.json.encode(rows) + b"\n")
+                await asyncio.to_thread(self._classes.write, rows)
             except OSError as error:
                 # Otherwise the next change that can be written would write this one too, which its sender saw fail.
                 changed = [key for key, fields in rows.items() if fields != self._saved_classes.get(key)]
                 self._load_classes({key: self._saved_classes.get(key, {}) for key in changed})
-                log.error("%s cannot be written: %s.", self._classes, error.strerror)
-                raise ArchiveError(f"{self._classes.name} cannot be written: {error.strerror}.") from error
+                log.error("%s cannot be written: %s.", self._classes.path, error.strerror)
+                raise ArchiveError(f"{self._classes.path.name} cannot be written: {error.strerror}.") from error
             self._saved_classes = rows
 
     def _restore_classes(self) -> None:
         """The file is newer than any snapshot, so it counts more."""
+        path = self._classes.path
         try:
-            rows = msgspec.json.decode(self._classes.read_bytes(), type=dict[str, dict[str, str]])
-        except FileNotFoundError:
+            rows = self._classes.read()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self.findings.append(finding("classes.unusable", path.name, detail=reason))
             return
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-            self.findings.append(finding("classes.unusable", self._classes.name, detail=reason or type(error).__name__))
+        if rows is None:
+            if path.exists():
+                self.findings.append(finding("classes.unusable", path.name, detail="it is damaged"))
             return
+        self._classes.mend(rows)
         self._saved_classes = rows
         self._load_classes(rows)
 
@@ -199,9 +237,10 @@ class Recovery:
         )
 
     def _damaged(self, damage: Damage) -> None:
+        self._damage.add(damage)
         self._counters.add("archive_lines_damaged")
         log.warning(
-            "Archive file %s, line %d (byte %d): %s. The line was left out.",
+            "Archive file %s, line %d (byte %d): %s.",
             damage.file,
             damage.line,
             damage.byte,
@@ -227,15 +266,47 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
             scoped = by_prefix.get(field[: field.index("/", field.index("/", len(STATE)) + 1) + 1])
             if scoped is None or scoped.name in stale:
                 continue
-            try:
-                decoded(scoped, encoded, parts.get(field, {}))
-            except Exception:
+            # States that are held may be of another version.
+            held = row.fields.get(scoped.broken_field) == GAP
+            if not held and not _can_decode(scoped, encoded, parts.get(field, {})):
                 log.warning(
                     "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
                     scoped.name,
                 )
                 stale.add(scoped.name)
     return stale
+
+
+def _can_decode(scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes]) -> bool:
+    try:
+        decoded(scoped, encoded, parts)
+    except Exception:
+        return False
+    return True
+
+
+def _held_states(fold: Fold, rows: Iterable[Row], stale: set[str]) -> dict[str, set[str]]:
+    """By student id, the reducers whose states are held because of a gap, except those that are stale anyway."""
+    fields = {scoped.broken_field: scoped.name for scoped in fold.scoped_reducers if scoped.name not in stale}
+    held: dict[str, set[str]] = {}
+    for row in rows:
+        names = {name for field, name in fields.items() if row.fields.get(field) == GAP}
+        if names and row.key.startswith(student_key("")):
+            held[row.key.removeprefix(student_key(""))] = names
+    return held
+
+
+def without_unreadable(row: Row, fold: Fold, stale: set[str]) -> Row:
+    """A row without those states of stale reducers that have their version, and cannot be decoded."""
+    unreadable = set()
+    parts = parts_by_state(row.fields)
+    for scoped in fold.scoped_reducers:
+        if scoped.name not in stale or row.fields.get(scoped.version_field) != scoped.version.data:
+            continue
+        states = {field: encoded for field, encoded in row.fields.items() if field.startswith(scoped.prefix)}
+        if not all(_can_decode(scoped, encoded, parts.get(field, {})) for field, encoded in states.items()):
+            unreadable.add(scoped.name)
+    return without(row, unreadable)
 
 
 def without(row: Row, reducers: set[str]) -> Row:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive import Position
-from appliance.datafolder.files import sync_folder
-from appliance.datafolder.stored_files import StoredFiles, StudentTraces
+from appliance.datafolder.files import remove, sync_folder
+from appliance.datafolder.stored_files import Place, StoredFiles, StudentTraces
 from appliance.health import Finding, finding
 from appliance.kvs import Encoded
 from appliance.recovery import snapshot
@@ -35,6 +35,15 @@ class SnapshotFiles(StoredFiles):
         found = usable is not None and any(row.key == student_key(student_id) for row in usable.rows)
         return StudentTraces(student_id, found)
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in snapshot.snapshots(self.folder):
+            usable, _ = snapshot.newest([path])
+            # One that cannot be read is removed whole.
+            key = student_key(student.student_id)
+            number = 1 if usable is None else sum(row.key == key for row in usable.rows)
+            if number:
+                yield Place(self.name_of(path), number, "files" if usable is None else "rows")
+
     def remove_student(self, student: StudentTraces) -> None:
         """Write a new snapshot without the student; remove the others.
 
@@ -57,6 +66,6 @@ class SnapshotFiles(StoredFiles):
             kept = snapshot.write(self.folder, Position(head.position.segment, 0), head.reducers, rows)
         for path in (*others, *snapshot.snapshots(self.folder)):
             if path != kept:
-                path.unlink(missing_ok=True)
+                remove(path)
         if files or others:
             sync_folder(self.folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.counters import Counters
+from appliance.datafolder.files import make_folder
 from appliance.datafolder.journal import Journal
 from appliance.errors import SettingsError
 from appliance.health import Finding
@@ -73,7 +74,7 @@ class FlatFileRoster(JoinPolicy):
         self._joining: dict[str, int] = {}
         self._claiming: set[str] = set()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
             raise SettingsError(f"The roster {folder} cannot be used: {error.strerror}.") from error
         self._journal = Journal(folder / JOURNAL, _Change, self._apply)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.datafolder.files import write_private
+from appliance.datafolder.files import make_folder, write_private
 from appliance.errors import ObserverError
 from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student
 from appliance.roster.lists import (
@@ -251,7 +251,7 @@ def _titled(class_id: str, before: Lists, found: Lists) -> Class:
 
 
 def _write(folder: Path, students: Mapping[str, Student], classes: Iterable[Class]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     sections = [(section.class_id, section.title, section.code) for section in classes]
     if (folder / CLASSES).exists() or any(title != class_id or code for class_id, title, code in sections):
         # The classes first: otherwise a reader would create missing classes from their students, with other titles.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.datafolder.files import write_private
-from appliance.datafolder.stored_files import EraseError, JournalFiles, KnownStudent, StudentTraces
+from appliance.datafolder.stored_files import EraseError, JournalFiles, KnownStudent, Place, StudentTraces
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import JOURNAL
 from appliance.roster.lists import CLASSES, STUDENTS, read_lists, without
@@ -34,11 +34,20 @@ class RosterFiles(JournalFiles):
         listed = self.root.is_dir() and student_id in read_lists(self.root, self._limits).students
         return StudentTraces(student_id, found or listed)
 
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for place in super().count(student):
+            yield Place(f"roster/{place.where}", place.count, place.what)
+        if self._list_without(student) is not None:
+            yield Place(f"roster/{STUDENTS}", 1, "entries")
+
     def remove_student(self, student: StudentTraces) -> None:
         super().remove_student(student)
-        try:
-            content = without(self.root / STUDENTS, student.student_id, self._limits)
-        except ValueError as error:
-            raise EraseError(f"{error} The student may be in it; correct the list, then erase again.") from None
+        content = self._list_without(student)
         if content is not None:
             write_private(self.root / STUDENTS, content)
+
+    def _list_without(self, student: StudentTraces) -> bytes | None:
+        try:
+            return without(self.root / STUDENTS, student.student_id, self._limits)
+        except ValueError as error:
+            raise EraseError(f"{error} The student may be in it; correct the list, then erase again.") from None

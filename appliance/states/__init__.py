@@ -24,6 +24,7 @@ from appliance.states.parts import (
 )
 from appliance.states.row import (
     BROKEN,
+    GAP,
     PART,
     STATE,
     STREAM,
@@ -50,6 +51,7 @@ from appliance.states.student_states import LATE_SECONDS, MEASURED_BYTES, Savepo
 __all__ = [
     "ACCEPTING",
     "BROKEN",
+    "GAP",
     "LATE_SECONDS",
     "MEASURED_BYTES",
     "NO_PARTS",

@@ -107,9 +107,9 @@ class ScopeStates:
         changed: those that the next commit must write.
         latest: the value whose state changed last.
         summarized: the states of the last summary that could be made, and the latest of them.
-        broken: whether the states are out of date, because one of them cannot be stored or read. No event changes
-            them, and the store keeps its last version, until they are rebuilt.
-        marked: whether the store has the mark that they are broken.
+        broken: why the states are out of date, as `appliance.states.row` has it; empty where they are not. No event
+            changes them, and the store keeps its last version, until they are rebuilt.
+        marked: the mark that the store has; empty for none.
         unloaded: parts that the row has of states that could not be loaded, by field of the state.
     """
 
@@ -117,7 +117,7 @@ class ScopeStates:
 
     def __init__(self, student: StudentStates) -> None:
         self.student = student
-        self.broken = self.marked = False
+        self.broken = self.marked = b""
         self.summarized: tuple[Mapping[str, State], str] | None = None
         self.cells: dict[str, StateCell] = {}
         self.changed: list[StateCell] = []

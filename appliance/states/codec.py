@@ -184,6 +184,13 @@ class StateCodec:
         self._failures.state_failed(name, error)
         return cell.stored if cell.stored is not state else None
 
+    def decode_old(self, scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes]) -> State | None:
+        """A state that another version of the reducer made; None where this one cannot decode it, which is no fault."""
+        try:
+            return decoded(scoped, encoded, parts)
+        except BaseException:
+            return None
+
     def summary(self, scoped: ScopedReducer, scope_states: ScopeStates) -> Value:
         """The value of ``summary/REDUCER`` for the states as they are now."""
         cells = scope_states.cells

@@ -61,7 +61,8 @@ def student_details(fold: Fold, row: Row, limit: int | None = None) -> StudentDe
         if room is not None and size > room:
             details.left_out += 1
             continue
-        found[scoped.name] = detail = _detail(fold, scoped, encoded, some)
+        current = row.fields.get(scoped.version_field) == scoped.version.data
+        found[scoped.name] = detail = _detail(fold, scoped, encoded, some, current=current)
         if room is not None:
             room -= max(size, len(bytes(detail)))
     if details.left_out:
@@ -99,8 +100,11 @@ def _size(encoded: bytes, parts: Mapping[int, bytes]) -> int:
     return len(encoded) + sum(map(len, parts.values()))
 
 
-def _detail(fold: Fold, scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes]) -> msgspec.Raw:
-    state = fold.codec.decode(scoped, encoded, parts)
+def _detail(
+    fold: Fold, scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes], *, current: bool
+) -> msgspec.Raw:
+    codec = fold.codec
+    state = codec.decode(scoped, encoded, parts) if current else codec.decode_old(scoped, encoded, parts)
     if state is None:
         return msgspec.Raw(b"{}")
     try:

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from appliance.archive import Damage, Record
+from appliance.archive import Damage, Reader, Record
+from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.event_filter import EVERYTHING, EventFilter
-from appliance.archive.merge import Gap, Merged, Source, sources
+from appliance.archive.gaps import Gap, GapWatch
+from appliance.archive.merge import Merged, Source, sources
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
@@ -20,6 +22,51 @@ from appliance.states import LATE_SECONDS, Fold, StateLimits, Stream, StudentSta
 
 # An event that was accepted once is accepted again, whatever the limits are now.
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
+
+
+class Gaps:
+    """Notices missing numbers in what a `Reader` reads, and holds the states of those students.
+
+    Attributes:
+        reader: is read by the caller.
+        watch: has what was found.
+    """
+
+    def __init__(self, reader: Reader, acceptance: AcceptedGaps | None, *, counts_lines: bool = False) -> None:
+        """Args:
+        reader: see above.
+        acceptance: which gaps are accepted.
+        counts_lines: see `GapWatch`.
+        """
+        self.watch = GapWatch(acceptance, counts_lines=counts_lines)
+        self.reader = reader
+
+    def place(self) -> tuple[str, int, int]:
+        """The place of the line that was read last, as `GapWatch` keeps it."""
+        return self.reader.line[1:4]  # type: ignore[index]
+
+    def found(self, stream: Stream, record: Record, place: tuple[str, int, int]) -> None:
+        """Note the numbers that are missing before a line of a stream."""
+        student = stream.student
+        numbers = stream.last + 1, record.seq - 1
+        if self.watch.missing(stream, student.id, stream.id, numbers, place).blocks:
+            student.hold(record.at)
+
+    def missing_at_end(self, stream: Stream, student_id: str, stream_id: str, applied: int) -> bool:
+        """Note the numbers of a stream that were applied once, and are after its last line.
+
+        Args:
+            stream: as the archive gives it.
+            student_id: the student.
+            stream_id: the stream.
+            applied: number of the last event that was applied.
+
+        Returns:
+            Whether they are missing for no known reason, and not accepted.
+        """
+        if applied <= stream.last:
+            return False
+        return self.watch.missing(stream, student_id, stream_id, (stream.last + 1, applied), None).blocks
 
 
 class Restored(msgspec.Struct):
@@ -34,21 +81,28 @@ def replay_records(
     fold: Fold,
     student_of: Callable[[str, str], StudentStates],
     applied: Callable[[Stream, float, int, float], None],
+    gaps: Gaps | None = None,
 ) -> Restored:
     """Fold archived events into the states of students.
 
-    A line whose number its stream has passed is skipped, so it does no harm to read a segment twice.
+    A line whose number its stream has passed is skipped, so it does no harm to read a segment twice. After a gap that
+    nothing explains and nobody accepted, the states of that student stay as they were before it; the positions of its
+    streams go on, since what is archived must not be sent again.
 
     Args:
         records: the lines, in the order in which they were written.
         fold: the reducers.
         student_of: gives the states of a student by student id and class id, and makes them where there are none yet.
         applied: called for each line that counted, with the arguments of `StudentStates.note_applied`.
+        gaps: notices missing numbers; None where the caller does, or where they may be in another node's archive.
     """
     result = Restored()
+    recent = gaps.watch.recent if gaps else None
     for record in records:
         if isinstance(record, Damage):
             result.damaged.append(record)
+            if gaps and record.lines:
+                gaps.watch.damaged()
             continue
         body: dict[str, Any] | None = None
         text = bytes(record.event)
@@ -57,10 +111,17 @@ def replay_records(
                 body = decode_event(text, _NO_LIMITS)
             except RejectedError as error:
                 result.damaged.append(Damage("", 0, 0, f"event {record.seq} of a stream: {error.message}"))
+                if gaps:
+                    gaps.watch.damaged()
                 continue
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
+        if gaps:
+            place = gaps.place()
+            if record.seq != stream.last + 1:
+                gaps.found(stream, record, place)
+            recent[stream] = place  # type: ignore[index]
         stream.advance_to(record)
         # Compared in milliseconds, as on arrival.
         reduced = body is not None and not record.paused
@@ -80,7 +141,8 @@ class Replayed(msgspec.Struct):
         events: lines that counted.
         damaged: lines that could not be read.
         repeated: lines that were skipped because their number had been applied.
-        gaps: numbers of streams that are missing in all of the archives.
+        gaps: numbers of streams that are missing in all of the archives, each with its place.
+        held: ids of the students whose states end before a gap.
     """
 
     students: dict[str, dict[str, Any]]
@@ -88,6 +150,7 @@ class Replayed(msgspec.Struct):
     damaged: list[Damage]
     repeated: int
     gaps: list[Gap]
+    held: list[str] = []
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -102,6 +165,7 @@ class Replay:
         events: lines that counted.
         damaged: lines that could not be read.
         merged: the archives, which also give the repeated and the missing numbers.
+        held: ids of students whose states end before a gap that nothing explains and nobody accepted.
     """
 
     def __init__(
@@ -111,6 +175,7 @@ class Replay:
         event_filter: EventFilter,
         *,
         limits: StateLimits,
+        accept_gaps: bool = False,
     ) -> None:
         """Args:
         sources: the archives, see `appliance.archive.merge.sources`.
@@ -118,12 +183,16 @@ class Replay:
         event_filter: which events are reduced. Missing numbers are searched for among all students that it takes.
         limits: how much is kept of one student. With the limits under which the events were accepted the states are
             equal to the live ones.
+        accept_gaps: whether states go on after every gap, and not only after those that a start accepted.
         """
         self.fold = Fold(reducers, Counters(), limits)
         self.students: dict[str, StudentStates] = {}
         self.events = 0
         self.damaged: list[Damage] = []
-        self.merged = Merged(sources, students=event_filter.students)
+        self.held: set[str] = set()
+        folders = dict.fromkeys(file.parent for source in sources for file in source.files)
+        accepted = AcceptedGaps(folders, accept=accept_gaps)
+        self.merged = Merged(sources, students=event_filter.students, acceptance=accepted)
         self._filter = event_filter
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
@@ -135,16 +204,28 @@ class Replay:
         Raises:
             ArchiveError: a file cannot be read.
         """
+        gaps = self.merged.gaps
+        seen = 0
         for line in self.merged.lines(progress):
             record = line.record
             if isinstance(record, Record) and not self._filter.takes(record):
+                seen = len(gaps)
                 continue
+            if len(gaps) != seen:
+                seen = len(gaps)
+                if gaps[-1].blocks and isinstance(record, Record):
+                    self._hold(record)
             restored = replay_records((record,), self.fold, self._student, _note_applied)
             for damage in restored.damaged:
-                self.damaged.append(Damage(line.file, line.number, line.byte, damage.reason))
+                self.damaged.append(msgspec.structs.replace(damage, file=line.file, line=line.number, byte=line.byte))
             self.events += restored.events
             if restored.events:
                 yield record  # type: ignore[misc]
+
+    def _hold(self, record: Record) -> None:
+        """Let the states of a student end before a line: numbers before it are missing."""
+        self.held.add(record.student_id)
+        self._student(record.student_id, record.class_id).hold(record.at)
 
     def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self.students.get(student_id)
@@ -182,6 +263,7 @@ def replay(
     limits: StateLimits,
     reducers: Sequence[str] = (),
     event_filter: EventFilter = EVERYTHING,
+    accept_gaps: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
     """Reduce archives from nothing.
@@ -192,13 +274,16 @@ def replay(
         limits: see `Replay`.
         reducers: names of those that are wanted; none for all.
         event_filter: which events are reduced.
+        accept_gaps: see `Replay`.
         progress: called now and then with the share that was read, from 0 to 1.
 
     Raises:
         ArchiveError: a file cannot be opened.
         SettingsError: there is no such reducer.
     """
-    run = Replay(sources(paths), chosen_reducers(catalog, reducers), event_filter, limits=limits)
+    run = Replay(
+        sources(paths), chosen_reducers(catalog, reducers), event_filter, limits=limits, accept_gaps=accept_gaps
+    )
     for _ in run.run(progress):
         pass
     students = {}
@@ -210,4 +295,4 @@ def replay(
             for plural, values in details.scopes.items()
         }
         students[student.id] = {"summaries": details.summaries, **scopes}
-    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps)
+    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps, sorted(run.held))

@@ -4,8 +4,8 @@ r"""A student's row of the key-value store: the names of its fields, and the sma
   VALUE: their values joined with ``\x1f``; both empty for the scope of the student alone).
 - ``part/REDUCER/SCOPE/VALUE/PLACE``: a part of a state that its reducer stores in parts (`appliance.states.parts`).
 - ``version/REDUCER``: the version of the reducer that made these states.
-- ``broken/REDUCER``: present where these states are out of date, because one of them cannot be stored or read; they
-  stay as they are until they are rebuilt from the archive.
+- ``broken/REDUCER``: present where these states are out of date; they stay as they are until they are rebuilt from
+  the archive. ``1``: one of them cannot be stored or read. ``gap``: the archive lacks events of the student.
 - ``summary/REDUCER``: what educators' dashboards get, as JSON; ``summary/`` is a `StudentSummary`, which no
   reducer made.
 - ``stream/ID``: the position of a stream, as JSON (`StreamPosition`).
@@ -21,6 +21,9 @@ STATE = "state/"
 PART = "part/"
 VERSION = "version/"
 BROKEN = "broken/"
+UNSTORABLE = b"1"
+GAP = b"gap"
+"""The values of ``broken/REDUCER``."""
 SUMMARY = "summary/"
 STREAM = "stream/"
 
@@ -39,12 +42,15 @@ class StudentSummary(msgspec.Struct, frozen=True, omit_defaults=True):
         late_at: when the last of them arrived, in seconds since the epoch.
         limited_at: the time of the first event that was left out of a state because the student's states are too
             large, in seconds since the epoch; None where none was.
+        held_at: since when some of the states stay as they are, because the archive lacks events of the student, in
+            seconds since the epoch; None where none does.
     """
 
     last_event_at: float | None
     late: int = 0
     late_at: float | None = None
     limited_at: float | None = None
+    held_at: float | None = None
 
 
 _decode_summary = msgspec.json.Decoder(StudentSummary).decode

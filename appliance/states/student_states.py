@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -12,8 +12,12 @@ from appliance.states.cells import ScopedReducer, ScopeStates, StateCell, Stored
 from appliance.states.fold import Fold
 from appliance.states.parts import NO_PARTS, StoredParts, encoded_parts, part_field, parts_by_state
 from appliance.states.row import (
+    GAP,
+    PART,
+    STATE,
     STREAM,
     SUMMARY,
+    UNSTORABLE,
     StreamPosition,
     StudentSummary,
     decode_stream_position,
@@ -47,24 +51,29 @@ class StudentStates:
 
     Attributes:
         version: of the row that it was read from or written to last; -1 where the store must be asked for it.
-        last_event_at: see `StudentSummary`; `late`, `late_at` and `limited_at` too.
+        last_event_at: see `StudentSummary`; `late`, `late_at`, `limited_at` and `held_at` too.
         size: of all states, as estimated by their reducers.
         unmeasured: bytes of events since sizes were measured last.
         scope_states: the states of each scoped reducer, in the order of the fold.
         streams: by id.
         changed_streams: those whose position the next commit must write.
+        outdated: by reducer, the fields of states that another version of it made.
+        dropped: fields that the next commit must remove, unless it writes them.
         pending_parts: cells of the last `change`, with the parts that the row has once it is stored.
     """
 
     __slots__ = (
         "changed_streams",
         "class_id",
+        "dropped",
         "fold",
+        "held_at",
         "id",
         "last_event_at",
         "late",
         "late_at",
         "limited_at",
+        "outdated",
         "pending_parts",
         "scope_states",
         "size",
@@ -82,11 +91,14 @@ class StudentStates:
         self.late = 0
         self.late_at: float | None = None
         self.limited_at: float | None = None
+        self.held_at: float | None = None
         self.size = 0
         self.unmeasured = 0
         self.scope_states = [ScopeStates(self) for _ in fold.scoped_reducers]
         self.streams: dict[str, Stream] = {}
         self.changed_streams: dict[str, Stream] = {}
+        self.outdated: dict[str, list[str]] = {}
+        self.dropped: set[str] = set()
         self.pending_parts: list[tuple[StateCell, StoredParts]] = []
 
     def stream(self, id: str, source: str) -> Stream:
@@ -119,8 +131,8 @@ class StudentStates:
     def load(self, row: Row) -> None:
         """Replace states and positions by those of a row; queued events stay queued.
 
-        States of reducers that do not run now, or have another version, are ignored. A state that its reducer cannot
-        decode breaks the reducer's states of this student; see `ScopeStates.broken`.
+        States of reducers that do not run now, or have another version, stay in the store as they are. A state that
+        its reducer cannot decode breaks the reducer's states of this student; see `ScopeStates.broken`.
         """
         self.version = row.version
         self.changed_streams = {}
@@ -131,17 +143,20 @@ class StudentStates:
             elif field == SUMMARY:
                 summary = decode_student_summary(encoded)
                 self.last_event_at, self.late, self.late_at = summary.last_event_at, summary.late, summary.late_at
-                self.limited_at = summary.limited_at
+                self.limited_at, self.held_at = summary.limited_at, summary.held_at
         for id in self.streams.keys() | positions.keys():
             stream = self.streams.get(id)
             if stream is None:
                 stream = self.streams[id] = Stream(self, id, "")
             stream.move_to(positions.get(id, StreamPosition()))
         self.size = 0
+        self.outdated = {}
+        self.dropped = set()
         self.pending_parts = []
         parts = parts_by_state(row.fields)
         for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
             self._load_states(scoped, scope_states, row, parts)
+        self._release()
 
     def _load_states(
         self, scoped: ScopedReducer, scope_states: ScopeStates, row: Row, parts: Mapping[str, Mapping[int, bytes]]
@@ -149,18 +164,20 @@ class StudentStates:
         scope_states.cells = {}
         scope_states.changed = []
         scope_states.summarized = None
-        scope_states.broken = scope_states.marked = scoped.broken_field in row.fields
+        scope_states.broken = scope_states.marked = row.fields.get(scoped.broken_field, b"")
         scope_states.unloaded = {
             field: encoded_parts(some) for field, some in parts.items() if field.startswith(scoped.prefix)
         }
         if row.fields.get(scoped.version_field) != scoped.version.data:
+            prefixes = tuple(f"{kind}{scoped.name}/" for kind in (STATE, PART))
+            self.outdated[scoped.name] = [field for field in row.fields if field.startswith(prefixes)]
             return
         for field, encoded in row.fields.items():
             if not field.startswith(scoped.prefix):
                 continue
             loaded = self.fold.codec.load(scoped, encoded, parts.get(field, {}))
             if loaded is None:
-                scope_states.broken = True
+                scope_states.broken = scope_states.broken or UNSTORABLE
                 scope_states.cells = {}
                 return
             value = field.removeprefix(scoped.prefix)
@@ -192,21 +209,54 @@ class StudentStates:
                 if not cell.changed:
                     cell.mark_changed()
 
-    def adopt(self, rebuilt: StudentStates) -> None:
-        """Take over the states of another copy of this student, of those reducers that the other copy's fold has."""
+    def hold(self, at: float, names: Container[str] | None = None) -> None:
+        """Let states stay as they are, because the archive lacks events; positions of streams go on.
+
+        Args:
+            at: since when, in seconds since the epoch.
+            names: the reducers; None for all that get events now.
+        """
+        for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
+            if scoped.name in names if names is not None else scoped.name not in self.fold.suspended:
+                scope_states.broken = GAP
+                if self.held_at is None:
+                    self.held_at = at
+        for stream in self.streams.values():
+            # Cells that events found before.
+            stream.cells = {}
+
+    def adopt(self, rebuilt: StudentStates, names: Container[str] | None = None) -> None:
+        """Take over the states of another copy of this student.
+
+        Args:
+            rebuilt: the other copy.
+            names: the reducers; None for all that the other copy's fold has.
+        """
         theirs = {
-            (scoped.name, scoped.fields): rebuilt.scope_states[scoped.index] for scoped in rebuilt.fold.scoped_reducers
+            (scoped.name, scoped.fields): rebuilt.scope_states[scoped.index]
+            for scoped in rebuilt.fold.scoped_reducers
+            if names is None or scoped.name in names
         }
+        outdated = {name: self.outdated.pop(name) for name in {name for name, _ in theirs} & self.outdated.keys()}
         for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
             source = theirs.get((scoped.name, scoped.fields))
             if source is None:
                 continue
             before = scope_states.cells
+            if scoped.name in outdated:
+                # Nothing of another version is a part of the new states.
+                self.dropped.update(outdated[scoped.name])
+                scope_states.unloaded = {}
+            for value, cell in before.items():
+                if value not in source.cells:
+                    self.dropped.add(cell.field)
+                    self.dropped.update(part_field(cell.field, number) for number in cell.parts.names())
+            self.dropped |= {scoped.summary_field, scoped.version_field}
             self.size -= sum(cell.size for cell in before.values())
             scope_states.cells = {}
             scope_states.changed = []
             scope_states.latest = source.latest
-            scope_states.broken = False
+            scope_states.broken = b""
             for value, cell in source.cells.items():
                 adopted = StateCell(scoped, scope_states, value, cell.state)
                 if value in before:
@@ -214,6 +264,15 @@ class StudentStates:
                 adopted.mark_changed()
             for cell in scope_states.cells.values():
                 self.fold.measure(cell)
+        for stream in self.streams.values():
+            # Cells of before would be changed by events, and never written.
+            stream.cells = {}
+        self._release()
+
+    def _release(self) -> None:
+        """Forget since when states stay as they are, once none does any more."""
+        if self.held_at is not None and all(scope_states.broken != GAP for scope_states in self.scope_states):
+            self.held_at = None
 
     def refresh_routes(self) -> None:
         """Get the routes of every stream from the fold again."""
@@ -233,24 +292,28 @@ class StudentStates:
             encoded: whether states are encoded now, for a store that other nodes read. Of a state that cannot be
                 encoded the store keeps the last good one, with a mark that the reducer's states are broken.
         """
-        if not self.changed_streams and not any(scope_states.changed for scope_states in self.scope_states):
+        if not (self.changed_streams or self.dropped or any(map(_has_changed, self.scope_states))):
             return None
-        summary = Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))
-        if self.late or self.limited_at is not None:
-            summary = Encoded(
-                msgspec.json.encode(StudentSummary(self.last_event_at, self.late, self.late_at, self.limited_at))
-            )
-        fields: dict[str, Value | None] = {SUMMARY: summary}
+        fields: dict[str, Value | None] = {SUMMARY: self._summary()}
         for id, stream in self.changed_streams.items():
             fields[STREAM + id] = Encoded(stream.position.encode())
         self.changed_streams = {}
         for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
             if scope_states.changed:
                 self._add_changed(scoped, scope_states, fields, encoded=encoded)
-            if scope_states.broken is not scope_states.marked:
+            if scope_states.broken != scope_states.marked:
                 scope_states.marked = scope_states.broken
-                fields[scoped.broken_field] = Encoded(b"1") if scope_states.broken else None
+                fields[scoped.broken_field] = Encoded(scope_states.broken) if scope_states.broken else None
+        if self.dropped:
+            fields = dict.fromkeys(self.dropped) | fields
+            self.dropped = set()
         return Change(student_key(self.id), self.version, fields)
+
+    def _summary(self) -> Encoded:
+        if self.late or self.limited_at is not None or self.held_at is not None:
+            summary = StudentSummary(self.last_event_at, self.late, self.late_at, self.limited_at, self.held_at)
+            return Encoded(msgspec.json.encode(summary))
+        return Encoded(b'{"last_event_at":%s}' % _number(self.last_event_at))
 
     def _add_changed(
         self, scoped: ScopedReducer, scope_states: ScopeStates, fields: dict[str, Value | None], *, encoded: bool
@@ -261,7 +324,8 @@ class StudentStates:
                 state_fields, parts = codec.fields(cell, cell.state, cell.parts)
                 for field, data in state_fields.items():
                     fields[field] = None if data is None else Encoded(data)
-                scope_states.broken = scope_states.broken or cell.stored is not cell.state
+                if not scope_states.broken and cell.stored is not cell.state:
+                    scope_states.broken = UNSTORABLE
                 if parts is not cell.parts:
                     self.pending_parts.append((cell, parts))
             else:
@@ -312,6 +376,10 @@ class StudentStates:
         for stream in self.streams.values():
             # Cells that no longer exist may be among them.
             stream.cells = {}
+
+
+def _has_changed(scope_states: ScopeStates) -> bool:
+    return bool(scope_states.changed) or scope_states.broken != scope_states.marked
 
 
 def _number(value: float | None) -> bytes:

@@ -31,7 +31,20 @@ def test_dates_and_times() -> None:
     assert at == datetime(2026, 11, 24, 10, 30).timestamp()
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "9999-12-31"])
+def test_the_first_and_the_last_day_of_the_calendar_are_dates() -> None:
+    day = 86400.0
+    for whole_day in (False, True):
+        first, last = (moment("--to", text, whole_day=whole_day) for text in ("0001-01-01", "9999-12-31"))
+        assert abs(first + 62135596800 - day * whole_day) <= day
+        assert abs(last - 253402214400 - day * whole_day) <= day
+        assert first < moment("--to", "1970-01-02") < last
+    everything = EventFilter(start=moment("--from", "0001-01-01"), end=moment("--to", "9999-12-31", whole_day=True))
+    assert everything.takes(record(0.0))
+    assert everything.takes(record(1_700_000_000.0))
+    assert moment("--from", "0001-01-01T00:00+05:00") == -62135596800 - 5 * 3600
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "0000-01-01"])
 def test_what_is_no_date_is_a_sentence(text: str) -> None:
     with pytest.raises(SettingsError, match="The flag --until must be a date or time"):
         moment("--until", text, whole_day=True)

@@ -15,10 +15,12 @@ import pytest
 
 from appliance.archive import Archive, Damage, Position, Reader, Record, lines, read, segments
 from appliance.archive.compression import compress
-from appliance.archive.segments import complete_bytes, uncompressed_bytes
+from appliance.archive.ends import complete_bytes
+from appliance.archive.segments import uncompressed_bytes
 from appliance.counters import Counters
+from appliance.datafolder import files, notes
 from appliance.errors import ArchiveError
-from tests.archive.test_archive import line, open_archive, seqs, write
+from tests.archive.test_archive import CHAIN_BYTES, line, open_archive, seqs, write
 
 
 def failing(number: int = errno.ENOSPC) -> Callable[..., Any]:
@@ -120,19 +122,105 @@ async def test_an_error_that_is_not_of_the_disk_passes_and_loses_nothing(
     assert seqs(tmp_path) == [1]
 
 
-async def test_a_relaxed_sync_that_fails_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class LosingDisk(files.Disk):
+    """A disk whose next syncs of files fail, and which drops what they should have written, as Linux does.
+
+    Attributes:
+        failures: how many syncs fail.
+        synced: the length of each file at its last sync that succeeded.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.synced: dict[Path, int] = {}
+        self._paths: dict[int, Path] = {}
+
+    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+        handle = super().open(path, flags, mode)
+        self._paths[handle] = path
+        return handle
+
+    def fsync(self, handle: int) -> None:
+        path = self._paths.get(handle)
+        if path is None:
+            return
+        if self.failures:
+            self.failures -= 1
+            # A later sync succeeds, and does not bring back what this one lost.
+            os.ftruncate(handle, self.synced.get(path, 0))
+            raise OSError(errno.EIO, "Input/output error")
+        self.synced[path] = os.fstat(handle).st_size
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> LosingDisk:
+    found = LosingDisk()
+    monkeypatch.setattr(files, "disk", found)
+    return found
+
+
+async def test_what_a_failed_relaxed_sync_lost_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: LosingDisk
+) -> None:
     monkeypatch.setattr("appliance.archive.writing.RELAXED_SECONDS", 0.001)
     counters = Counters()
     archive = Archive(tmp_path, counters, sync="relaxed")
-    with monkeypatch.context() as disk:
-        disk.setattr(os, "fsync", failing(errno.EIO))
-        disk.setattr("appliance.archive.writing.sync_folder", lambda folder: None)
-        await write(archive, 1)
-        async with asyncio.timeout(20):
-            while not counters["archive_sync_failures"]:
-                await asyncio.sleep(0)
+    await write(archive, 1)
+    async with asyncio.timeout(20):
+        while segments(tmp_path)[0] not in disk.synced:
+            await asyncio.sleep(0)
+        disk.failures = 1
+        await write(archive, 2)
+        await write(archive, 3)
+        while len(segments(tmp_path)) < 2:
+            await asyncio.sleep(0)
+    assert counters["archive_sync_failures"] == 1
+    assert [one.code for one in notes.findings(tmp_path)] == ["datafolder.sync_failed"]
+    await write(archive, 4)
     await archive.close()
-    assert seqs(tmp_path) == [1]
+    assert seqs(tmp_path) == [1, 2, 3, 4]
+    assert not open_archive(tmp_path).torn
+
+
+async def test_what_a_failed_sync_at_the_end_of_a_segment_lost_is_written_again(
+    tmp_path: Path, disk: LosingDisk
+) -> None:
+    archive = open_archive(tmp_path, "relaxed", segment_bytes=1)
+    await write(archive, 1)
+    disk.failures = 1
+    await write(archive, 2)
+    disk.failures = 1
+    await archive.close()
+    assert seqs(tmp_path) == [1, 2]
+
+
+async def test_nothing_is_acknowledged_while_what_was_lost_cannot_be_written_again(
+    tmp_path: Path, disk: LosingDisk
+) -> None:
+    archive = open_archive(tmp_path, "relaxed", segment_bytes=1)
+    await write(archive, 1)
+    disk.failures = 10
+    for _ in range(2):
+        archive.append([line(2)])
+        with pytest.raises(ArchiveError, match="Input/output error"):
+            await archive.sync()
+        archive.discard()
+    disk.failures = 0
+    await write(archive, 2)
+    await archive.close()
+    assert seqs(tmp_path) == [1, 2]
+
+
+async def test_more_than_is_kept_waits_for_a_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: LosingDisk
+) -> None:
+    monkeypatch.setattr("appliance.archive.unsynced.UNSYNCED_BYTES", 0)
+    archive = open_archive(tmp_path, "relaxed")
+    await write(archive, 1)
+    await write(archive, 2)
+    [segment] = segments(tmp_path)
+    assert 0 < disk.synced[segment] < segment.stat().st_size
+    await archive.close()
 
 
 @pytest.mark.parametrize("sync", ["relaxed", "none"])
@@ -179,20 +267,20 @@ async def test_a_compression_that_is_stopped_leaves_the_segment(tmp_path: Path) 
     compress(path, lambda: True)
     assert names(tmp_path) == [path.name]
     compress(path, lambda: False)
-    assert names(tmp_path) == [f"{path.name}.gz"]
+    assert names(tmp_path) == [f"{path.stem}.index", f"{path.name}.gz"]
 
 
 def names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+    return sorted(path.name for path in folder.iterdir())
 
 
 class Broken(io.BytesIO):
-    """A file whose disk fails after its first line."""
+    """A file whose disk fails after its first part."""
 
-    def readline(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         if self.tell():
             raise OSError(errno.EIO, "Input/output error")
-        return super().readline(size)
+        return super().read(size)
 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +288,8 @@ def test_a_file_that_cannot_be_read_is_an_error_and_no_damage(tmp_path: Path, mo
     path.write_bytes(line(1) + line(2))
     with monkeypatch.context() as disk:
         disk.setattr("appliance.archive.reading.open_segment", lambda path: Broken(path.read_bytes()))
-        found = lines(path)
-        assert isinstance(next(found).record, Record)
         with pytest.raises(ArchiveError, match="cannot be read: Input/output error"):
-            next(found)
+            list(lines(path))
     with monkeypatch.context() as disk:
         disk.setattr(Path, "open", failing(errno.EACCES))
         with pytest.raises(ArchiveError, match="cannot be read: Permission denied"):
@@ -251,7 +337,7 @@ async def test_a_segment_that_was_compressed_since_it_was_listed_has_its_lengths
     await archive.close()
     listed = segments(tmp_path)
     compress(listed[0], lambda: False)
-    assert uncompressed_bytes(listed[0]) == len(line(1))
+    assert uncompressed_bytes(listed[0]) == len(line(1)) + CHAIN_BYTES
     assert [found.record.seq for found in lines(listed[0])] == [1]  # type: ignore[union-attr]
     archive = open_archive(tmp_path)
     with monkeypatch.context() as patched:

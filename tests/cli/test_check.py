@@ -86,6 +86,15 @@ class TestCheck:
         assert said["kvs"] == "ok (memory://)"
         assert not list((observer.home / "data").glob(".check-*"))
 
+    def test_a_data_folder_that_is_not_there_is_not_made(
+        self, observer: CommandLine, lines: Callable[..., Any]
+    ) -> None:
+        code, said = lines("--port", "0")
+        assert code == 0
+        assert "does not exist yet" in said["data folder"]
+        assert list(observer.home.iterdir()) == []
+        assert observer("verify", "--data-dir", observer.home / "data") == 1
+
     def test_a_port_that_another_program_uses_is_bad(self, lines: Callable[..., Any]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             code, said = lines("--host", "127.0.0.1", "--port", str(other.getsockname()[1]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import random
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,12 +17,15 @@ import pytest
 
 from appliance.archive import segments
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder
+from appliance.datafolder import DataFolder, files, notes, sealed
+from appliance.datafolder.sealed import unseal
 from appliance.errors import SettingsError
 from appliance.maintenance import backup, erase
+from appliance.maintenance.all_files import ERASING, ErasureFiles
 from appliance.maintenance.erase import EraseError
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
+from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits, token_hash
 from appliance.roster.flatfile import FlatFileRoster
 from tests.recovery.test_recovery import bundled
@@ -72,8 +77,8 @@ class World:
         """Add the remains of accidents: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
-        with last.open("ab") as file:
-            file.write(line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n")
+        spoilt = line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n"
+        last.write_bytes(spoilt + last.read_bytes())
         torn = self.data / "archive" / "torn"
         torn.mkdir()
         (torn / "a.txt").write_bytes(line[:-9])
@@ -114,9 +119,10 @@ class World:
         await core.crash()
         return {key: fields for key, fields in states.items() if self.student not in key}
 
-    def erase(self) -> erase.Erased:
+    def erase(self, receipt: Path | None = None) -> erase.Erased:
+        wanted = None if receipt is None else erase.ReceiptWanted(str(receipt), ["Elsewhere."], "E-2345-6789")
         with DataFolder(self.data):
-            return erase.erase(self.data, self.data / "roster", self.student, LIMITS)
+            return erase.erase(self.data, self.data / "roster", self.student, LIMITS, receipt=wanted)
 
 
 def texts(path: Path) -> Iterator[bytes]:
@@ -149,23 +155,23 @@ async def test_no_byte_of_the_student_is_left_and_nobody_else_lost_anything(worl
     erased = world.erase()
     assert world.found() == {}
     assert (erased.lines, erased.backups, erased.named) == (12, 2, [])
+    assert b"not a line of anybody\n" in segments(world.data / "archive")[-1].read_bytes()
+    assert [path.name for path in (world.data / "archive" / "torn").iterdir()] == ["c.txt"]
     assert await world.others() == others
     with DataFolder(world.data) as folder:
         bring_up_to_date(folder)
     text = (world.data / "roster" / "students.csv").read_bytes()
     assert text == f'name;class;student id\r\n"Bo;\nB.";{CLASS};x-1\r\n'.encode("cp1252")
     assert world.other in (world.data / "shared.jsonl").read_text()
-    assert b"not a line of anybody\n" in segments(world.data / "archive")[-1].read_bytes()
-    assert [path.name for path in (world.data / "archive" / "torn").iterdir()] == ["c.txt"]
     roster = FlatFileRoster(world.data / "roster", LIMITS, Counters())
     assert [student.name for student in await roster.students(CLASS)] == ["Bo", "Bo; B."]
 
 
 async def test_a_count_is_left(world: World) -> None:
     world.erase()
-    [line] = (world.data / "erased.jsonl").read_text().splitlines()
-    assert json.loads(line)["archive_lines"] == 12
-    assert set(json.loads(line)) == {"erased", "archive_lines"}
+    count = sealed.decode((world.data / "erased.jsonl").read_bytes(), dict[str, float])
+    assert count["archive_lines"] == 12
+    assert set(count) == {"erased", "archive_lines"}
 
 
 async def test_states_that_only_a_snapshot_knows_are_kept(world: World) -> None:
@@ -194,53 +200,88 @@ class Crash(BaseException):
     """As kill -9 is."""
 
 
+class Steps:
+    """Counts the calls that change files, and ends the program at one of them.
+
+    Attributes:
+        number: how many there were.
+        began: the number at which the erasing was noted, so that it is finished from then on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, crash_at: int = 0) -> None:
+        self.number = self.began = 0
+        self._crash_at = crash_at
+        for name in ("rename", "unlink", "rmdir", "mkdir"):
+            monkeypatch.setattr(files.disk, name, self._counted(getattr(files.disk, name)))
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.number += 1
+            if self._crash_at and self.number >= self._crash_at:
+                # From now on nothing is done, since a killed program does not clean up.
+                raise Crash
+            if not self.began and arguments[-1].name == ERASING:
+                self.began = self.number
+            return function(*arguments)
+
+        return counted
+
+
 @pytest.mark.slow
 async def test_cut_short_anywhere_it_is_finished_by_the_next_start(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random, long: bool
 ) -> None:
     others = await world.others()
     world.spoil()
     whole = Path(shutil.copytree(world.data, tmp_path / "whole"))
-    step = 0
-    while True:
-        step += 1
-        left = step
-        with monkeypatch.context() as patched:
-
-            def count(function: Callable[..., Any]) -> Callable[..., Any]:
-                def counted(*arguments: Any, **words: Any) -> Any:
-                    nonlocal left
-                    left -= 1
-                    if left <= 0:
-                        # From now on nothing is done, since a killed program does not clean up.
-                        raise Crash
-                    return function(*arguments, **words)
-
-                return counted
-
-            for name in ("replace", "unlink"):
-                patched.setattr(Path, name, count(getattr(Path, name)))
-            patched.setattr(shutil, "rmtree", count(shutil.rmtree))
-            try:
-                world.erase()
-            except Crash:
-                pass
-            else:
-                break
-        with DataFolder(world.data) as folder:
-            bring_up_to_date(folder)
-        if (world.data / "erased.jsonl").exists():
-            assert world.found() == {}, f"step {step}"
-            [line] = (world.data / "erased.jsonl").read_text().splitlines()[-1:]
-            assert json.loads(line)["archive_lines"] == 12
-            assert not (world.data / "erasing.json").exists()
-            assert not list(world.data.rglob(".*"))
-        else:
-            assert step <= 2, "it had not begun"
+    with monkeypatch.context() as patched:
+        steps = Steps(patched)
+        world.erase(tmp_path / "receipt.json")
+    assert steps.number > steps.began + 12
+    after = range(steps.began + 1, steps.number + 1)
+    for step in [steps.began, *(after if long else sorted(chance.sample(after, 12)))]:
         shutil.rmtree(world.data)
         shutil.copytree(whole, world.data)
-    assert step > 12
+        (tmp_path / "receipt.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            Steps(patched, step)
+            with pytest.raises(Crash):
+                world.erase(tmp_path / "receipt.json")
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        if step == steps.began:
+            assert not (world.data / "erased.jsonl").exists()
+            continue
+        assert world.found() == {}, f"step {step}"
+        [line] = (world.data / "erased.jsonl").read_bytes().splitlines()
+        receipt = json.loads((tmp_path / "receipt.json").read_bytes())
+        assert json.loads(unseal(line))["archive_lines"] == 12
+        assert json.loads(unseal(line))["receipt"] == receipt["receipt"]
+        assert {place["where"]: place["count"] for place in receipt["removed"]}["shared.jsonl"] == 1
+        assert not (world.data / "erasing.json").exists()
+        assert not list(world.data.rglob(".*"))
     assert await world.others() == others
+
+
+async def test_an_erasing_that_cannot_be_finished_is_a_finding_and_no_end_of_the_class(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotFiles, "remove_student", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            world.erase()
+        with DataFolder(world.data) as folder:
+            bring_up_to_date(folder)
+        [found] = notes.findings(world.data)
+        assert (found.code, found.severity) == ("erase.not_finished", "error")
+        assert world.student not in found.text
+    notes.forget(world.data)
+    with DataFolder(world.data) as folder:
+        bring_up_to_date(folder)
+    assert world.found() == {}
 
 
 async def test_not_while_the_appliance_runs(world: World) -> None:
@@ -345,5 +386,9 @@ async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(wor
     with pytest.raises(EraseError, match="correct the list, then erase again"):
         world.erase()
     (world.data / "erasing.json").write_text("{")
-    with pytest.raises(EraseError, match=r"is damaged\. Remove it"):
-        world.erase()
+    (world.data / "roster" / "students.csv").unlink()
+    assert erase.finish(world.data), "the copy says who is erased"
+    (world.data / "erasing.json").write_text("{")
+    assert not erase.finish(world.data), "the appliance starts"
+    assert [one.code for one in notes.findings(world.data)] == ["datafolder.restored", "datafolder.erasing_lost"]
+    assert [one.code for one in ErasureFiles(world.data).verify()] == ["datafolder.erasing_lost"]

@@ -17,6 +17,7 @@ from appliance.maintenance import backup
 from appliance.maintenance.verify import verify
 from appliance.recovery import snapshot
 from appliance.states import STREAM, decode_stream_position
+from tests.archive.rewriting import without_chain
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
 
@@ -68,7 +69,10 @@ async def test_damaged_files_are_named(data: Path) -> None:
     assert not well
     assert any(newest.name in line and "checksum" in line for line in wrong)
     assert any(path.name in line and "damaged" in line for line in wrong)
-    assert any("states of activity" in line for line in wrong), "the archive gives less than what is stored"
+    lacking = [line for line in wrong if line.startswith("bad archive, student s-3pr2grcdvk: The archive lacks ")]
+    assert len(lacking) == 1
+    assert "Leave the folder snapshots where it is" in lacking[0]
+    assert not any("states of" in line for line in wrong), "the stored states have more than the archive gives"
 
 
 async def test_states_that_the_archive_does_not_give(data: Path) -> None:
@@ -129,7 +133,8 @@ async def test_a_line_whose_event_cannot_be_read_is_named_with_its_place(data: P
 @pytest.mark.parametrize("name", ["credentials.json", "format.json", "classes.json", "shared.jsonl"])
 async def test_each_small_file_is_read(data: Path, name: str) -> None:
     (data / name).write_text('{"half')
-    assert await run(data) == (False, [f"bad {name}: It is damaged. Restore it from a backup."])
+    place = f"{name}, line 1" if name.endswith(".jsonl") else name
+    assert await run(data) == (False, [f"bad {place}: It is damaged. Restore it from a backup."])
 
 
 async def test_backups_within_the_folder_are_read(data: Path) -> None:
@@ -161,7 +166,11 @@ async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
         await core.pipeline.settle()
     store = core.kvs
     await core.stop()
-    lines = [line for path in segments(tmp_path / "whole" / "archive") for line in path.read_bytes().splitlines(True)]
+    lines = [
+        line
+        for path in segments(tmp_path / "whole" / "archive")
+        for line in without_chain(path.read_bytes()).splitlines(True)
+    ]
     for number, some in enumerate((lines[::2], lines[1::2])):
         (tmp_path / f"node-{number}" / "archive").mkdir(parents=True)
         (tmp_path / f"node-{number}" / "archive" / "events-20261124-0001.jsonl").write_bytes(b"".join(some))
@@ -171,7 +180,9 @@ async def test_a_store_that_nodes_share_is_compared_with_all_their_archives(
     assert await run(two, one / "archive", kvs="redis://shared") == (True, [])
     well, wrong = await run(one, kvs="redis://shared")
     assert not well
-    assert any("states of writing in the store" in line and "with the archives of all nodes" in line for line in wrong)
+    [line] = wrong
+    assert line.startswith("bad archives, student s-1: These archives lack 3 events of this student (numbers ")
+    assert "Run 'verify ARCHIVE...' with the archives of all nodes" in line
 
 
 async def test_states_of_a_reducer_that_is_no_longer_there_are_left_as_they_are(data: Path) -> None:

@@ -44,7 +44,13 @@ def test_a_program_that_is_starting_ends_too(program: Program) -> None:
 
 
 def test_nobody_to_stop_is_no_failure(program: Program) -> None:
+    program.data.mkdir()
     assert stop(program) == (0, f"No Classroom Observer runs on {program.data}.\n")
+    assert list(program.data.iterdir()) == []
+
+
+def test_a_data_folder_that_is_not_there_is_mistyped(program: Program) -> None:
+    assert stop(program)[0] == 1
     assert not program.data.exists()
 
 

@@ -71,6 +71,7 @@ class Life(RuleBasedStateMachine):
     def open(self) -> None:
         self.core = Core(self.folder, *bundled(), segment_bytes=4096)
         self.do(self.core.start())
+        assert not [found for found in self.core.recovery.findings if found.code == "archive.gap"]
 
     def do(self, steps: Any) -> Any:
         return self.loop.run_until_complete(steps)

@@ -378,7 +378,7 @@ class TestFailingDisk:
         await core.start()
         await core.classes.set_state(CLASS, "paused")
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.recovery.start.write_private", self.no_room)
+            disk.setattr("appliance.datafolder.files.write_private", self.no_room)
             with pytest.raises(ArchiveError, match=r"classes\.json cannot be written: No space left"):
                 await core.classes.set_state(CLASS, "open")
         await core.crash()
@@ -399,8 +399,8 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
     await core.pipeline.settle()
     await core.crash()
     (tmp_path / "archive" / "events-20250101-0009.jsonl").mkdir()
-    with numbered_segments(tmp_path / "archive")[-1][1].open("ab") as file:
-        file.write(b"not a line\nhalf a line")
+    path = numbered_segments(tmp_path / "archive")[-1][1]
+    path.write_bytes(b"not a line\n" + path.read_bytes() + b"half a line")
     core = Core(tmp_path, Tally())
     await core.start()
     assert [found.code for found in core.recovery.findings] == [

@@ -28,7 +28,9 @@ VALUES, CHARACTERS = 50, 100
 class Core:
     """Store, archive, pipeline and recovery on a folder."""
 
-    def __init__(self, folder: Path, *reducers: Reducer[Any], segment_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self, folder: Path, *reducers: Reducer[Any], segment_bytes: int = 1 << 20, accept_gaps: bool = False
+    ) -> None:
         self.folder = folder
         self.counters = Counters()
         self.kvs = MemoryKVS()
@@ -36,8 +38,8 @@ class Core:
         self.archive = Archive(folder / "archive", self.counters, segment_bytes=segment_bytes, sync="none")
         self.fold = Fold(reducers, self.counters, StateLimits(VALUES, CHARACTERS))
         self.pipeline = Pipeline(self.fold, Backends(self.kvs, self.pubsub, self.archive), self.counters)
-        self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters)
-        health = Health(self.counters)
+        self.recovery = Recovery(folder, self.kvs, self.pipeline, self.archive, self.counters, accept_gaps=accept_gaps)
+        self.health = health = Health(self.counters)
         self.tasks = Tasks(health, self.counters)
         hints = Hints(self.pubsub, self.tasks, health, self.counters)
         self.classes = ClassControl(self.kvs, hints, self.pipeline.paused)

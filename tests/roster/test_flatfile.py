@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.counters import Counters
+from appliance.datafolder.sealed import lines
 from appliance.errors import BackendError, SettingsError
 from appliance.roster import JoinError, Roster, open_roster
 from appliance.roster.flatfile import FlatFileRoster
@@ -210,11 +211,11 @@ async def test_damaged_lines_are_put_aside_and_reported(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         roster = opened(tmp_path)
     [found] = roster.findings()
-    assert found.text.startswith("roster.jsonl: 4 lines were damaged, and left out.")
+    assert found.text.startswith("roster.jsonl: 4 lines were damaged, and left out: 1, 2, 3, 4.")
     assert "Secret" not in caplog.text
     assert await roster.student_by_token(ada.token) == ada.student
     await roster.change_class("class-1", title="x")
-    assert (tmp_path / "roster-damaged.jsonl").read_bytes().splitlines() == damaged
+    assert [line.text for line in lines((tmp_path / "roster-damaged.jsonl").read_bytes())] == damaged
 
 
 async def test_reading_writes_nothing(tmp_path: Path) -> None:

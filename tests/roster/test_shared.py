@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from appliance.counters import Counters
+from appliance.datafolder.sealed import seal
 from appliance.kvs import KVS, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.kvs.records import SharedRecords
@@ -304,7 +305,7 @@ class TestALostStore:
         again = opened(empty, tmp_path / "a")
         assert await again.student_by_token(ada.token) == ada.student
         await joined(again, "Bob")
-        assert (tmp_path / "a" / "shared-damaged.jsonl").read_bytes() == b'{"key":"roster/cl\n'
+        assert (tmp_path / "a" / "shared-damaged.jsonl").read_bytes() == seal(b'{"key":"roster/cl')
         assert b'"roster/cl\n' not in journal.read_bytes()
 
     async def test_a_journal_of_what_was_overwritten_is_written_again(self, kvs: KVS, tmp_path: Path) -> None:

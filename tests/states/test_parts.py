@@ -394,7 +394,7 @@ class TestFailures:
             student.send("note", text=str(number))
         student.commit()
         student.restart()
-        assert [states.broken for states in student.student.scope_states] == [True, False]
+        assert [bool(states.broken) for states in student.student.scope_states] == [True, False]
 
     def test_a_whole_state_that_looks_like_one_in_parts_is_refused(self) -> None:
         class Misleading(Log):

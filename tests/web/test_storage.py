@@ -33,7 +33,7 @@ async def test_a_pause_that_cannot_be_kept_is_refused_and_has_not_happened(
     async with world(tmp_path) as w, w.student("Eve") as student:
         body = {"class_id": "7a"}
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.recovery.start.write_private", failing(number))
+            disk.setattr("appliance.datafolder.files.write_private", failing(number))
             async with w.client.post(f"{w.url}/api/v1/class/pause", json=body, headers=w.educator) as answer:
                 assert answer.status == 503
                 said = (await answer.json())["error"]
@@ -47,7 +47,7 @@ async def test_a_pause_that_cannot_be_kept_is_refused_and_has_not_happened(
     async with world(tmp_path) as w:
         assert await states(w) == {"7a": "open", "7b": "paused"}
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.recovery.start.write_private", failing(number))
+            disk.setattr("appliance.datafolder.files.write_private", failing(number))
             async with w.client.post(f"{w.url}/api/v1/class/resume", json={}, headers=w.educator) as answer:
                 assert answer.status == 503
         assert (await states(w))["7b"] == "paused"

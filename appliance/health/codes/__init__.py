@@ -13,6 +13,7 @@ from appliance.health.codes.archive import ARCHIVE
 from appliance.health.codes.backends import BACKENDS
 from appliance.health.codes.check import CHECK
 from appliance.health.codes.code import SEVERITIES, Code, Severity
+from appliance.health.codes.datafolder import DATAFOLDER
 from appliance.health.codes.pipeline import PIPELINE
 from appliance.health.codes.program import PROGRAM
 from appliance.health.codes.redis import REDIS
@@ -27,7 +28,7 @@ COMPONENTS = ("program", "pipeline", "archive", "kvs", "pubsub", "roster", "redu
 """The parts of a running appliance that ``/healthz`` always names; each is the source of some codes."""
 
 RUNNING: Mapping[str, Code] = MappingProxyType(
-    {**PIPELINE, **REDUCERS, **ARCHIVE, **PROGRAM, **BACKENDS, **ROSTER},
+    {**PIPELINE, **REDUCERS, **ARCHIVE, **DATAFOLDER, **PROGRAM, **BACKENDS, **ROSTER},
 )
 """The codes of a running appliance."""
 

@@ -19,6 +19,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
             label="reducers",
         ),
         "folder.writable": Code("ok", "folders", "{subject} ({path})"),
+        "folder.absent": Code("ok", "folders", "{subject} ({path}; it does not exist yet: the first start makes it)"),
         "folder.unwritable": Code(
             "error",
             "folders",

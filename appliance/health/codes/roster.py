@@ -20,8 +20,14 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
         "journal.damaged": Code(
             "error",
             "roster",
-            "{subject}: {count:line was|lines were} damaged, and left out. Some students may have to join again; "
-            "restore the file from a backup.",
+            "{subject}: {count:line was|lines were} damaged, and left out: {lines}. Some students may have to join "
+            "again; restore the file from a backup.",
+        ),
+        "journal.mended": Code(
+            "warning",
+            "roster",
+            "{subject}: the end of {count:line was|lines were} damaged: {lines}. What the lines say is used, so "
+            "nothing is lost. Check the disk.",
         ),
     }
 )

@@ -8,8 +8,13 @@ from types import MappingProxyType
 from appliance.health.codes.code import Code
 
 _NOT_THE_ARCHIVES = (
-    "The stored states differ from those of the archive. Remove the folder snapshots while the appliance is stopped; "
-    "its next start rebuilds all states from the archive."
+    "The stored states differ from those of the archive, which has all events that they have. Stop the appliance, move "
+    "the snapshots out of the data folder ({command}), and start it again: all states are then computed from the "
+    "archive."
+)
+_KEEP = (
+    "The stored states differ from those of the archive. Leave the snapshots where they are: they also hold states of "
+    "students of whom the archive lacks events. Bring the missing archive files back first, then run 'verify' again."
 )
 _NOT_THE_STORES = (
     "They differ from those of the archives. Run 'verify ARCHIVE...' with the archives of all nodes, while nobody "
@@ -20,14 +25,72 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
     {
         "snapshot.read": Code("ok", "archive", "snapshot ({rows:row|rows})"),
         "archive.read": Code("ok", "archive", "archive ({segments:segment|segments}, {events:event|events})"),
+        "archive.proved": Code(
+            "ok", "archive", "archive, {subject} ({groups:commit|commits}, each with the right checksum)"
+        ),
+        "archive.unproved": Code(
+            "ok", "archive", "archive, {subject} (of an earlier version or empty, without checksums)"
+        ),
+        "archive.disproved": Code(
+            "error",
+            "archive",
+            "{groups:commit has|commits have} the right checksum, {places:place is|places are} damaged.",
+            label="archive, {subject}",
+        ),
+        "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
         "archive.damaged_line": Code(
             "error",
             "archive",
-            "{file}, line {line} (byte {byte}): {detail}. It is left out; restore the file from a backup.",
+            "{file}, line {line} (byte {byte}): {detail}. Restore the file from a backup.",
             label="archive",
         ),
         "archive.damaged_more": Code(
             "error", "archive", "{count:further line|further lines} cannot be read.", label="archive"
+        ),
+        "archive.gap_stored": Code(
+            "error",
+            "archive",
+            "The archive lacks {count:event|events} of this student ({where}{reason:?; }). The stored states have "
+            "them: they are the better ones and were not compared. Leave the folder snapshots where it is, and bring "
+            "the missing archive files back ('archive bring-back', or from a backup).",
+            of_student=True,
+            label="archive, student {subject}",
+        ),
+        "archive.gap_stored_more": Code(
+            "error",
+            "archive",
+            "The same is true of {students:further student|further students}: the archive lacks "
+            "{count:event|events}, which the stored states have.",
+            label="archive",
+        ),
+        "archive.gaps_known": Code(
+            "ok",
+            "archive",
+            "accepted gaps of the archive ({count:event|events} of {students:student|students})",
+        ),
+        "states.held": Code(
+            "ok",
+            "states",
+            "states of {students:student|students} (not compared: they are held, as the archive lacked events; the "
+            "next start computes them)",
+        ),
+        "states.differ_kept": Code("error", "states", _KEEP, label="states of {subject}"),
+        "streams.differ_kept": Code("error", "states", _KEEP, label="numbers of the streams"),
+        "store.gap": Code(
+            "error",
+            "archive",
+            "These archives lack {count:event|events} of this student ({where}), so the states in the store were not "
+            "compared and are kept as they are. Run 'verify ARCHIVE...' with the archives of all nodes, while nobody "
+            "works.",
+            of_student=True,
+            label="archives, student {subject}",
+        ),
+        "store.gap_more": Code(
+            "error",
+            "archive",
+            "The same is true of {students:further student|further students}, of whom these archives lack "
+            "{count:event|events}.",
+            label="archives",
         ),
         "states.equal": Code("ok", "states", "states of {subject} (SHA-256 {checksum})"),
         "states.differ": Code("error", "states", _NOT_THE_ARCHIVES, label="states of {subject}"),
@@ -57,7 +120,12 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.unreadable": Code(
             "error", "files", "It cannot be read: {detail}. Change its permissions.", label="{subject}"
         ),
-        "file.damaged": Code("error", "files", "It is damaged. Restore it from a backup.", label="{subject}"),
+        "file.damaged": Code(
+            "error", "files", "It is damaged. Restore it from a backup.", label="{subject}{line:?, line }"
+        ),
+        "file.put_aside": Code(
+            "ok", "files", "{subject} ({count:damaged line|damaged lines}, which were put aside and are not used)"
+        ),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
         ),
@@ -65,6 +133,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error",
             "files",
             "It was interrupted; the next start of the appliance finishes it.",
+            label="erasing of a student",
+        ),
+        "erase.not_finished": Code(
+            "error",
+            "files",
+            "An erasing of a student was interrupted, and cannot be finished: {detail}. Data of the student are still "
+            "there; correct it, and erase the student again.",
             label="erasing of a student",
         ),
         "backup.read": Code("ok", "files", "backup {subject} ({files:file|files})"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.datafolder.files import write_private
+from appliance.datafolder.small_file import SmallFile
 from appliance.errors import BackendError, SettingsError
 from appliance.kvs.records import SharedRecords
 
@@ -62,19 +62,23 @@ class SignedOut:
             SettingsError: the file cannot be read.
         """
         self.on_ended: Callable[[str], None] = lambda session: None
-        self._path = folder / FILE
+        self._file: SmallFile[_Stored] = SmallFile(
+            folder / FILE, _Stored, copied=True, lost="datafolder.signed_out_lost"
+        )
         self._records: SharedRecords | None = None
         self._writing = asyncio.Lock()
+        path = self._file.path
         try:
-            self._stored = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
-        except FileNotFoundError:
-            self._stored = _Stored()
+            found = self._file.read()
         except OSError as error:
-            raise SettingsError(f"{self._path} cannot be read: {error.strerror}.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("%s is damaged. All teachers must sign in again.", self._path)
+            raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+        if found is None and path.exists():
+            log.warning("%s is damaged. All teachers must sign in again.", path)
             # Cookies have whole seconds.
-            self._stored = _Stored(not_before=int(time.time()))
+            found = _Stored(not_before=int(time.time()))
+        self._stored = found or _Stored()
+        if found is not None:
+            self._file.mend(found)
 
     def has(self, session: str, began: float) -> bool:
         """Whether a session ended early.
@@ -157,5 +161,6 @@ class SignedOut:
         async with self._writing:
             now = time.time()
             self._stored.sessions = {name: until for name, until in self._stored.sessions.items() if until > now}
-            content = msgspec.json.encode(self._stored) + b"\n"
-            await asyncio.to_thread(write_private, self._path, content)
+            # Copied, since the loop may change it while the thread encodes it.
+            stored = _Stored(dict(self._stored.sessions), self._stored.not_before)
+            await asyncio.to_thread(self._file.write, stored)

@@ -63,7 +63,7 @@ async def test_a_sign_out_that_cannot_be_stored_is_refused(tmp_path: Path, monke
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.web.security.signed_out.write_private", full)
+            disk.setattr("appliance.datafolder.files.write_private", full)
             assert await status(w, "POST", "/api/v1/logout", headers=headers, json={}) == (503, "storage")
         assert (await status(w, "GET", "/api/v1/students", headers=headers))[0] == 200
         assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204

@@ -1,0 +1,237 @@
+"""Gaps: numbers of a stream that are missing in an archive.
+
+Each stream numbers its events from 1, and every number leaves a line, also of an event that was rejected or came while
+the class was paused. So a number that is left out is an event that was archived once and is not there any more.
+
+A gap is *explained* if a line that cannot be read was between the stream's line before it and the one after it, in the
+order of reading: that damage is reported where it is. Any other gap is unexplained, and no state may be folded over
+it unless somebody accepted it (`appliance.archive.accepted_gaps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from appliance.archive.markers import known_missing
+from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
+from appliance.health import Finding, finding
+
+GAPS_SHOWN = 20
+"""How many students with gaps are named; further ones are counted."""
+_RANGES_SHOWN = 3
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A line of the archive: its file, its number from 1, and the byte at which it begins, as in `Damage`.
+
+    Attributes:
+        line: 0 where it is not known, because reading began within the file.
+    """
+
+    file: str
+    line: int
+    byte: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.file}, line {self.line} (byte {self.byte})" if self.line else f"{self.file}, byte {self.byte}"
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Numbers of a stream, from `first` to `last`, that are in none of the archives.
+
+    Attributes:
+        after: the stream's line before them; None for the beginning, or where it was not read.
+        before: the stream's line after them; None where they were the last ones.
+        explained: whether a line that cannot be read was between the two.
+        accepted: whether somebody accepted to go on without these events.
+    """
+
+    student_id: str
+    stream: str
+    first: int
+    last: int
+    after: Place | None = None
+    before: Place | None = None
+    explained: bool = False
+    accepted: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events are missing."""
+        return self.last - self.first + 1
+
+    @property
+    def where(self) -> str:
+        """Between which lines they are missing, in words; "" if none is known."""
+        if self.before is None:
+            return f"after {self.after.text}" if self.after else ""
+        return f"between {self.after.text} and {self.before.text}" if self.after else f"before {self.before.text}"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether no state may be folded over it."""
+        return not (self.explained or self.accepted)
+
+
+class Acceptance(Protocol):
+    """Decides which gaps are accepted."""
+
+    def accepts(self, gap: Gap) -> bool:
+        """Whether a gap that nothing explains was accepted; may keep that it is now."""
+
+
+class GapWatch:
+    """Notices gaps while lines are read in order.
+
+    Whoever reads calls `passed` with each line that counts, `damaged` for each line that cannot be read, and `missing`
+    where a number does not follow the one before.
+
+    Attributes:
+        gaps: those that were found, in the order of reading.
+        recent: by stream, the place of its last line since the last damage: ``line[1:4]`` of a `Line`.
+    """
+
+    def __init__(self, acceptance: Acceptance | None = None, *, counts_lines: bool = True) -> None:
+        """Args:
+        acceptance: which gaps are accepted; None for none.
+        counts_lines: whether the numbers of lines are those of the files, since each is read from its beginning.
+        """
+        self.gaps: list[Gap] = []
+        self.recent: dict[Hashable, tuple[str, int, int]] = {}
+        self._earlier: dict[Hashable, tuple[str, int, int]] = {}
+        self._damaged = False
+        self._acceptance = acceptance
+        self._counts_lines = counts_lines
+
+    def damaged(self) -> None:
+        """Note a line that cannot be read: it may be of any stream."""
+        self._damaged = True
+        # Each place moves once, so this costs no more than reading the lines did.
+        self._earlier.update(self.recent)
+        self.recent.clear()
+
+    def missing(
+        self, key: Hashable, student_id: str, stream: str, numbers: tuple[int, int], now: tuple[str, int, int] | None
+    ) -> Gap:
+        """Note missing numbers of a stream; returns the gap.
+
+        Args:
+            key: the stream, as in `recent`.
+            student_id: the student.
+            stream: the stream's id.
+            numbers: the first and the last one that is missing.
+            now: the place of the line after them; None at the end of the archive.
+        """
+        explained = self._damaged and key not in self.recent
+        after = self.recent.get(key) or self._earlier.get(key)
+        gap = Gap(student_id, stream, *numbers, self._place(after), self._place(now), explained)
+        if not explained and self._acceptance is not None and self._acceptance.accepts(gap):
+            gap = msgspec.structs.replace(gap, accepted=True)
+        self.gaps.append(gap)
+        return gap
+
+    def _place(self, found: tuple[str, int, int] | None) -> Place | None:
+        if found is None:
+            return None
+        file, line, byte = found
+        return Place(file, line if self._counts_lines else 0, byte)
+
+
+class StudentGaps(msgspec.Struct):
+    """The gaps of one student.
+
+    Attributes:
+        first: one of them, for its place.
+        events: how many events are missing in all.
+        numbers: of the first few gaps, in words.
+        gaps: how many there are.
+    """
+
+    first: Gap
+    events: int
+    numbers: list[str]
+    gaps: int = 1
+
+    @property
+    def text(self) -> str:
+        """The missing numbers and the place of the first ones, such as "numbers 6 to 10 of a stream, between …"."""
+        more = self.gaps - len(self.numbers)
+        numbers = ", ".join(self.numbers) + (f" and {more:,} more" if more else "")
+        word = "number" if self.events == 1 else "numbers"
+        return f"{word} {numbers} of a stream{', ' if self.first.where else ''}{self.first.where}"
+
+
+def by_student(gaps: Iterable[Gap]) -> dict[str, StudentGaps]:
+    """Gaps by the student's id."""
+    found: dict[str, StudentGaps] = {}
+    for gap in gaps:
+        numbers = f"{gap.first:,}" if gap.first == gap.last else f"{gap.first:,} to {gap.last:,}"
+        known = found.get(gap.student_id)
+        if known is None:
+            found[gap.student_id] = StudentGaps(gap, gap.events, [numbers])
+            continue
+        known.events += gap.events
+        known.gaps += 1
+        if len(known.numbers) < _RANGES_SHOWN:
+            known.numbers.append(numbers)
+    return found
+
+
+def gap_findings(gaps: Iterable[Gap], folder: Path, code: str, reducers: str = "") -> Iterator[Finding]:
+    """A finding for each student with gaps that block, of the first few students, and one for all others.
+
+    Args:
+        gaps: of any students.
+        folder: the archive folder, which may show the reason.
+        code: of the findings; with ``_more`` of the one for all others.
+        reducers: names of the reducers that are concerned, for the sentence.
+    """
+    students = by_student(gap for gap in gaps if gap.blocks)
+    for student_id, found in islice(students.items(), GAPS_SHOWN):
+        reason = reason_of(found.first, folder)
+        yield finding(code, student_id, count=found.events, where=found.text, reason=reason, reducers=reducers)
+    if len(students) > GAPS_SHOWN:
+        others = list(students.values())[GAPS_SHOWN:]
+        yield finding(f"{code}_more", students=len(others), count=sum(one.events for one in others), reducers=reducers)
+
+
+def reason_of(gap: Gap, folder: Path) -> str:
+    """Why the lines of a gap are not there, as far as the archive folder shows it; "" if it does not.
+
+    Args:
+        gap: found in this folder's segments.
+        folder: the archive folder.
+    """
+    begin, end = _number(gap.after, 0), _number(gap.before, 1 << 62)
+    if begin is None or end is None:
+        return ""
+    reasons = []
+    for missing in known_missing(folder):
+        if begin < missing.segment.number < end:
+            moved = missing.marker.kind == "moved"
+            reasons.append(f"in files that were moved to {missing.marker.to}" if moved else "in files deleted by age")
+    if reasons:
+        return "; some of them are ".join(dict.fromkeys(reasons))
+    there = dict(numbered_segments(folder)) if folder.is_dir() else {}
+    empty = [path.name for number, path in there.items() if begin <= number <= end and not disk_bytes(path)]
+    if empty:
+        return f"the archive file {empty[0]} is empty"
+    absent = sorted(set(range(begin + 1, min(end, max(there, default=0)))) - there.keys())
+    if not absent:
+        return ""
+    numbers = str(absent[0]) if len(absent) == 1 else f"{absent[0]} to {absent[-1]}"
+    return f"no archive file with the number {numbers} is there"
+
+
+def _number(place: Place | None, otherwise: int) -> int | None:
+    """The number of the segment in which a place is; None where it is no segment."""
+    if place is None:
+        return otherwise
+    match = SEGMENT_NAME.fullmatch(place.file)
+    return int(match[2]) if match else None

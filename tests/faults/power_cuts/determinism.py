@@ -1,0 +1,87 @@
+"""What makes each run of a seed the same: clock, random values, threads and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from appliance.tasks import BackOff
+
+START = 1_800_000_000.0
+WAIT_SECONDS = 0.001
+
+
+class Clock:
+    """A clock that moves only when it is set on.
+
+    Attributes:
+        now: in seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.now = START
+
+    @property
+    def milliseconds(self) -> int:
+        """The same in milliseconds."""
+        return round(self.now * 1000)
+
+
+class Inline(ThreadPoolExecutor):
+    """Runs at once what others run in a thread, so that operations on the disk have one order."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def the_same_each_time(chance: random.Random) -> Iterator[Clock]:
+    """Replace the clock, the random values of the program, and the time between two attempts."""
+    clock = Clock()
+    gmtime, localtime = time.gmtime, time.localtime
+    replaced: list[tuple[object, str, Callable[..., object]]] = [
+        (time, "time", lambda: clock.now),
+        (time, "time_ns", lambda: int(clock.now * 1e9)),
+        (time, "gmtime", lambda seconds=None: gmtime(clock.now if seconds is None else seconds)),
+        (time, "localtime", lambda seconds=None: localtime(clock.now if seconds is None else seconds)),
+        (secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
+        (secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
+        (secrets, "token_urlsafe", lambda size=32: chance.randbytes(size).hex()),
+        (secrets, "choice", chance.choice),
+        (BackOff, "next", lambda self: WAIT_SECONDS),
+    ]
+    with contextmanager_of(replaced):
+        yield clock
+
+
+@contextmanager
+def contextmanager_of(replaced: list[tuple[object, str, Callable[..., object]]]) -> Iterator[None]:
+    """Replace attributes for a time."""
+    if not replaced:
+        yield
+        return
+    (owner, name, value), *others = replaced
+    with mock.patch.object(owner, name, value), contextmanager_of(others):
+        yield
+
+
+def run(work: Any) -> Any:
+    """Run a coroutine on a new event loop whose threads are `Inline`."""
+
+    async def inline() -> Any:
+        asyncio.get_running_loop().set_default_executor(Inline(1))
+        return await work
+
+    return asyncio.run(inline())

@@ -1,0 +1,147 @@
+"""The heart: an appliance on a data folder, composed as the program does it, but without network and endless tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from appliance.archive import Position, Reader
+from appliance.config import Settings
+from appliance.datafolder import DataFolder
+from appliance.kvs.memory import MemoryKVS
+from appliance.maintenance import erase
+from appliance.maintenance.folded_states import FoldedStates
+from appliance.maintenance.upgrade import bring_up_to_date
+from appliance.node import Node
+from appliance.recovery.rebuild import Rebuild
+from appliance.roster import RosterLimits, roster_facts
+from appliance.states import STATE, SUMMARY, VERSION, StateLimits, Stream, student_key
+
+END = Position(1 << 60, 0)
+States = dict[tuple[str, str], bytes]
+"""Fields by the key of their row and their name."""
+
+
+class Heart:
+    """One run of an appliance, from its start to its end.
+
+    Attributes:
+        settings: its settings.
+        node: its parts; None before `start` has made them.
+    """
+
+    def __init__(self, root: Path, *, segment_bytes: int, disabled: list[str]) -> None:
+        """Args:
+        root: the folder of the data folder.
+        segment_bytes: size at which a segment is closed.
+        disabled: names of reducers that do not run.
+        """
+        plain = Settings(data_dir=str(root / "data"), log_dir=str(root / "log"))
+        self.settings = replace(
+            plain,
+            archive=replace(plain.archive, segment_bytes=segment_bytes),
+            reducers=replace(plain.reducers, folder=str(root / "no-plugins"), disabled=disabled),
+        )
+        self._folder: DataFolder | None = None
+        self._node: Node | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has its parts."""
+        return self._node is not None
+
+    @property
+    def node(self) -> Node:
+        """Its parts; only after `start`."""
+        assert self._node is not None
+        return self._node
+
+    async def start(self) -> None:
+        """Start as the program does; see `appliance.program.process.run` and `Node.start`."""
+        self._folder = DataFolder(self.settings.data_path)
+        bring_up_to_date(self._folder)
+        node = self._node = Node(self.settings)
+        node.health.belong_to_this_loop()
+        assert node.recovery is not None
+        await node.recovery.restore()
+        await node.pipeline.settle()
+        await node.roster_watch.check()
+
+    async def rebuild(self) -> None:
+        """Compute the states of reducers that did not run."""
+        node = self.node
+        if node.fold.suspended:
+            limits = StateLimits.of(self.settings.limits)
+            await Rebuild(node.pipeline, node.archive, node.fold.suspended, limits=limits).run()
+            await node.pipeline.settle()
+
+    async def stop(self) -> None:
+        """The orderly end."""
+        try:
+            if self._node is not None:
+                await self._node.stop()
+        finally:
+            self._node = None
+            self.release()
+
+    async def abandon(self) -> None:
+        """End it when its disk does not answer any more: nothing of it reaches the disk."""
+        # The disk answers each operation with an error, which the end meets as it does any other.
+        with contextlib.suppress(Exception):
+            await self.stop()
+
+    def erase(self, student_id: str) -> None:
+        """Erase a student, as the command does; not while it runs."""
+        with DataFolder(self.settings.data_path):
+            roster = roster_facts(self.settings.roster_url).folder
+            erase.erase(self.settings.data_path, roster, student_id, RosterLimits.of(self.settings.limits))
+
+    def release(self) -> None:
+        """Release the lock of the data folder, as the end of a process does."""
+        if self._folder is not None:
+            self._folder.__exit__(None, None, None)
+            self._folder = None
+
+    async def stream(self, student_id: str, class_id: str, stream_id: str) -> Stream:
+        """A student's stream."""
+        return await self.node.pipeline.stream(student_id, class_id, stream_id, "org.example.test")
+
+    def live_states(self) -> States:
+        """The stored states of the reducers that run, and the positions of streams."""
+        kvs = self.node.kvs
+        assert isinstance(kvs, MemoryKVS)
+        rows = {key: fields for key, _, fields in kvs.rows() if key.startswith(student_key(""))}
+        return self._known(((key, name), value.encode()) for key, row in rows.items() for name, value in row.items())
+
+    def archived_states(self) -> States:
+        """The same, computed from the archive alone."""
+        folded = FoldedStates(self.settings, self.node.catalog)
+        folded.fold_in(Reader(self.node.archive.folder), END, lambda share: None)
+        return self._known(((key, name), value) for key, name, value in folded.fields())
+
+    def _known(self, fields: Iterable[tuple[tuple[str, str], bytes]]) -> States:
+        """Without what follows from states, and without reducers that are off or still to be rebuilt."""
+        fold = self.node.fold
+        running = {reducer.name for reducer in fold.reducers} - fold.suspended
+        known = {}
+        for (key, name), value in fields:
+            if name.startswith((SUMMARY, VERSION)):
+                continue
+            if not name.startswith(STATE) or name.split("/")[1] in running:
+                known[key, name] = value
+        return known
+
+
+def heart_factory(chance: random.Random) -> Callable[[Path], Heart]:
+    """Hearts with the settings that a seed draws; which reducers run differs from start to start."""
+    segment_bytes = chance.choice((4096, 16384, 1 << 20))
+
+    def make(root: Path) -> Heart:
+        disabled = ["responses"] if chance.random() < 0.15 else []
+        return Heart(root, segment_bytes=segment_bytes, disabled=disabled)
+
+    return make
