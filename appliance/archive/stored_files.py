@@ -31,10 +31,15 @@ class _UnchangedError(Exception):
 class ArchiveFiles(StoredFiles):
     """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
 
+    edits_copies = True
+
     def __init__(self, root: Path) -> None:
         names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
+
+    def is_name(self, path: Path) -> bool:
+        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -71,7 +76,7 @@ class ArchiveFiles(StoredFiles):
         """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
         count = 0
         streams: set[str] = set()
-        for path in segments(self.folder) if self.folder.is_dir() else ():
+        for path in self._edited():
             index = proven_index(path)
             if index and not index.damaged:
                 if known := index.students.get(student_id):
@@ -93,7 +98,7 @@ class ArchiveFiles(StoredFiles):
         return StudentTraces(student_id, bool(count), count, tuple(sorted(streams)))
 
     def count(self, student: StudentTraces) -> Iterator[Place]:
-        for path in segments(self.folder) if self.folder.is_dir() else ():
+        for path in self._edited():
             with open_segment(path) as file:
                 number = sum(_is_of(raw, path.name, student) for raw in file)
             if number:
@@ -110,11 +115,17 @@ class ArchiveFiles(StoredFiles):
         self._remove_doubles()
         remove_indexes_with(self.folder, student.student_id, *student.streams)
         without_student(self.folder, student.student_id)
-        for path in [*segments(self.folder), *(path for path, _ in doubles(self.folder))]:
+        for path in self._edited():
             _rewrite(path, student)
         for path in _files_in(self.folder / TORN):
             if _may_be_of(path.read_bytes(), student):
                 remove(path)
+
+    def _edited(self) -> list[Path]:
+        """The segments, and their doubles and conflict copies, which hold the same students' lines."""
+        if not self.folder.is_dir():
+            return []
+        return [*segments(self.folder), *(path for path, _ in doubles(self.folder)), *self.copies()]
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
@@ -140,7 +151,7 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
                 raise _UnchangedError
     except _UnchangedError:
         return
-    if isinstance(new, PackedWriter) and new.index:
+    if isinstance(new, PackedWriter):
         save_index(path, new.index)
 
 

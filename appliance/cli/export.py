@@ -119,9 +119,7 @@ def _print_done(done: Exported, out: Path, key: Path | None) -> bool:
     replay = done.replay
     whole = print_losses(replay.damaged, replay.merged.repeated, replay.merged.gaps, len(replay.held))
     students = counted(len(replay.students), "student")
-    print(
-        f"{out.absolute()} holds {counted(done.replay.events, 'event')} of {counted(len(done.replay.students), 'student')}:"
-    )
+    print(f"{out.absolute()} holds {counted(replay.events, 'event')} of {students}:")
     for line in columns([(f"  {file}", counted(rows, "row")) for file, rows in done.files.items()]):
         print(line)
     print("  codebook.csv, codebook.md: the meaning of each column")

@@ -16,7 +16,7 @@ from appliance.datafolder.sealed import SEAL_BYTES, SealError, seal_of
 from appliance.datafolder.small_file import SmallFile, copy_path
 from appliance.errors import SettingsError
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_FILE = "format.json"
 _CHECKSUMS_SINCE = 3
 _BEFORE, _AFTER = b',"checksum":"', b'"}'

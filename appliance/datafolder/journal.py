@@ -18,7 +18,7 @@ import msgspec
 
 from appliance.datafolder import sealed
 from appliance.datafolder.damaged_lines import put_aside
-from appliance.datafolder.files import append_to, sync_file, sync_folder, write_all, write_private
+from appliance.datafolder.files import append_to, remove, sync_file, sync_folder, write_all, write_private
 from appliance.errors import BackendError, SettingsError
 from appliance.health import Finding, finding
 from appliance.tasks import in_background
@@ -61,6 +61,7 @@ class Journal(Generic[T]):
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._rewrite = False
+        self._empty = False
         self._left_out: list[int] = []
         self._mended: list[int] = []
         self._load()
@@ -68,6 +69,8 @@ class Journal(Generic[T]):
     def findings(self) -> list[Finding]:
         """Damage that was found when it was read, and a failure of the last write."""
         found = []
+        if self._empty:
+            found.append(finding("journal.empty", self.path.name))
         if self._left_out:
             found.append(
                 finding("journal.damaged", self.path.name, count=len(self._left_out), lines=_numbers(self._left_out))
@@ -103,7 +106,11 @@ class Journal(Generic[T]):
         if self.damaged:
             put_aside(self.path, self.damaged)
         lines = [sealed.encode(entry) for entry in entries]
-        write_private(self.path, b"".join(lines))
+        if lines:
+            write_private(self.path, b"".join(lines))
+        else:
+            # An empty file means that its content was lost.
+            remove(self.path)
         self.lines = len(lines)
         self.damaged = []
         self._rewrite = False
@@ -120,6 +127,7 @@ class Journal(Generic[T]):
             return
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be read: {error.strerror}.") from error
+        self._empty = not content
         for line in sealed.lines(content):
             try:
                 entry = None if line.text is None else self._decode(line.text)

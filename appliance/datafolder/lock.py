@@ -7,6 +7,7 @@ changes. That is weaker: two computers that start within one heartbeat may both 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -81,9 +82,11 @@ class FolderLock:
             except BaseException:
                 os.close(self._handle)
                 raise
-        # The first byte is what Windows locks; others can read the rest.
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, f" {os.getpid()}\n".encode())
+        # The process id is only for people, so a full disk must not prevent the start. The first byte is what Windows
+        # locks; others can read the rest.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)
 
     def release(self) -> None:

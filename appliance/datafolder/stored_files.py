@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from appliance.datafolder import sealed
+from appliance.datafolder.conflict_copies import conflict_copy_of
 from appliance.datafolder.damaged_lines import damaged_lines_path
-from appliance.datafolder.files import last_line_end, unfinished_name, write_private
+from appliance.datafolder.files import last_line_end, remove, unfinished_name, write_private
 from appliance.datafolder.small_file import UNREADABLE, copy_path
 from appliance.datafolder.traces import decoded_or_none, is_about, objects
 from appliance.errors import ObserverError
@@ -87,7 +88,11 @@ class StoredFiles:
     Attributes:
         root: the data folder, or another folder that the part was given.
         patterns: names of the files, relative to `root`, with ``/`` between folders; ``*`` stands for any characters.
+        edits_copies: whether `remove_student` edits conflict copies of the files, too. Else a copy that holds
+            something of the student is removed whole.
     """
+
+    edits_copies = False
 
     def __init__(self, root: Path, *patterns: str) -> None:
         self.root = root
@@ -109,13 +114,33 @@ class StoredFiles:
         found = (path for pattern in self.patterns for path in sorted(self.root.glob(pattern)))
         return [path for path in found if path.is_file() and unfinished_name(path) is None]
 
+    def is_name(self, path: Path) -> bool:
+        """Whether a path has a name that the program gives, of files that may have conflict copies."""
+        return self.owns(path) and not any("*" in pattern for pattern in self.patterns)
+
+    def copies(self) -> list[Path]:
+        """Conflict copies of these files, which a program that synchronizes folders made; nothing reads them."""
+        folders = sorted({(self.root / pattern).parent for pattern in self.patterns})
+        there = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_file()]
+        return [path for path in there if self._is_copy(path)]
+
+    def _is_copy(self, path: Path) -> bool:
+        return conflict_copy_of(path.name, lambda name: self.is_name(path.with_name(name))) is not None
+
     def unfinished(self) -> Iterator[Path]:
-        """Files that were being written when the program was killed; nothing reads them."""
+        """Files that were being written when the program was killed, and copies of them; nothing reads them."""
         for folder in {(self.root / pattern).parent for pattern in self.patterns}:
             for path in folder.iterdir() if folder.is_dir() else ():
-                name = unfinished_name(path)
-                if name is not None and path.is_file() and self.owns(path.with_name(name)):
+                if path.is_file() and (
+                    self._is_unfinished(path, path.name)
+                    or conflict_copy_of(path.name, lambda name, path=path: self._is_unfinished(path, name))  # type: ignore[misc]
+                ):
                     yield path
+
+    def _is_unfinished(self, path: Path, name: str) -> bool:
+        """Whether a name in the folder of `path` is that of one of these files while it is written."""
+        whole = unfinished_name(path.with_name(name))
+        return whole is not None and self.owns(path.with_name(whole))
 
     def open(self, path: Path) -> Opened | None:
         """Open a file for a copy; None where it is gone meanwhile.
@@ -207,6 +232,8 @@ class JsonFile(StoredFiles):
 class JournalFiles(StoredFiles):
     """The file of a `Journal`, and the one beside it with its damaged lines."""
 
+    edits_copies = True
+
     def __init__(self, root: Path, name: str, *patterns: str) -> None:
         self._journals = (root / name, damaged_lines_path(root / name))
         super().__init__(root, *(path.name for path in self._journals), *patterns)
@@ -225,18 +252,22 @@ class JournalFiles(StoredFiles):
                             yield KnownStudent(student_id, name, class_id)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        found = any(is_about(line, student_id) for path in self._journals for line in _lines(path))
+        found = any(is_about(line, student_id) for path in self._edited() for line in _lines(path))
         return StudentTraces(student_id, found)
 
     def count(self, student: StudentTraces) -> Iterator[Place]:
-        for path in self._journals:
+        for path in self._edited():
             number = sum(is_about(line, student.student_id) for line in _lines(path))
             if number:
                 yield Place(self.name_of(path), number, "lines")
 
     def remove_student(self, student: StudentTraces) -> None:
-        for path in self._journals:
+        for path in self._edited():
             _remove_lines(path, student)
+
+    def _edited(self) -> list[Path]:
+        """The journals, and their conflict copies."""
+        return [*self._journals, *(path for path in self.copies() if path.suffix == ".jsonl")]
 
 
 def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = sealed.decode) -> Iterator[Finding]:
@@ -247,6 +278,9 @@ def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = s
         return
     except OSError as error:
         yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
+        return
+    if not content and path.suffix == ".jsonl":
+        yield finding("file.empty", path.name)
         return
     damaged = False
     for line in sealed.lines(content) if path.suffix == ".jsonl" else [sealed.Line(0, content, content, True)]:
@@ -275,7 +309,10 @@ def check_damaged_lines(path: Path) -> Iterator[Finding]:
 def _remove_lines(path: Path, student: StudentTraces) -> None:
     lines = _lines(path)
     left = [line for line in lines if not is_about(line, student.student_id)]
-    if len(left) < len(lines):
+    if not left and lines:
+        # An empty file means that its content was lost.
+        remove(path)
+    elif len(left) < len(lines):
         write_private(path, b"".join(left))
 
 

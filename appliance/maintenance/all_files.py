@@ -27,7 +27,7 @@ from appliance.datafolder.stored_files import (
     StudentTraces,
     check_json,
 )
-from appliance.datafolder.traces import is_about
+from appliance.datafolder.traces import is_about, json_forms
 from appliance.health import Finding, finding
 from appliance.kvs import records
 from appliance.maintenance import backup_format
@@ -50,10 +50,13 @@ KEYS = "keys"
 WORK_PREFIX = ".erasing-"
 """Of the folders in which backups are rewritten."""
 ROSTER = "roster"
+_SMALL_FILES = (
+    *(ERASED, ERASING, FORMAT_FILE, CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE),
+    records.JOURNAL,
+)
 OWN_NAMES = (
-    *(ARCHIVE, ROSTER, KEYS, BACKUPS, ERASED, ERASING, FORMAT_FILE, READY, *PASSING),
-    *(CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE, records.JOURNAL),
-    *("snapshots", damaged_lines_path(Path(records.JOURNAL)).name),
+    *(ARCHIVE, ROSTER, KEYS, BACKUPS, READY, *PASSING, LOST, "snapshots", *_SMALL_FILES),
+    *(beside(Path(name)).name for name in _SMALL_FILES for beside in (copy_path, damaged_lines_path)),
 )
 """The names of the files and folders that the program makes in a data folder, without those of nested data folders."""
 
@@ -90,8 +93,8 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         StoredFiles(data, READY),
         StoredFiles(data, f"{KEYS}/*"),
         ErasureFiles(data),
-        ArchiveFiles(data),
     ]
+    parts += [ConflictCopies(data, parts), ArchiveFiles(data)]
     # What is not in backups has no part in what they hold.
     return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
 
@@ -281,6 +284,33 @@ class BackupFiles(NotBackedUp):
             yield inside
         finally:
             remove_tree(work, tolerant=True)
+
+
+class ConflictCopies(StoredFiles):
+    """Conflict copies of files that are no lists of lines: one that holds something of a student is removed whole.
+
+    They are files that no part owns, so a backup holds them.
+    """
+
+    def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
+        super().__init__(root)
+        self._copied = [part for part in parts if not part.edits_copies]
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        return StudentTraces(student_id, bool(self._of(student_id)))
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._of(student.student_id):
+            yield Place(self.name_of(path), 1, "files")
+
+    def remove_student(self, student: StudentTraces) -> None:
+        for path in self._of(student.student_id):
+            remove(path)
+
+    def _of(self, student_id: str) -> list[Path]:
+        forms = json_forms(student_id)
+        copies = sorted({path for part in self._copied for path in part.copies()})
+        return [path for path in copies if any(form in path.read_bytes() for form in forms)]
 
 
 class OtherFiles(StoredFiles):

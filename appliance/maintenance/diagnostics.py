@@ -24,7 +24,7 @@ import msgspec
 
 from appliance import __version__, config
 from appliance.cluster.credentials import FILE as CREDENTIALS_FILE
-from appliance.cluster.credentials import Credentials
+from appliance.cluster.credentials import credentials_file
 from appliance.config import Configuration, Settings
 from appliance.datafolder import instance
 from appliance.datafolder.files import write_private
@@ -164,11 +164,12 @@ class Diagnostics:
             found.update(secrets_of(url))
         for folder in self._folders():
             try:
-                credentials = msgspec.json.decode((folder / CREDENTIALS_FILE).read_bytes(), type=Credentials)
+                credentials = credentials_file(folder).read()
+            except OSError:
+                credentials = None
+            if credentials is not None:
                 found |= {credentials.educator_token, credentials.session_key}
-            except FileNotFoundError:
-                pass
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            elif (folder / CREDENTIALS_FILE).exists():
                 self.notes.append(f"{CREDENTIALS_FILE} cannot be read.")
             if running := instance.read(folder):
                 found.add(running.secret)

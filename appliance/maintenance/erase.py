@@ -13,6 +13,7 @@ the number of the receipt; nothing of the student.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -241,6 +242,7 @@ def _carry_out(data: Path, intent: Intent) -> Erased:
     for part in parts:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
+    _sync_folders(data, roster)
     ignored = [data / ERASING, copy_path(data / ERASING)]
     found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
     unwritten = _write_receipt(data, intent, found)
@@ -261,6 +263,13 @@ def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
     for part in parts:
         for path in list(part.unfinished()):
             remove(path)
+
+
+def _sync_folders(data: Path, roster: Path | None) -> None:
+    """Make it durable that files are gone, before the note of the erasing goes."""
+    for top in (data, *([] if roster is None or not roster.is_dir() else [roster])):
+        for folder, _, _ in os.walk(top, topdown=False):
+            sync_folder(Path(folder))
 
 
 def _write_receipt(data: Path, intent: Intent, found: Search) -> str:

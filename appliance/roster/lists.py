@@ -234,6 +234,18 @@ def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
     return left.encode("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8")
 
 
+def is_cut_off(path: Path) -> bool:
+    """Whether a list ends within a row: its last row has no line break, and fewer cells than the first."""
+    try:
+        content = path.read_bytes()
+        text = _text(path, content)
+        found = [cells for _, cells in csv_rows(io.StringIO(text, newline=""), _separator(content)) if cells]
+    except (OSError, UnreadableError, csv.Error):
+        # Reading the list reports it.
+        return False
+    return bool(found) and not text.endswith(("\n", "\r")) and len(found[-1]) < len(found[0])
+
+
 def csv_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV text, each with the number of its last line; the first line is 1."""
     reader = csv.reader(lines, delimiter=separator, strict=True)

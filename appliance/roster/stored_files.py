@@ -7,9 +7,10 @@ from pathlib import Path
 
 from appliance.datafolder.files import write_private
 from appliance.datafolder.stored_files import EraseError, JournalFiles, KnownStudent, Place, StudentTraces
+from appliance.health import Finding, finding
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import JOURNAL
-from appliance.roster.lists import CLASSES, STUDENTS, read_lists, without
+from appliance.roster.lists import CLASSES, STUDENTS, is_cut_off, read_lists, without
 
 
 class RosterFiles(JournalFiles):
@@ -23,6 +24,12 @@ class RosterFiles(JournalFiles):
         super().__init__(folder, JOURNAL, STUDENTS, CLASSES)
         self._limits = limits
 
+    def verify(self) -> Iterator[Finding]:
+        yield from super().verify()
+        for name in (STUDENTS, CLASSES):
+            if is_cut_off(self.root / name):
+                yield finding("roster.cut_off", name)
+
     def students(self) -> Iterator[KnownStudent]:
         yield from super().students()
         if self.root.is_dir():
@@ -32,22 +39,29 @@ class RosterFiles(JournalFiles):
     def find_student(self, student_id: str) -> StudentTraces:
         found = super().find_student(student_id).found
         listed = self.root.is_dir() and student_id in read_lists(self.root, self._limits).students
+        listed = listed or any(self._without(path, student_id) is not None for path in self._list_copies())
         return StudentTraces(student_id, found or listed)
 
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for place in super().count(student):
             yield Place(f"roster/{place.where}", place.count, place.what)
-        if self._list_without(student) is not None:
-            yield Place(f"roster/{STUDENTS}", 1, "entries")
+        for path in (self.root / STUDENTS, *self._list_copies()):
+            if self._without(path, student.student_id) is not None:
+                yield Place(f"roster/{path.name}", 1, "entries")
 
     def remove_student(self, student: StudentTraces) -> None:
         super().remove_student(student)
-        content = self._list_without(student)
-        if content is not None:
-            write_private(self.root / STUDENTS, content)
+        for path in (self.root / STUDENTS, *self._list_copies()):
+            content = self._without(path, student.student_id)
+            if content is not None:
+                write_private(path, content)
 
-    def _list_without(self, student: StudentTraces) -> bytes | None:
+    def _list_copies(self) -> list[Path]:
+        """Conflict copies of the list of students."""
+        return [path for path in self.copies() if path.suffix == ".csv" and path.name.startswith(Path(STUDENTS).stem)]
+
+    def _without(self, path: Path, student_id: str) -> bytes | None:
         try:
-            return without(self.root / STUDENTS, student.student_id, self._limits)
+            return without(path, student_id, self._limits)
         except ValueError as error:
             raise EraseError(f"{error} The student may be in it; correct the list, then erase again.") from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from tests.cli.world import DATA, CommandLine
 
 
@@ -17,3 +20,14 @@ def test_a_data_folder_that_does_not_exist_is_an_error(observer: CommandLine) ->
     assert observer.out == ""
     assert observer.err == f"classroom-observer: There is no data folder at {missing}; check --data-dir.\n"
     assert not missing.exists()
+
+
+def test_an_empty_journal_and_half_a_list_are_named(observer: CommandLine) -> None:
+    data = Path(shutil.copytree(DATA, observer.home / "data"))
+    (data / "roster" / "students.csv").write_text("name,class\nAda,7a\nBo,7a\n")
+    assert observer("verify", "--data-dir", data) == 0, observer.out
+    (data / "roster" / "students.csv").write_text("name,class\nAda,7a\nB")
+    (data / "roster" / "roster.jsonl").write_bytes(b"")
+    assert observer("verify", "--data-dir", data) == 1
+    assert "bad students.csv: Its last row has fewer cells" in observer.out
+    assert "bad roster.jsonl: It is empty" in observer.out

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from appliance.datafolder.sealed import unseal
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
 
@@ -89,7 +91,7 @@ class Program:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """An educator's request; returns the answer's JSON."""
-        token = json.loads((self.data / "credentials.json").read_bytes())["educator_token"]
+        token = json.loads(unseal((self.data / "credentials.json").read_bytes()))["educator_token"]
         address = self.instance["url"].removeprefix("http://")
         connection = HTTPConnection(address, timeout=PATIENCE)
         try:

@@ -19,6 +19,7 @@ import pytest
 from appliance import cli
 from appliance.datafolder import instance
 from appliance.datafolder.instance import Instance
+from appliance.datafolder.sealed import unseal
 from appliance.maintenance import diagnostics
 from appliance.maintenance.redaction import HIDDEN, Redaction, secrets_of
 from appliance.web.monitoring import ROUTE
@@ -129,7 +130,7 @@ class TestRunning:
         assert "roster/students.csv" in found["files.txt"]
         assert "archive/(another name)" in found["files.txt"]
         assert "Stopping" not in found["log/classroom-observer.log"]
-        credentials = json.loads((home / "data" / "credentials.json").read_text())
+        credentials = json.loads(unseal((home / "data" / "credentials.json").read_bytes()))
         running = instance.read(home / "data")
         assert running is not None
         assert_nothing_of(

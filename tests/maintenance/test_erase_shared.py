@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.datafolder.sealed import unseal
 from appliance.kvs import open_kvs
 from appliance.kvs.records import ERASED, MEMBERS, SharedRecords
 from appliance.roster import token_hash
@@ -174,5 +175,5 @@ async def test_a_mistyped_id_leaves_no_note(left: Left) -> None:
     done = node.run("erase-student", "s-nobody", "--yes", "--data-dir", str(node.data), "--kvs", left.redis.url())
     assert done.returncode == 1
     assert "no trace of such a student" in done.stderr
-    keys = [json.loads(line)["key"] for line in (node.data / "shared.jsonl").read_text().splitlines()]
+    keys = [json.loads(unseal(line))["key"] for line in (node.data / "shared.jsonl").read_bytes().splitlines()]
     assert ERASED not in keys

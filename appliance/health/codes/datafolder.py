@@ -34,7 +34,8 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
             "warning",
             "archive",
             "The file system of the data folder has no locks ({detail}), so two programs that use it at the "
-            "same time are noticed late. Start the program on one computer only, or choose a data folder on a disk of this computer.",
+            "same time are noticed late. Start the program on one computer only, or choose a data folder on a disk "
+            "of this computer.",
             label="data folder",
         ),
         "datafolder.second_program": Code(

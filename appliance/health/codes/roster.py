@@ -17,6 +17,19 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "{subject} cannot be written: {detail}. Nobody new can join and no class can be changed until this works; "
             "free some space on the disk, and check the permissions of the data folder.",
         ),
+        "journal.empty": Code(
+            "warning",
+            "roster",
+            "{subject} is empty: its content was lost, unless a power cut came before its first line. Restore the file "
+            "from a backup if students have to join again.",
+        ),
+        "roster.cut_off": Code(
+            "warning",
+            "roster",
+            "Its last row has fewer cells than its first one and no line break, so the file may be cut off. Save the "
+            "list again.",
+            label="{subject}",
+        ),
         "journal.damaged": Code(
             "error",
             "roster",

@@ -126,6 +126,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.put_aside": Code(
             "ok", "files", "{subject} ({count:damaged line|damaged lines}, which were put aside and are not used)"
         ),
+        "file.empty": Code(
+            "error",
+            "files",
+            "It is empty: its content was lost, unless a power cut came before its first line. Restore it from a "
+            "backup.",
+            label="{subject}",
+        ),
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
         ),
