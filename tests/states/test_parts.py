@@ -117,7 +117,7 @@ class Part:
 
 class TestChangedParts:
     @pytest.mark.slow
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.integers(0, 10**9), st.sampled_from([1 << 40, 64, 2]))
     def test_a_store_that_gets_the_changes_has_the_parts_in_order(self, seed: int, step: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
