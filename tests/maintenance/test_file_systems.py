@@ -109,7 +109,7 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
                 file.write(b"x" * 4096)
         told = ["--data-dir", str(disk / "data")]
         assert main(["check", *told, "--port", "0"]) == 1
-        with DataFolder(disk / "data") as folder, pytest.raises(SettingsError, match="No space left"):
+        with DataFolder(disk / "data") as folder, pytest.raises(SettingsError, match="No space left"):  # noqa: PT012
             bring_up_to_date(folder)
         assert "Traceback" not in lines_of(capsys)
 
