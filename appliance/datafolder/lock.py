@@ -7,7 +7,6 @@ changes. That is weaker: two computers that start within one heartbeat may both 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -15,11 +14,13 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from appliance.datafolder import files, notes
+from appliance.datafolder.disk import FILE_MODE
 from appliance.datafolder.ownership import adopt
 from appliance.errors import DataFolderInUseError, SettingsError
 
@@ -65,7 +66,7 @@ class FolderLock:
         self._folder = folder
         self._heart: _Heart | None = None
         try:
-            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, files.FILE_MODE)
+            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as error:
             raise SettingsError(
                 f"The data folder {folder} cannot be written: {error.strerror}. Choose another --data-dir."
@@ -82,9 +83,12 @@ class FolderLock:
             except BaseException:
                 os.close(self._handle)
                 raise
+        else:
+            # What was found out in an earlier use of the folder may have been mended since.
+            notes.forget(folder)
         # The process id is only for people, so a full disk must not prevent the start. The first byte is what Windows
         # locks; others can read the rest.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.ftruncate(self._handle, 0)
             os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)
@@ -104,6 +108,7 @@ class FolderLock:
                 f"The data folder {self._folder} is on a file system without locks ({reason}), and {HOLDER} in it "
                 f"cannot be written: {failed.strerror}. Choose another --data-dir."
             ) from failed
+        notes.forget(self._folder)
         notes.note("datafolder.no_lock", self._folder, detail=reason)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
-from appliance.datafolder import instance
+from appliance.datafolder import files, filesystem, instance
+from appliance.datafolder.disk import advice
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
@@ -51,7 +51,8 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
         found(one)
-    found(_folder("data folder", settings.data_path))
+    for one in _data_folder(settings.data_path):
+        found(one)
     found(_folder("log folder", settings.log_path))
     for what, url, attempt in (
         ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
@@ -85,15 +86,20 @@ def _folder(what: str, folder: Path) -> Finding:
     try:
         if not folder.exists():
             above = next(parent for parent in folder.absolute().parents if parent.exists())
-            with tempfile.TemporaryDirectory(prefix=".check-", dir=above):
-                return finding("folder.absent", what, path=str(folder))
-        with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
-            file.write(b"check\n")
-            file.flush()
-            os.fsync(file.fileno())
+            files.remove_folder(files.temporary_folder(above, filesystem.PROBE))
+            return finding("folder.absent", what, path=str(folder))
+        filesystem.probe(folder)
     except OSError as error:
-        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
     return finding("folder.writable", what, path=str(folder))
+
+
+def _data_folder(folder: Path) -> Iterator[Finding]:
+    """Whether files can be written there, and what its file system can promise."""
+    found = _folder("data folder", folder)
+    yield found
+    if not found.bad and folder.is_dir():
+        yield from filesystem.findings_of(folder)
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:

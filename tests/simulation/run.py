@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.simulation.plan import Case, plan_of
+from tests.simulation.plan import Case
 from tests.simulation.school import Outcome, simulate
 from tests.simulation.virtual import real_seconds
 
@@ -46,8 +46,8 @@ class Total(msgspec.Struct):
         """The sums in sentences."""
         real = max(self.real, 1e-9)
         return (
-            f"{self.seeds} seeds, {len(self.failed)} with violations. {self.events} events of students and {self.steps} "
-            f"steps in {self.seconds / 3600:.1f} class hours ({self.student_seconds / 3600:.1f} hours of students); "
+            f"{self.seeds} seeds, {len(self.failed)} with violations. {self.events} events of students and {self.steps}"
+            f" steps in {self.seconds / 3600:.1f} class hours ({self.student_seconds / 3600:.1f} hours of students); "
             f"{real:.1f} s: {self.seeds / real:.1f} seeds, {self.events / real:.0f} events and {self.steps / real:.0f} "
             "steps a second of one process."
         )
@@ -171,6 +171,3 @@ def _in_processes(options: argparse.Namespace) -> int:
     total.real = real_seconds() - began
     print(total.report())
     return int(bool(total.failed) or any(process.returncode for process in running))
-
-
-__all__ = ["kept", "main", "plan_of", "run", "shortest"]

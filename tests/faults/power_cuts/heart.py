@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from appliance.archive import Archive, Reader
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder
+from appliance.datafolder import DataFolder, notes
 from appliance.kvs.memory import MemoryKVS
 from appliance.maintenance import erase
 from appliance.maintenance.upgrade import bring_up_to_date
@@ -22,7 +22,7 @@ from appliance.pipeline import Backends, Pipeline
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
 from appliance.roster import RosterLimits, roster_facts
-from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key
+from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key, whole_row
 
 States = dict[tuple[str, str], bytes]
 """Fields by the key of their row and their name."""
@@ -64,6 +64,8 @@ class Heart:
 
     async def start(self) -> None:
         """Start as the program does; see `appliance.program.process.run` and `Node.start`."""
+        # What an earlier process noted, this one does not know.
+        notes.forget(self.settings.data_path)
         self._folder = DataFolder(self.settings.data_path)
         bring_up_to_date(self._folder)
         node = self._node = Node(self.settings)
@@ -133,14 +135,13 @@ class Heart:
         fold = self.node.fold
         running = {reducer.name for reducer in fold.reducers} - fold.suspended
         known = {}
-        for key, _, fields in kvs.rows():
-            if not key.startswith(student_key("")):
-                continue
-            for name, value in fields.items():
+        for key in sorted(key for key, _, _ in kvs.rows() if key.startswith(student_key(""))):
+            # Where a state is cut into parts depends on its history.
+            for name, value in whole_row(fold, kvs.row(key)).fields.items():
                 if not name.startswith((SUMMARY, VERSION)) and (
                     not name.startswith(STATE) or name.split("/")[1] in running
                 ):
-                    known[key, name] = value.encode()
+                    known[key, name] = value
         return known
 
 

@@ -13,6 +13,29 @@ from tests.faults.power_cuts.heart import Heart
 
 T = TypeVar("T")
 
+HALF_WRITTEN = {
+    "archive.index_damaged",
+    "classes.unusable",
+    "datafolder.copy_damaged",
+    "datafolder.credentials_lost",
+    "datafolder.erasing_lost",
+    "datafolder.lost",
+    "datafolder.restored",
+    "datafolder.signed_out_lost",
+    "snapshot.unusable",
+}
+"""Findings that say that a file is neither the earlier one nor the new one."""
+DAMAGED = {
+    "archive.broken_link",
+    "archive.broken_links",
+    "archive.checksum",
+    "archive.empty",
+    "archive.gap",
+    "archive.unreadable",
+    "stream.gap",
+}
+"""Findings about the archive that a power cut alone never causes; a disk that fails may."""
+
 
 class BrokenPromiseError(AssertionError):
     """The appliance broke one of its promises."""
@@ -106,6 +129,9 @@ class Klass:
             heart: has started.
             durable: whether all that is on its disk is durable, as after a power cut.
         """
+        codes = {found.code for found in heart.node.health.findings()}
+        wrong = codes & (HALF_WRITTEN if self.repeats else HALF_WRITTEN | DAMAGED)
+        holds(not wrong, f"The start reports damage: {sorted(wrong)}.")
         await self._finish_erasing(heart)
         self._archive(heart)
         for page in list(self.pages.values()):
