@@ -346,9 +346,11 @@ def make_folder(path: Path) -> None:
         OSError: it cannot be made.
     """
     if path.is_dir():
+        if _is_empty(path):
+            # What made it may have ended before it was durable.
+            sync_folder(path.parent)
         return
-    if not path.parent.is_dir():
-        make_folder(path.parent)
+    make_folder(path.parent)
     try:
         disk.mkdir(path)
     except FileExistsError:
@@ -358,6 +360,11 @@ def make_folder(path: Path) -> None:
         adopt(path, path.parent)
         _keep_private(path)
         sync_folder(path.parent)
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def make_private(path: Path) -> bool:
