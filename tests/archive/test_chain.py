@@ -228,11 +228,11 @@ class TestEveryBit:
     @pytest.mark.parametrize("later", [False, True])
     def test_of_a_plain_segment(self, tmp_path: Path, later: bool) -> None:
         first, second, third = groups((1,), (2, 3), (4,))
-        flips(tmp_path / "archive", first + second, *([third] if later else []), compressed=False, bits=1500)
+        flips(tmp_path / "archive", first + second, *([third] if later else []), compressed=False, bits=400)
 
     def test_of_a_compressed_segment(self, tmp_path: Path) -> None:
         first, second, third = groups((1,), (2, 3), (4,))
-        flips(tmp_path / "archive", first + second, third, compressed=True, bits=400)
+        flips(tmp_path / "archive", first + second, third, compressed=True, bits=200)
 
 
 async def fails_to_write(archive: Archive, monkeypatch: pytest.MonkeyPatch, step: str, *numbers: int) -> None:
