@@ -25,7 +25,7 @@ from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
-from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces, check_seal
 from appliance.datafolder.traces import json_forms
 from appliance.health import Finding
 
@@ -77,6 +77,8 @@ class ArchiveFiles(StoredFiles):
         yield from read_accepted(self.folder)[1]
         yield from missing_findings(self.folder)
         yield from verify_indexes(self.folder)
+        for path in _files_in(self.folder / TORN):
+            yield from check_seal(path)
 
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""

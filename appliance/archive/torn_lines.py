@@ -14,6 +14,7 @@ from appliance.archive.ends import GroupEnd, before_following, complete_bytes, l
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
 from appliance.datafolder.files import change, make_folder, remove, sync_file, sync_folder, write_private
+from appliance.datafolder.sealed import seal
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def _move(path: Path, start: int) -> None:
     if rest:
         aside = path.parent / TORN
         make_folder(aside)
-        write_private(aside / f"{path.stem}-{start}.txt", rest)
+        write_private(aside / f"{path.stem}-{start}.txt", seal(rest))
     if not start:
         remove(path)
         sync_folder(path.parent)

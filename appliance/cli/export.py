@@ -22,6 +22,7 @@ from appliance.cli.output import (
     disk_errors,
     plugin_log_silenced,
     print_broken_links,
+    print_elsewhere,
     print_losses,
     progress_bar,
 )
@@ -108,6 +109,7 @@ def _export(parsed: argparse.Namespace) -> int:
             force=parsed.force,
             progress=progress,
         )
+    print_elsewhere(archives)
     return 0 if _print_done(done, out, key) else 1
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from appliance.archive import Damage
     from appliance.archive.checking import BrokenLink
     from appliance.archive.gaps import Gap
+    from appliance.archive.merge import Source
     from appliance.cli.progress import Progress
     from appliance.health import Finding
 
@@ -61,7 +62,8 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], 
         streams = len({(gap.student_id, gap.stream) for gap in gaps})
         print(f"These archives lack {counted(missing, 'event')} of {counted(streams, 'stream')}.", file=sys.stderr)
         for gap in gaps[:_DAMAGE_SHOWN]:
-            why = "damaged lines" if gap.explained else "accepted" if gap.accepted else "for no known reason"
+            known = "damaged lines" if gap.explained else "accepted" if gap.accepted else ""
+            why = known or gap.reason or "for no known reason"
             print(f"  {counted(gap.events, 'event')}, {gap.where}: {why}", file=sys.stderr)
         if len(gaps) > _DAMAGE_SHOWN:
             print(f"  and {len(gaps) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
@@ -82,6 +84,15 @@ def print_broken_links(links: Sequence[BrokenLink]) -> None:
         print(f"  {link.file}, line {link.line} (byte {link.byte}): {link.reason}", file=sys.stderr)
     if len(links) > _DAMAGE_SHOWN:
         print(f"  and {len(links) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
+
+
+def print_elsewhere(sources: Sequence[Source]) -> None:
+    """Print to stderr which files of archives were moved to other folders, or deleted."""
+    from appliance.archive.markers import missing_findings
+
+    for folder in dict.fromkeys(file.parent for source in sources for file in source.files):
+        for found in missing_findings(folder):
+            print(found.text, file=sys.stderr)
 
 
 @contextmanager

@@ -305,6 +305,21 @@ def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = s
         yield finding("file.read", path.name)
 
 
+def check_seal(path: Path) -> Iterator[Finding]:
+    """Check a file that is one sealed text, of any form. Nothing is found where it is as it was written."""
+    try:
+        content = path.read_bytes()
+        sealed.unseal(content)
+        # With a damaged TAB it would look like a text without a checksum.
+        end = len(content) - 1 - sealed.SEAL_BYTES
+        if end > 0 and content[end - 1 : end] != b"\t" and content[end:-1] == sealed.seal_of(content[: end - 1]):
+            raise sealed.SealError("The TAB is damaged.")
+    except sealed.SealError:
+        yield finding("file.damaged", path.name, line="")
+    except OSError as error:
+        yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
+
+
 def check_damaged_lines(path: Path) -> Iterator[Finding]:
     """Check the checksums of damaged lines that were put aside, and report that there are some."""
     lines = list(sealed.lines(path.read_bytes())) if path.is_file() else []

@@ -27,6 +27,7 @@ from appliance.datafolder.stored_files import (
     StoredFiles,
     StudentTraces,
     check_json,
+    check_seal,
 )
 from appliance.datafolder.traces import is_about, json_forms
 from appliance.health import Finding, finding
@@ -92,7 +93,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
         StoredFiles(data, READY),
-        StoredFiles(data, f"{KEYS}/*"),
+        KeyFiles(data),
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
@@ -170,6 +171,17 @@ class NotBackedUp(StoredFiles):
     """Files that do not belong to the data."""
 
 
+class KeyFiles(StoredFiles):
+    """The keys of exports. Another key gives other pseudonyms, so a changed bit must be known."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{KEYS}/*")
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield from check_seal(path)
+
+
 class DesktopFiles(NotBackedUp):
     """What desktops and network file systems leave in folders, such as ``._NAME`` and ``Thumbs.db``."""
 
@@ -198,15 +210,15 @@ class ConflictCopies(StoredFiles):
         super().__init__(root)
         self._parts = parts
 
-    def owner(self, path: Path) -> StoredFiles | None:
-        """The part of whose file this is a copy."""
-        return next((part for part in self._parts if part.conflict_copy(path) is not None), None)
-
     def owns(self, path: Path) -> bool:
-        return self.owner(path) is not None
+        return any(part.conflict_copy(path) is not None for part in self._parts)
+
+    def name_of(self, path: Path) -> str:
+        """The name in the folder of its part, which may be another one than the data folder."""
+        return next(part.name_of(path) for part in self._parts if path.is_relative_to(part.root))
 
     def files(self) -> list[Path]:
-        return [path for path in _walk(self.root) if self.owns(path)]
+        return sorted({path for part in self._parts for path in part.copies()})
 
     def verify(self) -> Iterator[Finding]:
         for path in self.files():

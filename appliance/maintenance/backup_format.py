@@ -1,7 +1,7 @@
 """The form of a backup: writing one, reading one, and comparing its checksums.
 
 A backup is a tar file (POSIX.1-2001) of a data folder's files; its last member, ``manifest.json``, has the length and
-the SHA-256 of each.
+the SHA-256 of each. After the tar there is a checksum of the whole file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from appliance.errors import ObserverError
 
 MANIFEST = "manifest.json"
 _PIECE_BYTES = 1 << 20
+_TRAILER = b"classroom-observer-backup sha256 %b\n"
+"""After the end of the tar, which readers of tar files pass over: the SHA-256 of all before it."""
+_TRAILER_BYTES = len(_TRAILER % (b"0" * 64))
 # A header may hold any bytes, and headers may be nested.
 _DAMAGES = (
     tarfile.TarError,
@@ -59,11 +62,13 @@ class Manifest(msgspec.Struct, frozen=True):
         program: the version of the program that wrote it.
         written: when, in seconds since the epoch.
         files: by name in the data folder, with ``/`` between its parts.
+        summed: whether the backup ends with a checksum of all of it.
     """
 
     program: str
     written: float
     files: dict[str, Listed]
+    summed: bool = False
 
 
 def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]], *, inherit: bool) -> Manifest:
@@ -79,20 +84,35 @@ def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]], *, i
         OSError: a file cannot be read or written.
     """
     listed: dict[str, Listed] = {}
-    with (
-        written_whole(out, inherit=inherit) as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for owner, path in files:
-            opened = owner.open(path)
-            if opened is not None:
-                with opened.content:
-                    inside = opened.path.relative_to(data).as_posix()
-                    listed[inside] = _add(tar, inside, opened.content, opened.size)
-        manifest = Manifest(__version__, round(time.time(), 3), listed)
-        described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-        _add(tar, MANIFEST, io.BytesIO(described), len(described))
+    with written_whole(out, inherit=inherit) as file:
+        summed = _Summed(file)
+        with tarfile.open(fileobj=cast(IO[bytes], summed), mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for owner, path in files:
+                opened = owner.open(path)
+                if opened is not None:
+                    with opened.content:
+                        inside = opened.path.relative_to(data).as_posix()
+                        listed[inside] = _add(tar, inside, opened.content, opened.size)
+            manifest = Manifest(__version__, round(time.time(), 3), listed, summed=True)
+            described = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+            _add(tar, MANIFEST, io.BytesIO(described), len(described))
+        file.write(_TRAILER % summed.hash.hexdigest().encode())
     return manifest
+
+
+class _Summed:
+    """Writes to a file, and computes the checksum of all that was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.hash = hashlib.sha256()
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        self.hash.update(content)
+        return self._file.write(content)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def check(backup: Path) -> Manifest:
@@ -156,7 +176,25 @@ def extract(backup: Path, folder: Path | None) -> Manifest:
     wrong = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
     if wrong:
         raise BackupError(f"{backup} is damaged: {wrong[0]} does not have its checksum. Nothing was changed.")
+    if not _is_whole(backup, manifest):
+        raise BackupError(f"{backup} is damaged: what is between its files has changed. Nothing was changed.")
     return manifest
+
+
+def _is_whole(backup: Path, manifest: Manifest) -> bool:
+    """Whether a backup has the checksum of all its bytes; one of an earlier version ends in zeros and has none."""
+    summed = hashlib.sha256()
+    with backup.open("rb") as file:
+        left = max(0, file.seek(0, os.SEEK_END) - _TRAILER_BYTES)
+        file.seek(left)
+        trailer = file.read()
+        if not trailer.strip(b"\0"):
+            return not manifest.summed
+        file.seek(0)
+        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+            summed.update(piece)
+            left -= len(piece)
+    return trailer == _TRAILER % summed.hexdigest().encode()
 
 
 def check_names(backup: Path) -> None:

@@ -19,9 +19,8 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
-from appliance.datafolder import filesystem, instance
+from appliance.datafolder import files, filesystem, instance
 from appliance.datafolder.disk import advice
-from appliance.datafolder.files import make_folder
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
@@ -87,8 +86,8 @@ def _folder(what: str, folder: Path) -> Finding:
     try:
         if not folder.exists():
             above = next(parent for parent in folder.absolute().parents if parent.exists())
-            with tempfile.TemporaryDirectory(prefix=".check-", dir=above):
-                return finding("folder.absent", what, path=str(folder))
+            files.remove_folder(files.temporary_folder(above, filesystem.PROBE))
+            return finding("folder.absent", what, path=str(folder))
         filesystem.probe(folder)
     except OSError as error:
         return finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
@@ -97,14 +96,10 @@ def _folder(what: str, folder: Path) -> Finding:
 
 def _data_folder(folder: Path) -> Iterator[Finding]:
     """Whether files can be written there, and what its file system can promise."""
-    try:
-        make_folder(folder)
-        found = filesystem.probe(folder)
-    except OSError as error:
-        yield finding("folder.unwritable", "data folder", path=str(folder), detail=_reason(error), advice=advice(error))
-        return
-    yield finding("folder.writable", "data folder", path=str(folder))
-    yield from filesystem.findings_of(folder, found)
+    found = _folder("data folder", folder)
+    yield found
+    if not found.bad and folder.is_dir():
+        yield from filesystem.findings_of(folder)
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:

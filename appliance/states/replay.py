@@ -42,10 +42,6 @@ class Gaps:
         self.watch = GapWatch(acceptance, counts_lines=counts_lines)
         self.reader = reader
 
-    def place(self) -> tuple[str, int, int]:
-        """The place of the line that was read last, as `GapWatch` keeps it."""
-        return self.reader.line[1:4]  # type: ignore[index]
-
     def found(self, stream: Stream, record: Record, place: tuple[str, int, int]) -> None:
         """Note the numbers that are missing before a line of a stream."""
         student = stream.student
@@ -98,7 +94,8 @@ def replay_records(
         gaps: notices missing numbers; None where the caller does, or where they may be in another node's archive.
     """
     result = Restored()
-    recent = gaps.watch.recent if gaps else None
+    recent = gaps.watch.recent if gaps else {}
+    reader = gaps.reader if gaps else None
     for record in records:
         if isinstance(record, Damage):
             result.damaged.append(record)
@@ -118,11 +115,11 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        if gaps:
-            place = gaps.place()
+        if reader is not None and gaps is not None:
+            place = reader.line[1:4]  # type: ignore[index]
             if record.seq != stream.last + 1:
                 gaps.found(stream, record, place)
-            recent[stream] = place  # type: ignore[index]
+            recent[stream] = place
         stream.advance_to(record)
         # Compared in milliseconds, as on arrival.
         reduced = body is not None and not record.paused

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from appliance.archive import numbered_segments
-from appliance.archive.accepted_gaps import read_accepted
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted
+from appliance.archive.event_filter import EVERYTHING
 from appliance.archive.markers import MarkedSegment, Marker, add_marker
+from appliance.archive.merge import sources
 from appliance.health import Finding
 from appliance.node.rebuilding import Rebuilding
 from appliance.states import StateLimits, student_details, student_key
+from appliance.states.replay import Replay
 from reducers.activity import ActivityReducer
 from tests.archive.rewriting import rewrite
 from tests.pipeline.world import Tally, TallyState
@@ -20,6 +24,7 @@ from tests.recovery.test_recovery import Doubled
 from tests.recovery.world import CHARACTERS, VALUES, Core, replayed
 
 STREAM = "stream-1"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 async def lesson(folder: Path, rounds: int, *, save_after: int = 0, students: tuple[str, ...] = ("s-1", "s-2")) -> None:
@@ -424,27 +429,25 @@ class TestRebuild:
             await core.stop()
 
 
-class TestNoGaps:
-    """What leaves numbers out of order, or twice, or without states, and is none."""
+def test_a_replay_knows_what_a_start_accepted(tmp_path: Path) -> None:
+    async def live() -> int:
+        await lesson(tmp_path, 3)
+        files(tmp_path)[1].unlink()
+        core = Core(tmp_path, Tally(), accept_gaps=True)
+        await core.start()
+        await core.crash()
+        return seen(core, "s-1")
 
-    async def test_rejected_paused_and_repeated_lines(self, tmp_path: Path) -> None:
-        core = Core(tmp_path, Tally())
-        await core.start()
-        stream = await core.stream("s-1", STREAM)
-        core.accept(stream, 1, {"event": "edit"}, "no object", {"event": "edit"})
-        await core.pipeline.settle()
-        await core.classes.set_state("class-1", "paused")
-        core.accept(stream, 4, {"event": "edit"})
-        await core.pipeline.settle()
-        await core.classes.set_state("class-1", "open")
-        core.accept(stream, 5, {"event": "edit"})
-        await core.pipeline.settle()
-        await core.crash()
-        [path] = files(tmp_path)
-        rewrite(path, lambda lines: [*lines[:2], lines[1], *lines[2:], *lines[3:]])
-        core = Core(tmp_path, Tally())
-        await core.start()
-        assert core.recovery.findings == []
-        assert core.counters["archive_events_missing"] == 0
-        assert seen(core, "s-1") == 3
-        await core.crash()
+    def replay(folder: Path, *, accept: bool = False) -> Replay:
+        limits = StateLimits(VALUES, CHARACTERS)
+        run = Replay(sources([folder]), [Tally()], EVERYTHING, limits=limits, accept_gaps=accept)
+        for _ in run.run():
+            pass
+        return run
+
+    lived = asyncio.run(live())
+    run = replay(tmp_path / "archive")
+    assert (run.held, run.events) == (set(), 20)
+    assert Tally().decode(run.students["s-1"].row().fields["state/tally//"]).seen == lived == 10
+    (tmp_path / "archive" / ACCEPTED_GAPS).unlink()
+    assert replay(tmp_path / "archive").held == {"s-1"}

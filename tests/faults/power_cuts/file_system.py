@@ -3,8 +3,8 @@
 Each line of standard input is a command in JSON, each line of standard output the answer; see `Control`. When standard
 input ends, as it does with the process that began this one, it unmounts itself and ends.
 
-The folder has one subfolder for each life of the appliance. After a power cut, or after the process was killed,
-everything in the subfolder of that life answers EIO, and the next subfolder shows what is left.
+The folder has one subfolder, the disk. After a power cut, or after the process was killed, everything answers EIO until
+the next life of the appliance begins; what the earlier one has open answers EIO for ever.
 """
 
 from __future__ import annotations
@@ -27,20 +27,27 @@ T = TypeVar("T")
 
 LARGE = 1 << 30
 ROOT = 0
-"""The handle of the folder of all lives."""
+"""The handle of the folder in which the disk is."""
+NAME = "disk"
 
 
 class Life:
-    """One process with a disk: its troubles, and what failed operations leave."""
+    """One process with a disk: its troubles, what it did, and what failed operations leave."""
 
     def __init__(self, disk: Disk, seed: int) -> None:
         self.disk = disk
         self.troubles = Troubles()
+        self.log: list[str] = []
         self.chance = random.Random(seed)
 
 
 class FileSystem:
-    """The operations that FUSE calls; all lives at once."""
+    """The operations that FUSE calls.
+
+    Attributes:
+        guard: held while anything of this changes.
+        life: the current life; None before the first.
+    """
 
     use_ns = True
     # Operations on open files get their handle and no path, so that removed files work until they are closed.
@@ -49,7 +56,7 @@ class FileSystem:
 
     def __init__(self) -> None:
         self.guard = threading.Lock()
-        self.lives: dict[str, Life] = {}
+        self.life: Life | None = None
         self._open: dict[int, tuple[Life, Node]] = {}
         self._handles = 0
 
@@ -69,7 +76,7 @@ class FileSystem:
     def readdir(self, path: str | None, handle: int) -> list[str]:
         with self.guard:
             if handle == ROOT:
-                return [".", "..", *self.lives]
+                return [".", "..", NAME]
             _, node = self._node(path, handle)
             if not isinstance(node, Folder):
                 raise error(errno.ENOTDIR)
@@ -106,23 +113,23 @@ class FileSystem:
     def create(self, path: str, mode: int) -> int:
         with self.guard:
             life, inner = self._life(path)
-            file = self._do(life, "create", lambda: life.disk.create(inner, mode & 0o7777))
+            file = self._do(life, "create", inner, lambda: life.disk.create(inner, mode & 0o7777))
             return self._opened(life, file)
 
     def mkdir(self, path: str, mode: int) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "mkdir", lambda: life.disk.mkdir(inner, mode & 0o7777))
+            self._do(life, "mkdir", inner, lambda: life.disk.mkdir(inner, mode & 0o7777))
 
     def unlink(self, path: str) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "unlink", lambda: life.disk.unlink(inner))
+            self._do(life, "unlink", inner, lambda: life.disk.unlink(inner))
 
     def rmdir(self, path: str) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "rmdir", lambda: life.disk.rmdir(inner))
+            self._do(life, "rmdir", inner, lambda: life.disk.rmdir(inner))
 
     def rename(self, old: str, new: str) -> None:
         with self.guard:
@@ -130,14 +137,14 @@ class FileSystem:
             other, target = self._life(new)
             if other is not life:
                 raise error(errno.EXDEV)
-            self._do(life, "rename", lambda: life.disk.rename(source, target))
+            self._do(life, "rename", f"{source} -> {target}", lambda: life.disk.rename(source, target))
 
     def chmod(self, path: str | None, mode: int) -> None:
         with self.guard:
             life, node = self._node(path, None)
             if life.disk.mode == "fat":
                 raise error(errno.EPERM)
-            self._do(life, "chmod", lambda: setattr(node, "mode", mode & 0o7777))
+            self._do(life, "chmod", path or "", lambda: setattr(node, "mode", mode & 0o7777))
 
     def chown(self, path: str | None, user: int, group: int) -> None:
         with self.guard:
@@ -161,12 +168,12 @@ class FileSystem:
                 file.write(offset, content)
                 return len(content)
 
-            return self._do(life, "write", whole, full)
+            return self._do(life, "write", f"{file.name} {offset}+{len(content)}", whole, full)
 
     def truncate(self, path: str | None, length: int, handle: int | None = None) -> None:
         with self.guard:
             life, file = self._file(path, handle)
-            self._do(life, "truncate", lambda: file.truncate(length))
+            self._do(life, "truncate", f"{file.name} {length}", lambda: file.truncate(length))
 
     def fsync(self, path: str | None, datasync: int, handle: int) -> None:
         with self.guard:
@@ -175,21 +182,31 @@ class FileSystem:
             def failed(number: int) -> None:
                 file.sync_failed(life.chance, forget=life.chance.random() < 0.3)
 
-            self._do(life, "fsync", lambda: life.disk.sync_file(file), failed)
+            self._do(life, "fsync", file.name, lambda: life.disk.sync_file(file), failed)
 
     def fsyncdir(self, path: str | None, datasync: int, handle: int) -> None:
         with self.guard:
             life, node = self._node(path, handle)
             assert isinstance(node, Folder)
-            self._do(life, "fsyncdir", lambda: life.disk.sync_folder(node))
+            self._do(life, "fsyncdir", node.name, lambda: life.disk.sync_folder(node))
 
-    def _do(self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None) -> T:
+    def _do(
+        self,
+        life: Life,
+        kind: str,
+        path: str,
+        work: Callable[[], T],
+        failed: Callable[[int], T | None] | None = None,
+    ) -> T:
+        if not life.troubles.ended:
+            life.log.append(f"{kind} {path}")
         try:
             number, seconds, ends = life.troubles.at(kind)
         except EndedError:
             raise error(errno.EIO) from None
         time.sleep(seconds)
         if number:
+            life.log[-1] += f": {errno.errorcode[number]}"
             done = failed(number) if failed else None
             if done is None:
                 raise error(number)
@@ -201,12 +218,11 @@ class FileSystem:
 
     def _life(self, path: str) -> tuple[Life, str]:
         name, _, inner = path[1:].partition("/")
-        if name not in self.lives:
+        if name != NAME or self.life is None:
             raise error(errno.ENOENT)
-        life = self.lives[name]
-        if life.troubles.ended:
+        if self.life.troubles.ended:
             raise error(errno.EIO)
-        return life, inner
+        return self.life, inner
 
     def _node(self, path: str | None, handle: int | None) -> tuple[Life, Node]:
         if handle is not None and handle in self._open:
@@ -232,11 +248,10 @@ class FileSystem:
 
 
 class Control:
-    """The commands: ``{"do": NAME, ...}``; each method is one. All but `new` concern the last life."""
+    """The commands: ``{"do": NAME, ...}``; each public method but `answer` is one."""
 
     def __init__(self, files: FileSystem) -> None:
         self._files = files
-        self._last = 0
 
     def answer(self, line: str) -> dict[str, Any]:
         """Do what a line asks for."""
@@ -250,7 +265,7 @@ class Control:
         return self._begin(Disk(mode), seed)
 
     def trouble(self, **trouble: Any) -> dict[str, Any]:
-        """Add a `Trouble`."""
+        """Add a `Trouble` for the current life."""
         self._life.troubles.add(Trouble(**trouble))
         return {}
 
@@ -259,14 +274,17 @@ class Control:
         self._life.disk.sync_all()
         return {}
 
-    def kill(self, seed: int) -> dict[str, Any]:
-        """The process is killed; its disk has power."""
+    def end(self) -> dict[str, Any]:
+        """The process ends here: from now on nothing succeeds."""
         self._life.troubles.ended = True
+        return {}
+
+    def kill(self, seed: int) -> dict[str, Any]:
+        """The process was killed; its disk has power."""
         return self._begin(self._life.disk, seed)
 
     def cut(self, seed: int) -> dict[str, Any]:
-        """The power is cut."""
-        self._life.troubles.ended = True
+        """The power was cut."""
         return self._begin(self._life.disk.cut(random.Random(seed)), seed)
 
     def state(self) -> dict[str, Any]:
@@ -274,16 +292,18 @@ class Control:
         troubles = self._life.troubles
         return {"ended": troubles.ended, "counts": dict(troubles.counts)}
 
+    def log(self) -> dict[str, Any]:
+        """What the last life did."""
+        return {"log": self._life.log}
+
     @property
     def _life(self) -> Life:
-        return self._files.lives[str(self._last)]
+        assert self._files.life is not None
+        return self._files.life
 
     def _begin(self, disk: Disk, seed: int) -> dict[str, Any]:
-        # Only the last one can be used, so an earlier one need not be kept; its open files keep theirs.
-        self._files.lives.pop(str(self._last), None)
-        self._last += 1
-        self._files.lives[str(self._last)] = Life(disk, seed)
-        return {"folder": str(self._last)}
+        self._files.life = Life(disk, seed)
+        return {}
 
 
 def _serve_commands(control: Control) -> None:

@@ -1,0 +1,82 @@
+"""A store that loses its memory: each node is known in time, and no refill waits for a commit that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from appliance.archive import BEGINNING, numbered_segments
+from appliance.cluster.archive_upload import ArchiveUpload
+from appliance.cluster.membership import Membership
+from appliance.cluster.refill import Refill, RefillTimes
+from appliance.cluster.upload_mark import UploadMarkFile
+from appliance.counters import Counters
+from appliance.errors import BackendError
+from appliance.health import Health
+from appliance.kvs.memory import MemoryKVS
+from appliance.listeners import Listeners
+from appliance.pubsub.hints import Hints
+from appliance.pubsub.memory import MemoryPubSub
+from appliance.states import Fold, StateLimits
+from appliance.tasks import Tasks
+from tests.pipeline.world import PATIENCE, Tally, until
+from tests.recovery.test_gaps import lesson
+from tests.recovery.world import CHARACTERS, VALUES, Core
+
+
+async def test_a_node_is_known_to_the_others_as_soon_as_it_has_started() -> None:
+    kvs, pubsub = MemoryKVS(), MemoryPubSub(Counters(), 10)
+    nodes, tasks = [], []
+    for name in ("one", "two"):
+        counters = Counters()
+        health = Health(counters)
+        tasks.append(Tasks(health, counters))
+        hints = Hints(pubsub, tasks[-1], health, counters)
+        nodes.append(Membership(name, kvs, hints, tasks[-1], counters, silent_seconds=3600))
+        await nodes[-1].start()
+    await until(lambda: nodes[0].others() == ["two"], "it is known without any beat")
+    for node in nodes:
+        await node.close()
+    await asyncio.gather(*(some.close() for some in tasks))
+
+
+async def test_a_mark_does_not_wait_for_a_commit_that_waits_for_the_refill(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def checkpoint(take: Any) -> Any:
+        began.set()
+        await asyncio.get_running_loop().create_future()
+
+    on_lost: Listeners[[]] = Listeners("a loss")
+    pipeline: Any = SimpleNamespace(on_lost=on_lost, confirm_with=lambda confirm: None, checkpoint=checkpoint)
+    unused: Any = None
+    times = RefillTimes(wait=1.0, mark=0.0)
+    refill = Refill(pipeline, unused, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(refill.keep_up())
+        await began.wait()
+        on_lost()
+    assert not (tmp_path / "store.json").exists()
+
+
+async def test_an_upload_does_not_wait_for_what_a_second_loss_has_taken(tmp_path: Path) -> None:
+    await lesson(tmp_path, 3)
+    numbered_segments(tmp_path / "archive")[1][1].unlink()
+    core = Core(tmp_path)
+    limits = StateLimits(VALUES, CHARACTERS)
+    kvs, pubsub = MemoryKVS(), MemoryPubSub(Counters(), 10)
+    upload = ArchiveUpload(
+        core.archive, BEGINNING, kvs, pubsub, lambda: Fold([Tally()], Counters(), limits), Counters(), {}
+    )
+
+    async def lost_again() -> None:
+        raise BackendError("The key-value store has lost its data again.")
+
+    with pytest.raises(BackendError, match="again"):
+        await upload.run(3600.0, lost_again)
+    assert upload.gaps == []
+    await core.archive.close()
