@@ -55,18 +55,22 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '0') ~= ARGV[2] then return 0 end
 -- First a command that a server without memory refuses: after another one it would take all of the script.
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 if ARGV[2] == '0' then redis.call('UNLINK', KEYS[2]) end
-local at = 8
-local function spread(command, key, words)
-  local last = at + words - 1
-  for from = at, last, {_SPREAD} do
-    redis.call(command, key, unpack(ARGV, from, math.min(from + {_SPREAD - 1}, last)))
-  end
-  at = last + 1
+local last = 7 + ARGV[5]
+for at = 8, last, {_SPREAD} do
+  redis.call('HSET', KEYS[1], unpack(ARGV, at, math.min(at + {_SPREAD - 1}, last)))
 end
-spread('HSET', KEYS[1], ARGV[5])
-spread('HSET', KEYS[2], ARGV[6])
-spread('HDEL', KEYS[1], ARGV[7])
-spread('HDEL', KEYS[2], #ARGV - at + 1)
+if #ARGV > last then
+  local function spread(command, key, words)
+    local begin = last + 1
+    last = last + words
+    for at = begin, last, {_SPREAD} do
+      redis.call(command, key, unpack(ARGV, at, math.min(at + {_SPREAD - 1}, last)))
+    end
+  end
+  spread('HSET', KEYS[2], ARGV[6])
+  spread('HDEL', KEYS[1], ARGV[7])
+  spread('HDEL', KEYS[2], #ARGV - last)
+end
 if ARGV[4] ~= '0' then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
   redis.call('PEXPIRE', KEYS[2], ARGV[4])

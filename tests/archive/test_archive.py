@@ -109,7 +109,10 @@ async def test_a_torn_last_line_is_moved_aside_at_every_cut(tmp_path: Path) -> N
     [path] = segments(tmp_path / "whole")
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
+    ends = {cut for cut, byte in enumerate(whole) if byte == 10}
     for cut in range(len(whole)):
+        if cut % 7 and not ends & {cut - 1, cut, cut + 1}:
+            continue
         folder = tmp_path / str(cut)
         folder.mkdir()
         (folder / path.name).write_bytes(whole[:cut])

@@ -248,6 +248,11 @@ def measure_all(parsed: argparse.Namespace) -> None:
         nodes(parsed.quick, parsed.rounds)
     if parsed.only in (None, "reconnects"):
         reconnects(50 if parsed.quick else 1000)
+    _measure_parts(parsed)
+
+
+def _measure_parts(parsed: argparse.Namespace) -> None:
+    """Parts of the program without a server."""
     if parsed.only in (None, "stores"):
         stores(*((1, 5) if parsed.quick else (parsed.rounds, 200)))
     on_files(parsed)
@@ -260,7 +265,7 @@ def on_files(parsed: argparse.Namespace) -> None:
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only in (None, "checksums"):
-        checksums(*((1, 1000) if parsed.quick else (101, 200_000)))
+        checksums(*((1, 1000) if parsed.quick else (31, 200_000)))
 
 
 def on_request(parsed: argparse.Namespace) -> None:
