@@ -69,11 +69,13 @@ class DataFolder:
         try:
             # An earlier program may have been killed before the names of its files were durable.
             sync_folder(path)
-        except OSError as error:
+        except BaseException as error:
             self._lock.release()
-            raise SettingsError(
-                f"The data folder {path} cannot be written: {error.strerror}. Check the disk, then try again."
-            ) from error
+            if isinstance(error, OSError):
+                raise SettingsError(
+                    f"The data folder {path} cannot be written: {error.strerror}. Check the disk, then try again."
+                ) from error
+            raise
         try:
             exchange.finish(path, PASSING)
         except BaseException as error:
