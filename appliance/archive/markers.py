@@ -154,7 +154,7 @@ def missing_findings(folder: Path) -> Iterator[Finding]:
         groups.setdefault((marker.kind, to), []).append(missing.segment)
     for (kind, to), found in groups.items():
         yield finding(
-            f"archive.{kind}",
+            "archive.moved" if kind == "moved" else "archive.deleted",
             to,
             segments=len(found),
             events=sum(segment.events for segment in found),

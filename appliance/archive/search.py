@@ -240,7 +240,7 @@ def _text(block: IndexedBlock, data: bytes) -> bytes | None:
     if not block.whole or block_checksum(data) != block.checksum:
         return None
     try:
-        text = block_text(data)
+        text = block_text(data, block.size)
     except zlib.error:
         return None
     return text if len(text) == block.size else None
@@ -262,17 +262,22 @@ def _whole_file_lines(path: Path, index: Index, selection: Selection, numbered: 
 def _plain_lines(path: Path, selection: Selection, numbered: bool) -> Iterator[Line]:
     needles = selection.needles()
     complete = complete_bytes(path)
-    number = 1
     with path.open("rb") as file:
         for piece in _pieces(path.name, file, complete, numbered):
             spans = piece.lines(needles)
             if _is_right(piece.text, None if needles is None else spans):
                 yield from piece.found(spans, selection)
             else:
-                yield from _filtered(path, selection, piece.byte, piece.byte + len(piece.text), piece.number)
-            number = piece.number + piece.text.count(b"\n")
-    if not _is_newest(path):
-        yield from _filtered(path, selection, complete, None, number)
+                end = piece.byte + len(piece.text)
+                yield from _filtered(path, selection, piece.byte, end, _line_number(path, piece.byte))
+    if complete < path.stat().st_size and not _is_newest(path):
+        yield from _filtered(path, selection, complete, None, _line_number(path, complete))
+
+
+def _line_number(path: Path, byte: int) -> int:
+    """The number of the line of a plain segment that begins at a byte."""
+    with path.open("rb") as file:
+        return 1 + sum(text.count(b"\n") for text in pieces(file, byte, _PIECE_BYTES))
 
 
 def _is_right(text: bytes, spans: list[tuple[int, int]] | None) -> bool:
@@ -356,5 +361,5 @@ def _pieces(name: str, file: IO[bytes] | gzip.GzipFile, end: int | None, numbere
     number, byte = 1, 0
     for text in pieces(file, end, _PIECE_BYTES):
         yield _Piece(name, text, number, byte, numbered)
-        number += text.count(b"\n")
+        number += text.count(b"\n") if numbered else 0
         byte += len(text)

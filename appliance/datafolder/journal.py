@@ -112,6 +112,7 @@ class Journal(Generic[T]):
         else:
             # An empty file means that its content was lost.
             remove(self.path)
+            sync_folder(self.path.parent)
         self.lines = len(lines)
         self.damaged = []
         self._rewrite = False
