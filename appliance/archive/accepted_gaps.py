@@ -94,7 +94,7 @@ def read_accepted(folder: Path) -> tuple[list[AcceptedGap], list[Finding]]:
         return [], [finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)]
     found = list(_lines(content))
     gaps = [gap for _, gap in found if gap is not None]
-    return gaps, [] if len(gaps) == len(found) else [finding("file.damaged", path.name)]
+    return gaps, [] if len(gaps) == len(found) else [finding("file.damaged", path.name, line="")]
 
 
 def without_student(folder: Path, student_id: str) -> None:
