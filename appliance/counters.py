@@ -82,7 +82,9 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         ),
         "archive_write_failures": Declared("archive_write_failures", "Writes to the archive that failed."),
         "archive_sync_failures": Declared("archive_sync_failures", "Delayed syncs of the archive that failed."),
-        "archive_compress_failures": Declared("archive_compress_failures", "Segments that could not be compressed."),
+        "archive_compress_failures": Declared(
+            "archive_compress_failures", "Segments that could not be compressed or indexed."
+        ),
         "snapshots": Declared("snapshots", "Snapshots that were written."),
         "snapshot_failures": Declared("snapshot_failures", "Snapshots that could not be written."),
         "snapshots_damaged": Declared("snapshots_damaged", "Snapshots that a start could not use."),

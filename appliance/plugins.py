@@ -286,6 +286,12 @@ def checked(reducer_class: type[Reducer[Any]]) -> Reducer[Any]:
         encoded = reducer.encode(state)
         if not isinstance(encoded, bytes) or reducer.encode(reducer.decode(encoded)) != encoded:
             raise InvalidReducerError("Its initial state must be the same after encode() and decode().")
+        step = "Its split() or join()"
+        split = reducer.split(state)
+        if split is not None:
+            parts = [reducer.encode_part(part) for group in split.groups for part in group]
+            if reducer.encode(reducer.join(split.head, parts)) != encoded:
+                raise InvalidReducerError("Its initial state must be the same after split() and join().")
         step = "Its summarize()"
         summary = reducer.summarize(state)
         if not _is_json_object(summary):

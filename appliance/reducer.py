@@ -17,14 +17,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from appliance.events import Event
 
-__all__ = ["DOCUMENT", "ITEM", "STUDENT", "Column", "Event", "Reducer", "Scope", "State", "UnusableError", "replace"]
+__all__ = [
+    "DOCUMENT",
+    "ITEM",
+    "STUDENT",
+    "Column",
+    "Event",
+    "Reducer",
+    "Scope",
+    "Split",
+    "State",
+    "UnusableError",
+    "replace",
+]
 
 Scope = tuple[str, ...]
 """Names of the event's fields to whose values, beside the student, a state belongs."""
@@ -36,6 +48,20 @@ ITEM: Scope = ("item",)
 
 class State(msgspec.Struct, frozen=True, gc=False):
     """Base of a reducer's state: a frozen structure whose fields all have defaults."""
+
+
+class Split(NamedTuple):
+    """A state in parts; see `Reducer.split`.
+
+    Attributes:
+        head: all that is not in the parts, encoded. It is written at each change, so it must stay small.
+        groups: the parts, which are immutable values, in order, in groups. A part that is the same object as in the
+            state that was stored before is not encoded and not written again; a group that is the same object is
+            passed over as a whole. So a long state has its parts in many groups, and a change makes few new ones.
+    """
+
+    head: bytes
+    groups: Sequence[tuple[Any, ...]]
 
 
 Kind = Literal["whole", "number", "truth", "time", "choice", "id", "text", "series", "any"]
@@ -157,3 +183,39 @@ class Reducer(Generic[S]):
             msgspec.DecodeError: the bytes do not fit `State`: its fields changed without a new version.
         """
         return msgspec.msgpack.decode(encoded, type=self.State)  # type: ignore[return-value]
+
+    def split(self, state: S) -> Split | None:
+        """A state in parts, of which a store gets those that changed; None, the default, to store it as one value.
+
+        Override it and `join` where a state grows with a student's events to more than some kilobytes. A part has
+        about 1 to 4 KiB. The work must not grow with the state, apart from a list of the groups. The parts may
+        be cut anywhere, and equal states in different parts: where states are compared, `encode` counts.
+
+        Whole states of such a reducer must not begin with the byte ``0xC1``; MessagePack never does.
+
+        Example, of a state whose field ``pages`` is a tuple of tuples of text::
+
+            def split(self, state):
+                return Split(self.encode(replace(state, pages=())), [state.pages])
+
+            def join(self, head, parts):
+                pages = tuple(msgspec.msgpack.decode(part, type=tuple[str, ...]) for part in parts)
+                return replace(self.decode(head), pages=pages)
+        """
+        return None
+
+    def encode_part(self, part: Any) -> bytes:
+        """A part of `split` as bytes."""
+        return msgspec.msgpack.encode(part)
+
+    def join(self, head: bytes, parts: Sequence[bytes]) -> S:
+        """The state that `split` has divided; `encode` gives the same bytes for both.
+
+        Args:
+            head: `Split.head`.
+            parts: all parts in order, as `encode_part` has encoded them, without the borders of groups.
+
+        Raises:
+            msgspec.DecodeError: the bytes do not fit `State`.
+        """
+        raise NotImplementedError(f"The reducer {self.name!r} has split() and no join().")

@@ -153,8 +153,25 @@ class TestReducersPage:
     def test_its_test_passes(self, pastes: plugins.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pastes", sys.modules[type(pastes.reducer).__module__])
         names: dict[str, Any] = {}
-        exec(code_blocks("reducers.md", "python")[1], names)
+        exec(code_blocks("reducers.md", "python")[2], names)
         names["test_a_long_insertion_is_a_paste"]()
+
+    def test_its_state_in_parts_keeps_the_parts_that_did_not_change(self, tmp_path: Path) -> None:
+        (tmp_path / "log.py").write_text(code_blocks("reducers.md", "python")[1], encoding="utf-8")
+        [reducer] = [loaded.reducer for loaded in plugins.load(tmp_path, []).reducers if loaded.reducer.name == "log"]
+        state = reducer.initial()
+        for _ in range(250):
+            before, state = state, reducer.reduce(state, edit("a"))
+        split, earlier = reducer.split(state), reducer.split(before)
+        assert split is not None
+        assert earlier is not None
+        assert [one is other for one, other in zip(split.groups[0], earlier.groups[0], strict=True)] == [
+            True,
+            True,
+            False,
+        ]
+        parts = [reducer.encode_part(part) for part in split.groups[0]]
+        assert reducer.join(split.head, parts) == state
 
     def test_its_columns_are_columns(self) -> None:
         text = (DOCS / "reducers.md").read_text(encoding="utf-8")

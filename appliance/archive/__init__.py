@@ -21,8 +21,9 @@ module              job
 ==================  =================================================
 """
 
-from appliance.archive.reading import Reader, lines, read
+from appliance.archive.reading import Reader, lines
 from appliance.archive.records import Damage, Line, Record, Rejection, StreamLines
+from appliance.archive.search import read
 from appliance.archive.segments import BEGINNING, Position, misplaced_folders, numbered_segments, segments
 from appliance.archive.writing import RELAXED_SECONDS, Archive, Sync
 

@@ -28,6 +28,7 @@ from appliance.text import counted
 
 BAD = "their checksum is wrong, and which of them is damaged is not known"
 UNFINISHED = "their commit was not finished, so they were never acknowledged"
+EMPTY = "the file is empty, which a compressed one never is"
 FLAW = "the checksum itself is damaged; the lines of its commit are whole and were used"
 
 
@@ -40,14 +41,28 @@ class BrokenLink(msgspec.Struct, frozen=True):
     reason: str
 
 
+class SegmentCheck(msgspec.Struct):
+    """The result of reading a segment.
+
+    Attributes:
+        file: its name.
+        groups: number of groups that are right.
+        damaged: number of places that are damaged.
+    """
+
+    file: str
+    groups: int = 0
+    damaged: int = 0
+
+
 class ChainState:
     """What is known of the chain where reading is.
 
     Attributes:
         own: OWN of the last group; None where it is not known, so that any BEFORE is right.
         seen: whether a group was read. None where earlier segments may have groups.
-        groups: number of groups whose checksum is right.
         broken: links that are broken.
+        checks: by file, the result of each segment that was read.
     """
 
     def __init__(self, *, from_beginning: bool) -> None:
@@ -56,7 +71,7 @@ class ChainState:
         """
         self.own: bytes | None = NOTHING if from_beginning else None
         self.seen: bool | None = False if from_beginning else None
-        self.groups = 0
+        self.checks: dict[str, SegmentCheck] = {}
         self.broken: list[BrokenLink] = []
 
 
@@ -86,6 +101,7 @@ class SegmentLines:
         self._state = state
         self._reports_unfinished = reports_unfinished
         self._has_groups = False
+        self._check = state.checks.setdefault(path.name.removesuffix(".gz"), SegmentCheck(path.name))
 
     def read(self, file: IO[bytes] | gzip.GzipFile, byte: int, end: int | None) -> Iterator[Iterator[Line]]:
         """The lines, of some groups at once; each of these is to be used up before the next.
@@ -126,8 +142,13 @@ class SegmentLines:
     def unreadable(self, byte: int, reason: str) -> list[Line]:
         """A segment that cannot be read from a byte on."""
         self._state.own = None
+        self._check.damaged += 1
         self.byte = byte
         return [Line(Damage(self._name, 1, byte, reason), self._name, 1, byte, byte)]
+
+    def empty(self) -> None:
+        """The file of a compressed segment is empty. What it held is missing, as if the file were."""
+        self._state.broken.append(BrokenLink(self._name, 1, 0, EMPTY))
 
     def _middle(self, group: Group, next_one: Group) -> Iterator[Line]:
         if group.own is not None:
@@ -188,6 +209,7 @@ class SegmentLines:
                 lost = group
                 byte, line = group.byte, group.line
         self._state.own = None
+        self._check.damaged += 1
         lines = lost.text.count(b"\n") + (not lost.text.endswith(b"\n")) if lost else 1
         if lines > 1:
             reason += f"; {counted(lines, 'line')} before that have no checksum and were left out"
@@ -204,7 +226,7 @@ class SegmentLines:
         self._has_groups = state.seen = True
         if not group.proved:
             return self._flawed(group, next_before)
-        state.groups += group.proved
+        self._check.groups += group.proved
         if state.own is not None and state.own != group.before:
             self._check_link(group)
         state.own = group.own
@@ -222,7 +244,7 @@ class SegmentLines:
         else:
             yield from self._bad_parts(group, next_before)
             return
-        state.groups += 1
+        self._check.groups += 1
         state.own = own
         yield self._damage(group, FLAW, lines=0)
         yield from self._lines(group)
@@ -270,13 +292,16 @@ class SegmentLines:
                     number += 1
                     continue
                 record = parse_line(row + b"\n", name, number, at)
+                self._check.damaged += 1
             yield Line(record, name, number, at, end)
             at = end
             number += 1
         if half and not half.isspace():
+            self._check.damaged += 1
             yield Line(parse_line(half, name, number, at), name, number, at, group.end)
 
     def _damage(self, group: Group, reason: str, lines: int | None = None) -> Line:
+        self._check.damaged += 1
         if lines is None:
             lines = group.text.count(b"\n") + (not group.text.endswith(b"\n"))
             reason = f"{counted(lines, 'line')} were left out: {reason}"

@@ -1,18 +1,26 @@
-"""Compression of a closed segment into a gzip file (RFC 1952)."""
+"""Compression of a closed segment into a gzip file of members (`appliance.archive.members`), with its index."""
 
 from __future__ import annotations
 
+import errno
 import gzip
+import hashlib
+import logging
+import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
-from appliance.archive.segments import compressed
+from appliance.archive.chain import GROUP_BYTES, GROUP_END, SUFFIX_BYTES
+from appliance.archive.index import ContentHash, DamagedIndexError, Index, is_of, read_index, write_index
+from appliance.archive.indexing import IndexBuilder, build_index, pieces
+from appliance.archive.members import BLOCK_BYTES, MemberWriter, NoMembersError, blocks, has_members
+from appliance.archive.segments import compressed, open_segment, segments
+from appliance.counters import Counters
 from appliance.datafolder.files import PART, remove_if_unused, written_whole
 
-# Lines of JSON shrink to 6 % at this level and to 4.5 % at the highest, which takes seven times as long: longer than
-# everything else that is done with an event.
-_LEVEL = 3
-_PIECE_BYTES = 1 << 20
+log = logging.getLogger(__name__)
 
 
 class _StoppedError(Exception):
@@ -23,24 +31,193 @@ def compress(path: Path, stop: Callable[[], bool]) -> None:
     """Replace a segment by its compressed form; a power cut leaves the one or the other, or both whole.
 
     Args:
-        path: the segment.
-        stop: asked before each piece; when it returns true the segment is left as it is.
+        path: the segment. One that an earlier version compressed is compressed again, in blocks.
+        stop: asked before each block; when it returns true the segment is left as it is.
 
     Raises:
         OSError: it could not be read or written; the segment is as it was.
+        EOFError, zlib.error: it was compressed, and is damaged; likewise.
     """
+    packed = path if path.suffix == ".gz" else compressed(path)
     part = path.with_name(path.name + PART)
     try:
-        with (
-            path.open("rb") as plain,
-            written_whole(compressed(path), part) as file,
-            gzip.GzipFile("", "wb", _LEVEL, fileobj=file, mtime=0) as packed,
-        ):
-            while piece := plain.read(_PIECE_BYTES):
-                if stop():
-                    raise _StoppedError
-                packed.write(piece)
+        with open_segment(path) as plain, written_whole(packed, part) as file:
+            index, text = _write(plain, file, stop)
+            file.flush()
+            _check(part, text)
     except _StoppedError:
         return
-    # A segment that is being read on Windows stays beside its compressed form, and is compressed again later.
-    remove_if_unused(path)
+    save_index(packed, index)
+    if packed != path:
+        # A segment that is being read on Windows stays beside its compressed form, and is compressed again later.
+        remove_if_unused(path)
+
+
+class PackedWriter:
+    """Writes the compressed form of a segment, line by line.
+
+    Attributes:
+        index: its index, once the writer is closed.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Args:
+        file: an empty file, which is not closed.
+        """
+        self.index: Index | None = None
+        self._content = ContentHash()
+        self._members = MemberWriter(_Tee(file, self._content))
+        self._builder = IndexBuilder()
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._grouped = False
+
+    def write(self, lines: bytes) -> None:
+        """Add lines, or one; a block ends only where the lines of a call do.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        self._lines.append(lines)
+        self._size += len(lines)
+        ends_group = GROUP_END.search(lines, max(0, len(lines) - SUFFIX_BYTES)) is not None
+        self._grouped = self._grouped or ends_group
+        if self._size >= (BLOCK_BYTES if ends_group or not self._grouped else 2 * GROUP_BYTES):
+            self._end_block()
+
+    def _end_block(self) -> None:
+        text = b"".join(self._lines)
+        self._lines, self._size = [], 0
+        self._builder.add_text(text)
+        self._builder.end_block(self._members.add(text))
+
+    def close(self) -> None:
+        """Write what is left.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._lines:
+            self._end_block()
+        self._members.end()
+        self.index = self._builder.finish(self._content.content(), self._members.blocks)
+
+
+def _write(plain: IO[bytes] | gzip.GzipFile, file: IO[bytes], stop: Callable[[], bool]) -> tuple[Index, bytes]:
+    """Write the compressed form; returns its index, and the SHA-256 of the text."""
+    text = hashlib.sha256()
+    writer = PackedWriter(file)
+    for piece in pieces(plain):
+        if stop():
+            raise _StoppedError
+        text.update(piece)
+        writer.write(piece)
+    writer.close()
+    assert writer.index is not None
+    return writer.index, text.digest()
+
+
+class _Tee:
+    """Writes to a file, and adds what is written to a hash."""
+
+    def __init__(self, file: IO[bytes], content: ContentHash) -> None:
+        self._file = file
+        self._content = content
+
+    def write(self, piece: bytes) -> None:
+        self._content.add(piece)
+        self._file.write(piece)
+
+
+def _check(path: Path, expected: bytes) -> None:
+    """Read a compressed segment again, since the plain one is removed.
+
+    Raises:
+        OSError: its text has another SHA-256.
+    """
+    text = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for _, _, piece in blocks(file):
+                text.update(piece)
+    except (NoMembersError, zlib.error):
+        pass
+    if text.digest() != expected:
+        raise OSError(errno.EIO, f"{os.strerror(errno.EIO)}: what was read back differs from what was written", path)
+
+
+def save_index(path: Path, index: Index) -> None:
+    """Write the index of a compressed segment. Without it reading is slower; so a failure is logged alone."""
+    try:
+        write_index(path, index)
+    except OSError as error:
+        log.warning("The index of the segment %s could not be written: %s.", path.name, error.strerror or error)
+
+
+class Renewing:
+    """Gives compressed segments what they lack: a good index, and blocks to those of an earlier version."""
+
+    def __init__(self, folder: Path, counters: Counters) -> None:
+        """Args:
+        folder: the archive.
+        counters: counts failures.
+        """
+        self._folder = folder
+        self._counters = counters
+        self._done: set[tuple[str, int, int]] = set()
+
+    def renew_next(self, stop: Callable[[], bool]) -> None:
+        """Do this for the first segment that lacks something; one that fails is left until the next start.
+
+        Args:
+            stop: asked now and then; when it returns true the segment is left as it is.
+        """
+        for path in segments(self._folder):
+            if stop():
+                return
+            try:
+                if path.suffix != ".gz" or self._key(path) in self._done:
+                    continue
+                lacking = _lacks_something(path)
+                if lacking:
+                    _renew(path, stop)
+                self._done.add(self._key(path))
+                if lacking:
+                    return
+            except FileNotFoundError:
+                # It was moved elsewhere meanwhile.
+                continue
+            except (EOFError, OSError, zlib.error) as error:
+                self._counters.add("archive_compress_failures")
+                reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+                log.warning("The segment %s could not be indexed: %s.", path.name, reason or error)
+                self._done.add(self._key(path))
+
+    @staticmethod
+    def _key(path: Path) -> tuple[str, int, int]:
+        try:
+            status = path.stat()
+        except OSError:
+            return path.name, 0, 0
+        return path.name, status.st_size, status.st_mtime_ns
+
+
+def _lacks_something(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            index = read_index(path)
+        except DamagedIndexError:
+            return True
+        return index is None or not is_of(index, file) or not has_members(file)
+
+
+def _renew(path: Path, stop: Callable[[], bool]) -> None:
+    with path.open("rb") as file:
+        has_blocks = has_members(file)
+    if not has_blocks:
+        compress(path, stop)
+        return
+    index = build_index(path)
+    if index is None:
+        raise EOFError("the segment is damaged")
+    write_index(path, index)

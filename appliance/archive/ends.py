@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 
 from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES, damaged_end
 from appliance.archive.markers import known_missing
+from appliance.archive.members import NoMembersError, block_text, members
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, open_segment, uncompressed_bytes
 from appliance.datafolder.files import last_line_end
 from appliance.errors import ArchiveError
@@ -58,6 +59,8 @@ def last_group(path: Path) -> GroupEnd | None:
     Raises:
         ArchiveError: it is not there or cannot be read.
     """
+    if path.suffix == ".gz" and (last_one := _last_of_members(path)):
+        return last_one
     with open_segment(path) as file:
         if isinstance(file, gzip.GzipFile):
             last = deque(_ends(file), maxlen=1)
@@ -145,6 +148,20 @@ def _last_of_folder(paths: list[Path]) -> bytes | None:
         except ArchiveError as error:
             log.warning("The chain of the archive begins anew, since its last segment cannot be read: %s", error)
             return None
+    return None
+
+
+def _last_of_members(path: Path) -> GroupEnd | None:
+    """The end of the last group of a segment whose last part can be decompressed alone; None where it cannot."""
+    try:
+        with path.open("rb") as file:
+            for member in reversed(members(file)):
+                for block in reversed(member.blocks):
+                    file.seek(block.offset)
+                    if found := list(GROUP_END.finditer(block_text(file.read(block.length)))):
+                        return GroupEnd(found[-1][1], found[-1][2], block.byte + found[-1].end())
+    except (NoMembersError, OSError, zlib.error):
+        pass
     return None
 
 

@@ -10,7 +10,8 @@ it unless somebody accepted it (`appliance.archive.accepted_gaps`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ import msgspec
 
 from appliance.archive.markers import known_missing
 from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
+from appliance.health import Finding, finding
 
 GAPS_SHOWN = 20
 """How many students with gaps are named; further ones are counted."""
@@ -66,9 +68,9 @@ class Gap(msgspec.Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """Between which lines they are missing, in words."""
+        """Between which lines they are missing, in words; "" if none is known."""
         if self.before is None:
-            return f"after {self.after.text}" if self.after else "of which no line is there"
+            return f"after {self.after.text}" if self.after else ""
         return f"between {self.after.text} and {self.before.text}" if self.after else f"before {self.before.text}"
 
     @property
@@ -162,7 +164,7 @@ class StudentGaps(msgspec.Struct):
         more = self.gaps - len(self.numbers)
         numbers = ", ".join(self.numbers) + (f" and {more:,} more" if more else "")
         word = "number" if self.events == 1 else "numbers"
-        return f"{word} {numbers} of a stream, {self.first.where}"
+        return f"{word} {numbers} of a stream{', ' if self.first.where else ''}{self.first.where}"
 
 
 def by_student(gaps: Iterable[Gap]) -> dict[str, StudentGaps]:
@@ -179,6 +181,24 @@ def by_student(gaps: Iterable[Gap]) -> dict[str, StudentGaps]:
         if len(known.numbers) < _RANGES_SHOWN:
             known.numbers.append(numbers)
     return found
+
+
+def gap_findings(gaps: Iterable[Gap], folder: Path, code: str, reducers: str = "") -> Iterator[Finding]:
+    """A finding for each student with gaps that block, of the first few students, and one for all others.
+
+    Args:
+        gaps: of any students.
+        folder: the archive folder, which may show the reason.
+        code: of the findings; with ``_more`` of the one for all others.
+        reducers: names of the reducers that are concerned, for the sentence.
+    """
+    students = by_student(gap for gap in gaps if gap.blocks)
+    for student_id, found in islice(students.items(), GAPS_SHOWN):
+        reason = reason_of(found.first, folder)
+        yield finding(code, student_id, count=found.events, where=found.text, reason=reason, reducers=reducers)
+    if len(students) > GAPS_SHOWN:
+        others = list(students.values())[GAPS_SHOWN:]
+        yield finding(f"{code}_more", students=len(others), count=sum(one.events for one in others), reducers=reducers)
 
 
 def reason_of(gap: Gap, folder: Path) -> str:

@@ -1,23 +1,26 @@
-"""Members: the parts of a compressed segment, each a gzip file of its own (RFC 1952) that can be read without the others.
+"""Members: parts of a compressed segment, each a gzip file of its own (RFC 1952) that can be read without the others.
 
-A segment is cut into blocks of about `BLOCK_BYTES` of text, each of whole commit groups. A member has blocks up to about
-`MEMBER_BYTES`. All members one after the other are one gzip file, which every program reads. After each block the
-compressor is flushed (``Z_FULL_FLUSH`` of zlib), so a block can be decompressed without those before it. The last member
-is `END`, without text: a file that does not end in it was cut off.
+A segment is cut into blocks of about `BLOCK_BYTES` of text, each of whole commit groups. A member has blocks of
+about `MEMBER_BYTES`. All members one after the other are one gzip file, which every program reads. After each block the
+compressor is flushed (``Z_FULL_FLUSH`` of zlib), so it can be decompressed without those before it. The last member is
+`END`, without text: a file that does not end in it was cut off.
 
-The header of a member has an extra field (RFC 1952, section 2.3.1.1) with the subfield ``CO``: for each block the length
-of its compressed data and of its text, both as unsigned 32-bit numbers, little-endian. So members and blocks are found
-by reading headers alone. A file without these fields, as earlier versions wrote it, is read from its beginning.
+The header of a member has an extra field (RFC 1952, section 2.3.1.1) with the subfield ``CO``: for each block the
+length of its compressed data and of its text, both as unsigned 32-bit numbers, little-endian. So members and blocks are
+found by reading headers alone. A file without these fields, as earlier versions wrote it, is read from its beginning.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 BLOCK_BYTES = 64 * 1024
 MEMBER_BYTES = 1024 * 1024
@@ -77,6 +80,13 @@ class Member(NamedTuple):
     blocks: tuple[Block, ...]
 
 
+class Writable(Protocol):
+    """A file that is open for writing."""
+
+    def write(self, content: bytes, /) -> object:
+        """Write all of it."""
+
+
 class NoMembersError(Exception):
     """The file has no members with the lengths of their blocks, or a header is damaged."""
 
@@ -85,14 +95,14 @@ class MemberWriter:
     """Writes the members of one segment.
 
     Attributes:
-        members: those that were written.
+        blocks: those that were written.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Writable) -> None:
         """Args:
         file: an empty file.
         """
-        self.members: list[Member] = []
+        self.blocks: list[Block] = []
         self._file = file
         self._offset = self._byte = 0
         self._start()
@@ -134,9 +144,9 @@ class MemberWriter:
         )
         header = _header(lengths)
         trailer = _LAST + _TRAILER.pack(self._checksum, sum(self._sizes) & 0xFFFFFFFF)
-        self._file.writelines((header, *self._pieces, trailer))
+        self._file.write(b"".join((header, *self._pieces, trailer)))
         member = _member(self._offset, self._byte, len(header), lengths)
-        self.members.append(member)
+        self.blocks += member.blocks
         self._offset += member.length
         self._byte += member.size
         self._start()
@@ -194,6 +204,12 @@ def text_bytes(path: Path) -> int:
     Raises:
         OSError: it cannot be read.
     """
+    status = path.stat()
+    return _text_bytes(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(4096)
+def _text_bytes(path: Path, size: int, changed: int) -> int:
     with path.open("rb") as file:
         try:
             return sum(member.size for member in members(file))
@@ -201,6 +217,31 @@ def text_bytes(path: Path) -> int:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
             trailer = file.read(4)
     return int.from_bytes(trailer, "little") if len(trailer) == 4 else 0
+
+
+def blocks(file: IO[bytes]) -> Iterator[tuple[Block, bytes, bytes]]:
+    """The blocks of a compressed segment, each with its compressed data and its text.
+
+    Args:
+        file: the segment, open for reading.
+
+    Raises:
+        NoMembersError: see `members`.
+        zlib.error: it is damaged.
+        OSError: it cannot be read.
+    """
+    for member in members(file):
+        checksum = 0
+        for block in member.blocks:
+            file.seek(block.offset)
+            data = file.read(block.length)
+            text = block_text(data)
+            checksum = zlib.crc32(text, checksum)
+            if len(text) != block.size:
+                raise zlib.error("a block has another length than the header says")
+            yield block, data, text
+        if file.read(len(_LAST) + _TRAILER.size) != _LAST + _TRAILER.pack(checksum, member.size & 0xFFFFFFFF):
+            raise zlib.error("a member has another checksum than its text")
 
 
 def block_text(data: bytes) -> bytes:
@@ -213,6 +254,72 @@ def block_text(data: bytes) -> bytes:
         zlib.error: they are damaged.
     """
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
+
+
+class SegmentFile(gzip.GzipFile):
+    """A compressed segment, open for reading its text from any byte. One that was cut off raises an EOFError there."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            OSError: it is not there or cannot be read.
+        """
+        self._file = _CompressedFile(path)
+        self._members: list[Member] | None = None
+        self._restart(0, 0)
+
+    def _restart(self, offset: int, byte: int) -> None:
+        """Read from a member on."""
+        self._file.seek(offset)
+        self._begins = byte
+        super().__init__(fileobj=self._file, mode="rb")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte of the text, without reading the members before the one that has it."""
+        now = self._begins + super().seek(0, os.SEEK_CUR)
+        if whence == os.SEEK_CUR and not offset:
+            return now
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation
+        if offset != now:
+            if self._members is None:
+                here = self._file.tell()
+                self._members = _members_or_none(self._file)
+                self._file.seek(here)
+            begins, byte = max(((one.offset, one.byte) for one in self._members if one.byte <= offset), default=(0, 0))
+            if offset < now or byte > now:
+                self._restart(begins, byte)
+        return self._begins + super().seek(offset - self._begins)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._file.close()
+
+
+class _CompressedFile(io.FileIO):
+    """The bytes of a compressed segment; reading on at the end of one that was cut off raises an EOFError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._cut_off = False
+        self._cut_off = has_members(self) and not ends_well(self)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(-1 if size is None else size)
+        if not content and size and self._cut_off:
+            raise EOFError("the end of the file is missing")
+        return content
+
+
+def _members_or_none(file: IO[bytes]) -> list[Member]:
+    try:
+        return members(file)
+    except NoMembersError:
+        return []
 
 
 def _member(offset: int, byte: int, header: int, lengths: bytes) -> Member:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from appliance.archive.checking import BrokenLink, ChainState, SegmentLines
+from appliance.archive.checking import EMPTY, BrokenLink, ChainState, SegmentCheck, SegmentLines
 from appliance.archive.records import Damage, Line, Record
 from appliance.archive.segments import (
     BEGINNING,
@@ -42,13 +42,13 @@ class Reader:
 
     @property
     def broken_links(self) -> list[BrokenLink]:
-        """The breaks of the chain that were found so far."""
-        return self._state.broken
+        """The breaks of the chain that were found so far, without empty files (`appliance.archive.file_checks`)."""
+        return [link for link in self._state.broken if link.reason != EMPTY]
 
     @property
-    def groups(self) -> int:
-        """The number of groups that were read and have the right checksum."""
-        return self._state.groups
+    def checks(self) -> list[SegmentCheck]:
+        """The result of each segment that was read."""
+        return list(self._state.checks.values())
 
     def remaining_bytes(self) -> int:
         """How much text is still to come."""
@@ -157,6 +157,6 @@ def _lines(path: Path, reading: SegmentLines, byte: int, end: int | None) -> Ite
             yield reading.unreadable(byte, f"the compressed file is damaged: {type(error).__name__}")
             return
         if empty:
-            yield reading.unreadable(byte, "the compressed file is empty")
+            reading.empty()
             return
         yield from reading.read(file, byte, end)

@@ -7,12 +7,11 @@ day to day, so they give the order.
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import struct
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from appliance.archive.members import SegmentFile, text_bytes
 from appliance.errors import ArchiveError
 
 SEGMENT_NAME = re.compile(r"events-(\d{8})-(\d{4,})\.jsonl(\.gz)?")
@@ -36,10 +35,19 @@ def segments(folder: Path) -> list[Path]:
 def numbered_segments(folder: Path) -> list[tuple[int, Path]]:
     """The archive's segments with their numbers, oldest first.
 
-    One that was being compressed during a power cut exists twice; the plain one counts. A folder with the name of a
-    segment is left out; see `misplaced_folders`.
+    One that was being compressed during a power cut exists twice; the plain one counts, unless it has less text. A
+    folder with the name of a segment is left out; see `misplaced_folders`.
     """
     return sorted((number, path) for number, path in _paths_by_number(folder).items() if not path.is_dir())
+
+
+def doubles(folder: Path) -> list[tuple[Path, Path]]:
+    """The segments that exist plain and compressed: the file that counts, and the other one."""
+    chosen = {path.name.removesuffix(".gz"): path for path in segments(folder)}
+    files = sorted(path for path in folder.iterdir() if SEGMENT_NAME.fullmatch(path.name) and not path.is_dir())
+    return [
+        (counts, path) for path in files if (counts := chosen.get(path.name.removesuffix(".gz"))) not in (None, path)
+    ]
 
 
 def misplaced_folders(folder: Path) -> list[Path]:
@@ -60,9 +68,21 @@ def _paths_by_number(folder: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in later + earlier:
         match = SEGMENT_NAME.fullmatch(path.name)
-        if match and (int(match[2]) not in found or found[int(match[2])].is_dir()):
+        if not match:
+            continue
+        other = found.get(int(match[2]))
+        if other is None or other.is_dir() or (path == compressed(other) and _is_longer(path, other)):
             found[int(match[2])] = path
     return found
+
+
+def _is_longer(packed: Path, plain: Path) -> bool:
+    """Whether the compressed form of a segment has more text than the plain one."""
+    try:
+        return not packed.is_dir() and plain.stat().st_size < text_bytes(packed)
+    except OSError:
+        # It was removed meanwhile.
+        return not plain.exists()
 
 
 def compressed(path: Path) -> Path:
@@ -81,7 +101,7 @@ def disk_bytes(path: Path) -> int:
 
 
 def uncompressed_bytes(path: Path) -> int:
-    """Length of a segment's text; of a gzip file, the length that its trailer gives (RFC 1952)."""
+    """Length of a segment's text; of a gzip file, as its headers or its trailer have it."""
     try:
         return _text_bytes(path)
     except FileNotFoundError:
@@ -89,12 +109,7 @@ def uncompressed_bytes(path: Path) -> int:
 
 
 def _text_bytes(path: Path) -> int:
-    if path.suffix != ".gz":
-        return path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
-        trailer = file.read(4)
-    return int(struct.unpack("<I", trailer)[0]) if len(trailer) == 4 else 0
+    return text_bytes(path) if path.suffix == ".gz" else path.stat().st_size
 
 
 def open_segment(path: Path) -> IO[bytes] | gzip.GzipFile:
@@ -105,9 +120,9 @@ def open_segment(path: Path) -> IO[bytes] | gzip.GzipFile:
     """
     try:
         try:
-            return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+            return SegmentFile(path) if path.suffix == ".gz" else path.open("rb")
         except FileNotFoundError:
-            return gzip.open(compressed(path), "rb")
+            return SegmentFile(compressed(path))
     except FileNotFoundError:
         raise ArchiveError(f"There is no archive file {path}.") from None
     except OSError as error:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, without_student
-from appliance.archive.markers import MARKERS, read_markers
+from appliance.archive.compression import PackedWriter, save_index
+from appliance.archive.ends import complete_bytes
+from appliance.archive.file_checks import doubles, file_findings, is_copy
+from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
+from appliance.archive.markers import MARKERS, missing_findings, read_markers
 from appliance.archive.records import Damage, parse_line
-from appliance.archive.segments import SEGMENT_NAME, compressed, misplaced_folders, open_segment, segments
+from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
 from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
-from appliance.health import Finding, finding
+from appliance.health import Finding
 
 ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
@@ -31,7 +34,7 @@ class ArchiveFiles(StoredFiles):
     edits_copies = True
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", "events-*.index", MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
+        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
@@ -41,23 +44,45 @@ class ArchiveFiles(StoredFiles):
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        named = segments(self.folder)
-        # One that exists plain and compressed, as after a power cut, counts once.
-        return named + [path for path in super().files() if not SEGMENT_NAME.fullmatch(path.name)]
+        # An index is not copied: it follows from its segment.
+        others = [path for path in super().files() if path.suffix != ".index" and not SEGMENT_NAME.fullmatch(path.name)]
+        # A segment that exists plain and compressed, as after a power cut, counts once.
+        return segments(self.folder) + others
 
     def open(self, path: Path) -> Opened | None:
-        return super().open(path) or super().open(compressed(path))
+        """Open a segment; of the last one, up to its last finished group."""
+        opened = super().open(path) or super().open(compressed(path))
+        if opened is None or not SEGMENT_NAME.fullmatch(path.name) or opened.path.suffix == ".gz":
+            return opened
+        if path != segments(self.folder)[-1]:
+            return opened
+        size = min(opened.size, complete_bytes(path))
+        if size:
+            return opened._replace(size=size)
+        # A start would report an empty segment.
+        opened.content.close()
+        return None
 
     def verify(self) -> Iterator[Finding]:
-        for path in misplaced_folders(self.folder) if self.folder.is_dir() else ():
-            yield finding("archive.folder", path.name)
+        if not self.folder.is_dir():
+            return
+        yield from file_findings(self.folder)
         yield from read_markers(self.folder)[1]
         yield from read_accepted(self.folder)[1]
+        yield from missing_findings(self.folder)
+        yield from verify_indexes(self.folder)
 
     def find_student(self, student_id: str) -> StudentTraces:
-        """Read the whole archive."""
-        count, streams = 0, set()
+        """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
+        count = 0
+        streams: set[str] = set()
         for path in self._edited():
+            index = proven_index(path) if self.is_name(path) else None
+            if index and not index.damaged:
+                if known := index.students.get(student_id):
+                    count += known.lines
+                    streams |= known.streams.keys()
+                continue
             try:
                 with open_segment(path) as file:
                     for raw in file:
@@ -88,6 +113,7 @@ class ArchiveFiles(StoredFiles):
         if not self.folder.is_dir():
             return
         self._remove_doubles()
+        remove_indexes_with(self.folder, student.student_id, *student.streams)
         without_student(self.folder, student.student_id)
         for path in self._edited():
             _rewrite(path, student)
@@ -96,14 +122,16 @@ class ArchiveFiles(StoredFiles):
                 remove(path)
 
     def _edited(self) -> list[Path]:
-        """The segments, and their conflict copies, which hold the same students' lines."""
-        return [*segments(self.folder), *self.copies()] if self.folder.is_dir() else []
+        """The segments, those that are there twice and differ, and conflict copies: all hold students' lines."""
+        if not self.folder.is_dir():
+            return []
+        twice = [path for path, chosen in doubles(self.folder) if not is_copy(path, chosen)]
+        return [*segments(self.folder), *twice, *self.copies()]
 
     def _remove_doubles(self) -> None:
-        """Of segments that exist plain and compressed, as after a power cut, remove the compressed ones."""
-        chosen = set(segments(self.folder))
-        for path in self.folder.iterdir():
-            if SEGMENT_NAME.fullmatch(path.name) and path not in chosen and not path.is_dir():
+        """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
+        for path, chosen in doubles(self.folder):
+            if is_copy(path, chosen):
                 remove(path)
 
 
@@ -112,18 +140,20 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
     erased = False
     try:
         with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
-            new = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+            new = PackedWriter(file) if path.suffix == ".gz" else file
             for raw in old:
                 theirs = _is_of(raw, path.name, student)
                 erased = erased or theirs
                 if not theirs:
                     new.write(raw)
-            if new is not file:
+            if isinstance(new, PackedWriter):
                 new.close()
             if not erased:
                 raise _UnchangedError
     except _UnchangedError:
-        pass
+        return
+    if isinstance(new, PackedWriter) and new.index:
+        save_index(path, new.index)
 
 
 def _files_in(folder: Path) -> list[Path]:

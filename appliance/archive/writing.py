@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.archive.chain import chained
-from appliance.archive.compression import compress
+from appliance.archive.compression import Renewing, compress
 from appliance.archive.ends import last_own
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
@@ -65,6 +65,7 @@ class Archive:
         self._mending: asyncio.Task[None] | None = None
         self._closing = False
         self._compressing: asyncio.Future[None] | None = None
+        self._renewing = Renewing(folder, counters)
         try:
             make_folder(folder)
             if not os.access(folder, os.W_OK):
@@ -119,7 +120,10 @@ class Archive:
         self._pieces = []
 
     async def compress(self) -> None:
-        """Compress closed segments, off the event loop; one that cannot be compressed waits for the next time."""
+        """Compress closed segments, off the event loop; one that cannot be compressed waits for the next time.
+
+        Then one compressed segment without a good index, or of an earlier version, gets what it lacks.
+        """
         loop = asyncio.get_running_loop()
         for number, path in numbered_segments(self.folder):
             if path.suffix == ".gz" or path in self._still_torn or (number == self._number and self._file):
@@ -133,6 +137,8 @@ class Archive:
                 log.warning("The segment %s could not be compressed: %s.", path.name, error.strerror or error)
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     return
+        self._compressing = loop.run_in_executor(None, self._renewing.renew_next, lambda: self._closing)
+        await asyncio.shield(self._compressing)
 
     def used_bytes(self) -> int:
         """Disk space that the segments take."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from appliance.archive import Archive, Damage, Position, Reader, Record
+from appliance.archive.gaps import Gap
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.events import Event, EventLimits, RejectedError, decode_event
@@ -24,7 +25,7 @@ from appliance.kvs import KVS, Change, Row
 from appliance.kvs.records import erased_mark
 from appliance.pipeline import class_topic
 from appliance.pubsub import PubSub
-from appliance.states import STREAM, Fold, StudentStates, decode_stream_position, student_key
+from appliance.states import STREAM, Fold, Stream, StudentStates, decode_stream_position, student_key
 
 _SLICE_RECORDS = 20_000
 _SLICE_BYTES = 16 * 1024 * 1024
@@ -40,7 +41,8 @@ class ArchiveUpload:
     Attributes:
         progress: from 0 to 1, of the current pass.
         events: lines that were folded.
-        missing: numbers that were left out, since no node uploaded them.
+        folder: the archive's.
+        gaps: numbers that were left out, since no node uploaded them.
         blocked: by student and stream, the next number here of each stream whose earlier numbers are not in the store.
     """
 
@@ -65,7 +67,8 @@ class ArchiveUpload:
         """
         self.progress = 0.0
         self.events = 0
-        self.missing = 0
+        self.folder = archive.folder
+        self.gaps: list[Gap] = []
         self.blocked: dict[tuple[str, str], int] = {}
         self._archive = archive
         self._start = start
@@ -78,6 +81,7 @@ class ArchiveUpload:
         self._erased_at: dict[str, int] = {}
         self._students: dict[str, StudentStates] = {}
         self._accepts_gaps = False
+        self._left_out: set[Gap] = set()
 
     async def run(self, patience: float) -> None:
         """Upload everything; wait for what other nodes must upload first.
@@ -172,7 +176,7 @@ class ArchiveUpload:
             for id in waiting:
                 student = self._students[id]
                 self._apply(student, slice[id])
-                if change := student.change():
+                if change := student.change(encoded=self._kvs.shared):
                     changes[change.key] = (student, change)
                 if time.monotonic() > until:
                     await asyncio.sleep(0)
@@ -180,7 +184,7 @@ class ArchiveUpload:
             conflicts = set(await self._kvs.commit([change for _, change in changes.values()])) if changes else set()
             for key, (student, _) in changes.items():
                 if key not in conflicts:
-                    student.version += 1
+                    student.stored()
                     changed.setdefault(student.class_id, []).append(student.id)
             unread = waiting = [changes[key][0].id for key in conflicts]
         for class_id, ids in changed.items():
@@ -188,6 +192,13 @@ class ArchiveUpload:
                 await self._pubsub.publish(class_topic(class_id), msgspec.json.encode(ids))
             except BackendError:
                 self._counters.add("publish_failures")
+
+    def _leave_out(self, stream: Stream, seq: int) -> None:
+        """Note the numbers before a line that no node has uploaded; once, though another node may be faster."""
+        gap = Gap(stream.student.id, stream.id, stream.applied + 1, seq - 1)
+        if gap not in self._left_out:
+            self._left_out.add(gap)
+            self.gaps.append(gap)
 
     def _load(self, row: Row, slice: dict[str, list[Record]]) -> None:
         id = row.key.removeprefix(student_key(""))
@@ -205,7 +216,7 @@ class ArchiveUpload:
                 if not self._accepts_gaps:
                     self.blocked.setdefault(key, record.seq)
                     continue
-                self.missing += record.seq - stream.applied - 1
+                self._leave_out(stream, record.seq)
             # If the store has got the earlier numbers since, nothing is missing any more.
             self.blocked.pop(key, None)
             event = _event_of(record)

@@ -139,7 +139,8 @@ class Cluster:
     async def _join(self, roster_watch: RosterWatch) -> None:
         self.credentials = await share_credentials(self._kvs, self._settings.data_path, self.credentials)
         await self.refill.prepare()
-        await self.records.put_back()
+        if await self.records.put_back():
+            await self.membership.announce_roster_change()
         await roster_watch.reread()
         await self.membership.start()
 
@@ -147,6 +148,8 @@ class Cluster:
         """Put back what is neither a record nor a state, after the store has lost its memory."""
         await share_credentials(self._kvs, self._settings.data_path, self.credentials)
         await roster_watch.reread()
+        # Dashboards may have read the roster while it was empty.
+        roster_watch.note_foreign_change()
 
 
 async def retry(step: Callable[[], Awaitable[None]], seconds: float) -> None:

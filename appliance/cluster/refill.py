@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from appliance.archive import BEGINNING, Position
+from appliance.archive.gaps import Gap, by_student, gap_findings
 from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.cluster.membership import Membership
 from appliance.cluster.reducer_versions import ReducerVersions
@@ -104,6 +105,8 @@ class Refill:
         self._upload: ArchiveUpload | None = None
         self._waits_for: list[str] = []
         self._missing = 0
+        self._gaps: list[Gap] = []
+        self._gap_findings: list[Finding] = []
         self._failure: Finding | None = None
         self._first = True
         pipeline.on_lost.add(self._lost.set)
@@ -161,7 +164,7 @@ class Refill:
         elif self._pipeline.refilling:
             found.append(finding("refill.checking"))
         if self._missing:
-            found.append(finding("refill.missing", count=self._missing))
+            found += [finding("refill.missing", count=self._missing), *self._gap_findings]
         if self._failure is not None:
             found.append(self._failure)
         return found
@@ -243,7 +246,9 @@ class Refill:
             self._counters.add("refills")
             log.warning("The key-value store has lost its data. It is refilled from the archives of the nodes.")
             self._pipeline.forget_versions()
-        await self._records.put_back()
+        if await self._records.put_back():
+            # The other nodes may have read the roster before this node's part of it was back.
+            await self._membership.announce_roster_change()
         if forgot:
             await self.on_lost()
         await self._membership.beat()
@@ -269,11 +274,17 @@ class Refill:
             await upload.run(self.times.wait)
         finally:
             self._upload = None
-        if upload.missing:
-            self._missing += upload.missing
-            self._counters.add("events_missing", upload.missing)
-            missing = counted(upload.missing, "event is", "events are")
-            log.error("%s in none of the archives that were uploaded in time.", missing)
+        if upload.gaps:
+            self._gaps += upload.gaps
+            count = sum(gap.events for gap in upload.gaps)
+            self._missing += count
+            self._gap_findings = list(gap_findings(self._gaps, upload.folder, "refill.gap"))
+            self._counters.add("events_missing", count)
+            log.error(
+                "%s of %s in none of the archives that were uploaded in time.",
+                counted(count, "event"),
+                counted(len(by_student(upload.gaps)), "student is", "students are"),
+            )
         if upload.events:
             events = counted(upload.events, "archived event was", "archived events were")
             log.info("%s uploaded into the store in %.1f s.", events, time.monotonic() - began)

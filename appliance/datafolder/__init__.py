@@ -8,8 +8,7 @@ format  what is there
 ======  =====================================================================================================
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
-3       commit groups of the archive have a chain of checksums, small files a checksum each and some a copy;
-        segments of earlier formats stay as they are
+3       commit groups of the archive have a chain of checksums; small files have checksums and copies
 ======  =====================================================================================================
 """
 

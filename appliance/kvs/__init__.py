@@ -142,6 +142,18 @@ class VolatileKVS(KVS):
         """All rows: key, version, fields. Values are immutable, so they may be encoded later."""
 
     @abstractmethod
+    def take_changes(self) -> list[tuple[str, int, Mapping[str, Value | None]]]:
+        """What changed since the last call: key and version of each row, and of its fields those that changed.
+
+        None is a field that was removed; version 0 with no fields is a row that was removed. A row that was removed and
+        made again is in the list twice, in this order.
+        """
+
+    @abstractmethod
+    def return_changes(self, changes: Iterable[tuple[str, int, Mapping[str, Value | None]]]) -> None:
+        """Have the next `take_changes` return these changes too, because nobody could save them."""
+
+    @abstractmethod
     def row(self, key: str) -> Row:
         """One row, as `read` returns it."""
 

@@ -13,11 +13,18 @@ _MANY = 50
 
 
 class _Row:
-    __slots__ = ("fields", "version")
+    """A row.
+
+    Attributes:
+        changed: names of the fields that changed since `MemoryKVS.take_changes`.
+    """
+
+    __slots__ = ("changed", "fields", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.fields: dict[str, Value] = {}
+        self.changed: set[str] = set()
 
 
 class MemoryKVS(VolatileKVS):
@@ -26,6 +33,9 @@ class MemoryKVS(VolatileKVS):
     def __init__(self) -> None:
         self.commits = 0
         self._rows: dict[str, _Row] = {}
+        # Of `take_changes`: rows that changed, and that were removed.
+        self._changed: dict[str, _Row] = {}
+        self._removed: set[str] = set()
         self._epoch = str(uuid.uuid4())
 
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
@@ -46,6 +56,8 @@ class MemoryKVS(VolatileKVS):
             if row is None:
                 row = self._rows[change.key] = _Row()
             row.version += 1
+            row.changed.update(change.fields)
+            self._changed[change.key] = row
             for name, value in change.fields.items():
                 if value is None:
                     row.fields.pop(name, None)
@@ -58,7 +70,7 @@ class MemoryKVS(VolatileKVS):
 
     async def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._rows.pop(key, None)
+            self._forget(key)
 
     async def epoch(self) -> str:
         return self._epoch
@@ -66,14 +78,39 @@ class MemoryKVS(VolatileKVS):
     def rows(self) -> list[tuple[str, int, Mapping[str, Value]]]:
         return [(key, row.version, dict(row.fields)) for key, row in self._rows.items()]
 
+    def take_changes(self) -> list[tuple[str, int, Mapping[str, Value | None]]]:
+        changes: list[tuple[str, int, Mapping[str, Value | None]]] = [(key, 0, {}) for key in sorted(self._removed)]
+        for key, row in self._changed.items():
+            changes.append((key, row.version, {name: row.fields.get(name) for name in row.changed}))
+            row.changed = set()
+        self._changed = {}
+        self._removed = set()
+        return changes
+
+    def return_changes(self, changes: Iterable[tuple[str, int, Mapping[str, Value | None]]]) -> None:
+        for key, version, fields in changes:
+            row = self._rows.get(key)
+            if not version:
+                self._removed.add(key)
+            elif row is not None:
+                row.changed.update(fields)
+                self._changed[key] = row
+
     def row(self, key: str) -> Row:
         return self._read(key, "")
 
     def load(self, rows: Iterable[Row]) -> None:
         for found in rows:
-            row = self._rows[found.key] = _Row()
+            self._forget(found.key)
+            row = self._rows[found.key] = self._changed[found.key] = _Row()
             row.version = found.version
             row.fields = {name: Encoded(value) for name, value in found.fields.items()}
+            row.changed.update(row.fields)
+
+    def _forget(self, key: str) -> None:
+        self._changed.pop(key, None)
+        if self._rows.pop(key, None) is not None:
+            self._removed.add(key)
 
     def _fields(self, key: str) -> Mapping[str, Value]:
         row = self._rows.get(key)

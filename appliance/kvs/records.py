@@ -94,6 +94,7 @@ class SharedRecords:
         self._kvs = kvs
         self._own: dict[tuple[str, str], _Stamped] = {}
         self._long: dict[str, _Known] = {}
+        self._put_backs = 0
         self._journal = Journal(journal, _Line, self._apply)
 
     def findings(self) -> list[Finding]:
@@ -121,6 +122,7 @@ class SharedRecords:
             BackendError: the store cannot be reached, or the journal cannot be written.
         """
         while True:
+            put_backs = self._put_backs
             known = await self._row(key)
             before = known.records
             now = time.time_ns() // 1_000_000
@@ -139,6 +141,9 @@ class SharedRecords:
                 break
         if stamped:
             await self._journal.add([_Line(key, field, record) for field, record in stamped.items()])
+            if put_backs != self._put_backs:
+                # The store may have lost them before they were in the journal, and was refilled from it.
+                await self.put_back()
 
     async def put_back(self) -> int:
         """Write to the store every change of this node that the store has lost; returns how many they were.
@@ -150,6 +155,7 @@ class SharedRecords:
         self._long.clear()
         erased = await self.erased()
         await self._tidy(erased)
+        self._put_backs += 1
         rows: dict[str, dict[str, _Stamped]] = {}
         for (key, field), record in self._own.items():
             rows.setdefault(key, {})[field] = record

@@ -18,6 +18,7 @@ from appliance.plugins import Catalog
 from appliance.states import (
     BROKEN,
     GAP,
+    PART,
     STATE,
     STREAM,
     SUMMARY,
@@ -28,6 +29,7 @@ from appliance.states import (
     StudentStates,
     decode_stream_position,
     student_key,
+    whole_row,
 )
 from appliance.states.replay import Gaps, replay_records
 
@@ -101,7 +103,11 @@ class FoldedStates:
     def rows_now(self) -> Fields:
         """Every field of every student. To be called once, when all is folded."""
         keys = {student_key(student_id): student for student_id, student in self._students.items()}
-        found = {key: dict(row.fields) for key, row in self.rows.items() if key.startswith(student_key(""))}
+        found = {
+            key: dict(whole_row(self.fold, row).fields)
+            for key, row in self.rows.items()
+            if key.startswith(student_key(""))
+        }
         for key, student in keys.items():
             found.setdefault(key, {}).update(student.row().fields)
         return found
@@ -156,7 +162,7 @@ def differing(ours: Fields, theirs: Fields, stale: Set[str]) -> set[str]:
         return {
             field: value
             for field, value in fields.items()
-            if field.startswith(STATE) and field.split("/")[1] not in stale
+            if field.startswith((STATE, PART)) and field.split("/")[1] not in stale
         }
 
     prefix = student_key("")
@@ -198,7 +204,7 @@ def _hashes(rows: Fields, left_out: Set[str], unpaused: Set[tuple[str, str]]) ->
     named: dict[str, list[tuple[str, str, bytes]]] = {}
     for key in sorted(rows.keys() - left_out):
         for field, value in sorted(rows[key].items()):
-            if field.startswith(STATE):
+            if field.startswith((STATE, PART)):
                 named.setdefault(field.split("/")[1], []).append((key, field, value))
             elif not field.startswith((SUMMARY, VERSION)):
                 if (key, field) in unpaused:

@@ -154,7 +154,7 @@ class _FolderKVS(MemoryKVS):
 
     def clear(self) -> None:
         """Remove the existing snapshots and class states."""
-        for path in snapshot.snapshots(self._data / snapshot.FOLDER):
+        for path in snapshot.files(self._data / snapshot.FOLDER):
             remove(path)
         classes_file(self._data).remove()
 

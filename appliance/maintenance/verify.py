@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from appliance.archive import BEGINNING, Damage, Position, Reader, numbered_segments
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.ends import complete_bytes
-from appliance.archive.gaps import Gap
+from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
@@ -26,10 +26,10 @@ from appliance.errors import ObserverError
 from appliance.health import Finding, finding
 from appliance.kvs import Row, kvs_facts, open_kvs
 from appliance.maintenance.all_files import OtherFiles, stored_files
+from appliance.maintenance.chain_report import chain_findings
 from appliance.maintenance.folded_states import FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
-from appliance.recovery.gaps import gap_findings
 from appliance.recovery.start import stale_reducers, without
 from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import VERSION, student_key
@@ -63,7 +63,7 @@ async def verify(
 
     def found(one: Finding) -> None:
         nonlocal wrong
-        wrong += one.severity != "ok"
+        wrong += one.severity not in ("ok", "info")
         report(one)
 
     _files(settings, found)
@@ -77,8 +77,12 @@ async def verify(
     archived = FoldedStates(settings, catalog)
     shared = kvs_facts(settings.kvs.url).shared
     accepted = None if shared else AcceptedGaps([folder], accept=settings.archive.accept_gaps)
-    damaged = archived.fold_in(Reader(folder), end, progress, accepted) if segments else []
+    reader = Reader(folder)
+    damaged = archived.fold_in(reader, end, progress, accepted) if segments else []
     _damaged_lines(damaged, found)
+    if segments:
+        for one in chain_findings(reader, accept_gaps=settings.archive.accept_gaps):
+            found(one)
     if not damaged:
         found(finding("archive.read", segments=len(segments), events=archived.events))
     if usable is None:
@@ -106,8 +110,8 @@ def _files(settings: Settings, found: _Found) -> None:
 
 
 def _as_error(found: Finding) -> Finding:
-    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` stays ``ok``."""
-    return found if found.severity == "ok" else replace(found, severity="error")
+    """The finding as a failed check, though a running appliance would tolerate it; ``ok`` and ``info`` stay."""
+    return found if found.severity in ("ok", "info") else replace(found, severity="error")
 
 
 def _damaged_lines(damaged: Sequence[Damage], found: _Found) -> None:

@@ -283,7 +283,7 @@ class Committer:
         while changes:
             conflicts = set(await self._in_time(self._kvs.commit([change for _, change in changes.values()])))
             for key in changes.keys() - conflicts:
-                changes.pop(key)[0].version += 1
+                changes.pop(key)[0].stored()
             if conflicts:
                 self._counters.add("commit_conflicts", len(conflicts))
                 for row in await self._in_time(self._kvs.read(list(changes))):

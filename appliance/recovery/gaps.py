@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps
-from appliance.archive.gaps import GAPS_SHOWN, Gap, by_student, reason_of
+from appliance.archive.gaps import Gap, by_student, gap_findings
 from appliance.counters import Counters
 from appliance.health import Finding, finding
 
@@ -37,24 +36,6 @@ def rebuild_findings(rebuild: Rebuild, folder: Path, counters: Counters) -> list
         *gap_findings(found, folder, "reducer.gap", reducers=", ".join(rebuild.names)),
         *_save(rebuild.accepted),
     ]
-
-
-def gap_findings(gaps: Iterable[Gap], folder: Path, code: str, reducers: str = "") -> Iterator[Finding]:
-    """A finding for each student with gaps that block, of the first few students, and one for all others.
-
-    Args:
-        gaps: of any students.
-        folder: the archive folder, which may show the reason.
-        code: of the findings; with ``_more`` of the one for all others.
-        reducers: names of the reducers that are concerned, for the sentence.
-    """
-    students = by_student(gap for gap in gaps if gap.blocks)
-    for student_id, found in islice(students.items(), GAPS_SHOWN):
-        reason = reason_of(found.first, folder)
-        yield finding(code, student_id, count=found.events, where=found.text, reason=reason, reducers=reducers)
-    if len(students) > GAPS_SHOWN:
-        others = list(students.values())[GAPS_SHOWN:]
-        yield finding(f"{code}_more", students=len(others), count=sum(one.events for one in others), reducers=reducers)
 
 
 def _counted(gaps: Iterable[Gap], counters: Counters) -> list[Gap]:

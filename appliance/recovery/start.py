@@ -10,20 +10,33 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from appliance.archive import BEGINNING, Archive, Damage, Reader, misplaced_folders
+from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
 from appliance.counters import Counters
 from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
-from appliance.kvs import Row, Value, VolatileKVS
+from appliance.kvs import Row, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
 from appliance.recovery.gaps import start_findings
-from appliance.states import GAP, STATE, SUMMARY, VERSION, Fold, ScopedReducer, student_key
+from appliance.recovery.snapshot_writer import SavedRow, SnapshotWriter
+from appliance.states import (
+    GAP,
+    PART,
+    STATE,
+    SUMMARY,
+    VERSION,
+    Fold,
+    ScopedReducer,
+    decoded,
+    parts_by_state,
+    student_key,
+)
 from appliance.states.replay import Gaps
 from appliance.text import counted
 
@@ -78,9 +91,11 @@ class Recovery:
         self._pipeline = pipeline
         self._archive = archive
         self._counters = counters
+        self._damage = DamageTally()
         self._saving = asyncio.Lock()
         self._saving_classes = asyncio.Lock()
         self._saved: tuple[object, ...] | None = None
+        self._writer = SnapshotWriter(self._snapshots)
         self._saved_classes: dict[str, dict[str, str]] = {}
 
     async def restore(self) -> None:
@@ -92,8 +107,7 @@ class Recovery:
         began = time.monotonic()
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
-        for path in misplaced_folders(self._archive.folder):
-            self.findings.append(finding("archive.folder", path.name))
+        self.findings += await asyncio.to_thread(list, file_findings(self._archive.folder))
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
         self.findings += unusable
@@ -111,23 +125,22 @@ class Recovery:
         reader = Reader(self._archive.folder, start)
         total = reader.remaining_bytes()
         logged = time.monotonic()
-        events = damaged = 0
+        events = 0
         records = reader.records()
         gaps = Gaps(reader, self.accepted)
         for first in records:
             some = itertools.chain([first], itertools.islice(records, _LINES_AT_ONCE - 1))
             restored = self._pipeline.restore(some, self._kvs.row, gaps)
             events += restored.events
-            damaged += len(restored.damaged)
             for damage in restored.damaged:
                 self._damaged(damage)
             await asyncio.sleep(0)
             if time.monotonic() - logged >= LOG_SECONDS:
                 logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
-        if damaged:
-            self.findings.append(finding("archive.unreadable", count=damaged))
+        self.findings += self._damage.findings()
         self.findings += start_findings(gaps.watch.gaps, self.accepted, self._archive.folder, self._counters)
+        self.findings += link_findings(unaccepted(self._archive.folder, reader.broken_links))
         if events or found:
             log.info(
                 "%s%s read in %.1f s.",
@@ -143,7 +156,8 @@ class Recovery:
             ArchiveError: it cannot be written. Nothing is lost: the older one and the archive have all.
         """
         async with self._saving:
-            position, (changes, rows) = await self._pipeline.checkpoint(self._take)
+            base = self._writer.wants_base
+            position, (commits, changes, rows) = await self._pipeline.checkpoint(lambda: self._take(base=base))
             fold = self._pipeline.fold
 
             def reducers() -> dict[str, int]:
@@ -151,22 +165,29 @@ class Recovery:
                 left_out = fold.suspended | fold.codec.unstored
                 return {r.name: r.version for r in fold.reducers if r.name not in left_out}
 
-            state = (position, changes, reducers())
-            if state == self._saved:
-                return False
+            state = (position, commits, reducers())
+            saved = False
             try:
-                await asyncio.to_thread(snapshot.write, self._snapshots, position, reducers, rows)
+                if state == self._saved:
+                    return False
+                await asyncio.to_thread(self._writer.write, position, reducers, rows, base=base)
+                saved = True
             except OSError as error:
                 self._counters.add("snapshot_failures")
                 raise ArchiveError(f"The snapshot cannot be written: {error.strerror}.") from error
+            finally:
+                if not saved:
+                    self._kvs.return_changes(changes)
             self._saved = state
             self._counters.add("snapshots")
             return True
 
-    def _take(self) -> tuple[int, list[tuple[str, int, Mapping[str, Value]]]]:
+    def _take(self, *, base: bool) -> tuple[int, Sequence[SavedRow], Sequence[SavedRow]]:
+        """Number of commits, what changed since the last snapshot, and what the next one must have."""
         if self._pipeline.has_unstored():
             raise ArchiveError("No snapshot is written while what a student did is archived and not stored.")
-        return self._kvs.commits, self._kvs.rows()
+        changes = self._kvs.take_changes()
+        return self._kvs.commits, changes, self._kvs.rows() if base else changes
 
     async def save_classes(self) -> None:
         """Write the class states, durably. If that fails the store gets them back as they were written last.
@@ -216,9 +237,10 @@ class Recovery:
         )
 
     def _damaged(self, damage: Damage) -> None:
+        self._damage.add(damage)
         self._counters.add("archive_lines_damaged")
         log.warning(
-            "Archive file %s, line %d (byte %d): %s. The line was left out.",
+            "Archive file %s, line %d (byte %d): %s.",
             damage.file,
             damage.line,
             damage.byte,
@@ -237,6 +259,7 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
     stale = {reducer.name for reducer in fold.reducers if known.get(reducer.name) != reducer.version}
     by_prefix = {scoped.prefix: scoped for scoped in fold.scoped_reducers}
     for row in rows:
+        parts = parts_by_state(row.fields)
         for field, encoded in row.fields.items():
             if not field.startswith(STATE):
                 continue
@@ -244,7 +267,8 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
             if scoped is None or scoped.name in stale:
                 continue
             # States that are held may be of another version.
-            if row.fields.get(scoped.broken_field) != GAP and not _can_decode(scoped, encoded):
+            held = row.fields.get(scoped.broken_field) == GAP
+            if not held and not _can_decode(scoped, encoded, parts.get(field, {})):
                 log.warning(
                     "A state of the reducer %s cannot be read, though its version is the same; it is rebuilt.",
                     scoped.name,
@@ -253,9 +277,9 @@ def stale_reducers(fold: Fold, known: dict[str, int], rows: Iterable[Row]) -> se
     return stale
 
 
-def _can_decode(scoped: ScopedReducer, encoded: bytes) -> bool:
+def _can_decode(scoped: ScopedReducer, encoded: bytes, parts: Mapping[int, bytes]) -> bool:
     try:
-        scoped.reducer.decode(encoded)
+        decoded(scoped, encoded, parts)
     except Exception:
         return False
     return True
@@ -275,11 +299,12 @@ def _held_states(fold: Fold, rows: Iterable[Row], stale: set[str]) -> dict[str, 
 def without_unreadable(row: Row, fold: Fold, stale: set[str]) -> Row:
     """A row without those states of stale reducers that have their version, and cannot be decoded."""
     unreadable = set()
+    parts = parts_by_state(row.fields)
     for scoped in fold.scoped_reducers:
         if scoped.name not in stale or row.fields.get(scoped.version_field) != scoped.version.data:
             continue
-        states = [encoded for field, encoded in row.fields.items() if field.startswith(scoped.prefix)]
-        if not all(_can_decode(scoped, encoded) for encoded in states):
+        states = {field: encoded for field, encoded in row.fields.items() if field.startswith(scoped.prefix)}
+        if not all(_can_decode(scoped, encoded, parts.get(field, {})) for field, encoded in states.items()):
             unreadable.add(scoped.name)
     return without(row, unreadable)
 
@@ -288,7 +313,7 @@ def without(row: Row, reducers: set[str]) -> Row:
     """A row without the states, summaries and versions of some reducers."""
     if not reducers:
         return row
-    ours = tuple(f"{STATE}{name}/" for name in reducers)
+    ours = tuple(f"{kind}{name}/" for name in reducers for kind in (STATE, PART))
     names = {kind + name for name in reducers for kind in (SUMMARY, VERSION)}
     fields = {name: value for name, value in row.fields.items() if name not in names and not name.startswith(ours)}
     return Row(row.key, row.version, fields)

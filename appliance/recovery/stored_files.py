@@ -8,7 +8,7 @@ from pathlib import Path
 from appliance.archive import Position
 from appliance.datafolder.files import remove, sync_folder
 from appliance.datafolder.stored_files import Place, StoredFiles, StudentTraces
-from appliance.health import Finding
+from appliance.health import Finding, finding
 from appliance.kvs import Encoded
 from appliance.recovery import snapshot
 from appliance.states import student_key
@@ -30,6 +30,8 @@ class SnapshotFiles(StoredFiles):
             _, unusable = snapshot.newest([path])
             if path.exists():
                 yield from unusable
+        for path in snapshot.without_base(self.folder):
+            yield finding("snapshot.unusable", path.name, detail="the snapshot that it continues is not there")
 
     def find_student(self, student_id: str) -> StudentTraces:
         usable, _ = snapshot.newest(snapshot.snapshots(self.folder))
@@ -51,11 +53,12 @@ class SnapshotFiles(StoredFiles):
         Its position is the beginning of a segment, since lines move when the archive's segments are rewritten.
         """
         files = snapshot.snapshots(self.folder)
+        others = [path for path in snapshot.files(self.folder) if path not in files]
         usable, _ = snapshot.newest(files)
         kept = None
         if usable is not None:
             key = student_key(student.student_id)
-            if len(files) == 1 and all(row.key != key for row in usable.rows):
+            if len(files) == 1 and not others and all(row.key != key for row in usable.rows):
                 return
             rows = [
                 (row.key, row.version, {name: Encoded(value) for name, value in row.fields.items()})
@@ -64,8 +67,8 @@ class SnapshotFiles(StoredFiles):
             ]
             head = usable.head
             kept = snapshot.write(self.folder, Position(head.position.segment, 0), head.reducers, rows)
-        for path in snapshot.snapshots(self.folder):
+        for path in (*others, *snapshot.snapshots(self.folder)):
             if path != kept:
                 remove(path)
-        if files:
+        if files or others:
             sync_folder(self.folder)

@@ -7,14 +7,25 @@ events of one tab; `fold` gives events to reducers. Nothing here does input or o
 
 from __future__ import annotations
 
-from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, UndoStep, undo
-from appliance.states.details import StudentDetails, student_details
+from appliance.states.cells import EventRoute, ScopedReducer, ScopeStates, StateCell, StoredState, UndoStep, undo
+from appliance.states.codec import decoded
+from appliance.states.details import StudentDetails, student_details, whole_row
 from appliance.states.failures import ShortageError, is_shortage
 from appliance.states.fold import Fold
 from appliance.states.limits import StateLimits
+from appliance.states.parts import (
+    NO_PARTS,
+    StoredParts,
+    encoded_parts,
+    is_framed,
+    part_field,
+    parts_by_state,
+    state_field_of,
+)
 from appliance.states.row import (
     BROKEN,
     GAP,
+    PART,
     STATE,
     STREAM,
     SUMMARY,
@@ -43,6 +54,8 @@ __all__ = [
     "GAP",
     "LATE_SECONDS",
     "MEASURED_BYTES",
+    "NO_PARTS",
+    "PART",
     "STATE",
     "STREAM",
     "SUMMARY",
@@ -57,6 +70,8 @@ __all__ = [
     "ShortageError",
     "StateCell",
     "StateLimits",
+    "StoredParts",
+    "StoredState",
     "Stream",
     "StreamClosedError",
     "StreamPosition",
@@ -68,9 +83,16 @@ __all__ = [
     "UndoStep",
     "decode_stream_position",
     "decode_student_summary",
+    "decoded",
+    "encoded_parts",
+    "is_framed",
     "is_shortage",
+    "part_field",
+    "parts_by_state",
+    "state_field_of",
     "student_details",
     "student_key",
     "to_json",
     "undo",
+    "whole_row",
 ]

@@ -10,6 +10,7 @@ import msgspec
 from appliance.events import clean_name
 from appliance.kvs import Encoded
 from appliance.reducer import Reducer, Scope, State
+from appliance.states.parts import NO_PARTS, StoredParts
 from appliance.states.row import BROKEN, STATE, SUMMARY, VERSION
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class ScopedReducer:
         seconds: how long it took to reduce events, in all.
         size: the reducer's function of that name; None where the reducer does not give the size of its states, which
             then count as nothing.
+        splits: whether the reducer has states in parts.
         summarizes_all: whether the summary needs all states, not only the one that changed last.
     """
 
@@ -44,6 +46,7 @@ class ScopedReducer:
         "reducer",
         "seconds",
         "size",
+        "splits",
         "summarizes_all",
         "summary_field",
         "version",
@@ -66,6 +69,7 @@ class ScopedReducer:
         self.summary_field = SUMMARY + reducer.name
         self.seconds = 0.0
         self.size = reducer.size if type(reducer).size is not Reducer.size else None
+        self.splits = type(reducer).split is not Reducer.split
         self.summarizes_all = bool(scope) and type(reducer).overview is not Reducer.overview
 
     def value(self, body: Mapping[str, Any]) -> str | None:
@@ -106,9 +110,10 @@ class ScopeStates:
         broken: why the states are out of date, as `appliance.states.row` has it; empty where they are not. No event
             changes them, and the store keeps its last version, until they are rebuilt.
         marked: the mark that the store has; empty for none.
+        unloaded: parts that the row has of states that could not be loaded, by field of the state.
     """
 
-    __slots__ = ("broken", "cells", "changed", "latest", "marked", "student", "summarized")
+    __slots__ = ("broken", "cells", "changed", "latest", "marked", "student", "summarized", "unloaded")
 
     def __init__(self, student: StudentStates) -> None:
         self.student = student
@@ -117,6 +122,7 @@ class ScopeStates:
         self.cells: dict[str, StateCell] = {}
         self.changed: list[StateCell] = []
         self.latest = ""
+        self.unloaded: dict[str, StoredParts] = {}
 
 
 class StateCell:
@@ -124,6 +130,7 @@ class StateCell:
 
     Attributes:
         stored: the last state that could be encoded; None where none was.
+        parts: the parts of the state that the row has at the student's version.
         size: of the state when it was last measured; see `Reducer.size`.
         changed: whether the next commit must write it.
     """
@@ -132,6 +139,7 @@ class StateCell:
         "changed",
         "field",
         "kind",
+        "parts",
         "reduce_all",
         "scope_states",
         "scoped_reducer",
@@ -148,6 +156,7 @@ class StateCell:
         self.field = scoped_reducer.prefix + value
         self.state = state
         self.stored: State | None = None
+        self.parts = scope_states.unloaded.get(self.field, NO_PARTS) if scope_states.unloaded else NO_PARTS
         self.size = 0
         self.reduce_all = scoped_reducer.reduce_all
         self.kind = scoped_reducer.kind
@@ -187,6 +196,15 @@ class StoredState(msgspec.Struct, frozen=True, gc=False):
 
     def encode(self) -> bytes:
         return self.codec.encode(self.cell, self.state)
+
+    @property
+    def splits(self) -> bool:
+        """Whether its reducer has states in parts."""
+        return self.cell.scoped_reducer.splits
+
+    def fields(self, stored: StoredParts) -> tuple[dict[str, bytes | None], StoredParts]:
+        """What must be written where some parts of an earlier state are; see `StateCodec.fields`."""
+        return self.codec.fields(self.cell, self.state, stored)
 
 
 class StoredSummary(msgspec.Struct, frozen=True, gc=False):

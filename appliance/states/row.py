@@ -2,6 +2,7 @@ r"""A student's row of the key-value store: the names of its fields, and the sma
 
 - ``state/REDUCER/SCOPE/VALUE``: a state as its reducer encodes it (SCOPE: field names joined with ``+``;
   VALUE: their values joined with ``\x1f``; both empty for the scope of the student alone).
+- ``part/REDUCER/SCOPE/VALUE/PLACE``: a part of a state that its reducer stores in parts (`appliance.states.parts`).
 - ``version/REDUCER``: the version of the reducer that made these states.
 - ``broken/REDUCER``: present where these states are out of date; they stay as they are until they are rebuilt from
   the archive. ``1``: one of them cannot be stored or read. ``gap``: the archive lacks events of the student.
@@ -17,6 +18,7 @@ import json
 import msgspec
 
 STATE = "state/"
+PART = "part/"
 VERSION = "version/"
 BROKEN = "broken/"
 UNSTORABLE = b"1"

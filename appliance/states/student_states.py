@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -10,8 +10,10 @@ import msgspec
 from appliance.kvs import Change, Encoded, Row, Value
 from appliance.states.cells import ScopedReducer, ScopeStates, StateCell, StoredState
 from appliance.states.fold import Fold
+from appliance.states.parts import NO_PARTS, StoredParts, encoded_parts, part_field, parts_by_state
 from appliance.states.row import (
     GAP,
+    PART,
     STATE,
     STREAM,
     SUMMARY,
@@ -57,6 +59,7 @@ class StudentStates:
         changed_streams: those whose position the next commit must write.
         outdated: by reducer, the fields of states that another version of it made.
         dropped: fields that the next commit must remove, unless it writes them.
+        pending_parts: cells of the last `change`, with the parts that the row has once it is stored.
     """
 
     __slots__ = (
@@ -71,6 +74,7 @@ class StudentStates:
         "late_at",
         "limited_at",
         "outdated",
+        "pending_parts",
         "scope_states",
         "size",
         "streams",
@@ -95,6 +99,7 @@ class StudentStates:
         self.changed_streams: dict[str, Stream] = {}
         self.outdated: dict[str, list[str]] = {}
         self.dropped: set[str] = set()
+        self.pending_parts: list[tuple[StateCell, StoredParts]] = []
 
     def stream(self, id: str, source: str) -> Stream:
         """The stream with this id; it is made where there is none."""
@@ -147,34 +152,57 @@ class StudentStates:
         self.size = 0
         self.outdated = {}
         self.dropped = set()
+        self.pending_parts = []
+        parts = parts_by_state(row.fields)
         for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
-            self._load_states(scoped, scope_states, row)
+            self._load_states(scoped, scope_states, row, parts)
         self._release()
 
-    def _load_states(self, scoped: ScopedReducer, scope_states: ScopeStates, row: Row) -> None:
+    def _load_states(
+        self, scoped: ScopedReducer, scope_states: ScopeStates, row: Row, parts: Mapping[str, Mapping[int, bytes]]
+    ) -> None:
         scope_states.cells = {}
         scope_states.changed = []
         scope_states.summarized = None
         scope_states.broken = scope_states.marked = row.fields.get(scoped.broken_field, b"")
+        scope_states.unloaded = {
+            field: encoded_parts(some) for field, some in parts.items() if field.startswith(scoped.prefix)
+        }
         if row.fields.get(scoped.version_field) != scoped.version.data:
-            prefix = f"{STATE}{scoped.name}/"
-            self.outdated[scoped.name] = [field for field in row.fields if field.startswith(prefix)]
+            prefixes = tuple(f"{kind}{scoped.name}/" for kind in (STATE, PART))
+            self.outdated[scoped.name] = [field for field in row.fields if field.startswith(prefixes)]
             return
         for field, encoded in row.fields.items():
             if not field.startswith(scoped.prefix):
                 continue
-            state = self.fold.codec.decode(scoped, encoded)
-            if state is None:
+            loaded = self.fold.codec.load(scoped, encoded, parts.get(field, {}))
+            if loaded is None:
                 scope_states.broken = scope_states.broken or UNSTORABLE
                 scope_states.cells = {}
                 return
             value = field.removeprefix(scoped.prefix)
-            cell = scope_states.cells[value] = StateCell(scoped, scope_states, value, state)
-            cell.stored = state
+            cell = scope_states.cells[value] = StateCell(scoped, scope_states, value, loaded[0])
+            cell.stored, cell.parts = loaded
             self.fold.measure(cell)
+        # Encoded parts take as much memory as the states.
+        loaded_fields = {cell.field for cell in scope_states.cells.values()}
+        scope_states.unloaded = {f: some for f, some in scope_states.unloaded.items() if f not in loaded_fields}
+
+    def stored(self) -> None:
+        """Note that the store has made the last `change`."""
+        self.version += 1
+        if self.pending_parts:
+            for cell, parts in self.pending_parts:
+                cell.parts = parts
+            self.pending_parts = []
 
     def mark_all_changed(self) -> None:
-        """Mark everything as changed, because it is unknown what the store has written."""
+        """Mark everything as changed, because it is unknown what the store has written.
+
+        If the store has made the last change, the row has another version, and is read before it is written. So the
+        parts that it had before that change count.
+        """
+        self.pending_parts = []
         self.changed_streams = dict(self.streams)
         for scope_states in self.scope_states:
             for cell in scope_states.cells.values():
@@ -209,20 +237,31 @@ class StudentStates:
             for scoped in rebuilt.fold.scoped_reducers
             if names is None or scoped.name in names
         }
+        outdated = {name: self.outdated.pop(name) for name in {name for name, _ in theirs} & self.outdated.keys()}
         for scoped, scope_states in zip(self.fold.scoped_reducers, self.scope_states, strict=True):
             source = theirs.get((scoped.name, scoped.fields))
             if source is None:
                 continue
-            self.dropped.update(self.outdated.pop(scoped.name, ()))
-            self.dropped.update([cell.field for cell in scope_states.cells.values()])
+            before = scope_states.cells
+            if scoped.name in outdated:
+                # Nothing of another version is a part of the new states.
+                self.dropped.update(outdated[scoped.name])
+                scope_states.unloaded = {}
+            for value, cell in before.items():
+                if value not in source.cells:
+                    self.dropped.add(cell.field)
+                    self.dropped.update(part_field(cell.field, number) for number in cell.parts.names())
             self.dropped |= {scoped.summary_field, scoped.version_field}
-            self.size -= sum(cell.size for cell in scope_states.cells.values())
+            self.size -= sum(cell.size for cell in before.values())
             scope_states.cells = {}
             scope_states.changed = []
             scope_states.latest = source.latest
             scope_states.broken = b""
             for value, cell in source.cells.items():
-                StateCell(scoped, scope_states, value, cell.state).mark_changed()
+                adopted = StateCell(scoped, scope_states, value, cell.state)
+                if value in before:
+                    adopted.parts = before[value].parts
+                adopted.mark_changed()
             for cell in scope_states.cells.values():
                 self.fold.measure(cell)
         for stream in self.streams.values():
@@ -281,12 +320,19 @@ class StudentStates:
     ) -> None:
         codec = self.fold.codec
         for cell in scope_states.changed:
-            value: Value = StoredState(codec, cell, cell.state)
             if encoded:
-                value = Encoded(value.encode())
+                state_fields, parts = codec.fields(cell, cell.state, cell.parts)
+                for field, data in state_fields.items():
+                    fields[field] = None if data is None else Encoded(data)
                 if not scope_states.broken and cell.stored is not cell.state:
                     scope_states.broken = UNSTORABLE
-            fields[cell.field] = value
+                if parts is not cell.parts:
+                    self.pending_parts.append((cell, parts))
+            else:
+                fields[cell.field] = StoredState(codec, cell, cell.state)
+                if cell.parts is not NO_PARTS:
+                    fields.update(dict.fromkeys(part_field(cell.field, number) for number in cell.parts.names()))
+                    self.pending_parts.append((cell, NO_PARTS))
             cell.changed = False
         scope_states.changed = []
         if scoped.index == self.fold.summarized[scoped.name] and scope_states.latest in scope_states.cells:

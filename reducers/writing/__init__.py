@@ -24,12 +24,15 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from appliance.reducer import DOCUMENT, Column, Event, Reducer, State, UnusableError, replace
+from appliance.reducer import DOCUMENT, Column, Event, Reducer, Split, State, UnusableError, replace
+from reducers.writing.chunks import chunk_of, stored_chunk
 from reducers.writing.google_docs import FARTHEST, draft_of
-from reducers.writing.text import EMPTY, Text, text_from, text_from_pieces, text_of, units_of
+from reducers.writing.text import EMPTY, Chunk, Text, text_from, text_from_chunks, text_from_pieces, text_of, units_of
 
 LIMIT = 2_000_000
 """The most UTF-16 units that a document's text may have."""
+WHOLE = 1024
+"""A text of no more UTF-16 units is stored as one value, not in parts."""
 TITLE_CHARACTERS = 200
 """The most characters of a title that are kept."""
 EXCERPT = 120
@@ -45,6 +48,7 @@ _LONGEST_GAP = BURST_PAUSE - 0.0005
 _Stored = tuple[
     list[bytes | int], bytes, int | None, int, int, int, int, int, int, float | None, int, int, float | None
 ]
+_decode_chunk = msgspec.msgpack.Decoder(bytes | int).decode
 # Bytes of memory for a state without text: the sum of `sys.getsizeof` of all its objects.
 _SIZE_EMPTY = 900
 # Bytes of memory for a block of a text, without its letters.
@@ -181,12 +185,27 @@ class WritingReducer(Reducer[Writing]):
 
         The text is a list of pieces: letters, and as numbers the lengths of long runs of NULs.
         """
-        # UTF-8 is half as long as UTF-16 for most texts; half a surrogate pair is kept as it is.
+        return self._encode(state, state.text.pieces())
+
+    def decode(self, encoded: bytes) -> Writing:
+        return self._decode(encoded, ())
+
+    def split(self, state: Writing) -> Split | None:
+        """The parts of a text of more than `WHOLE` units are its chunks; the head is the state with an empty text."""
+        text = state.text
+        if text.units <= WHOLE:
+            return None
+        return Split(self._encode(state, ()), text.chunks())
+
+    def encode_part(self, part: Chunk) -> bytes:
+        return msgspec.msgpack.encode(stored_chunk(part))
+
+    def join(self, head: bytes, parts: Sequence[bytes]) -> Writing:
+        return self._decode(head, [_decode_chunk(part) for part in parts])
+
+    def _encode(self, state: Writing, pieces: Sequence[Chunk]) -> bytes:
         stored: _Stored = (
-            [
-                text_of(piece).encode("utf-8", "surrogatepass") if isinstance(piece, str) else piece
-                for piece in state.text.pieces()
-            ],
+            [stored_chunk(piece) for piece in pieces],
             state.title.encode("utf-8", "surrogatepass"),
             state.position,
             state.edits,
@@ -202,16 +221,18 @@ class WritingReducer(Reducer[Writing]):
         )
         return msgspec.msgpack.encode(stored)
 
-    def decode(self, encoded: bytes) -> Writing:
+    def _decode(self, encoded: bytes, chunks: Sequence[bytes | int]) -> Writing:
+        """The state; its text is either in the bytes or in chunks."""
         stored = msgspec.msgpack.decode(encoded, type=_Stored)
         pieces, title, position, edits, insertions, deletions, bursts, burst, longest, edited_at, clamped = stored[:11]
         other_tabs, incomplete_since = stored[11:]
-        if any(isinstance(piece, int) and not 0 < piece <= LIMIT for piece in pieces):
+        if any(isinstance(piece, int) and not 0 < piece <= LIMIT for piece in (*pieces, *chunks)):
             raise msgspec.DecodeError("A run of a text has no such length.")
         try:
-            text = text_from_pieces(
-                units_of(piece.decode("utf-8", "surrogatepass")) if isinstance(piece, bytes) else piece
-                for piece in pieces
+            text = (
+                text_from_chunks([chunk_of(chunk) for chunk in chunks])
+                if chunks
+                else text_from_pieces(map(chunk_of, pieces))
             )
             known_title = title.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:

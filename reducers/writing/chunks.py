@@ -15,14 +15,15 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 
-CHUNK = 384
-"""The most units in a chunk that is no run."""
+CHUNK = 1024
+"""The most units in a chunk that is no run. A chunk is also what is written to a store after an edit."""
 SMALL = CHUNK // 8
 """A chunk with fewer units is joined to a neighbour, unless that is a run."""
 BLOCK = 24
 """The most chunks in a block; one with less than a quarter of it is joined to a neighbour."""
-SPARSE = CHUNK // 2
-"""The fewest NULs of a run. A much lower number would let short runs cut a text in very many chunks."""
+SPARSE = 192
+"""The fewest NULs of a run. A much lower number would let short runs cut a text in very many chunks. Stored states
+depend on it: equal texts are stored equally."""
 
 _WIDE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -79,6 +80,21 @@ def surrogates_in(units: str) -> int:
         return 0
     # A surrogate takes three bytes, unless it is left out.
     return (len(units.encode("utf-8", "surrogatepass")) - len(units.encode("utf-8", "ignore"))) // 3
+
+
+def stored_chunk(chunk: Chunk) -> bytes | int:
+    """A chunk as it is stored."""
+    # UTF-8 is half as long as UTF-16 for most texts; half a surrogate pair is kept as it is.
+    return text_of(chunk).encode("utf-8", "surrogatepass") if isinstance(chunk, str) else chunk
+
+
+def chunk_of(stored: bytes | int) -> Chunk:
+    """The chunk that is stored so.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return units_of(stored.decode("utf-8", "surrogatepass")) if isinstance(stored, bytes) else stored
 
 
 def length(chunk: Chunk) -> int:

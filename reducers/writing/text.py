@@ -12,7 +12,8 @@ text. Words, pairs and NULs are counted around the edit alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 import msgspec
 
@@ -20,6 +21,7 @@ from reducers.writing.chunks import (
     CHUNK,
     NOTHING,
     SMALL,
+    SPARSE,
     Block,
     Chunk,
     blocks_of,
@@ -45,7 +47,7 @@ from reducers.writing.chunks import (
     written,
 )
 
-__all__ = ["EMPTY", "Chunk", "Text", "text_from", "text_from_pieces", "text_of", "units_of"]
+__all__ = ["EMPTY", "Chunk", "Text", "text_from", "text_from_chunks", "text_from_pieces", "text_of", "units_of"]
 
 ChunkIndex = tuple[int, int, int, int, int]
 """Of the active chunk: index of its block, index in it, the block's offset in the text, and pairs and NULs in the text
@@ -54,6 +56,7 @@ Counts = tuple[int, int, int, int]
 """Words, surrogate pairs, NULs and surrogates of a text."""
 _NO_BLOCK = -1
 """The block of no chunk: none is active, because a run of NULs is where the last edit was."""
+_chunks_of = itemgetter(3)
 _FAR = 1 << 62
 """The offset of no chunk, beyond every text."""
 
@@ -163,6 +166,10 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     def pieces(self) -> list[Chunk]:
         """The whole text in its normal form: UTF-16 units and, as numbers, long runs of NULs in turn."""
         return normal([chunk for block in self.placed()[0] for chunk in block[3]])
+
+    def chunks(self) -> tuple[tuple[Chunk, ...], ...]:
+        """The whole text as its blocks' chunks. After an edit those that did not change are the same objects."""
+        return tuple(map(_chunks_of, self.placed()[0]))
 
     def equals(self, units: str) -> bool:
         """Whether the text is these UTF-16 units. The cost grows with their number alone."""
@@ -337,14 +344,38 @@ def text_from(units: str) -> Text:
 
 def text_from_pieces(parts: Iterable[Chunk]) -> Text:
     """The text of these pieces: UTF-16 units and, as numbers, runs of NULs."""
-    made = normal(parts)
-    units = "".join(map(brief, made))
-    nuls = sum(piece.count("\0") if isinstance(piece, str) else piece for piece in made)
+    return _text_of_chunks(cut(normal(parts)))
+
+
+def text_from_chunks(chunks: Sequence[Chunk]) -> Text:
+    """The text of the chunks that another one had (`Text.chunks`), cut in the same places."""
+    if not _are_chunks(chunks):
+        return text_from_pieces(chunks)
+    return _text_of_chunks(chunks)
+
+
+def _text_of_chunks(chunks: Sequence[Chunk]) -> Text:
+    units = "".join(map(brief, chunks))
+    nuls = sum(chunk.count("\0") if isinstance(chunk, str) else chunk for chunk in chunks)
     surrogates = surrogates_in(units)
-    blocks = blocks_of(tuple(cut(made)), surrogates > 0) if made else NOTHING
-    size = sum(map(length, made))
+    blocks = blocks_of(tuple(chunks), surrogates > 0) if chunks else NOTHING
+    size = sum(map(length, chunks))
     counts = len(units.replace("\0", "").split()), pairs_in(units), nuls, surrogates
     return _active_at(blocks, (len(blocks) - 1, size - blocks[-1][0]), size, size, counts, sum(map(sparse_in, blocks)))
+
+
+def _are_chunks(chunks: Sequence[Chunk]) -> bool:
+    """Whether a text may have these chunks."""
+    before: Chunk = 0
+    for number, chunk in enumerate(chunks):
+        if isinstance(chunk, str):
+            # A pair that would be cut makes a chunk longer by one unit.
+            if not 0 < len(chunk) <= CHUNK + 1 or (isinstance(before, str) and is_pair(before[-1:] + chunk[:1])):
+                return False
+        elif chunk < SPARSE or (number and isinstance(before, int)):
+            return False
+        before = chunk
+    return bool(chunks)
 
 
 def _active_at(

@@ -24,6 +24,7 @@ from tests.bench.nodes import nodes
 from tests.bench.pubsubs import pubsubs
 from tests.bench.reconnects import reconnects
 from tests.bench.servers import Server, bare, ours, play
+from tests.bench.stores import stores
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -199,6 +200,7 @@ def arguments() -> argparse.Namespace:
             "pubsub",
             "nodes",
             "reconnects",
+            "stores",
             "growth",
             "hostile",
             "packaged",
@@ -242,6 +244,8 @@ def measure_all(parsed: argparse.Namespace) -> None:
         nodes(parsed.quick, parsed.rounds)
     if parsed.only in (None, "reconnects"):
         reconnects(50 if parsed.quick else 1000)
+    if parsed.only in (None, "stores"):
+        stores(*((1, 5) if parsed.quick else (parsed.rounds, 200)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
 

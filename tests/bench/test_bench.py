@@ -21,6 +21,7 @@ SHOWN = {
     "pubsub": r"(?m)^(memory|Redis) +[\d,]+ +\d+ µs +[\d.]+ ms, ",
     "growth": r"(?m)^(frame|event|archive line|students.csv|headers|config.toml): .* +[\d.]+ +[\d.]+ +[\d.]+$",
     "reconnects": r"(?m)^ +50 students come.* 50 welcomed, 0 refused, .* p50 \d+ ms, most \d+ ms",
+    "stores": r"(?m)^(memory|snapshot|Redis), (typed on|anywhere)( +[\d,]+ (µs|B ) +\d+\.\d\d){4}$",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
 """The format of the figures of each part."""
@@ -33,6 +34,7 @@ LINES = {
     "pubsub": 1 + REDIS,
     "growth": 18,
     "reconnects": 3 * REDIS,
+    "stores": 3 + 4 * REDIS,
     "nodes": 3 * REDIS,
 }
 """The number of such lines of each part."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.cli.test_replay import archive_with_gap
 from tests.cli.world import ARCHIVE, DATA, CommandLine
 
 
@@ -55,6 +57,21 @@ class TestExport:
         assert b"Only events from 2026-01-01 on." in found
         assert b"s-3pr2grcdvk" not in found
         assert b"class-1" not in found
+
+    def test_figures_of_a_student_end_before_a_gap_and_rows_of_events_do_not(self, observer: CommandLine) -> None:
+        archive, out = archive_with_gap(observer.home), observer.home / "out"
+        words = ["export", archive, "--events", "--format", "jsonl", "--out", out]
+        assert observer(*words) == 1
+        figures = [json.loads(line) for line in (out / "activity.jsonl").read_text().splitlines()]
+        assert {row["student_id"]: row["events"] for row in figures} == {"a": 2, "b": 3}
+        assert len((out / "events.jsonl").read_text().splitlines()) == 7
+        assert "The states of 1 student end before such a gap." in observer.err
+        codebook = (out / "codebook.md").read_text()
+        assert "The figures of 1 student end before the first missing event" in codebook
+        assert observer(*words, "--force", "--accept-gap") == 0
+        figures = [json.loads(line) for line in (out / "activity.jsonl").read_text().splitlines()]
+        assert {row["student_id"]: row["events"] for row in figures} == {"a": 4, "b": 3}
+        assert "end before the first" not in (out / "codebook.md").read_text()
 
     def test_nothing_archived_yet(self, observer: CommandLine) -> None:
         (observer.home / "data").mkdir()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 from tests.cli.world import ARCHIVE, CommandLine
 
@@ -74,3 +76,51 @@ class TestReplay:
         assert "There is no archive file" in observer.err
         assert observer("replay", observer.home, "--out", "-") == 1
         assert "holds no archive files" in observer.err
+
+    def test_a_students_states_end_before_a_gap(self, observer: CommandLine) -> None:
+        archive = archive_with_gap(observer.home)
+        out = observer.home / "states.json"
+        assert observer("replay", archive, "--out", out) == 1
+        found = json.loads(out.read_bytes())
+        assert found["events"] == 7
+        assert found["held"] == ["a"]
+        assert (activity(found, "a"), activity(found, "b")) == (2, 3)
+        [gap] = found["gaps"]
+        assert {key: gap[key] for key in ("student_id", "stream", "first", "last", "explained", "accepted")} == {
+            "student_id": "a", "stream": "a", "first": 3, "last": 4, "explained": False, "accepted": False,
+        }  # fmt: skip
+        assert gap["after"] == {"file": "a.jsonl", "line": 3, "byte": 2 * len(LINE % (1, 1, b"a", b"a", 1))}
+        assert gap["before"]["line"] == 5
+        assert "These archives lack 2 events of 1 stream." in observer.err
+        assert "  2 events, between a.jsonl, line 3 (byte " in observer.err
+        assert "The states of 1 student end before such a gap." in observer.err
+        assert "--accept-gap" in observer.err
+        assert observer("replay", archive, "--out", out, "--accept-gap") == 0
+        found = json.loads(out.read_bytes())
+        assert (activity(found, "a"), found["held"]) == (4, [])
+        assert found["gaps"][0]["accepted"]
+        assert set(observer.home.iterdir()) == {out, archive}, "it writes no decision beside the archive"
+
+    def test_a_gap_of_what_was_not_asked_for_holds_nothing(self, observer: CommandLine) -> None:
+        archive = archive_with_gap(observer.home)
+        assert observer("replay", archive, "--out", "-", "--student", "b") == 0
+        assert observer("replay", archive, "--out", "-", "--to", "1970-01-01T00:00:03Z") == 0
+        assert observer("replay", archive, "--out", "-", "--from", "1970-01-01T00:00:05Z") == 1
+
+
+LINE = (
+    b'{"received":%d,"at":%d,"student_id":"%b","class_id":"c","source":"s","stream":"%b","seq":%d,'
+    b'"event":{"event":"x"}}\n'
+)
+
+
+def archive_with_gap(folder: Path) -> Path:
+    """Of student "a" the numbers 3 and 4 of 6 are missing; student "b" has 3."""
+    sent = [(1, b"a"), (1, b"b"), (2, b"a"), (2, b"b"), (5, b"a"), (6, b"a"), (3, b"b")]
+    path = folder / "a.jsonl"
+    path.write_bytes(b"".join(LINE % (number, number, name, name, number) for number, name in sent))
+    return path
+
+
+def activity(found: Any, student: str) -> int:
+    return int(found["students"][student]["summaries"]["activity"]["events"])

@@ -77,8 +77,8 @@ class World:
         """Add the remains of accidents: torn and damaged lines, temporary files, a list, a backup from an upgrade."""
         last = segments(self.data / "archive")[-1]
         line = next(raw for raw in last.read_bytes().splitlines() if self.student.encode() in raw)
-        with last.open("ab") as file:
-            file.write(line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n")
+        spoilt = line.replace(b'"seq"', b'"s\xffq"') + b"\n" + b"not a line of anybody\n"
+        last.write_bytes(spoilt + last.read_bytes())
         torn = self.data / "archive" / "torn"
         torn.mkdir()
         (torn / "a.txt").write_bytes(line[:-9])

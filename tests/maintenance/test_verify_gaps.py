@@ -47,7 +47,12 @@ async def run(data: Path, *, accept: bool = False) -> tuple[bool, list[Finding]]
 
 
 def wrong(found: list[Finding]) -> list[tuple[str, str]]:
-    return [(one.code, one.subject) for one in found if one.severity != "ok"]
+    """All but that the chain of the archive is broken where a segment is missing."""
+    return [
+        (one.code, one.subject)
+        for one in found
+        if one.severity not in ("ok", "info") and one.code != "archive.broken_link"
+    ]
 
 
 async def test_stored_states_are_better_than_an_archive_with_a_gap(data: Path) -> None:
@@ -79,7 +84,8 @@ async def test_the_first_segment(data: Path, content: bytes | None) -> None:
         first.with_name(first.name + ".gz").write_bytes(content)
     well, found = await run(data)
     assert not well
-    assert wrong(found) == [("archive.gap_stored", "s-1"), ("archive.gap_stored", "s-2")]
+    empty = [("archive.empty", f"{first.name}.gz")] if content is not None else []
+    assert wrong(found) == [*empty, ("archive.gap_stored", "s-1"), ("archive.gap_stored", "s-2")]
     texts = " ".join(one.line for one in found)
     assert ("that were moved to /mnt/usb" if content is None else "is empty") in texts
     assert "differ" not in texts

@@ -399,8 +399,8 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
     await core.pipeline.settle()
     await core.crash()
     (tmp_path / "archive" / "events-20250101-0009.jsonl").mkdir()
-    with numbered_segments(tmp_path / "archive")[-1][1].open("ab") as file:
-        file.write(b"not a line\nhalf a line")
+    path = numbered_segments(tmp_path / "archive")[-1][1]
+    path.write_bytes(b"not a line\n" + path.read_bytes() + b"half a line")
     core = Core(tmp_path, Tally())
     await core.start()
     assert [found.code for found in core.recovery.findings] == [

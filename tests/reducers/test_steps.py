@@ -56,7 +56,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 PAD_AND_DELETE = [insert(300_000, "x"), {"ty": "ds", "si": 1, "ei": 300_000}]
 GROWING: dict[str, Callable[[int], Event]] = {
-    "long insert": lambda n: event("edit", document="d", offset=0, insert="a 😀\0" * n),
+    "long insert": lambda n: event("edit", document="d", offset=0, insert="a 😀\0" * 2 * n),
     "long text": lambda n: event("document", document="d", text="\0" * 200 + "\ud83d word" * n),
     "many commands": lambda n: save(*[insert(1, "x") for _ in range(n)]),
     "padding and deleting": lambda n: save(*PAD_AND_DELETE * (n // 2)),

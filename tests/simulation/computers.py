@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from contextvars import copy_context
+import random
+import sys
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from msgspec.structs import replace
 
 from appliance import plugins
 from appliance.config import Settings
+from appliance.datafolder import files
 from appliance.errors import ObserverError
 from appliance.health import watchdog
 from appliance.node import Node
 from appliance.node import node as node_module
 from appliance.node.serving import STOP_SECONDS
+from tests.simulation.brittle import Brittle
+from tests.simulation.disk import DiskOfNode, disks
 from tests.simulation.kvs import SharedStore, SimulatedKVS
 from tests.simulation.network import Listener, Network
 from tests.simulation.pubsub import Broker, SimulatedPubSub
@@ -42,6 +46,25 @@ class Surroundings:
         self.broker = Broker(seed) if shared else None
 
 
+class Log(logging.Handler):
+    """Keeps the errors that the program logs.
+
+    Attributes:
+        errors: their texts, each once with how often it was logged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f" ({record.exc_info[1]!r})"
+        self.errors[text] = self.errors.get(text, 0) + 1
+
+
+LOG = Log()
 _opened: dict[str, Surroundings] = {}
 """The surroundings of the school that is simulated now, under "now"."""
 
@@ -63,10 +86,16 @@ def adapt() -> None:
     node_module.open_kvs = kvs
     node_module.open_pubsub = pubsub
     # Reducers are pure, so all nodes may have the same; importing them takes longer than the rest of a start.
-    plugins.load = functools.cache(plugins.load)
+    catalog = plugins.load(Path("/nowhere"), ())
+    brittle = plugins.Loaded(plugins.checked(Brittle), "simulated")
+    plugins.load = lambda *_: plugins.Catalog((*catalog.reducers, brittle), catalog.findings)
     # It watches for blocks in a thread of its own, by the real clock.
     watchdog.Watchdog.start = lambda self: None
+    files.disk = disks
     logging.disable(logging.INFO)
+    logging.getLogger().handlers = [LOG]
+    # What a dead node leaves is removed by Python in any order, and complains that it could not end properly.
+    sys.unraisablehook = lambda unraisable: None
 
 
 class SimulatedNode:
@@ -79,25 +108,54 @@ class SimulatedNode:
         node: the program that runs at present; None while none does.
         serving: whether it serves.
         data: the data folder of the present run; each start after a power cut has a new one.
+        disk: of the present run.
         trouble: what should not have happened, in sentences.
     """
 
-    def __init__(self, index: int, folder: Path, surroundings: Surroundings, seed: str) -> None:
+    def __init__(self, index: int, folder: Path, surroundings: Surroundings, seed: str, classes: int) -> None:
         self.index = index
         self.name = f"node-{index}"
         self.address = f"10.9.0.{index + 1}"
         self.node: Node | None = None
         self.serving = False
         self.trouble: list[str] = []
-        self.skew = 0.0
+        self._skew = 0.0
+        self._down_seconds = 1.0
         self._surroundings = surroundings
         self._seed = seed
         self._folder = folder / self.name
         self._runs = 0
         self.data = self._folder / "0"
         self.computer = Computer(self.name)
+        self._world: Context = copy_context()
         self._running: asyncio.Task[None] | None = None
         self._stop: asyncio.Event | None = None
+        self._write_lists(classes)
+        self.disk = self._new_disk()
+
+    def _write_lists(self, classes: int) -> None:
+        """The class lists of a school with several classes."""
+        roster = self.data / "roster"
+        roster.mkdir(parents=True)
+        if classes > 1:
+            lines = ["class,title,code", *(f"c{n},Class {n},ABC-{n}{n}{n}" for n in range(2, 2 + classes))]
+            (roster / "classes.csv").write_text("\n".join(lines) + "\n")
+
+    def _new_disk(self) -> DiskOfNode:
+        chance = random.Random(f"{self._seed}/{self.name}/disk/{self._runs}")
+        disk = DiskOfNode(self.data, chance, self._fuse_blew)
+        disks.add(disk)
+        return disk
+
+    @property
+    def down(self) -> bool:
+        """Whether no program runs."""
+        return self._running is None
+
+    def skew(self, seconds: float) -> None:
+        """Set the wall clock forth or back."""
+        self._skew += seconds
+        self.computer.skew = self._skew
 
     def settings(self) -> Settings:
         """Those of this node: small limits, so that a short simulation reaches them."""
@@ -116,8 +174,7 @@ class SimulatedNode:
         """Start the program; it runs until `stop` or `cut`."""
         if self._running is not None:
             return
-        self.data.mkdir(parents=True, exist_ok=True)
-        self.computer = Computer(self.name, self.skew)
+        self.computer = Computer(self.name, self._skew)
         context = copy_context()
         context.run(computer.set, self.computer)
         self._running = asyncio.get_running_loop().create_task(self._run(), name=f"run {self.name}", context=context)
@@ -130,7 +187,7 @@ class SimulatedNode:
                 self.node = Node(self.settings(), self._stop.set)
                 await self.node.start(Listener(self.address, PORT))
             except ObserverError as error:
-                self.trouble.append(f"{self.name} could not start: {error}")
+                logging.getLogger(__name__).error("%s could not start: %s", self.name, error)
                 await asyncio.sleep(RESTART_SECONDS)
                 continue
             self.serving = True
@@ -149,9 +206,14 @@ class SimulatedNode:
             return
         assert self._stop is not None
         self._stop.set()
-        await asyncio.wait([self._running])
-        if not self._running.cancelled() and self._running.exception() is not None:
-            self.trouble.append(f"{self.name} ended with {self._running.exception()!r}")
+        running = self._running
+        while not running.done():
+            await asyncio.sleep(0.01)
+            if self._running is not running:
+                # Its power was cut meanwhile.
+                return
+        if not running.cancelled() and running.exception() is not None:
+            self.trouble.append(f"{self.name} ended with {running.exception()!r}")
         self._running = self.node = None
         self._surroundings.network.dies(self.computer, silent=False)
 
@@ -161,11 +223,38 @@ class SimulatedNode:
             return
         self.computer.alive = False
         self.computer.ready.clear()
+        self.disk.die()
         self._gone()
         self._surroundings.network.dies(self.computer, silent=silent)
         self._running = self.node = None
         self.serving = False
         self._runs += 1
+        self.data = self._folder / str(self._runs)
+        self.disk.after_power_cut(self.data)
+        self.disk = self._new_disk()
+
+    def cut_from_store(self, cut: bool) -> None:
+        """Whether it cannot reach the shared store."""
+        if self.node is not None and isinstance(self.node.kvs, SimulatedKVS):
+            self.node.kvs.cut = cut
+
+    def cut_from_hints(self, cut: bool) -> None:
+        """Whether it cannot reach the shared pubsub."""
+        broker, node = self._surroundings.broker, self.node
+        if broker is not None and node is not None and isinstance(node.pubsub, SimulatedPubSub):
+            if cut:
+                node.pubsub.cut = True
+            else:
+                broker.restore(node.pubsub)
+
+    def cut_after(self, operations: int, seconds: float) -> None:
+        """Cut the power in the middle of a later change of the disk, and start again so many seconds after that."""
+        self.disk.fuse = operations
+        self._down_seconds = seconds
+
+    def _fuse_blew(self) -> None:
+        self.cut()
+        asyncio.get_running_loop().call_later(self._down_seconds, self.start, context=self._world)
 
     def _gone(self) -> None:
         """Let the other parts of the simulation forget the dead program."""

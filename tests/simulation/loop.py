@@ -66,6 +66,22 @@ def _nothing() -> None:
     pass
 
 
+class SimulationTask(asyncio.Task[Any]):
+    """A task whose hash is a number in the order of creation, so that sets of tasks have the same order every time.
+
+    Attributes:
+        owner: the computer that it runs on.
+    """
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.owner = computer.get()
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulationLoop(asyncio.AbstractEventLoop):
     """See the module.
 
@@ -73,18 +89,18 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         steps: how many callbacks ran.
         failures: what the exception handler got: errors in callbacks, and exceptions that nobody retrieved.
         listen: accepts connections for `create_server`.
-        executor_seconds: draws how long a function in the executor waits, and its result.
     """
 
-    def __init__(self, seed: str, clock: Clock, listen: Callable[..., asyncio.AbstractServer]) -> None:
+    def __init__(self, seed: str, clock: Clock, listen: Callable[..., Any], *, most_steps: int = 1 << 62) -> None:
         self.steps = 0
+        self._most_steps = most_steps
         self.failures: list[str] = []
         self.listen = listen
         self._clock = clock
         self._random = random.Random(f"{seed}/loop")
-        self.executor_seconds: Callable[[Computer], float] = lambda of: self._random.uniform(0.0, 0.004)
         self._timers: list[tuple[float, int, Callback]] = []
         self._count = 0
+        self._tasks = 0
         self._runnable: list[Computer] = []
         self._closed = False
         self._stopping = False
@@ -148,6 +164,8 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
     def _turn(self) -> None:
         """Run what is ready on one computer, or let time pass."""
+        if self.steps > self._most_steps:
+            raise DeadlockError(f"There is no end after {self.steps} steps.")
         self._due()
         runnable = self._runnable
         if not runnable:
@@ -207,7 +225,11 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: object = None, context: Context | None = None
     ) -> asyncio.Task[T]:
-        return asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+        self._tasks += 1
+        name = None if name is None else str(name)
+        if context is not None:
+            return context.run(SimulationTask, self._tasks, coro, loop=self, name=name, context=context)
+        return SimulationTask(self._tasks, coro, loop=self, name=name)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run a function in one step of this loop, a little later."""
@@ -228,9 +250,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
                 result = func(*args)
             except Exception as error:
                 failed = error
-            self.call_later(self.executor_seconds(owner), give, result, failed)
+            self.call_later(self._random.random() * owner.executor_seconds, give, result, failed)
 
-        self.call_later(self.executor_seconds(owner), step)
+        self.call_later(self._random.random() * owner.executor_seconds, step)
         return future
 
     # What else is asked for.
@@ -243,6 +265,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        task = context.get("task") or context.get("future")
+        if isinstance(error, PowerCutError) or (isinstance(task, SimulationTask) and not task.owner.alive):
+            return
         self.failures.append(f"{context['message']}: {error!r}")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

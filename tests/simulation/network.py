@@ -267,7 +267,8 @@ class Transport(asyncio.Transport):
         self._lost = True
         self._connection.node_closed()
         if self._protocol is not None:
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
+            # Of a loop that is closed, where Python removes what a dead node left, nothing comes of this.
+            self._connection.loop.call_soon(self._protocol.connection_lost, error)
 
 
 class Connection:
@@ -279,6 +280,7 @@ class Connection:
         port: the client's.
         owner: the node.
         slow: whether the client reads nothing at present.
+        loop: the event loop.
     """
 
     def __init__(self, network: Network, client: str, address: str, server: Server, port: int) -> None:
@@ -291,7 +293,7 @@ class Connection:
         self._server = server
         self._world = copy_context()
         self._transport = Transport(self)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._outgoing: deque[bytes | None] = deque()
         self._incoming: deque[bytes | None] = deque()
         self._incoming_bytes = 0
@@ -365,7 +367,7 @@ class Connection:
         """The node is gone, and the client does not know; a later packet is answered by a reset, if by anything."""
         self._silent = True
         self._network.forget(self)
-        self._loop.call_later(self._network.chance.uniform(1.0, 40.0), self.reset_client, context=self._world)
+        self.loop.call_later(self._network.chance.uniform(1.0, 40.0), self.reset_client, context=self._world)
 
     def unstalled(self) -> None:
         """The line works again, or the client reads again."""
@@ -397,13 +399,13 @@ class Connection:
 
     def _on_node(self, call: Callable[..., object], *args: Any) -> None:
         if self.owner.alive:
-            self._loop.call_soon(call, *args, context=self._server.context)
+            self.loop.call_soon(call, *args, context=self._server.context)
 
     def _deliver_later(self, way: str) -> None:
         network = self._network
-        at = max(self._times[way], self._loop.time() + network.chance.uniform(*network.seconds))
+        at = max(self._times[way], self.loop.time() + network.chance.uniform(*network.seconds))
         self._times[way] = at
-        self._loop.call_at(at, self._deliver, way, context=self._world)
+        self.loop.call_at(at, self._deliver, way, context=self._world)
 
     def _deliver(self, way: str) -> None:
         if self._network.is_stalled(self.client, self.address):

@@ -29,16 +29,18 @@ class Computer:
     Attributes:
         name: for messages.
         alive: False once its power was cut: nothing of it runs any more.
+        executor_seconds: longest wait for a thread, and longest time of its work.
         skew: seconds by which its wall clock differs from the world's.
         ready: callbacks of the event loop that are due on it.
     """
 
-    __slots__ = ("__weakref__", "alive", "name", "ready", "skew")
+    __slots__ = ("__weakref__", "alive", "executor_seconds", "name", "ready", "skew")
 
     def __init__(self, name: str, skew: float = 0.0) -> None:
         self.name = name
         self.alive = True
         self.skew = skew
+        self.executor_seconds = 0.004
         self.ready: deque[Any] = deque()
 
 

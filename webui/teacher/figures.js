@@ -41,7 +41,12 @@ export function lateOf(student, now) {
 export function missingOf(student, now) {
   const since = student.summaries.writing?.incomplete_since ?? null;
   const limited = student.limited_at ?? null;
+  const held = student.held_at ?? null;
   const sentences = [];
+  if (held !== null)
+    sentences.push(
+      `Some figures or texts are shown as of ${moment(held, now)}: a part of the archive is missing. Newer work is saved.`,
+    );
   if (since !== null) sentences.push(`The text is shown as of ${moment(since, now)}. Newer text is saved.`);
   if (limited !== null)
     sentences.push(`Documents begun after ${moment(limited, now)} are saved, but not shown: there are too many.`);

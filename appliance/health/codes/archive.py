@@ -85,6 +85,25 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "({days}, {events:event|events}).",
             label="archive",
         ),
+        "archive.double": Code(
+            "warning",
+            "archive",
+            "{subject} is a second form of {counts}, with less or other text, and is not read. Move it out of the "
+            "archive.",
+            label="archive",
+        ),
+        "archive.changed": Code(
+            "error",
+            "archive",
+            "{subject} is not as it was written: its checksum is not the one in its index. Restore it from a backup.",
+            label="archive",
+        ),
+        "archive.index_damaged": Code(
+            "warning",
+            "archive",
+            "{subject} cannot be used: {detail}. Nothing is lost: the appliance builds it again.",
+            label="archive",
+        ),
         "archive.marker": Code(
             "warning",
             "archive",
@@ -95,8 +114,47 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
         "archive.unreadable": Code(
             "error",
             "archive",
-            "{count:line|lines} of the archive cannot be read, so some work of students is missing. The log says "
-            "where, and 'verify' lists all; restore the files from a backup.",
+            "{count:line|lines} of the archive cannot be read, the first in {place}, so some work of students is "
+            "missing. The log says where, and 'verify' lists all; restore the files from a backup.",
+        ),
+        "archive.checksum": Code(
+            "warning",
+            "archive",
+            "{count:checksum is|checksums are} damaged in the archive, the first in {place}. The lines are whole and "
+            "were used. Make a backup, and check the disk.",
+        ),
+        "archive.broken_link": Code(
+            "error",
+            "archive",
+            "{place}: {detail}. Compare the archive with a backup, and restore the files that differ.",
+            label="archive",
+        ),
+        "archive.broken_links": Code(
+            "error",
+            "archive",
+            "The chain of checksums is broken in {count:further place|further places}; 'verify' lists them.",
+            label="archive",
+        ),
+        "archive.empty": Code(
+            "warning",
+            "archive",
+            "Archive file {subject} is empty, so what it held is missing, if it ever held something. Restore it from "
+            "a backup, or move it out of the archive.",
+            label="archive",
+        ),
+        "archive.empty_linked": Code(
+            "info",
+            "archive",
+            "Archive file {subject} is empty; the checksums before and after it show that nothing is missing. Move it "
+            "out of the archive.",
+            label="archive",
+        ),
+        "archive.twice": Code(
+            "warning",
+            "archive",
+            "Archive files {subject} and {other} have the same number, and differ. Only {other} is read. Compare "
+            "them, and move {subject} out of the archive.",
+            label="archive",
         ),
         "archive.space": Code(
             "warning",

@@ -56,6 +56,21 @@ BACKENDS: Mapping[str, Code] = MappingProxyType(
             "The key-value store lacks {count:event|events} that no node had in its archive; the log says since when. "
             "Start the nodes that are missing, then run 'verify' with the archives of all nodes.",
         ),
+        "refill.gap": Code(
+            "error",
+            "kvs",
+            "No archive that was uploaded in time has {count:event|events} of one student ({where}{reason:?; }). The "
+            "student's figures and texts go on without them, since other nodes are waited for only as long as "
+            "kvs.refill_seconds says. They are complete again once all nodes run and a store without data is "
+            "refilled.",
+            of_student=True,
+        ),
+        "refill.gap_more": Code(
+            "error",
+            "kvs",
+            "The same is true of {students:further student|further students}, of whom {count:event is|events are} "
+            "missing.",
+        ),
         "nodes.outdated": Code(
             "critical",
             "nodes",

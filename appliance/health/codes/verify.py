@@ -25,10 +25,23 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
     {
         "snapshot.read": Code("ok", "archive", "snapshot ({rows:row|rows})"),
         "archive.read": Code("ok", "archive", "archive ({segments:segment|segments}, {events:event|events})"),
+        "archive.proved": Code(
+            "ok", "archive", "archive, {subject} ({groups:commit|commits}, each with the right checksum)"
+        ),
+        "archive.unproved": Code(
+            "ok", "archive", "archive, {subject} (of an earlier version or empty, without checksums)"
+        ),
+        "archive.disproved": Code(
+            "error",
+            "archive",
+            "{groups:commit has|commits have} the right checksum, {places:place is|places are} damaged.",
+            label="archive, {subject}",
+        ),
+        "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
         "archive.damaged_line": Code(
             "error",
             "archive",
-            "{file}, line {line} (byte {byte}): {detail}. It is left out; restore the file from a backup.",
+            "{file}, line {line} (byte {byte}): {detail}. Restore the file from a backup.",
             label="archive",
         ),
         "archive.damaged_more": Code(

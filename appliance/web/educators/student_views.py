@@ -114,6 +114,7 @@ class StudentViews:
             summary.late,
             summary.late_at,
             summary.limited_at,
+            summary.held_at,
             summaries,
         )
 

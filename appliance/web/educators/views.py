@@ -16,6 +16,8 @@ class StudentView(msgspec.Struct):
         late_at: when the last of these arrived, in seconds since the epoch.
         limited_at: since when not everything is shown, because the student has more data than is kept of one student;
             None if everything is.
+        held_at: since when some figures or texts stay as they are, because the archive lacks events of the student;
+            None if all go on.
         summaries: the summary of each reducer by its name, as JSON text.
     """
 
@@ -28,6 +30,7 @@ class StudentView(msgspec.Struct):
     late: int
     late_at: float | None
     limited_at: float | None
+    held_at: float | None
     summaries: dict[str, msgspec.Raw]
 
 

@@ -31,6 +31,8 @@ FIXTURES = ROOT / "tests" / "fixtures"
 DAY = 86_400
 POLL_SECONDS = 0.01
 PATIENCE = 30.0
+STARTS = 40
+"""So often a start may be refused; by then the disk does not fail any more."""
 
 ERRORS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("write",), errno.EIO),
@@ -202,7 +204,9 @@ class _Schedule:
     async def _start(self, root: Path, *, durable: bool = False) -> None:
         """Start, and check; while the disk fails the program may end with a sentence, and is started again."""
         heart = self._heart = self._make(root)
-        while not await self._do(heart.start(), may_fail=self._troubled):
+        for attempt in range(1, STARTS + 1):
+            if await self._do(heart.start(), may_fail=self._troubled and attempt < STARTS):
+                break
             await heart.abandon()
             heart = self._heart = self._make(root)
         if heart.node.fold.suspended and self._chance.random() < 0.5:

@@ -72,4 +72,7 @@ test("what is saved and not shown has a sentence, with the time", () => {
   const [incomplete, limited] = missingOf(student(both), at);
   assert.match(incomplete, /The text is shown as of 12:05/);
   assert.match(limited, /Documents begun after 12:05.* are saved, but not shown/);
+  const [held, ...others] = missingOf(student({ summaries: {}, held_at: at }), at);
+  assert.match(held, /^Some figures or texts are shown as of 12:05.*: a part of the archive is missing. Newer work/);
+  assert.deepEqual(others, []);
 });

@@ -1,0 +1,58 @@
+"""Chain report: what `verify` and `restore` say about the checksums of an archive."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.archive import Damage, Reader
+from appliance.archive.checking import SegmentCheck
+from appliance.archive.file_checks import file_findings, link_findings, unaccepted
+from appliance.archive.head import head
+from appliance.health import Finding, finding
+
+
+def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
+    """The result of each segment, the places where the chain is broken, and the head of the chain.
+
+    Args:
+        reader: has read the whole archive.
+        accept_gaps: whether missing segments are accepted.
+    """
+    for kind, checks in itertools.groupby(reader.checks, _kind):
+        some = list(checks)
+        if kind == "archive.disproved":
+            for one in some:
+                yield finding(kind, one.file, groups=one.groups, places=one.damaged)
+        else:
+            names = some[0].file if len(some) == 1 else f"{some[0].file} to {some[-1].file}"
+            yield finding(kind, names, segments=len(some), groups=sum(one.groups for one in some))
+    yield from link_findings(unaccepted(reader.folder, reader.broken_links, accept=accept_gaps))
+    found = head(reader.folder)
+    yield finding("archive.head", words=found.words, checksum=found.checksum)
+
+
+def _kind(check: SegmentCheck) -> str:
+    if check.damaged:
+        return "archive.disproved"
+    return "archive.proved" if check.groups else "archive.unproved"
+
+
+def problems(folder: Path) -> list[str]:
+    """What an archive does not prove, each in a sentence, as of a backup before it is restored.
+
+    Raises:
+        ArchiveError: a segment cannot be read.
+    """
+    if not folder.is_dir():
+        return []
+    reader = Reader(folder)
+    said = [
+        f"{record.file}, line {record.line} (byte {record.byte}): {record.reason}."
+        for record in reader.records()
+        if isinstance(record, Damage)
+    ]
+    links = unaccepted(folder, reader.broken_links)
+    found = [*file_findings(folder), *link_findings(links)]
+    return [*said, *(one.text for one in found if one.severity in ("warning", "error"))]

@@ -1,0 +1,191 @@
+"""Educators: dashboards that read one after the other what the feed sends, and one who pauses, resumes and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation.plan import DashboardPlan, EducatorPlan
+from tests.simulation.students import School
+from tests.simulation.virtual import clock
+from tests.simulation.wire import ClosedError, LostError, WebSocket, ask
+
+SILENT_SECONDS = 16.0
+CLASSES_SECONDS = 30.0
+
+
+class Dashboard:
+    """One dashboard.
+
+    Attributes:
+        shown: by student, the last entry that it got on this connection.
+        frames: how many frames it read.
+    """
+
+    def __init__(
+        self, number: int, plan: DashboardPlan, school: School, seed: str, may_go_back: Callable[[], bool]
+    ) -> None:
+        """Args:
+        may_go_back: whether the shared store has lost its memory, and is not whole again.
+        """
+        self.node = school.nodes[plan.node % len(school.nodes)]
+        self.shown: dict[str, dict[str, Any]] = {}
+        self.frames = 0
+        self._name = f"dashboard {number}"
+        self._address = f"10.1.0.{number + 1}"
+        self._plan = plan
+        self._school = school
+        self._chance = random.Random(f"{seed}/dashboard/{number}")
+        self._may_go_back = may_go_back
+        self._version = -1
+        self._asked = False
+        self.connected = False
+
+    async def run(self) -> None:
+        """Stay connected, until cancelled."""
+        await asyncio.sleep(self._plan.starts)
+        while True:
+            try:
+                await self._read()
+            except LostError:
+                pass
+            except ClosedError as closed:
+                if closed.code == 401:
+                    await asyncio.sleep(0.5)
+            self.connected = False
+            await asyncio.sleep(self._chance.uniform(0.2, 3.0))
+
+    async def _read(self) -> None:
+        node = self.node.node
+        if node is None:
+            await asyncio.sleep(0.5)
+            return
+        token = node.credentials.educator_token
+        socket = await WebSocket.open(
+            self._school.network, self._address, self.node.address, "/ws/dashboard", token=token
+        )
+        self._version = -1
+        self._asked = False
+        self.shown = {}
+        slow_until = 0.0
+        try:
+            while True:
+                if self._plan.slow and not self._school.quiet.is_set() and self._chance.random() < 0.05:
+                    socket.connection.read_slowly(True)
+                    slow_until = clock.now + self._chance.uniform(1.0, 10.0)
+                    await asyncio.sleep(slow_until - clock.now)
+                    socket.connection.read_slowly(False)
+                try:
+                    async with asyncio.timeout(SILENT_SECONDS):
+                        frame = await socket.receive()
+                except TimeoutError:
+                    raise LostError from None
+                self._take(frame, socket)
+        finally:
+            socket.connection.close()
+
+    def _take(self, frame: dict[str, Any], socket: WebSocket) -> None:
+        self.frames += 1
+        kind = frame["type"]
+        if kind == "snapshot":
+            if frame["version"] < self._version:
+                self._violate(f"a snapshot has the version {frame['version']} after {self._version}")
+            self._version = frame["version"]
+            self._asked = False
+            gone = self.shown.keys() - {one["student_id"] for one in frame["students"]}
+            self._show(frame["students"])
+            for student_id in gone:
+                del self.shown[student_id]
+            self.connected = True
+        elif kind == "update":
+            version = frame["version"]
+            if self._version < 0:
+                self._violate("the first frame is an update")
+            if version <= self._version:
+                self._violate(f"an update has the version {version} after {self._version}")
+            elif version > self._version + 1 and not self._asked:
+                socket.send({"type": "snapshot"})
+                self._asked = True
+            self._version = max(self._version, version)
+            self._show(frame["students"])
+            for student_id in frame.get("removed", ()):
+                self.shown.pop(student_id, None)
+        elif kind != "alive":
+            self._violate(f"it got a frame of type {kind}")
+
+    def _show(self, students: list[dict[str, Any]]) -> None:
+        for student in students:
+            before = self.shown.get(student["student_id"])
+            if before is not None and not self._may_go_back():
+                earlier, later = _progress(before), _progress(student)
+                if any(new < old for old, new in zip(earlier, later, strict=True)):
+                    self._violate(f"{student['name']} went back from {earlier} to {later}")
+            self.shown[student["student_id"]] = student
+
+    def _violate(self, what: str) -> None:
+        self._school.violate(f"{self._name} at {self.node.name}: {what}.")
+
+
+def _progress(student: dict[str, Any]) -> tuple[float, int]:
+    activity = student["summaries"].get("activity") or {}
+    return student["last_event_at"] or 0.0, activity.get("events", 0)
+
+
+class Educator:
+    """Finds the classes, then pauses, resumes and writes.
+
+    Attributes:
+        states: by class, what was asked for last: one state if it was answered, several while it is unknown.
+    """
+
+    def __init__(self, plan: EducatorPlan, school: School, seed: str) -> None:
+        self.states: dict[str, set[str]] = {}
+        self._plan = plan
+        self._school = school
+        self._chance = random.Random(f"{seed}/educator")
+
+    async def run(self) -> None:
+        """Act as planned."""
+        classes = await self._classes()
+        self._school.codes = [one["code"] for one in classes]
+        self.states = {one["class_id"]: {one["state"]} for one in classes}
+        for _ in range(self._plan.actions):
+            await asyncio.sleep(self._chance.uniform(0.5, 2 * self._plan.pause))
+            class_id = self._chance.choice(list(self.states))
+            await self._act(class_id, self._chance.choice(("pause", "resume", "resume", "message")))
+
+    async def _classes(self) -> list[dict[str, Any]]:
+        """The classes, once the first node serves."""
+        while True:
+            node = self._school.nodes[0]
+            if node.node is not None and node.serving:
+                status, classes = await self._ask(0, "GET", "/api/v1/classes")
+                if status == 200:
+                    return list(classes)
+            await asyncio.sleep(0.3)
+
+    async def _act(self, class_id: str, action: str) -> None:
+        body: dict[str, str] = {"class_id": class_id}
+        if action == "message":
+            body["text"] = "Hello"
+        at = self._chance.randrange(len(self._school.nodes))
+        wanted = {"pause": "paused", "resume": "open"}.get(action)
+        if wanted is not None:
+            self.states[class_id].add(wanted)
+        status, _ = await self._ask(at, "POST", f"/api/v1/class/{action}", body)
+        if wanted is not None and status == 200:
+            self.states[class_id] = {wanted}
+
+    async def _ask(self, at: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        node = self._school.nodes[at].node
+        if node is None:
+            return 0, None
+        token = node.credentials.educator_token
+        try:
+            return await ask(
+                self._school.network, "10.2.0.1", self._school.nodes[at].address, method, path, token=token, body=body
+            )
+        except LostError:
+            return 0, None
