@@ -81,7 +81,7 @@ def split(file: IO[bytes] | gzip.GzipFile, byte: int, end: int | None) -> Iterat
     failure: BaseException | None = None
     while failure is None:
         try:
-            piece = _piece(file, _PIECE_BYTES if end is None else min(_PIECE_BYTES, end - byte - len(text)))
+            piece = _piece(file, _PIECE_BYTES if end is None else min(_PIECE_BYTES, max(0, end - byte - len(text))))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             failure, piece = error, b""
         searched = max(0, len(text) - SUFFIX_BYTES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive.index import DamagedIndexError, Index, content_of, index_path, read_index
-from appliance.archive.segments import doubles, segments, uncompressed_bytes
+from appliance.archive.segments import segments
 from appliance.datafolder.files import remove
 from appliance.health import Finding, finding
 
@@ -30,11 +30,7 @@ def proven_index(path: Path) -> Index | None:
 
 
 def verify_indexes(folder: Path) -> Iterator[Finding]:
-    """Compare each compressed segment with the checksum that its index has, and find segments that exist twice."""
-    for counts, other in doubles(folder):
-        # With the same text they are what a power cut leaves, or a compression that is at its end.
-        if uncompressed_bytes(counts) != uncompressed_bytes(other):
-            yield finding("archive.double", other.name, counts=counts.name)
+    """Compare each compressed segment with the checksum that its index has."""
     for path in segments(folder):
         if path.suffix != ".gz":
             continue

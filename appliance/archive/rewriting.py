@@ -77,7 +77,7 @@ class Rewriting:
             text, self._new_own = chained(b"".join(kept), self._new_own)
         else:
             if not kept[-1].endswith(group.text[-SUFFIX_BYTES:]):
-                kept[-1] = kept[-1][:-2] + group.text[-SUFFIX_BYTES:]
+                kept[-1] = kept[-1].removesuffix(b"\n").removesuffix(b"}") + group.text[-SUFFIX_BYTES:]
             text, self._new_own = b"".join(kept), group.own
         self.new_head = self._new_own.decode("latin-1")
         return text

@@ -41,15 +41,6 @@ def numbered_segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((number, path) for number, path in _paths_by_number(folder).items() if not path.is_dir())
 
 
-def doubles(folder: Path) -> list[tuple[Path, Path]]:
-    """The segments that exist plain and compressed: the file that counts, and the other one."""
-    chosen = {path.name.removesuffix(".gz"): path for path in segments(folder)}
-    files = sorted(path for path in folder.iterdir() if SEGMENT_NAME.fullmatch(path.name) and not path.is_dir())
-    return [
-        (counts, path) for path in files if (counts := chosen.get(path.name.removesuffix(".gz"))) not in (None, path)
-    ]
-
-
 def misplaced_folders(folder: Path) -> list[Path]:
     """Folders that have the name of a segment; what they hold belongs to no archive."""
     return sorted(path for path in folder.iterdir() if SEGMENT_NAME.fullmatch(path.name) and path.is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,16 @@ from appliance.archive.compression import PackedWriter, save_index
 from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import doubles, file_findings, is_copy
 from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
-from appliance.archive.markers import MARKERS, missing_findings, read_markers
+from appliance.archive.markers import (
+    MARKERS,
+    MarkedSegment,
+    Marker,
+    add_marker,
+    missing_findings,
+    read_markers,
+)
 from appliance.archive.records import Damage, parse_line
+from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
@@ -122,11 +131,11 @@ class ArchiveFiles(StoredFiles):
                 remove(path)
 
     def _edited(self) -> list[Path]:
-        """The segments, those that are there twice and differ, and conflict copies: all hold students' lines."""
+        """The segments, those that are not read, and conflict copies, which hold the same students' lines."""
         if not self.folder.is_dir():
             return []
-        twice = [path for path, chosen in doubles(self.folder) if not is_copy(path, chosen)]
-        return [*segments(self.folder), *twice, *self.copies()]
+        others = [path for path, chosen in doubles(self.folder) if not is_copy(path, chosen)]
+        return [*segments(self.folder), *others, *self.copies()]
 
     def _remove_doubles(self) -> None:
         """Of segments that exist plain and compressed, as after a power cut, remove those that are not read."""
@@ -137,23 +146,42 @@ class ArchiveFiles(StoredFiles):
 
 def _rewrite(path: Path, student: StudentTraces) -> None:
     """Write a segment without the student's lines; the new file takes the old one's place at once."""
-    erased = False
     try:
         with open_segment(path) as old, written_whole(path, path.with_name(path.name + PART)) as file:
             new = PackedWriter(file) if path.suffix == ".gz" else file
-            for raw in old:
-                theirs = _is_of(raw, path.name, student)
-                erased = erased or theirs
-                if not theirs:
-                    new.write(raw)
+            rewriting = Rewriting(old, lambda raw: _is_of(raw, path.name, student))
+            for piece in filter(None, rewriting.pieces()):
+                new.write(piece)
             if isinstance(new, PackedWriter):
                 new.close()
-            if not erased:
+            if not rewriting.removed:
                 raise _UnchangedError
+            # Before the new file takes the old one's place, whose last checksum the next segment names.
+            _mark(path, rewriting)
     except _UnchangedError:
         return
     if isinstance(new, PackedWriter) and new.index:
         save_index(path, new.index)
+
+
+def _mark(path: Path, done: Rewriting) -> None:
+    """Note that a segment was rewritten; nothing of the student."""
+    match = SEGMENT_NAME.fullmatch(path.name)
+    if match is None:
+        return
+    marked = MarkedSegment(
+        path.name,
+        int(match[2]),
+        done.lines,
+        done.size,
+        before=done.before,
+        head=done.head,
+        new_before=done.before if done.new_head else "",
+        new_head=done.new_head,
+    )
+    # An erasing that was cut short is done again.
+    if all(marker.segments != [marked] for marker in read_markers(path.parent)[0]):
+        add_marker(path.parent, Marker("erased", round(time.time(), 3), [marked]))
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -23,8 +23,7 @@ Step = Callable[[Path], None]
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
 """The steps by the format that they start from. Nothing is rewritten: an archive and small files of any format are
-read, and the running program compresses segments, writes snapshots, begins the chain of checksums in its first segment,
-and adds checksums to the small files that it writes."""
+read, and the running program compresses segments, writes snapshots, and adds checksums to what it writes."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:

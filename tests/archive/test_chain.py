@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from appliance.archive import Archive, Damage, Position, Reader, Record, Rejection, lines, segments
 from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING, SUFFIX_BYTES, chained, checksum, damaged_end, field
 from appliance.archive.ends import complete_bytes, first_group, last_own
+from appliance.archive.file_checks import file_findings
 from appliance.archive.reading import FileLines
 from appliance.counters import Counters
 from appliance.errors import ArchiveError
@@ -106,7 +107,8 @@ class TestWriting:
         ends = [end for path in segments(tmp_path) for end in GROUP_END.findall(text_of(path))]
         assert [before for before, _ in ends] == [NOTHING, *(own for _, own in ends[:-1])]
         numbers, damaged, reader = found_in(tmp_path)
-        assert (numbers, damaged, reader.broken_links, reader.groups) == (list(range(1, 9)), [], [], 8)
+        assert (numbers, damaged, reader.broken_links) == (list(range(1, 9)), [], [])
+        assert [(check.groups, check.damaged) for check in reader.checks] == [(end, 0) for end in (2, 2, 1, 1, 1, 1)]
         assert last_own(tmp_path) == ends[-1][1]
 
     async def test_after_segments_of_an_earlier_format_the_chain_begins(self, tmp_path: Path) -> None:
@@ -178,10 +180,21 @@ class TestDamage:
         (tmp_path / (SEGMENT % 1)).unlink()
         assert [one.file for one in found_in(tmp_path)[2].broken_links] == [SEGMENT % 2, SEGMENT % 4]
 
-    def test_an_empty_compressed_segment_is_damage(self, tmp_path: Path) -> None:
-        (tmp_path / (SEGMENT % 1 + ".gz")).write_bytes(b"")
-        _, [damage], _ = found_in(tmp_path)
-        assert "empty" in damage.reason
+    def test_an_empty_segment_is_named(self, tmp_path: Path) -> None:
+        texts = groups((1,), (2,), (3,))
+        for number, text in enumerate((texts[0], b"", texts[1], texts[2]), 1):
+            (tmp_path / (SEGMENT % number)).write_bytes(text)
+        [found] = file_findings(tmp_path)
+        assert (found.code, found.subject) == ("archive.empty_linked", SEGMENT % 2), "nothing is missing"
+        assert found_in(tmp_path)[2].broken_links == []
+        (tmp_path / (SEGMENT % 3)).write_bytes(b"")
+        assert [one.code for one in file_findings(tmp_path)] == ["archive.empty", "archive.empty"]
+        (tmp_path / (SEGMENT % 3)).rename(tmp_path / (SEGMENT % 3 + ".gz"))
+        assert [one.code for one in file_findings(tmp_path)] == ["archive.empty", "archive.empty"]
+        assert [one.file for one in found_in(tmp_path)[2].broken_links] == [SEGMENT % 4]
+        read = FileLines(segments(tmp_path))
+        assert len(list(read)) == 2
+        assert [one.file for one in read.broken_links] == [SEGMENT % 3 + ".gz", SEGMENT % 4]
 
 
 def flips(folder: Path, *texts: bytes, compressed: bool, bits: int, seed: int = 0) -> None:

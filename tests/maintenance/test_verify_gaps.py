@@ -48,11 +48,8 @@ async def run(data: Path, *, accept: bool = False) -> tuple[bool, list[Finding]]
 
 def wrong(found: list[Finding]) -> list[tuple[str, str]]:
     """All but that the chain of the archive is broken where a segment is missing."""
-    return [
-        (one.code, one.subject)
-        for one in found
-        if one.severity not in ("ok", "info") and one.code != "archive.broken_link"
-    ]
+    others = [one for one in found if one.code != "archive.broken_link"]
+    return [(one.code, one.subject) for one in others if one.severity not in ("ok", "info")]
 
 
 async def test_stored_states_are_better_than_an_archive_with_a_gap(data: Path) -> None:
@@ -61,7 +58,7 @@ async def test_stored_states_are_better_than_an_archive_with_a_gap(data: Path) -
     well, found = await run(data)
     assert not well
     assert wrong(found) == [("archive.gap_stored", "s-1")]
-    [line] = [one.line for one in found if one.severity != "ok"]
+    [line] = [one.line for one in found if one.severity != "ok" and one.code != "archive.broken_link"]
     assert line.startswith(
         "bad archive, student s-1: The archive lacks 10 events of this student (numbers 11 to 20 of a stream, between "
         "events-"

@@ -85,13 +85,6 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "({days}, {events:event|events}).",
             label="archive",
         ),
-        "archive.double": Code(
-            "warning",
-            "archive",
-            "{subject} is a second form of {counts}, with less or other text, and is not read. Move it out of the "
-            "archive.",
-            label="archive",
-        ),
         "archive.changed": Code(
             "error",
             "archive",
@@ -126,7 +119,7 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
         "archive.broken_link": Code(
             "error",
             "archive",
-            "{place}: {detail}. Compare the archive with a backup, and restore the files that differ.",
+            "{place}: {detail}. Compare the archive with a backup.",
             label="archive",
         ),
         "archive.broken_links": Code(
