@@ -6,6 +6,7 @@ type and the places that it passed, never with its text, which may be a student'
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import logging.handlers
@@ -13,10 +14,15 @@ import os
 import sys
 import threading
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from appliance.config import Settings
+from appliance.datafolder.disk import FILE_MODE
+from appliance.datafolder.files import make_folder, make_private
+from appliance.errors import SettingsError
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE = "classroom-observer.log"
@@ -45,6 +51,11 @@ class WithoutTexts(logging.Formatter):
 class LogFile(logging.handlers.RotatingFileHandler):
     """A log file that never stops the program, also if the disk is full or another program has the file open."""
 
+    def _open(self) -> TextIOWrapper:
+        """Open the file for its owner alone."""
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        return cast(TextIOWrapper, os.fdopen(handle, self.mode, encoding=self.encoding))
+
     def doRollover(self) -> None:  # noqa: N802
         try:
             super().doRollover()
@@ -55,6 +66,10 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)
 
 
 def places_of(error: BaseException) -> str:
@@ -111,7 +126,7 @@ def note(text: str, mistake: BaseException | None = None) -> Path | None:
     found = [handler for handler in logging.getLogger().handlers if isinstance(handler, LogFile)]
     try:
         handler = found[0] if found else _opened(Settings().log_path / FILE, Settings())
-    except OSError:
+    except (OSError, SettingsError):
         return None
     info = (type(mistake), mistake, mistake.__traceback__) if mistake is not None else None
     handler.handle(logging.LogRecord(__name__, logging.CRITICAL, __file__, 0, text, None, info))
@@ -121,7 +136,11 @@ def note(text: str, mistake: BaseException | None = None) -> Path | None:
 
 
 def _opened(path: Path, settings: Settings) -> LogFile:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    # Earlier versions let others read them.
+    for earlier in path.parent.glob(f"{path.stem}*"):
+        with contextlib.suppress(OSError):
+            make_private(earlier)
     # The current file is one of those that are kept.
     handler = LogFile(path, maxBytes=settings.log.file_bytes, backupCount=settings.log.files - 1, encoding="utf-8")
     handler.setFormatter(WithoutTexts(FORMAT))
@@ -134,7 +153,7 @@ def _log_crashes(path: Path) -> None:
         # It stays open, as a crash may happen when no file can be opened. Windows does not rename an open file, so the
         # log file could not rotate: there crashes have a file of their own.
         file = path.with_name(CRASH_FILE) if os.name == "nt" else path
-        faulthandler.enable(file.open("a", encoding="utf-8"))
+        faulthandler.enable(open(file, "a", encoding="utf-8", opener=_private))  # noqa: SIM115
     sys.excepthook = _crashed
 
     def in_thread(hook: threading.ExceptHookArgs) -> None:

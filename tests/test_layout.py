@@ -76,7 +76,7 @@ ARROWS: dict[str, set[str]] = {
     "kvs": {"backends", "counters", "datafolder", "errors", "health", "redis"},
     "lessons": {"errors", "kvs", "listeners", "pipeline", "pubsub", "roster", "tasks"},
     "listeners": {"errors"},
-    "logs": {"config"},
+    "logs": {"config", "datafolder", "errors"},
     "maintenance": {
         "archive",
         "cluster",

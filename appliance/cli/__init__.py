@@ -50,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has closed it; Python must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        from appliance.datafolder.disk import advice, is_of_disk
+
+        if not is_of_disk(error):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{PROGRAM}: {where}{error.strerror}. To do: {advice(error)}.", file=sys.stderr)
+        return 1
 
 
 def command_line() -> Commands:

@@ -24,6 +24,7 @@ from appliance.config.sections import (
     RosterSettings,
     WebSettings,
 )
+from appliance.errors import SettingsError
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -65,22 +66,24 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def data_path(self) -> Path:
         """The folder for the archive and the roster."""
-        import platformdirs
-
-        return Path(self.data_dir).expanduser() if self.data_dir else platformdirs.user_data_path(APPLICATION)
+        return _expanded(self.data_dir) if self.data_dir else _user_folder("data", "--data-dir")
 
     @property
     def log_path(self) -> Path:
         """The folder for log files."""
-        import platformdirs
-
-        return Path(self.log_dir).expanduser() if self.log_dir else platformdirs.user_log_path(APPLICATION)
+        if self.log_dir:
+            return _expanded(self.log_dir)
+        try:
+            return _user_folder("log", "log_dir")
+        except SettingsError:
+            # A user without a home folder, as in a container.
+            return self.data_path / "logs"
 
     @property
     def reducers_path(self) -> Path:
         """The folder of the user's own reducers; it need not exist."""
         folder = self.reducers.folder
-        return Path(folder).expanduser() if folder else default_config_file().parent / "reducers"
+        return _expanded(folder) if folder else default_config_file().parent / "reducers"
 
     @property
     def roster_url(self) -> str:
@@ -97,10 +100,45 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def default_config_file() -> Path:
-    """The configuration file that is read when no flag names one."""
+    """The configuration file that is read when no flag names one; of a user without a home folder, the system's."""
     import platformdirs
 
-    return platformdirs.user_config_path(APPLICATION) / "config.toml"
+    try:
+        folder = platformdirs.user_config_path(APPLICATION)
+    except RuntimeError:
+        folder = platformdirs.site_config_path(APPLICATION)
+    return folder / "config.toml"
+
+
+def _user_folder(kind: str, option: str) -> Path:
+    """A folder of this user.
+
+    Args:
+        kind: ``data`` or ``log``.
+        option: names another one.
+
+    Raises:
+        SettingsError: this user has no home folder.
+    """
+    import platformdirs
+
+    try:
+        return platformdirs.user_log_path(APPLICATION) if kind == "log" else platformdirs.user_data_path(APPLICATION)
+    except RuntimeError:
+        # The variable HOME is not set, and the system does not know the user.
+        raise SettingsError(f"This user has no home folder. Name a folder with {option}, or set HOME.") from None
+
+
+def _expanded(folder: str) -> Path:
+    """A folder as it was written, with ``~`` for the user's home folder.
+
+    Raises:
+        SettingsError: this user has no home folder.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise SettingsError(f"{folder}: this user has no home folder. Write the whole path, or set HOME.") from None
 
 
 def options() -> list[Option]:

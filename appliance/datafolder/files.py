@@ -7,12 +7,11 @@ What a file system cannot do is tolerated where nothing is lost by that, and not
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
 import secrets
-import sys
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,100 +19,15 @@ from pathlib import Path
 from typing import IO, cast
 
 from appliance.datafolder import notes
+from appliance.datafolder.disk import FILE_MODE, FOLDER_MODE, NO_FOLDER_SYNC, NO_MODE, NO_SYNC, Disk
+from appliance.datafolder.foreign import conflict_copy_of as conflict_copy_of
 from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0
 PART = ".part"
 """Suffix of a large file that is being written beside the one that it replaces."""
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
-
-NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""Errors of fsync that say that the file system has no such thing, as on some network and WSL mounts. Others, such as
-EIO, say that what was written may be lost."""
-NO_FOLDER_SYNC = NO_SYNC | {errno.EBADF, errno.EPERM, errno.EACCES, errno.EISDIR}
-"""Likewise for a folder, which some systems do not open or sync."""
-NO_MODE = NO_SYNC | {errno.EPERM, errno.EACCES, errno.EROFS}
-"""Errors of chmod that say that the file system has no modes, or that the file is another user's."""
-
 # The names that `write_private` gives while it writes.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-class Disk:
-    """The calls to the system that change files. A test puts another object at `files.disk`."""
-
-    def open(self, path: Path, flags: int, mode: int = FILE_MODE) -> int:
-        """Open a file for writing; returns its handle. The mode is that of a new file."""
-        return os.open(path, flags | _BINARY, mode)
-
-    def write(self, handle: int, content: bytes | memoryview) -> int:
-        """Write to an open file; returns how many bytes the system took."""
-        return os.write(handle, content)
-
-    def fsync(self, handle: int) -> None:
-        """Make an open file durable."""
-        if sys.platform == "darwin":
-            import fcntl
-
-            # There fsync leaves the content in the drive's own memory; see the manual page fsync(2) of macOS.
-            try:
-                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
-            except OSError as error:
-                if error.errno not in NO_SYNC | {errno.ENOTTY}:
-                    raise
-            else:
-                return
-        os.fsync(handle)
-
-    def truncate(self, handle: int, size: int) -> None:
-        """Cut an open file off."""
-        os.ftruncate(handle, size)
-
-    def close(self, handle: int) -> None:
-        """Close a file."""
-        os.close(handle)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename a file or a folder; a file replaces one that has the new name."""
-        source.replace(target)
-
-    def unlink(self, path: Path) -> None:
-        """Remove a file."""
-        path.unlink()
-
-    def mkdir(self, path: Path, mode: int = FOLDER_MODE) -> None:
-        """Make a folder, whose parent is there."""
-        path.mkdir(mode)
-
-    def rmdir(self, path: Path) -> None:
-        """Remove an empty folder."""
-        path.rmdir()
-
-    def chmod(self, path: Path, mode: int) -> None:
-        """Set the mode of a file or a folder."""
-        path.chmod(mode)
-
-    def lock(self, handle: int) -> None:
-        """Lock an open file for this process alone; the system unlocks it when the file is closed."""
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def sync_folder(self, path: Path) -> None:
-        """Make the entries of a folder durable."""
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            self.fsync(handle)
-        finally:
-            os.close(handle)
-
 
 disk = Disk()
 
@@ -135,10 +49,12 @@ class DiskFile(io.RawIOBase):
         super().__init__()
         self.path = path
         self.name = str(path)
-        new = inherit and bool(flags & os.O_CREAT) and not path.exists()
+        new = bool(flags & os.O_CREAT) and not path.exists()
         self._handle = disk.open(path, flags)
         if new:
-            adopt(path, path.parent)
+            if inherit:
+                adopt(path, path.parent)
+            _keep_private(path)
 
     def fileno(self) -> int:
         """The handle.
@@ -440,23 +356,42 @@ def make_folder(path: Path) -> None:
             raise
     else:
         adopt(path, path.parent)
+        _keep_private(path)
         sync_folder(path.parent)
 
 
 def make_private(path: Path) -> bool:
-    """Give a file or a folder to its owner alone; returns whether it is so now.
+    """Give a file or a folder to its owner alone; returns whether it is so now. A link is not to be given.
 
     Raises:
         OSError: the file system has modes, and refuses for another reason.
     """
-    wanted = FOLDER_MODE if path.is_dir() else FILE_MODE
+    if os.name == "nt":
+        # There an access list says it, for the whole folder (`appliance.datafolder.private`).
+        return True
+    mode = path.stat().st_mode
+    wanted = FOLDER_MODE if stat.S_ISDIR(mode) else FILE_MODE
     try:
-        disk.chmod(path, wanted)
+        # The set-group-ID bit of a folder stays.
+        disk.chmod(path, wanted | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0))
     except OSError as error:
         if error.errno not in NO_MODE:
             raise
         return False
-    return os.name == "nt" or not path.stat().st_mode & 0o077
+    return not path.stat().st_mode & 0o077
+
+
+def _keep_private(path: Path) -> None:
+    """Give a new file or folder the mode that the umask, or a file system without modes, did not leave it."""
+    if os.name == "nt":
+        return
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode) & ~stat.S_ISGID
+        if mode not in (FILE_MODE, FOLDER_MODE) and not make_private(path):
+            notes.note("datafolder.not_private", path.parent, detail=f"the mode stays {mode:03o}")
+    except OSError:
+        # It is written all the same; whether others can read it is the less important question.
+        return
 
 
 def last_line_end(file: IO[bytes], size: int) -> int:

@@ -14,11 +14,13 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from appliance.datafolder import files, notes
+from appliance.datafolder.disk import FILE_MODE
 from appliance.datafolder.ownership import adopt
 from appliance.errors import DataFolderInUseError, SettingsError
 
@@ -64,7 +66,7 @@ class FolderLock:
         self._folder = folder
         self._heart: _Heart | None = None
         try:
-            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, files.FILE_MODE)
+            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as error:
             raise SettingsError(
                 f"The data folder {folder} cannot be written: {error.strerror}. Choose another --data-dir."
@@ -81,9 +83,14 @@ class FolderLock:
             except BaseException:
                 os.close(self._handle)
                 raise
+        else:
+            # What was found out in an earlier use of the folder may have been mended since.
+            notes.forget(folder)
         # The first byte is what Windows locks; others can read the rest.
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, f" {os.getpid()}\n".encode())
+        with suppress(OSError):
+            # On a full disk the lock holds all the same; only its holder is not named.
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)
 
     def release(self) -> None:
@@ -101,6 +108,7 @@ class FolderLock:
                 f"The data folder {self._folder} is on a file system without locks ({reason}), and {HOLDER} in it "
                 f"cannot be written: {failed.strerror}. Choose another --data-dir."
             ) from failed
+        notes.forget(self._folder)
         notes.note("datafolder.no_lock", self._folder, detail=reason)
 
 

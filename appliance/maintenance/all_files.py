@@ -15,6 +15,7 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
+from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
 from appliance.datafolder.small_file import copy_path
@@ -94,9 +95,18 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         StoredFiles(data, f"{KEYS}/*"),
         ErasureFiles(data),
     ]
-    parts += [ConflictCopies(data, parts), ArchiveFiles(data)]
+    archive = ArchiveFiles(data)
+    parts += [ConflictCopies(data, (*parts, archive)), archive]
     # What is not in backups has no part in what they hold.
-    return [*parts, RunFiles(data), WorkerFolders(data), EarlierFolders(data), BackupFiles(data, limits)]
+    return [
+        *parts,
+        RunFiles(data),
+        DesktopFiles(data),
+        LogFiles(data),
+        WorkerFolders(data),
+        EarlierFolders(data),
+        BackupFiles(data, limits),
+    ]
 
 
 def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
@@ -160,6 +170,63 @@ class NotBackedUp(StoredFiles):
     """Files that do not belong to the data."""
 
 
+class DesktopFiles(NotBackedUp):
+    """What desktops and network file systems leave in folders, such as ``._NAME`` and ``Thumbs.db``."""
+
+    def owns(self, path: Path) -> bool:
+        return path.is_relative_to(self.root) and is_of_desktop(path)
+
+    def files(self) -> list[Path]:
+        return [path for path in _walk(self.root) if is_of_desktop(path)]
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield finding("file.of_desktop", self.name_of(path))
+
+
+class ConflictCopies(StoredFiles):
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them."""
+
+    def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
+        """Args:
+        root: the data folder.
+        parts: those whose files may be copied.
+        """
+        super().__init__(root)
+        self._parts = parts
+
+    def find_student(self, student_id: str) -> StudentTraces:
+        return StudentTraces(student_id, bool(self._of(student_id)))
+
+    def count(self, student: StudentTraces) -> Iterator[Place]:
+        for path in self._of(student.student_id):
+            yield Place(self.name_of(path), 1, "files")
+
+    def remove_student(self, student: StudentTraces) -> None:
+        """Remove a copy of a file that is no list of lines whole, if it holds the id; the other parts edit theirs."""
+        for path in self._of(student.student_id):
+            remove(path)
+
+    def _of(self, student_id: str) -> list[Path]:
+        forms = json_forms(student_id)
+        copies = sorted({path for part in self._parts if not part.edits_copies for path in part.copies()})
+        return [path for path in copies if any(form in path.read_bytes() for form in forms)]
+
+    def owner(self, path: Path) -> StoredFiles | None:
+        """The part of whose file this is a copy."""
+        return next((part for part in self._parts if part.conflict_copy(path) is not None), None)
+
+    def owns(self, path: Path) -> bool:
+        return self.owner(path) is not None
+
+    def files(self) -> list[Path]:
+        return [path for path in _walk(self.root) if self.owns(path)]
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
+
+
 class RunFiles(NotBackedUp):
     """Files of the program that runs."""
 
@@ -197,6 +264,13 @@ class ErasureFiles(StoredFiles):
 
 def _damaged_name(name: str) -> str:
     return damaged_lines_path(Path(name)).name
+
+
+class LogFiles(NotBackedUp):
+    """The log, where it is in the data folder: on Windows, and of a user without a home folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "logs/*", "Logs/*")
 
 
 class WorkerFolders(NotBackedUp):
@@ -286,31 +360,14 @@ class BackupFiles(NotBackedUp):
             remove_tree(work, tolerant=True)
 
 
-class ConflictCopies(StoredFiles):
-    """Conflict copies of files that are no lists of lines: one that holds something of a student is removed whole.
-
-    They are files that no part owns, so a backup holds them.
-    """
-
-    def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
-        super().__init__(root)
-        self._copied = [part for part in parts if not part.edits_copies]
-
-    def find_student(self, student_id: str) -> StudentTraces:
-        return StudentTraces(student_id, bool(self._of(student_id)))
-
-    def count(self, student: StudentTraces) -> Iterator[Place]:
-        for path in self._of(student.student_id):
-            yield Place(self.name_of(path), 1, "files")
-
-    def remove_student(self, student: StudentTraces) -> None:
-        for path in self._of(student.student_id):
-            remove(path)
-
-    def _of(self, student_id: str) -> list[Path]:
-        forms = json_forms(student_id)
-        copies = sorted({path for part in self._copied for path in part.copies()})
-        return [path for path in copies if any(form in path.read_bytes() for form in forms)]
+def _walk(root: Path) -> list[Path]:
+    """All files in a data folder, without those of the data folders in it."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        if Path(folder) == root:
+            folders[:] = [name for name in folders if name != WORKERS and not name.startswith(exchange.BEFORE)]
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
 
 
 class OtherFiles(StoredFiles):

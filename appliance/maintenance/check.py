@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import sys
 import tempfile
@@ -20,12 +19,14 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
-from appliance.datafolder import instance
+from appliance.datafolder import filesystem, instance
+from appliance.datafolder.disk import advice
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
 
 SECONDS_TO_ANSWER = 10
+_DATA = "data folder"
 
 
 async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
@@ -51,8 +52,8 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
         found(one)
-    found(_folder("data folder", settings.data_path))
-    found(_folder("log folder", settings.log_path))
+    for one in (*_folder(_DATA, settings.data_path), *_folder("log folder", settings.log_path)):
+        found(one)
     for what, url, attempt in (
         ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
         ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
@@ -80,20 +81,20 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     yield from catalog.findings
 
 
-def _folder(what: str, folder: Path) -> Finding:
-    """Whether files can be written there. A folder that is not there is not made: its name may be mistyped."""
+def _folder(what: str, folder: Path) -> Iterator[Finding]:
+    """Whether files can be written there, and what the file system of a data folder can promise.
+
+    A folder that is not there is not made, for its name may be mistyped: the one in which it would be is tried.
+    """
+    there = folder.exists()
     try:
-        if not folder.exists():
-            above = next(parent for parent in folder.absolute().parents if parent.exists())
-            with tempfile.TemporaryDirectory(prefix=".check-", dir=above):
-                return finding("folder.absent", what, path=str(folder))
-        with tempfile.NamedTemporaryFile(prefix=".check-", dir=folder) as file:
-            file.write(b"check\n")
-            file.flush()
-            os.fsync(file.fileno())
+        found = filesystem.probe(folder if there else next(one for one in folder.absolute().parents if one.exists()))
     except OSError as error:
-        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error))
-    return finding("folder.writable", what, path=str(folder))
+        yield finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
+        return
+    yield finding("folder.writable" if there else "folder.absent", what, path=str(folder))
+    if what == _DATA:
+        yield from filesystem.findings_of(folder, found)
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:

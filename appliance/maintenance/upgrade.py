@@ -10,7 +10,9 @@ from types import MappingProxyType
 
 from appliance.datafolder import BACKUPS, FORMAT, DataFolder, format_of, notes
 from appliance.datafolder.files import make_folder
+from appliance.datafolder.filesystem import note_place
 from appliance.datafolder.format_file import write_format
+from appliance.datafolder.private import make_folder_private
 from appliance.errors import SettingsError
 from appliance.maintenance import erase
 from appliance.maintenance.all_files import ERASING
@@ -36,6 +38,8 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
     """
     path = folder.path
     found = format_of(path)
+    note_place(path)
+    make_folder_private(path)
     _finish_erasing(path)
     try:
         if found == FORMAT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import socket
+from collections.abc import Iterable
 
 import ifaddr
 import msgspec
@@ -36,12 +37,16 @@ _VIRTUAL = (
 )
 
 
+_LINK_LOCAL = 20
+"""The rank of an address that a computer gave itself, as no router did."""
+
+
 class NetworkAddress(msgspec.Struct, frozen=True, order=True):
-    """An IPv4 address of this computer; of two, students more likely reach the smaller one.
+    """An address of this computer; of two, students more likely reach the smaller one.
 
     Attributes:
         rank: from 0; at least 100 where students are hardly reached through the adapter.
-        ip: in dotted form.
+        ip: in its usual form, without brackets.
         adapter: the adapter's name.
         prefix: the length of the network prefix in bits.
     """
@@ -53,15 +58,26 @@ class NetworkAddress(msgspec.Struct, frozen=True, order=True):
 
 
 def lan_addresses() -> list[NetworkAddress]:
-    """This computer's addresses, the likeliest to be reached by students first; none where it is in no network."""
-    default = _default_source()
-    found = []
+    """This computer's addresses, the likeliest to be reached by students first; none where it is in no network.
+
+    They are IPv4 addresses, as people type them; IPv6 ones are added in a network that has no others.
+    """
+    defaults = _default_source(socket.AF_INET, "203.0.113.1"), _default_source(socket.AF_INET6, "2001:db8::1")
+    found: list[NetworkAddress] = []
     for adapter in ifaddr.get_adapters():
         name = f"{adapter.name} {adapter.nice_name}"
         for ip in adapter.ips:
-            if isinstance(ip.ip, str):
-                found.append(NetworkAddress(rank(name, ip.ip, default), ip.ip, adapter.nice_name, ip.network_prefix))
-    return sorted(address for address in found if not _useless(address.ip))
+            text, default = (ip.ip, defaults[0]) if isinstance(ip.ip, str) else (ip.ip[0], defaults[1])
+            if not _useless(text):
+                found.append(NetworkAddress(rank(name, text, default), text, adapter.nice_name, ip.network_prefix))
+    return usable(found)
+
+
+def usable(found: Iterable[NetworkAddress]) -> list[NetworkAddress]:
+    """The addresses to show: those of IPv4, and those of IPv6 where no network of IPv4 is likely to reach students."""
+    found = sorted(found)
+    old = [address for address in found if ":" not in address.ip]
+    return old if any(address.rank < _LINK_LOCAL for address in old) else found
 
 
 def rank(adapter: str, ip: str, default: str = "") -> int:
@@ -73,25 +89,31 @@ def rank(adapter: str, ip: str, default: str = "") -> int:
         default: the source address of the default route; "" where there is none.
     """
     address = ipaddress.ip_address(ip)
-    kind = 20 if address.is_link_local else 0 if address.is_private else 10
+    kind = _LINK_LOCAL if address.is_link_local else 0 if address.is_private else 10
     virtual = any(word in adapter.lower() for word in _VIRTUAL)
     return kind + (100 if virtual else 0) + (0 if ip == default else 1)
 
 
 def _useless(ip: str) -> bool:
     address = ipaddress.ip_address(ip)
-    return address.is_loopback or address.is_unspecified
+    # A link-local address of IPv6 needs the name of the student's own adapter, which no link can hold.
+    return address.is_loopback or address.is_unspecified or (address.version == 6 and address.is_link_local)
 
 
-def _default_source() -> str:
-    """The source address of the default route; "" where there is none. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # An address for documentation, which nobody has: with UDP, `connect` only chooses the route.
-            probe.connect(("203.0.113.1", 9))
+def _default_source(family: socket.AddressFamily, other: str) -> str:
+    """The source address of the default route; "" where there is none. Nothing is sent.
+
+    Args:
+        family: of IPv4 or IPv6.
+        other: an address for documentation (RFC 5737, RFC 3849), which nobody has.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # With UDP, `connect` only chooses the route.
+            probe.connect((other, 9))
             return str(probe.getsockname()[0])
-        except OSError:
-            return ""
+    except OSError:
+        return ""
 
 
 def join_url(address: str, port: int) -> str:

@@ -151,7 +151,8 @@ class Network:
             found = [NetworkAddress(0, self._host)]
         else:
             try:
-                found = self._find()
+                # Only `::` listens to IPv6.
+                found = [address for address in self._find() if self._host == "::" or ":" not in address.ip]
             except OSError as error:
                 log.warning("The network adapters cannot be read: %s.", error.strerror)
                 return False

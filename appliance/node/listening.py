@@ -44,6 +44,10 @@ def bind(host: str, port: int, *, share: bool = False, listen: bool = True) -> s
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if share:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and address[0] == "::":
+            # All addresses of IPv4 too, whatever the system's own default is.
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
         if listen:
             listener.listen(1024)

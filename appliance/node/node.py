@@ -15,8 +15,9 @@ from appliance.cluster.cluster import Cluster
 from appliance.cluster.credentials import Credentials, load_credentials
 from appliance.config import Settings
 from appliance.counters import Counters
+from appliance.datafolder import notes
 from appliance.errors import ArchiveError, ObserverError
-from appliance.health import Health, files_limit, finding
+from appliance.health import Finding, Health, files_limit, finding
 from appliance.health.watchdog import Watchdog
 from appliance.kvs import VolatileKVS, open_kvs
 from appliance.lessons.class_control import ClassControl
@@ -37,7 +38,7 @@ from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
 from appliance.recovery.upkeep import Space, Upkeep
-from appliance.roster import Roster, RosterLimits, open_roster
+from appliance.roster import Roster, RosterLimits, open_roster, roster_facts
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Supervised, Tasks
 from appliance.web.app import WebApp
@@ -211,11 +212,18 @@ class Node:
         add(lambda: [finding("node.deaf")] if self.http_server.lost and not self._closing else [])
         add(self.rebuilding.findings)
         add(files_limit.findings)
+        add(self._notes_of_files)
         # Closing is logged already, and is no error.
         add(lambda: [finding("node.closing")] if self._closing else [], logs=True)
         if self.cluster:
             add(self.cluster.findings, logs=True)
             add(self.cluster.records.findings)
+
+    def _notes_of_files(self) -> list[Finding]:
+        """What was found out about the data folder and the roster's folder while they were read and written."""
+        roster = roster_facts(self.settings.roster_url).folder
+        folders = {self.settings.data_path, *([] if roster is None else [roster])}
+        return list({(one.code, one.subject): one for folder in folders for one in notes.findings(folder)}.values())
 
     async def start(self, listener: socket.socket) -> None:
         """Restore what was archived, then serve on a bound socket.

@@ -23,7 +23,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
         "folder.unwritable": Code(
             "error",
             "folders",
-            "It cannot be written ({detail}); change its permissions or choose another folder.",
+            "It cannot be written ({detail}); {advice}.",
             label="{subject} ({path})",
         ),
         "backend.works": Code("ok", "backends", "{source} ({url})"),

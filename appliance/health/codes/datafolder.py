@@ -30,6 +30,38 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
             "file. Check the disk and its cable, and make a backup to another disk.",
             label="data folder",
         ),
+        "datafolder.filesystem": Code(
+            "ok", "archive", "file system of the data folder ({kind}, {free} free; it can {can})", label="data folder"
+        ),
+        "datafolder.no_rename": Code(
+            "error",
+            "archive",
+            "The file system of the data folder cannot replace a file in one step ({detail}), so nothing can be saved "
+            "safely. Choose another data folder.",
+            label="data folder",
+        ),
+        "datafolder.not_private": Code(
+            "warning",
+            "archive",
+            "The file system of the data folder does not keep files from other users of this computer ({detail}). "
+            "Choose a data folder on another disk, or let nobody else use this computer and its disk.",
+            label="data folder",
+        ),
+        "datafolder.synced": Code(
+            "warning",
+            "archive",
+            "The data folder is in a folder that {service} syncs. That copies students' work elsewhere, holds files "
+            "open, and makes conflict copies. Move the data folder out of it: stop the program, move the folder, and "
+            "start with --data-dir.",
+            label="data folder",
+        ),
+        "datafolder.network": Code(
+            "warning",
+            "archive",
+            "The data folder is on a share of another computer ({kind}). If the connection is lost nothing is saved, "
+            "and locks and syncs are less sure. Choose a data folder on a disk of this computer.",
+            label="data folder",
+        ),
         "datafolder.no_lock": Code(
             "warning",
             "archive",

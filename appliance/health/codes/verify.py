@@ -136,6 +136,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "file.other": Code(
             "ok", "files", "{subject} (no file of this program: 'backup' copies it, 'erase-student' leaves it as it is)"
         ),
+        "file.of_desktop": Code("ok", "files", "{subject} (left by a desktop; not read, and in no backup)"),
+        "file.conflict_copy": Code(
+            "ok",
+            "files",
+            "{subject} (a conflict copy of {original}, which a synced folder made; not read. Move the data folder "
+            "out of the synced folder)",
+        ),
         "erase.unfinished": Code(
             "error",
             "files",
