@@ -82,6 +82,7 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         ),
         "archive_write_failures": Declared("archive_write_failures", "Writes to the archive that failed."),
         "archive_sync_failures": Declared("archive_sync_failures", "Delayed syncs of the archive that failed."),
+        "archive_segments_deleted": Declared("archive_segments_deleted", "Segments that were deleted for their age."),
         "archive_compress_failures": Declared(
             "archive_compress_failures", "Segments that could not be compressed or indexed."
         ),

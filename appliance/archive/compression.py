@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import logging
 import os
@@ -15,7 +14,7 @@ from typing import IO
 from appliance.archive.chain import GROUP_BYTES, GROUP_END, SUFFIX_BYTES
 from appliance.archive.index import ContentHash, DamagedIndexError, Index, is_of, read_index, write_index
 from appliance.archive.indexing import IndexBuilder, build_index, pieces
-from appliance.archive.members import BLOCK_BYTES, MemberWriter, NoMembersError, blocks, has_members
+from appliance.archive.members import BLOCK_BYTES, MEMBER_BYTES, MemberWriter, NoMembersError, blocks, has_members
 from appliance.archive.segments import compressed, open_segment, segments
 from appliance.counters import Counters
 from appliance.datafolder.files import PART, remove_if_unused, written_whole
@@ -27,12 +26,16 @@ class _StoppedError(Exception):
     """The program ends; the segment is compressed after its next start."""
 
 
-def compress(path: Path, stop: Callable[[], bool]) -> None:
+def compress(
+    path: Path, stop: Callable[[], bool], block_bytes: int = BLOCK_BYTES, member_bytes: int = MEMBER_BYTES
+) -> None:
     """Replace a segment by its compressed form; a power cut leaves the one or the other, or both whole.
 
     Args:
         path: the segment. One that an earlier version compressed is compressed again, in blocks.
         stop: asked before each block; when it returns true the segment is left as it is.
+        block_bytes: see `appliance.archive.members`.
+        member_bytes: likewise.
 
     Raises:
         OSError: it could not be read or written; the segment is as it was.
@@ -42,12 +45,19 @@ def compress(path: Path, stop: Callable[[], bool]) -> None:
     part = path.with_name(path.name + PART)
     try:
         with open_segment(path) as plain, written_whole(packed, part) as file:
-            index, text = _write(plain, file, stop)
+            writer = PackedWriter(file, block_bytes, member_bytes)
+            text = hashlib.sha256()
+            for piece in pieces(plain, size=block_bytes):
+                if stop():
+                    raise _StoppedError
+                text.update(piece)
+                writer.write(piece)
+            writer.close()
             file.flush()
-            _check(part, text)
+            _check(part, text.digest())
     except _StoppedError:
         return
-    save_index(packed, index)
+    save_index(packed, writer.index)
     if packed != path:
         # A segment that is being read on Windows stays beside its compressed form, and is compressed again later.
         remove_if_unused(path)
@@ -60,13 +70,16 @@ class PackedWriter:
         index: its index, once the writer is closed.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], block_bytes: int = BLOCK_BYTES, member_bytes: int = MEMBER_BYTES) -> None:
         """Args:
         file: an empty file, which is not closed.
+        block_bytes: see `appliance.archive.members`.
+        member_bytes: likewise.
         """
         self.index: Index | None = None
+        self._block_bytes = block_bytes
         self._content = ContentHash()
-        self._members = MemberWriter(_Tee(file, self._content))
+        self._members = MemberWriter(_Tee(file, self._content), member_bytes)
         self._builder = IndexBuilder()
         self._lines: list[bytes] = []
         self._size = 0
@@ -82,7 +95,7 @@ class PackedWriter:
         self._size += len(lines)
         ends_group = GROUP_END.search(lines, max(0, len(lines) - SUFFIX_BYTES)) is not None
         self._grouped = self._grouped or ends_group
-        if self._size >= (BLOCK_BYTES if ends_group or not self._grouped else 2 * GROUP_BYTES):
+        if self._size >= (self._block_bytes if ends_group or not self._grouped else 2 * GROUP_BYTES):
             self._end_block()
 
     def _end_block(self) -> None:
@@ -101,20 +114,6 @@ class PackedWriter:
             self._end_block()
         self._members.end()
         self.index = self._builder.finish(self._content.content(), self._members.blocks)
-
-
-def _write(plain: IO[bytes] | gzip.GzipFile, file: IO[bytes], stop: Callable[[], bool]) -> tuple[Index, bytes]:
-    """Write the compressed form; returns its index, and the SHA-256 of the text."""
-    text = hashlib.sha256()
-    writer = PackedWriter(file)
-    for piece in pieces(plain):
-        if stop():
-            raise _StoppedError
-        text.update(piece)
-        writer.write(piece)
-    writer.close()
-    assert writer.index is not None
-    return writer.index, text.digest()
 
 
 class _Tee:
@@ -146,8 +145,10 @@ def _check(path: Path, expected: bytes) -> None:
         raise OSError(errno.EIO, f"{os.strerror(errno.EIO)}: what was read back differs from what was written", path)
 
 
-def save_index(path: Path, index: Index) -> None:
+def save_index(path: Path, index: Index | None) -> None:
     """Write the index of a compressed segment. Without it reading is slower; so a failure is logged alone."""
+    if index is None:
+        return
     try:
         write_index(path, index)
     except OSError as error:

@@ -217,10 +217,10 @@ def _student(blocks: list[int], streams: dict[str, IndexedStream]) -> IndexedStu
 
 
 def build_index(path: Path) -> Index | None:
-    """The index of a compressed segment, from its file; None where the file is damaged as a whole.
+    """The index of a segment, from its file; None where the file is damaged as a whole.
 
     Args:
-        path: the file. One that an earlier version wrote is one block.
+        path: the file. A plain one, and one that an earlier version compressed, is one block.
 
     Raises:
         OSError: it cannot be read.
@@ -228,10 +228,16 @@ def build_index(path: Path) -> Index | None:
     with path.open("rb") as file:
         content = content_of(file)
         try:
+            if path.suffix != ".gz":
+                return _index_of_whole(file, content)
             try:
                 return _index_of_blocks(file, content)
             except NoMembersError:
-                return None if has_members(file) else _index_of_whole(file, content)
+                if has_members(file) or not content.size:
+                    return None
+                file.seek(0)
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    return _index_of_whole(unpacked, content)
         except (EOFError, gzip.BadGzipFile, zlib.error):
             return None
 
@@ -246,21 +252,22 @@ def _index_of_blocks(file: IO[bytes], content: Content) -> Index:
     return builder.finish(content, places)
 
 
-def _index_of_whole(file: IO[bytes], content: Content) -> Index:
-    """The index of a gzip file that an earlier version wrote."""
+def _index_of_whole(text: IO[bytes] | gzip.GzipFile, content: Content) -> Index:
+    """The index of a file that cannot be read in blocks."""
     builder = IndexBuilder()
     size = 0
-    file.seek(0)
-    with gzip.GzipFile(fileobj=file) as unpacked:
-        for text in pieces(unpacked):
-            builder.add_text(text)
-            size += len(text)
+    text.seek(0)
+    for piece in pieces(text):
+        builder.add_text(piece)
+        size += len(piece)
     builder.end_block(b"")
     return builder.finish(content, [Block(0, content.size, 0, size)])
 
 
 def stored_index(path: Path) -> Index | None:
     """The index beside a compressed segment; None where there is none, or it is damaged or of another content."""
+    if path.suffix != ".gz":
+        return None
     try:
         index = read_index(path)
         with path.open("rb") as file:

@@ -71,7 +71,7 @@ class Marker(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A segment that is not in the archive, and the reason for it."""
+    """A segment that may not be in the archive, and the marker that says why."""
 
     segment: MarkedSegment
     marker: Marker
@@ -127,14 +127,19 @@ def _ends_a_line(path: Path) -> bool:
         return file.read() in (b"", b"\n")
 
 
+def last_markers(folder: Path) -> dict[int, Missing]:
+    """By number of a segment, its last marker of another kind than "erased"; the segment may be there."""
+    return {
+        segment.number: Missing(segment, marker)
+        for marker in read_markers(folder)[0]
+        for segment in marker.segments
+        if marker.kind != "erased"
+    }
+
+
 def known_missing(folder: Path) -> list[Missing]:
     """The segments that markers name as moved or deleted and that are not there, by number."""
-    last: dict[int, Missing] = {}
-    for marker in read_markers(folder)[0]:
-        if marker.kind == "erased":
-            continue
-        for segment in marker.segments:
-            last[segment.number] = Missing(segment, marker)
+    last = last_markers(folder)
     there = {int(match[2]) for path in _listed(folder) if (match := SEGMENT_NAME.fullmatch(path.name))}
     return [
         missing for number, missing in sorted(last.items()) if missing.marker.kind != "returned" and number not in there

@@ -98,10 +98,12 @@ class MemberWriter:
         blocks: those that were written.
     """
 
-    def __init__(self, file: Writable) -> None:
+    def __init__(self, file: Writable, member_bytes: int = MEMBER_BYTES) -> None:
         """Args:
         file: an empty file.
+        member_bytes: a member ends with the block that reaches so many bytes of text.
         """
+        self._member_bytes = member_bytes
         self.blocks: list[Block] = []
         self._file = file
         self._offset = self._byte = 0
@@ -119,7 +121,7 @@ class MemberWriter:
         Raises:
             OSError: a member that is full cannot be written.
         """
-        if sum(self._sizes) >= MEMBER_BYTES:
+        if sum(self._sizes) >= self._member_bytes:
             self._end_member()
         piece = self._compressor.compress(text) + self._compressor.flush(zlib.Z_FULL_FLUSH)
         self._pieces.append(piece)

@@ -47,6 +47,9 @@ class ArchiveFiles(StoredFiles):
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
+    def is_name(self, path: Path) -> bool:
+        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
+
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
@@ -83,7 +86,7 @@ class ArchiveFiles(StoredFiles):
         count = 0
         streams: set[str] = set()
         for path in self._edited():
-            index = proven_index(path) if SEGMENT_NAME.fullmatch(path.name) else None
+            index = proven_index(path) if self.is_name(path) else None
             if index and not index.damaged:
                 if known := index.students.get(student_id):
                     count += known.lines
@@ -157,7 +160,7 @@ def _rewrite(path: Path, student: StudentTraces) -> None:
             _mark(path, rewriting)
     except _UnchangedError:
         return
-    if isinstance(new, PackedWriter) and new.index:
+    if isinstance(new, PackedWriter):
         save_index(path, new.index)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Literal
 from appliance.archive.chain import chained
 from appliance.archive.compression import Renewing, compress
 from appliance.archive.ends import last_own
+from appliance.archive.markers import last_markers
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
 from appliance.archive.unsynced import Group, Unsynced
@@ -74,7 +76,8 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error
         counters.add("archive_torn_lines", len(self.torn))
-        self._number = last_number(folder)
+        # No number is given twice, also where the newest segments were moved elsewhere.
+        self._number = max(last_number(folder), *last_markers(folder), 0)
 
     @property
     def position(self) -> Position:
@@ -284,10 +287,19 @@ class Archive:
         if self._file:
             self._file.close()
             self._file = None
-        self._number = 1 + max(self._number, last_number(self.folder))
-        self._file = create(self.folder / f"events-{day}-{self._number:04d}.jsonl")
+        number = 1 + max(self._number, last_number(self.folder))
+        path = self.folder / f"events-{day}-{number:04d}.jsonl"
+        file = create(path)
+        try:
+            sync_folder(self.folder)
+        except BaseException:
+            # A power cut may take its name, so nothing in it would be durable.
+            file.close()
+            with contextlib.suppress(OSError):
+                remove(path)
+            raise
+        self._file, self._number = file, number
         self._day, self._size = day, 0
-        sync_folder(self.folder)
 
     def _abandon(self, file: DiskFile) -> None:
         """Close the segment after a failed write, without what that write added; remove it if nothing else is in it."""

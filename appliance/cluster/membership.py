@@ -209,7 +209,8 @@ class Membership:
 
     async def announce_roster_change(self) -> None:
         """Announce that the roster has changed."""
-        await self._announce(_Announcement(self.name, self._run, roster=True))
+        announcement = _Announcement(self.name, self._run, roster=True)
+        await self._hints.send_surely(TOPIC, msgspec.json.encode(announcement))
 
     async def _stop(self) -> None:
         if self._flush_due:

@@ -232,6 +232,15 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
             le=2**53,
         ),
     ] = 2147483648
+    retention_days: Annotated[
+        int,
+        Meta(
+            description="Days after which the archived events of a whole day are deleted; 0 keeps them for ever. "
+            "States stay, but cannot be computed again from what was deleted.",
+            ge=0,
+            le=36500,
+        ),
+    ] = 0
     segment_bytes: Annotated[
         int,
         Meta(

@@ -20,7 +20,6 @@ from typing import IO, cast
 
 from appliance.datafolder import notes
 from appliance.datafolder.disk import FILE_MODE, FOLDER_MODE, NO_FOLDER_SYNC, NO_MODE, NO_SYNC, Disk
-from appliance.datafolder.foreign import conflict_copy_of as conflict_copy_of
 from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0

@@ -70,8 +70,13 @@ def probe(folder: Path) -> Probe:
     return Probe(kind_of(folder), shutil.disk_usage(folder).free, sync, sync_folder, lock, private, rename)
 
 
-def findings_of(folder: Path, found: Probe) -> Iterator[Finding]:
-    """What `check` reports of the data folder's file system, the good first."""
+def findings_of(folder: Path) -> Iterator[Finding]:
+    """What `check` reports of the data folder's file system, the good first.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    found = probe(folder)
     can = {
         "sync files": found.sync,
         "sync folders": found.sync_folder,

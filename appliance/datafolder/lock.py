@@ -7,6 +7,7 @@ changes. That is weaker: two computers that start within one heartbeat may both 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -14,7 +15,6 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -86,9 +86,9 @@ class FolderLock:
         else:
             # What was found out in an earlier use of the folder may have been mended since.
             notes.forget(folder)
-        # The first byte is what Windows locks; others can read the rest.
-        with suppress(OSError):
-            # On a full disk the lock holds all the same; only its holder is not named.
+        # The process id is only for people, so a full disk must not prevent the start. The first byte is what Windows
+        # locks; others can read the rest.
+        with contextlib.suppress(OSError):
             os.ftruncate(self._handle, 0)
             os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)

@@ -125,7 +125,7 @@ class ClassControl:
     async def set_state(self, class_id: str, state: ClassState) -> None:
         """Pause or resume a class; when this returns, the store and this node have the new state.
 
-        Other nodes get a message at once, or read the store when the pubsub is back.
+        Other nodes get a message, at once or when the pubsub is back.
 
         Raises:
             BackendError: the store cannot be reached.
@@ -134,7 +134,7 @@ class ClassControl:
         self._writes += 1
         await self.on_stored()
         self._apply(class_id, Control(state=state))
-        await self._send(class_id, Control(state=state))
+        await self._hints.send_surely(control_topic(class_id), msgspec.json.encode(Control(state=state)))
         await self.changed(class_id)
 
     async def message(self, class_id: str, text: str) -> None:
@@ -167,7 +167,7 @@ class ClassControl:
         """
         ids = ("", *student_ids) if student_ids else ()
         self.on_changed(class_id, ids)
-        await self._hints.send(class_topic(class_id), msgspec.json.encode(ids))
+        await self._hints.send_surely(class_topic(class_id), msgspec.json.encode(ids))
 
     async def _store(self, key: str, state: ClassState) -> None:
         if self._records is not None:

@@ -15,7 +15,7 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
-from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
+from appliance.datafolder.foreign import is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
 from appliance.datafolder.small_file import copy_path
@@ -96,7 +96,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
-    parts += [ConflictCopies(data, (*parts, archive)), archive]
+    parts += [ConflictCopies(data, [*parts, archive]), archive]
     # What is not in backups has no part in what they hold.
     return [
         *parts,
@@ -185,7 +185,10 @@ class DesktopFiles(NotBackedUp):
 
 
 class ConflictCopies(StoredFiles):
-    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them."""
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them; a backup holds them.
+
+    Of files that are no lists of lines, one that holds something of a student is removed whole.
+    """
 
     def __init__(self, root: Path, parts: Sequence[StoredFiles]) -> None:
         """Args:
@@ -195,6 +198,21 @@ class ConflictCopies(StoredFiles):
         super().__init__(root)
         self._parts = parts
 
+    def owns(self, path: Path) -> bool:
+        return any(part.copied(path) is not None for part in self._parts)
+
+    def name_of(self, path: Path) -> str:
+        """The name in the folder of its part, which may be another one than the data folder."""
+        return next(part.name_of(path) for part in self._parts if path.is_relative_to(part.root))
+
+    def files(self) -> list[Path]:
+        return sorted({path for part in self._parts for path in part.copies()})
+
+    def verify(self) -> Iterator[Finding]:
+        for part in self._parts:
+            for path in part.copies():
+                yield finding("file.conflict_copy", part.name_of(path), original=part.copied(path) or "")
+
     def find_student(self, student_id: str) -> StudentTraces:
         return StudentTraces(student_id, bool(self._of(student_id)))
 
@@ -203,7 +221,6 @@ class ConflictCopies(StoredFiles):
             yield Place(self.name_of(path), 1, "files")
 
     def remove_student(self, student: StudentTraces) -> None:
-        """Remove a copy of a file that is no list of lines whole, if it holds the id; the other parts edit theirs."""
         for path in self._of(student.student_id):
             remove(path)
 
@@ -211,20 +228,6 @@ class ConflictCopies(StoredFiles):
         forms = json_forms(student_id)
         copies = sorted({path for part in self._parts if not part.edits_copies for path in part.copies()})
         return [path for path in copies if any(form in path.read_bytes() for form in forms)]
-
-    def owner(self, path: Path) -> StoredFiles | None:
-        """The part of whose file this is a copy."""
-        return next((part for part in self._parts if part.conflict_copy(path) is not None), None)
-
-    def owns(self, path: Path) -> bool:
-        return self.owner(path) is not None
-
-    def files(self) -> list[Path]:
-        return [path for path in _walk(self.root) if self.owns(path)]
-
-    def verify(self) -> Iterator[Finding]:
-        for path in self.files():
-            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
 
 
 class RunFiles(NotBackedUp):

@@ -19,14 +19,13 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Configuration, LimitSettings, Settings, redact
-from appliance.datafolder import filesystem, instance
+from appliance.datafolder import files, filesystem, instance
 from appliance.datafolder.disk import advice
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
 
 SECONDS_TO_ANSWER = 10
-_DATA = "data folder"
 
 
 async def check(configuration: Callable[[], Configuration], report: Callable[[Finding], None]) -> bool:
@@ -52,8 +51,9 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
     found(finding("config.read", file=str(read.file or "no file, the defaults hold")))
     for one in _plugins(settings):
         found(one)
-    for one in (*_folder(_DATA, settings.data_path), *_folder("log folder", settings.log_path)):
+    for one in _data_folder(settings.data_path):
         found(one)
+    found(_folder("log folder", settings.log_path))
     for what, url, attempt in (
         ("kvs", settings.kvs.url, _try_kvs(settings.kvs.url)),
         ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
@@ -81,20 +81,25 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     yield from catalog.findings
 
 
-def _folder(what: str, folder: Path) -> Iterator[Finding]:
-    """Whether files can be written there, and what the file system of a data folder can promise.
-
-    A folder that is not there is not made, for its name may be mistyped: the one in which it would be is tried.
-    """
-    there = folder.exists()
+def _folder(what: str, folder: Path) -> Finding:
+    """Whether files can be written there. A folder that is not there is not made: its name may be mistyped."""
     try:
-        found = filesystem.probe(folder if there else next(one for one in folder.absolute().parents if one.exists()))
+        if not folder.exists():
+            above = next(parent for parent in folder.absolute().parents if parent.exists())
+            files.remove_folder(files.temporary_folder(above, filesystem.PROBE))
+            return finding("folder.absent", what, path=str(folder))
+        filesystem.probe(folder)
     except OSError as error:
-        yield finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
-        return
-    yield finding("folder.writable" if there else "folder.absent", what, path=str(folder))
-    if what == _DATA:
-        yield from filesystem.findings_of(folder, found)
+        return finding("folder.unwritable", what, path=str(folder), detail=_reason(error), advice=advice(error))
+    return finding("folder.writable", what, path=str(folder))
+
+
+def _data_folder(folder: Path) -> Iterator[Finding]:
+    """Whether files can be written there, and what its file system can promise."""
+    found = _folder("data folder", folder)
+    yield found
+    if not found.bad and folder.is_dir():
+        yield from filesystem.findings_of(folder)
 
 
 async def _backend(name: str, url: str, attempt: AsyncIterator[Finding]) -> AsyncIterator[Finding]:

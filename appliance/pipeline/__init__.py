@@ -382,6 +382,10 @@ class Pipeline:
         """See `LiveStudents.check_whole`."""
         await self._students.check_whole()
 
+    async def read_whole(self, read: Callable[[], Awaitable[T]]) -> T:
+        """See `LiveStudents.read_whole`."""
+        return await self._students.read_whole(read)
+
     def forget_versions(self) -> None:
         """See `LiveStudents.forget_versions`."""
         self._students.forget_versions()

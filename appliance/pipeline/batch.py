@@ -36,7 +36,7 @@ class Batch(msgspec.Struct, gc=False):
         pieces: its lines for the archive; see `StreamLines`.
         rejected: number and reason of each event that cannot be used.
         late: the numbers of those that arrived long after they were done.
-        received: when the last of them arrived, in milliseconds.
+        received: when the last of `late` arrived, in milliseconds; 0 for none.
         at: the time of the last one, in milliseconds.
         size: bytes of their texts.
         paused_to: number of the last valid event that no reducer gets; 0 for none.
@@ -90,8 +90,7 @@ class BatchBuilder:
         frames = _after(frames, stream.applied)
         first = frames[0].first if frames else stream.applied + 1
         last = frames[-1].last if frames else stream.applied
-        received = frames[-1].received if frames else 0
-        at = max(stream.clock.last, received)
+        at = max(stream.clock.last, frames[-1].received if frames else 0)
         pieces: list[bytes] = []
         for frame in frames:
             for seq, text in enumerate(frame.texts, frame.first):
@@ -102,7 +101,7 @@ class BatchBuilder:
                     self._counters.add("events_unarchived")
                     log.error("A rejected event could not be archived: %s.", place_of(failure))
         events: list[Event | None] = [None] * (last + 1 - first)
-        return Batch(stream, frames, first, last, events, pieces, [], [], received, at, size, last, place_of(error))
+        return Batch(stream, frames, first, last, events, pieces, [], [], 0, at, size, last, place_of(error))
 
     def _build(self, stream: Stream, frames: list[QueuedFrame]) -> Batch:
         size = sum([frame.size for frame in frames])
@@ -138,7 +137,8 @@ class BatchBuilder:
             unseen = zip(itertools.count(first), paused, bodies, strict=False)
             paused_to = max((seq for seq, in_pause, body in unseen if in_pause and type(body) is dict), default=0)
         late = _late(events, received, first)
-        return Batch(stream, frames, first, last, events, pieces, rejected, late, received[-1], 0, size, paused_to)
+        late_received = received[late[-1] - first] if late else 0
+        return Batch(stream, frames, first, last, events, pieces, rejected, late, late_received, 0, size, paused_to)
 
     def _build_singly(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from appliance.archive import Damage, Record
 from appliance.coalescing import RequestCoalescer
@@ -18,6 +19,8 @@ from appliance.listeners import Listeners
 from appliance.pipeline.commit import Committer
 from appliance.states import Fold, Stream, StreamState, StudentStates, student_key
 from appliance.states.replay import Gaps, Restored, replay_records
+
+T = TypeVar("T")
 
 BUSY_SECONDS = 3.0
 """How long the opening of a stream waits for a commit of its student, and for the row."""
@@ -34,7 +37,6 @@ class LiveStudents:
         by_id: the students.
         confirm: awaited after a student's row was read for a new stream; raises BackendError where the store has lost
             data, so that the row may be incomplete.
-        refilling: while set no stream can be opened: the store gets back the data that it lost.
         on_lost: called when the store has lost events that were applied.
     """
 
@@ -49,7 +51,8 @@ class LiveStudents:
         streams_per_student: how many streams one student may have.
         """
         self.by_id: dict[str, StudentStates] = {}
-        self.refilling = False
+        self._refilling = False
+        self._refills = 0
         self.confirm: Callable[[], Awaitable[None]] = _nothing
         self.on_lost: Listeners[[]] = Listeners("a loss of the store")
         self._fold = fold
@@ -130,6 +133,34 @@ class LiveStudents:
         for student in self.by_id.values():
             student.refresh_routes()
 
+    @property
+    def refilling(self) -> bool:
+        """While set no stream can be opened: the store gets back the data that it lost."""
+        return self._refilling
+
+    @refilling.setter
+    def refilling(self, refilling: bool) -> None:
+        self._refilling = refilling
+        self._refills += 1
+
+    async def read_whole(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read from a store that lacks nothing, from the beginning of the read to its end.
+
+        A check after the read is not enough: the store may have been read empty, and refilled before the check.
+
+        Args:
+            read: reads; called again if the store was refilled meanwhile.
+
+        Raises:
+            BackendError: as `check_whole`.
+        """
+        while True:
+            refills = self._refills
+            found = await read()
+            await self.check_whole()
+            if refills == self._refills:
+                return found
+
     async def check_whole(self) -> None:
         """Return if the store has lost no data, so that a row that it does not have has never existed.
 
@@ -137,7 +168,7 @@ class LiveStudents:
             BackendError: it has lost data that it did not get back yet, or cannot be reached.
         """
         await self._confirmations(None)
-        if self.refilling:
+        if self._refilling:
             raise BackendError("The key-value store is being refilled.")
 
     def forget_versions(self) -> None:
@@ -148,12 +179,15 @@ class LiveStudents:
     async def _current(self, student_id: str, class_id: str) -> StudentStates:
         """The student as the store has it now: another node may have served a stream meanwhile."""
         student = await self.load(student_id, class_id)
-        try:
-            async with asyncio.timeout(BUSY_SECONDS):
-                await self._refresh(student)
-        except TimeoutError:
-            raise BackendError("The key-value store does not keep up.") from None
-        await self.check_whole()
+
+        async def refresh() -> None:
+            try:
+                async with asyncio.timeout(BUSY_SECONDS):
+                    await self._refresh(student)
+            except TimeoutError:
+                raise BackendError("The key-value store does not keep up.") from None
+
+        await self.read_whole(refresh)
         lost = [stream for stream in student.streams.values() if stream.applied < stream.durable_to]
         if lost and not self._committer.applier.accept_gaps:
             self.on_lost()

@@ -1,7 +1,8 @@
 """Publishes which students changed: one message for each class, merged while the last ones are under way.
 
 A pubsub that is slow or unavailable delays no commit and no acknowledgement. It costs freshness: messages that could
-not be published are counted, and subscribers read the store again when the pubsub is back.
+not be published are counted, and published later: other nodes may have had their connection to the pubsub all the time,
+and would not read the store again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.pubsub import PubSub
 from appliance.states import StudentStates
-from appliance.tasks import Supervised
+from appliance.tasks import BackOff, Supervised
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,15 @@ class Publisher:
 
     async def run(self, task: Supervised) -> None:
         """Publish changes, until cancelled."""
+        back_off = BackOff(first=0.2)
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._publish_all()
+            if await self._publish_all():
+                back_off.reset()
+            else:
+                await asyncio.sleep(back_off.next())
+                self._wake.set()
 
     async def close(self) -> None:
         """Publish the changes that are left, if that takes a second at most."""
@@ -69,12 +75,17 @@ class Publisher:
         except TimeoutError:
             pass
 
-    async def _publish_all(self) -> None:
+    async def _publish_all(self) -> bool:
+        """Publish what changed; what could not be published is left. Returns whether nothing is left."""
         changed, self._changed = self._changed, {}
+        failed = False
         for class_id, ids in changed.items():
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):
                     await self._pubsub.publish(class_topic(class_id), msgspec.json.encode(list(ids)))
             except Exception as error:
+                failed = True
+                self._changed.setdefault(class_id, {}).update(ids)
                 if self._counters.add("publish_failures") == 1:
                     log.error("%s", error if isinstance(error, BackendError) else place_of(error))
+        return not failed

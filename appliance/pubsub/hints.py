@@ -1,6 +1,7 @@
 """Hints: the way in which other modules use the pubsub. A lost hint costs freshness, never correctness or an error.
 
-`Hints.send` never raises. `Hints.listen` keeps a subscription whatever happens: it retries with back-off after any
+`Hints.send` never raises. `Hints.send_surely` sends a hint later if the pubsub is away: other nodes may have had their
+connection to it all the time, and would not read the store again. `Hints.listen` keeps a subscription whatever happens: it retries with back-off after any
 failure, skips and counts messages that cannot be read, and calls for a new reading of the store whenever messages may
 have been missed.
 """
@@ -36,6 +37,7 @@ HANDLE_SECONDS = 30.0
 MESSAGE_BYTES = 1 << 20
 """Longer messages are not decoded; the store is read instead."""
 _RECENT_SECONDS = 10.0
+_AGAIN_SECONDS = 0.5
 
 
 class UnreadableError(Exception):
@@ -196,6 +198,9 @@ class Hints:
         self._health = health
         self._down: dict[Listening, str] = {}
         self._unread: set[Listening] = set()
+        self._unsent: dict[tuple[str, bytes], None] = {}
+        self._some_unsent = asyncio.Event()
+        self._sending: Supervised | None = None
         self._failed = float("-inf")
         self._reason = ""
         health.add_source(self._findings)
@@ -221,6 +226,33 @@ class Hints:
             self._failed = float("-inf")
             return True
         return False
+
+    async def send_surely(self, topic: str, message: bytes) -> bool:
+        """Send a hint as `send` does; one that could not be sent is sent again, in the background, until it is.
+
+        Only for a hint that may come late and twice, as one that says what to read.
+        """
+        if await self.send(topic, message):
+            return True
+        self._unsent[topic, message] = None
+        self._some_unsent.set()
+        if self._sending is None:
+            self._sending = self.tasks.run("hints.again", self._send_unsent, owner="pubsub")
+        return False
+
+    async def _send_unsent(self, task: Supervised) -> None:
+        back_off = BackOff(first=_AGAIN_SECONDS)
+        while True:
+            await self._some_unsent.wait()
+            await asyncio.sleep(back_off.next())
+            for topic, message in list(self._unsent):
+                if not await self.send(topic, message):
+                    break
+                del self._unsent[topic, message]
+            else:
+                if not self._unsent:
+                    self._some_unsent.clear()
+                    back_off.reset()
 
     def listen(
         self,

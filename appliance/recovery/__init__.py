@@ -8,6 +8,7 @@ module              job
 ``snapshot_writer`` writes them: all of the store, then what changed
 ``rebuild``         computes the states of single reducers again, beside live events
 ``upkeep``          what is done periodically while the appliance runs
+``retention``       deletes old days of the archive
 ``stored_files``    backup, verify and erase of snapshots
 ==================  =========================================================================
 """

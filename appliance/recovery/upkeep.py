@@ -1,4 +1,7 @@
-"""Upkeep: what is done periodically while the appliance runs: snapshots, compressing, measuring the free space."""
+"""Upkeep: what is done periodically while the appliance runs.
+
+Snapshots, compressing, measuring the free space, and deleting what is older than `archive.retention_days`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from appliance.archive import Archive
 from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.health import Finding, finding
+from appliance.recovery.retention import Retention
 from appliance.recovery.start import Recovery
 from appliance.tasks import Supervised, Tasks
 from appliance.text import counted
@@ -19,6 +23,7 @@ from appliance.text import counted
 CHECK_SECONDS = 10.0
 SPACE_SECONDS = 30.0
 SAVE_SECONDS = 60.0
+RETENTION_SECONDS = 3600.0
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -53,6 +58,8 @@ class Upkeep:
         self._archive = archive
         self._recovery = recovery
         self._counters = counters
+        days = settings.archive.retention_days
+        self._retention = Retention(settings, archive.folder, counters) if days else None
 
     def start(self, tasks: Tasks) -> list[Supervised]:
         """Start; each part has a task of its own, so that none waits for another, nor all for a stuck commit."""
@@ -61,6 +68,8 @@ class Upkeep:
             work.append(("upkeep.compress", self._keep_compressing))
         if self._recovery:
             work.append(("upkeep.snapshot", self._keep_saving))
+        if self._retention:
+            work.append(("upkeep.retention", self._keep_deleting))
         return [tasks.run(name, self._counted(one), owner="upkeep", says_so=True) for name, one in work]
 
     def _counted(self, work: Callable[[Supervised], Awaitable[None]]) -> Callable[[Supervised], Awaitable[None]]:
@@ -97,6 +106,14 @@ class Upkeep:
                 await self._recovery.save()
             task.works()
 
+    async def _keep_deleting(self, task: Supervised) -> None:
+        assert self._retention is not None
+        while True:
+            # No time limit: its thread cannot be ended, and a second one must not work on the same files.
+            await asyncio.to_thread(self._retention.delete_old)
+            task.works()
+            await asyncio.sleep(RETENTION_SECONDS)
+
     def measure(self) -> None:
         """Measure the space.
 
@@ -116,8 +133,8 @@ class Upkeep:
         self._short = short
 
     def findings(self) -> list[Finding]:
-        """A finding if space is short. Failures are findings of the tasks."""
-        found = []
+        """A finding if space is short, and while a clock is not trusted. Failures are findings of the tasks."""
+        found = list(self._retention.findings()) if self._retention else []
         if self._short and self.space:
             free, used = size(self.space.free_bytes), size(self.space.archive_bytes)
             found.append(finding("archive.space", free=free, used=used))

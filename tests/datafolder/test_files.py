@@ -155,7 +155,7 @@ def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["verify", "backup --out b.tar", "erase-student x --yes", "stop", "export --out e", "check", "run"]
+    "command", ["verify", "backup --out b.tar", "erase-student x --yes", "stop", "export --out e", "check"]
 )
 def test_a_folder_with_a_name_that_is_too_long_is_a_sentence_of_every_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str

@@ -58,6 +58,8 @@ class Log(logging.Handler):
         self.errors: dict[str, int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not computer.get().alive:
+            return
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" ({record.exc_info[1]!r})"
@@ -163,7 +165,7 @@ class SimulatedNode:
         plain = Settings(data_dir=str(self.data), log_dir=str(self._folder / "log"), node=self.name)
         sections: dict[str, dict[str, object]] = {
             "web": {"host": self.address, "port": PORT, "announce": False, "watch_seconds": 3600},
-            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 20},
+            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 8},
             "pubsub": {"url": "redis://simulated:6379/0" if shared else "memory://", "queue": 20},
             "archive": {"segment_bytes": 4096, "warn_free_bytes": 0},
             "reducers": {"folder": str(self._folder / "no-plugins")},

@@ -133,6 +133,8 @@ class SimulatedKVS(KVS):
         def fail(error: Exception) -> None:
             if not future.done():
                 future.set_exception(error)
+                # Nobody may wait for it any more, and that is no error.
+                future.exception()
 
         def arrive() -> None:
             if store.away or self.cut:

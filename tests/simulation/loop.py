@@ -36,24 +36,28 @@ class PowerCutError(BaseException):
 
 
 class Callback:
-    """A callback, due now or at a time."""
+    """A callback, due now or at a time.
 
-    __slots__ = ("_at", "_done", "args", "call", "context")
+    Attributes:
+        is_cancelled: whether it is not to be run.
+    """
+
+    __slots__ = ("_at", "args", "call", "context", "is_cancelled")
 
     def __init__(self, at: float, call: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
         self._at = at
         self.call = call
         self.args = args
         self.context = context
-        self._done = False
+        self.is_cancelled = False
 
     def cancel(self) -> None:
         """Do not run it."""
-        self._done = True
+        self.is_cancelled = True
         self.call, self.args = _nothing, ()
 
     def cancelled(self) -> bool:
-        return self._done
+        return self.is_cancelled
 
     def when(self) -> float:
         return self._at
@@ -156,31 +160,42 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         events._set_running_loop(self)
         try:
             task = asyncio.ensure_future(future, loop=self)
-            while not task.done():
-                self._turn()
+            self._run(task.done)
             return task.result()
         finally:
             events._set_running_loop(before)
 
-    def _turn(self) -> None:
-        """Run what is ready on one computer, or let time pass."""
-        if self.steps > self._most_steps:
-            raise DeadlockError(f"There is no end after {self.steps} steps.")
-        self._due()
-        runnable = self._runnable
-        if not runnable:
-            if not self._timers:
-                raise DeadlockError("Nothing is ready, and there is no timer.")
-            self._clock.now = max(self._clock.now, self._timers[0][0])
-            return
-        at = self._random.randrange(len(runnable)) if len(runnable) > 1 else 0
-        owner = runnable[at]
+    def _run(self, done: Callable[[], bool]) -> None:
+        """Run what is ready on one computer after the other, and let time pass where nothing is."""
+        timers, runnable, clock, draw = self._timers, self._runnable, self._clock, self._random.random
+        while not done():
+            if not runnable:
+                if not timers:
+                    raise DeadlockError("Nothing is ready, and there is no timer.")
+                clock.now = max(clock.now, timers[0][0])
+            now = clock.now
+            while timers and timers[0][0] <= now:
+                callback = heapq.heappop(timers)[2]
+                if not callback.is_cancelled:
+                    self._add(callback)
+            if not runnable:
+                continue
+            owner = runnable[int(draw() * len(runnable))] if len(runnable) > 1 else runnable[0]
+            self._turn(owner)
+            if not owner.ready:
+                runnable.remove(owner)
+            if self.steps > self._most_steps:
+                raise DeadlockError(f"There is no end after {self.steps} steps.")
+
+    def _turn(self, owner: Computer) -> None:
+        """Run what is ready on a computer."""
         ready = owner.ready
         for _ in range(len(ready)):
             if not ready:
-                break
+                # Its power was cut.
+                return
             callback = ready.popleft()
-            if callback.cancelled():
+            if callback.is_cancelled:
                 continue
             self.steps += 1
             try:
@@ -188,20 +203,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except PowerCutError:
-                break
+                return
             except BaseException as error:
                 self.call_exception_handler({"message": f"in {callback.call}", "exception": error})
-        if not owner.alive:
-            ready.clear()
-        if not ready:
-            runnable.remove(owner)
-
-    def _due(self) -> None:
-        timers, now = self._timers, self._clock.now
-        while timers and timers[0][0] <= now:
-            callback = heapq.heappop(timers)[2]
-            if not callback.cancelled():
-                self._add(callback)
 
     def is_running(self) -> bool:
         return not self._closed

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-SECONDS = 100.0
+SECONDS = 60.0
 """Faults begin within so many seconds; then everything is mended."""
 
 
@@ -123,25 +123,25 @@ def plan_of(seed: int) -> Plan:
 def _student(chance: random.Random, nodes: int) -> StudentPlan:
     tabs = tuple(
         TabPlan(
-            chance.uniform(0.0, 20.0) if index else 0.0,
+            chance.uniform(0.0, 10.0) if index else 0.0,
             chance.randrange(nodes),
             chance.randint(3, 25),
-            chance.choice((0.3, 1.0, 3.0)),
+            chance.choice((0.3, 1.0, 2.0)),
         )
         for index in range(chance.choice((1, 1, 1, 2)))
     )
-    return StudentPlan(chance.uniform(0.0, 20.0), chance.randrange(3), tabs)
+    return StudentPlan(chance.uniform(0.0, 10.0), chance.randrange(3), tabs)
 
 
 def _dashboard(chance: random.Random, nodes: int) -> DashboardPlan:
-    return DashboardPlan(chance.uniform(0.0, 30.0), chance.randrange(nodes), chance.random() < 0.3)
+    return DashboardPlan(chance.uniform(0.0, 20.0), chance.randrange(nodes), chance.random() < 0.3)
 
 
 def _fault(chance: random.Random, nodes: int, kinds: tuple[str, ...]) -> Fault:
     return Fault(
         round(chance.uniform(1.0, SECONDS), 2),
         chance.choice(kinds),
-        round(chance.choice((0.1, 1.0, 5.0, 20.0, 40.0)) * chance.uniform(0.5, 1.5), 2),
+        round(chance.choice((0.1, 1.0, 5.0, 15.0, 30.0)) * chance.uniform(0.5, 1.5), 2),
         chance.randrange(nodes),
         round(chance.random(), 3),
     )

@@ -27,7 +27,7 @@ MEMORY = Path("/dev/shm")
 """Where a folder is in memory, on Linux."""
 FINISH_SECONDS = 400.0
 """After so many seconds without faults each tab must have sent everything."""
-QUIET_SECONDS = 20.0
+QUIET_SECONDS = 15.0
 """After so many more each dashboard must show everything."""
 STEPS = 2_000_000
 """A school that takes more callbacks than this is stuck in a circle."""
@@ -103,9 +103,14 @@ class _Run:
         store = self.surroundings.store
         if store is None or store.forgot_at is None:
             return False
-        if any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
-            self._whole_at = clock.now + 3.0
         return clock.now < max(self._whole_at, store.forgot_at + 5.0)
+
+    async def _watch_refills(self) -> None:
+        """Note until when nodes refill the store."""
+        while True:
+            await asyncio.sleep(0.2)
+            if any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
+                self._whole_at = clock.now + 3.0
 
     async def run(self) -> None:
         """All of it."""
@@ -115,6 +120,7 @@ class _Run:
         educator = asyncio.create_task(self.educator.run(), name="educator")
         dashboards = [asyncio.create_task(one.run(), name="dashboard") for one in self.dashboards]
         faults = [asyncio.create_task(self.faults.run(fault), name=fault.kind) for _, fault in self.plan.faults]
+        watching = asyncio.create_task(self._watch_refills()) if self.surroundings.store else None
         if faults:
             await asyncio.wait(faults)
         await asyncio.wait([educator], timeout=SECONDS)
@@ -129,10 +135,10 @@ class _Run:
             task.cancel()
         await asyncio.sleep(QUIET_SECONDS)
         checks = Checks(self.nodes, self.surroundings, self.violate)
-        await checks.dashboards(self.dashboards)
+        await checks.dashboards(self.dashboards, frozenset(student.id for student in self.students))
         checks.health()
         checks.class_states(self.educator)
-        for task in (*dashboards, educator):
+        for task in (*dashboards, educator, *((watching,) if watching else ())):
             task.cancel()
         self._raised(*students, educator, *dashboards, *faults)
         rows = checks.rows()

@@ -97,6 +97,12 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "{subject} cannot be used: {detail}. Nothing is lost: the appliance builds it again.",
             label="archive",
         ),
+        "archive.retention_clock": Code(
+            "warning",
+            "archive",
+            "The clock of this computer is {days:day|days} after the last time that the appliance ran. Check it: in a "
+            "day, what is older than archive.retention_days by this clock is deleted.",
+        ),
         "archive.marker": Code(
             "warning",
             "archive",
@@ -153,7 +159,8 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "warning",
             "archive",
             "The disk of the data folder is nearly full: {free} are free, and the archive takes {used}. Once it is "
-            "full, nothing can be saved. Free some space, or move older archive files elsewhere after a backup.",
+            "full, nothing can be saved. Free some space, or move older archive files to another disk: 'archive move "
+            "--before DATE --to FOLDER'.",
         ),
         "snapshot.unusable": Code(
             "warning",

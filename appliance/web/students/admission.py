@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -175,7 +176,8 @@ class Admission:
         students.sort(key=lambda student: self._joined.get(student.student_id, 0.0))
         for start in range(0, len(students), _ROWS_AT_ONCE):
             some = students[start : start + _ROWS_AT_ONCE]
-            rows = await self._kvs.read([student_key(student.student_id) for student in some], "stream/")
+            keys = [student_key(student.student_id) for student in some]
+            rows = await self._pipeline.read_whole(partial(self._kvs.read, keys, "stream/"))
             for student, row in zip(some, rows, strict=True):
                 # The student may have connected meanwhile.
                 if not row.version and self._may_be_idle(student.student_id, now, grace, ttl):

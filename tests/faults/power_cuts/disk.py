@@ -67,14 +67,18 @@ class File:
         before = len(self.view)
         if size < before:
             del self.view[size:]
-            for page in range(size // PAGE, (before - 1) // PAGE + 1):
-                self._touch(page)
+            # Pages beyond the end are never written; of the page with the end the rest is cleared.
+            for page in [page for page in self._dirty if page * PAGE >= size]:
+                del self._dirty[page]
+            if size % PAGE:
+                self._touch(size // PAGE)
         else:
             self.view.extend(bytes(size - before))
         self._sizes.append(size)
 
     def sync(self) -> None:
         """Make durable what is in the cache."""
+        self._resize(min([len(self.disk), *self._sizes]))
         for page, versions in self._dirty.items():
             self._put(page, versions[-1])
         self._resize(len(self.view))
@@ -87,11 +91,11 @@ class File:
             chance: which pages.
             forget: whether processes see what is on the disk from now on; otherwise what they wrote.
         """
-        sizes = [len(self.disk), *self._sizes]
+        size = self._shrunk(self._chosen_size(chance))
         for page, versions in self._dirty.items():
             if chance.random() < 0.5:
                 self._put(page, versions[-1])
-        self._resize(chance.choice(sizes))
+        self._resize(size)
         self._clean()
         if forget:
             self.view[:] = self.disk
@@ -106,16 +110,12 @@ class File:
         """
         if not self._dirty and not self._sizes:
             return bytes(self.disk)
-        sizes = [len(self.disk), *self._sizes]
         style = chance.choice(("nothing", "all", "sizes", "pages", "pages", "pages"))
         left = File()
         left.disk = bytearray(self.disk)
-        if style == "all":
-            size = sizes[-1]
-        elif style == "nothing":
-            size = sizes[0]
-        else:
-            size = chance.choice(sizes)
+        left._sizes = self._sizes
+        number = len(self._sizes) if style == "all" else 0 if style == "nothing" else self._chosen_size(chance)
+        size = left._shrunk(number)
         kept = 0.0 if style in ("nothing", "sizes") else 1.0 if style == "all" else chance.choice((0.3, 0.6, 0.9))
         lost: list[int] = []
         for page in sorted(self._dirty):
@@ -134,6 +134,16 @@ class File:
                 part = deleted[: max(0, min(size, (page + 1) * PAGE) - begin)]
                 left.disk[begin : begin + len(part)] = part
         return bytes(left.disk)
+
+    def _chosen_size(self, chance: random.Random) -> int:
+        """How many changes of the size reach the disk; those at the end of one write are as likely as all others."""
+        return chance.choice((0, len(self._sizes), chance.randint(0, len(self._sizes))))
+
+    def _shrunk(self, number: int) -> int:
+        """Cut the durable content off as a number of changes of the size do; returns the size that they end with."""
+        sizes = [len(self.disk), *self._sizes[:number]]
+        self._resize(min(sizes))
+        return sizes[-1]
 
     def _version(self, page: int, chance: random.Random, *, torn: bool, new: bool) -> bytes:
         old = bytes(self.disk[page * PAGE : (page + 1) * PAGE])

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tests.faults.power_cuts.disk import Disk, File, Folder, Node, error
-from tests.faults.power_cuts.troubles import FULL, Ended, Trouble, Troubles
+from tests.faults.power_cuts.troubles import FULL, EndedError, Trouble, Troubles
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ class FileSystem:
     def _do(self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None) -> T:
         try:
             number, seconds, ends = life.troubles.at(kind)
-        except Ended:
+        except EndedError:
             raise error(errno.EIO) from None
         time.sleep(seconds)
         if number:

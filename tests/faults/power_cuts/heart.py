@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from appliance.archive import Position, Reader
+from appliance.archive import Archive, Reader
 from appliance.config import Settings
+from appliance.counters import Counters
 from appliance.datafolder import DataFolder
 from appliance.kvs.memory import MemoryKVS
 from appliance.maintenance import erase
-from appliance.maintenance.folded_states import FoldedStates
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.node import Node
+from appliance.pipeline import Backends, Pipeline
+from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
 from appliance.roster import RosterLimits, roster_facts
-from appliance.states import STATE, SUMMARY, VERSION, StateLimits, Stream, student_key
+from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key
 
-END = Position(1 << 60, 0)
 States = dict[tuple[str, str], bytes]
 """Fields by the key of their row and their name."""
 
@@ -112,27 +114,33 @@ class Heart:
 
     def live_states(self) -> States:
         """The stored states of the reducers that run, and the positions of streams."""
-        kvs = self.node.kvs
-        assert isinstance(kvs, MemoryKVS)
-        rows = {key: fields for key, _, fields in kvs.rows() if key.startswith(student_key(""))}
-        return self._known(((key, name), value.encode()) for key, row in rows.items() for name, value in row.items())
+        assert isinstance(self.node.kvs, MemoryKVS)
+        return self._known(self.node.kvs)
 
-    def archived_states(self) -> States:
+    async def archived_states(self) -> States:
         """The same, computed from the archive alone."""
-        folded = FoldedStates(self.settings, self.node.catalog)
-        folded.fold_in(Reader(self.node.archive.folder), END, lambda share: None)
-        return self._known(((key, name), value) for key, name, value in folded.fields())
+        counters, kvs = Counters(), MemoryKVS()
+        fold = Fold([one.reducer for one in self.node.catalog.reducers], counters, StateLimits.of(self.settings.limits))
+        with tempfile.TemporaryDirectory() as unused:
+            archive = Archive(Path(unused) / "archive", counters)
+            pipeline = Pipeline(fold, Backends(kvs, MemoryPubSub(counters, 10), archive), counters)
+            pipeline.restore(Reader(self.node.archive.folder).records(), kvs.row)
+            await pipeline.settle()
+        return self._known(kvs)
 
-    def _known(self, fields: Iterable[tuple[tuple[str, str], bytes]]) -> States:
+    def _known(self, kvs: MemoryKVS) -> States:
         """Without what follows from states, and without reducers that are off or still to be rebuilt."""
         fold = self.node.fold
         running = {reducer.name for reducer in fold.reducers} - fold.suspended
         known = {}
-        for (key, name), value in fields:
-            if name.startswith((SUMMARY, VERSION)):
+        for key, _, fields in kvs.rows():
+            if not key.startswith(student_key("")):
                 continue
-            if not name.startswith(STATE) or name.split("/")[1] in running:
-                known[key, name] = value
+            for name, value in fields.items():
+                if not name.startswith((SUMMARY, VERSION)) and (
+                    not name.startswith(STATE) or name.split("/")[1] in running
+                ):
+                    known[key, name] = value.encode()
         return known
 
 

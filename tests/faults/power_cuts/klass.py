@@ -14,14 +14,14 @@ from tests.faults.power_cuts.heart import Heart
 T = TypeVar("T")
 
 
-class BrokenPromise(AssertionError):
+class BrokenPromiseError(AssertionError):
     """The appliance broke one of its promises."""
 
 
 def holds(condition: object, text: str) -> None:
-    """Raise `BrokenPromise` with a text where a condition does not hold."""
+    """Raise `BrokenPromiseError` with a text where a condition does not hold."""
     if not condition:
-        raise BrokenPromise(text)
+        raise BrokenPromiseError(text)
 
 
 class Answered(Generic[T]):
@@ -116,7 +116,7 @@ class Klass:
             )
             # A page drops all up to the number that the welcome names.
             page.acked = stream.durable_to
-        self._states(heart)
+        await self._states(heart)
         await self._roster(heart, durable=durable)
         self.secret = self.secret or heart.node.credentials.educator_token
         holds(self.secret == heart.node.credentials.educator_token, "The credentials have changed.")
@@ -158,8 +158,8 @@ class Klass:
         self.seats = [seat for seat in self.seats if seat.student_id != student_id]
         self.erased.add(student_id)
 
-    def _states(self, heart: Heart) -> None:
-        live, archived = heart.live_states(), heart.archived_states()
+    async def _states(self, heart: Heart) -> None:
+        live, archived = heart.live_states(), await heart.archived_states()
         wrong = {name.rpartition("/")[0] for _, name in live.keys() | archived.keys()} if live != archived else ()
         holds(live == archived, f"The states differ from a replay: {sorted(wrong)}.")
 

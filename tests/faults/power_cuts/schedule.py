@@ -23,12 +23,13 @@ from appliance.maintenance import backup
 from tests.faults.power_cuts.determinism import Clock, run, the_same_each_time
 from tests.faults.power_cuts.disk import MODES
 from tests.faults.power_cuts.heart import Heart, heart_factory
-from tests.faults.power_cuts.klass import BrokenPromise, Klass, Page, Seat, holds, made_up_event
+from tests.faults.power_cuts.klass import BrokenPromiseError, Klass, Page, Seat, holds, made_up_event
 from tests.faults.power_cuts.mounted import ROOT, PowerCutDisk
 from tests.faults.power_cuts.troubles import KINDS
 
 FIXTURES = ROOT / "tests" / "fixtures"
 DAY = 86_400
+SYNC = ("write", "fsync")
 POLL_SECONDS = 0.01
 PATIENCE = 30.0
 STARTS = 40
@@ -44,6 +45,9 @@ ERRORS: tuple[tuple[tuple[str, ...], int], ...] = (
     (KINDS, errno.EROFS),
 )
 """What fails, and how."""
+
+
+Refusals = tuple[type[Exception], ...]
 
 
 @dataclass
@@ -75,12 +79,12 @@ def one_seed(disk: PowerCutDisk, seed: int) -> Result:
         schedule = _Schedule(disk, chance, clock, result, errors)
         try:
             run(schedule.run())
-        except BrokenPromise as broken:
+        except BrokenPromiseError as broken:
             result.broken = str(broken)
     return result
 
 
-class _PowerIsOff(Exception):
+class _PowerIsOffError(Exception):
     """The step that was under way ended because the disk answers no more."""
 
 
@@ -125,7 +129,7 @@ class _Schedule:
         if chance.random() < 0.2:
             self._start_from_fixture(root, chance.choice((1, 2)))
         try:
-            lives = chance.choice((1, 1, 2, 3))
+            lives = chance.choice((1, 1, 2, 2, 3))
             while lives or not durable:
                 lives -= 1
                 root, durable = await self._life(root, durable=durable, last=lives <= 0)
@@ -162,10 +166,10 @@ class _Schedule:
                 [step] = chance.choices([step for _, step in self._steps], [weight for weight, _ in self._steps])
                 self._note(step.__name__)
                 await step()
-        except _PowerIsOff:
+        except _PowerIsOffError:
             self._note("no power")
         self._result.operations.update(self._disk.counts())
-        killed = not last and chance.random() < 0.3
+        killed = not last and chance.random() < 0.5
         self._note("killed" if killed else "cut")
         # What a killed process wrote is there still, and is lost with the power unless the next one syncs it.
         following = self._disk.kill(self._seed()) if killed else self._disk.cut(self._seed())
@@ -184,8 +188,8 @@ class _Schedule:
         """Choose the operation at which the power is cut, and the operations that fail before."""
         chance = self._chance
         if chance.random() < 0.9:
-            kinds = chance.choice((KINDS, *((kind,) for kind in KINDS[:7])))
-            most = 300 if len(kinds) > 1 or kinds[0] in ("write", "fsync") else 20
+            kinds = chance.choice((KINDS, SYNC, SYNC, *((kind,) for kind in KINDS[:7])))
+            most = 300 if len(kinds) > 1 or kinds[0] in SYNC else 20
             first = int(most ** chance.random())
             end = chance.choice(("before", "after"))
             self._note(f"the end {end} {first} of {kinds}")
@@ -205,7 +209,7 @@ class _Schedule:
         """Start, and check; while the disk fails the program may end with a sentence, and is started again."""
         heart = self._heart = self._make(root)
         for attempt in range(1, STARTS + 1):
-            if await self._do(heart.start(), may_fail=self._troubled and attempt < STARTS):
+            if await self._do(heart.start(), may_fail=self._words if attempt < STARTS else ()):
                 break
             await heart.abandon()
             heart = self._heart = self._make(root)
@@ -219,7 +223,7 @@ class _Schedule:
 
     async def _stop(self) -> None:
         heart = self._living
-        if not await self._do(heart.stop(), may_fail=self._troubled):
+        if not await self._do(heart.stop(), may_fail=self._words):
             await heart.abandon()
         self._heart = None
 
@@ -281,13 +285,13 @@ class _Schedule:
             joined = await roster.join(section.class_id, name=name)
             self._klass.seats.append(Seat(joined.student.student_id, joined.student.name, joined.token))
 
-        await self._do(_all(*map(join, names)), may_fail=self._troubled)
+        await self._do(_all(*map(join, names)), may_fail=self._words)
 
     async def _pause_or_resume(self) -> None:
         [section, *_] = await self._living.node.roster.classes()
         state = self._chance.choice(("open", "paused"))
         self._klass.state.asked(state)
-        if await self._do(self._living.node.class_control.set_state(section.class_id, state), may_fail=self._troubled):
+        if await self._do(self._living.node.class_control.set_state(section.class_id, state), may_fail=self._words):
             self._klass.state.answered()
 
     async def _change_entry(self) -> None:
@@ -297,21 +301,21 @@ class _Schedule:
         assert self._klass.entry is not None
         self._klass.entry.asked(entry)
         changing = roster.change_class(section.class_id, open=entry[0], title=entry[1])
-        if await self._do(changing, may_fail=self._troubled):
+        if await self._do(changing, may_fail=self._words):
             self._klass.entry.answered()
 
     async def _remove(self) -> None:
         if not self._klass.seats:
             return
         seat = self._klass.seats.pop(self._chance.randrange(len(self._klass.seats)))
-        if await self._do(self._living.node.roster.remove(seat.student_id), may_fail=self._troubled):
+        if await self._do(self._living.node.roster.remove(seat.student_id), may_fail=self._words):
             self._klass.removed.append(seat.token)
 
     # What the program and IT staff do.
 
     async def _snapshot(self) -> None:
         assert self._living.node.recovery is not None
-        await self._do(self._living.node.recovery.save(), may_fail=self._troubled)
+        await self._do(self._living.node.recovery.save(), may_fail=self._words)
 
     async def _compress(self) -> None:
         await self._do(self._living.node.archive.compress())
@@ -324,10 +328,8 @@ class _Schedule:
 
     async def _back_up(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "backup.tar"
-            if await self._do(
-                _now(lambda: backup.back_up(self._living.settings.data_path, out)), may_fail=self._troubled
-            ):
+            data, out = self._living.settings.data_path, Path(folder) / "backup.tar"
+            if await self._do(_now(lambda: backup.back_up(data, out)), may_fail=self._documented):
                 backup.check(out)
 
     async def _erase(self) -> None:
@@ -338,7 +340,7 @@ class _Schedule:
         heart = self._living
         await self._stop()
         self._klass.erasing = student_id
-        if await self._do(_now(lambda: heart.erase(student_id)), may_fail=self._troubled):
+        if await self._do(_now(lambda: heart.erase(student_id)), may_fail=self._documented):
             self._klass.erasing = ""
             self._klass.forget(student_id)
         await self._start(heart.settings.data_path.parent)
@@ -346,23 +348,33 @@ class _Schedule:
     # The means.
 
     @property
+    def _words(self) -> Refusals:
+        """How the program may refuse something: with a sentence, and only while the disk fails."""
+        return (ObserverError,) if self._troubled else ()
+
+    @property
+    def _documented(self) -> Refusals:
+        """How a function may that leaves the sentence to its caller."""
+        return (ObserverError, OSError) if self._troubled else ()
+
+    @property
     def _living(self) -> Heart:
         assert self._heart is not None
         return self._heart
 
-    async def _do(self, work: Coroutine[Any, Any, object], *, may_fail: bool = False) -> bool:
+    async def _do(self, work: Coroutine[Any, Any, object], *, may_fail: Refusals = ()) -> bool:
         """Do a step.
 
         Args:
             work: the step.
-            may_fail: whether it may be refused with a sentence.
+            may_fail: how it may be refused.
 
         Returns:
             Whether it succeeded. What was acknowledged meanwhile is noted, also if it did not.
 
         Raises:
-            _PowerIsOff: the disk answers no more.
-            BrokenPromise: it failed otherwise.
+            _PowerIsOffError: the disk answers no more.
+            BrokenPromiseError: it failed otherwise.
         """
         task = asyncio.ensure_future(work)
         try:
@@ -371,16 +383,16 @@ class _Schedule:
             self._note_acknowledged()
         error = task.exception() if not task.cancelled() else None
         if self._disk.ended:
-            raise _PowerIsOff
-        if isinstance(error, BrokenPromise):
+            raise _PowerIsOffError
+        if isinstance(error, BrokenPromiseError):
             raise error
         holds(not self._errors or self._troubled, f"An error was logged: {self._errors[:1]}.")
         if error is None:
             return True
-        if may_fail and isinstance(error, (ObserverError, OSError)):
+        if isinstance(error, may_fail):
             self._note(f"  refused: {error}")
             return False
-        raise BrokenPromise(f"A step failed: {type(error).__name__}: {error}.") from error
+        raise BrokenPromiseError(f"A step failed: {type(error).__name__}: {error}.") from error
 
     async def _wait(self, task: asyncio.Future[Any]) -> None:
         """Wait for a step; one that tries again and again ends when the disk answers no more."""
@@ -392,7 +404,7 @@ class _Schedule:
             if not task.done() and self._disk.ended:
                 if self._heart is not None and self._heart.started:
                     self._heart.node.pipeline.stop_retries()
-                await asyncio.wait({task}, timeout=1)
+                await asyncio.wait({task}, timeout=POLL_SECONDS)
                 task.cancel()
                 await asyncio.wait({task})
 

@@ -39,7 +39,7 @@ class Trouble:
         return self.first <= self.seen < self.first + self.times
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """The process has no power any more."""
 
 
@@ -67,10 +67,10 @@ class Troubles:
             Its error or 0, how long it takes, and whether the power is cut when it is done.
 
         Raises:
-            Ended: there is no power, or it is cut before this operation has an effect.
+            EndedError: there is no power, or it is cut before this operation has an effect.
         """
         if self.ended:
-            raise Ended
+            raise EndedError
         self.counts[kind] += 1
         number, seconds, after = 0, 0.0, False
         for trouble in self._all:
@@ -79,7 +79,7 @@ class Troubles:
             if trouble.end:
                 self.ended = True
                 if trouble.end == "before":
-                    raise Ended
+                    raise EndedError
                 after = True
             number = number or trouble.errno
             seconds = max(seconds, trouble.seconds)

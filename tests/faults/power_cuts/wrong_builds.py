@@ -22,7 +22,7 @@ _replace = os.replace
 @contextmanager
 def no_sync() -> Iterator[None]:
     """Nothing is ever synced."""
-    with mock.patch.object(os, "fsync", lambda handle: None):
+    with mock.patch.object(os, "fsync", return_value=None):
         yield
 
 
@@ -55,7 +55,7 @@ def rename_before_sync() -> Iterator[None]:
     """A file that is written beside another takes its place first, and is synced then."""
 
     def fsync(handle: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{handle}")).name
+        name = Path(f"/proc/self/fd/{handle}").readlink().name
         if not name.startswith(".") and not name.endswith(".part"):
             _fsync(handle)
 
