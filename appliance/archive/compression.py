@@ -15,7 +15,7 @@ from appliance.archive.chain import GROUP_BYTES, GROUP_END, SUFFIX_BYTES
 from appliance.archive.index import ContentHash, DamagedIndexError, Index, is_of, read_index, write_index
 from appliance.archive.indexing import IndexBuilder, build_index, pieces
 from appliance.archive.members import BLOCK_BYTES, MEMBER_BYTES, MemberWriter, NoMembersError, blocks, has_members
-from appliance.archive.segments import compressed, open_segment, segments
+from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
 from appliance.counters import Counters
 from appliance.datafolder.files import PART, remove_if_unused, written_whole
 
@@ -146,8 +146,13 @@ def _check(path: Path, expected: bytes) -> None:
 
 
 def save_index(path: Path, index: Index | None) -> None:
-    """Write the index of a compressed segment. Without it reading is slower; so a failure is logged alone."""
-    if index is None:
+    """Write the index of a compressed segment. Without it reading is slower; so a failure is logged alone.
+
+    Args:
+        path: the segment. A conflict copy of one gets no index.
+        index: None where there is none.
+    """
+    if index is None or not SEGMENT_NAME.fullmatch(path.name):
         return
     try:
         write_index(path, index)

@@ -46,7 +46,8 @@ class _Announcement(msgspec.Struct, omit_defaults=True):
     Attributes:
         node: the sender.
         run: unique name of the sender's process.
-        seq: number of changes of presence at that node, this one included; 0 if the message is about something else.
+        seq: number of changes of presence at that node, this one included; 0 if the message is about something else, or
+            only says that the node is there.
         came: ids of students who came online there.
         went: ids of students who went offline there.
         roster: whether classes were added, or the students of a list there changed.
@@ -162,6 +163,8 @@ class Membership:
             "nodes", TOPIC, owner="nodes", on_message=self._on_message, reread=self._reread
         )
         await self._listening.first(_FIRST_SECONDS)
+        # The others read this node's row at once: if the store loses its memory, they wait for its archive.
+        await self._announce(_Announcement(self.name, self._run))
         self._beat_task = self._tasks.run("beats", self._beat_regularly, owner="nodes", says_so=True)
 
     async def close(self) -> None:
@@ -407,12 +410,10 @@ class Membership:
             return
         if announcement.roster:
             self.on_roster()
-        if not announcement.seq:
-            return
         peer = self._peers.get(announcement.node)
         if peer is None or peer.run != announcement.run or announcement.seq > peer.seq + 1:
             await self.read_others()
-        elif announcement.seq == peer.seq + 1:
+        elif announcement.seq and announcement.seq == peer.seq + 1:
             peer.seq = announcement.seq
             peer.seen = time.monotonic()
             peer.online.update(announcement.came)

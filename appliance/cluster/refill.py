@@ -29,7 +29,7 @@ from appliance.health import Finding, finding
 from appliance.kvs.records import SharedRecords
 from appliance.listeners import AsyncListeners
 from appliance.pipeline import Pipeline
-from appliance.tasks import Supervised
+from appliance.tasks import Supervised, in_background
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -206,11 +206,27 @@ class Refill:
         """
         if time.monotonic() - self._marked >= self.times.mark:
             self._marked = time.monotonic()
-            position, _ = await self._pipeline.checkpoint(lambda: None)
-            self.marks.note(position)
+            position = await self._position()
+            if position is not None:
+                self.marks.note(position)
         if self.times.refresh is not None and time.monotonic() - self._refreshed >= self.times.refresh:
             self._refreshed = time.monotonic()
             await self._records.refresh()
+
+    async def _position(self) -> Position | None:
+        """A position in the archive up to which the store has everything; None where it turns out to have lost data.
+
+        Then the commit under way does not end before this task has refilled the store.
+        """
+        checkpoint = in_background(self._pipeline.checkpoint(lambda: None), "mark", awaited=True)
+        lost = in_background(self._lost.wait(), "loss", awaited=True)
+        try:
+            await asyncio.wait((checkpoint, lost), return_when=asyncio.FIRST_COMPLETED)
+            return checkpoint.result()[0] if checkpoint.done() else None
+        finally:
+            # The commit itself goes on.
+            checkpoint.cancel()
+            lost.cancel()
 
     def _explained(self, error: Exception) -> tuple[Finding | None, Exception]:
         """The finding for an error that ended a check, and the error to raise."""

@@ -7,7 +7,6 @@ changes. That is weaker: two computers that start within one heartbeat may both 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -15,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -88,7 +88,7 @@ class FolderLock:
             notes.forget(folder)
         # The process id is only for people, so a full disk must not prevent the start. The first byte is what Windows
         # locks; others can read the rest.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.ftruncate(self._handle, 0)
             os.write(self._handle, f" {os.getpid()}\n".encode())
         adopt(folder / LOCK, folder)

@@ -1,9 +1,9 @@
 """Hints: the way in which other modules use the pubsub. A lost hint costs freshness, never correctness or an error.
 
 `Hints.send` never raises. `Hints.send_surely` sends a hint later if the pubsub is away: other nodes may have had their
-connection to it all the time, and would not read the store again. `Hints.listen` keeps a subscription whatever happens: it retries with back-off after any
-failure, skips and counts messages that cannot be read, and calls for a new reading of the store whenever messages may
-have been missed.
+connection to it all the time, and would not read the store again. `Hints.listen` keeps a subscription whatever happens:
+it retries with back-off after any failure, skips and counts messages that cannot be read, and calls for a new reading
+of the store whenever messages may have been missed.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from appliance.archive import numbered_segments
 from appliance.recovery import snapshot
+from reducers import writing
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core, replayed
+from tests.reducers.test_writing import patch_sizes
 
 
 @settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -55,6 +57,11 @@ class Life(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        # Texts in parts from some letters on, and a new base often.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(writing, "WHOLE", 6)
+        self.patch.setattr("appliance.recovery.snapshot_writer.MOST_DELTAS", 3)
+        patch_sizes(self.patch, CHUNK=8, SMALL=2, BLOCK=4, SPARSE=3)
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
         self.taken: dict[tuple[str, str], list[object]] = {}
@@ -100,8 +107,21 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: snapshot.snapshots(self.folder / "snapshots"))
     @rule()
     def damage_the_newest_snapshot(self) -> None:
-        path = snapshot.snapshots(self.folder / "snapshots")[-1]
+        base = snapshot.snapshots(self.folder / "snapshots")[-1]
+        path = [base, *snapshot.deltas(base)][-1]
         path.write_bytes(path.read_bytes()[:-3])
+
+    @precondition(lambda self: any(map(snapshot.deltas, snapshot.snapshots(self.folder / "snapshots"))))
+    @rule(which=st.integers(0, 1000), remove=st.booleans())
+    def damage_a_delta(self, which: int, remove: bool) -> None:
+        paths = [path for base in snapshot.snapshots(self.folder / "snapshots") for path in snapshot.deltas(base)]
+        path = paths[which % len(paths)]
+        if remove:
+            path.unlink()
+        else:
+            content = bytearray(path.read_bytes())
+            content[which % len(content)] ^= 0x10
+            path.write_bytes(content)
 
     @rule()
     def restart(self) -> None:
@@ -140,6 +160,7 @@ class Life(RuleBasedStateMachine):
             self.compare()
             self.do(self.core.crash())
             self.loop.close()
+            self.patch.undo()
             shutil.rmtree(self.folder)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from appliance.archive import Archive, Reader
 from appliance.counters import Counters
 from appliance.health import Health
+from appliance.kvs import Row
 from appliance.kvs.memory import MemoryKVS
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Backends, Pipeline
@@ -17,7 +18,7 @@ from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
 from appliance.recovery.start import Recovery
 from appliance.reducer import Reducer
-from appliance.states import STATE, Fold, StateLimits, Stream, student_key
+from appliance.states import STATE, Fold, StateLimits, Stream, student_key, whole_row
 from appliance.tasks import Tasks
 
 CLASS = "class-1"
@@ -30,6 +31,7 @@ class Core:
     def __init__(
         self, folder: Path, *reducers: Reducer[Any], segment_bytes: int = 1 << 20, accept_gaps: bool = False
     ) -> None:
+        self.folder = folder
         self.counters = Counters()
         self.kvs = MemoryKVS()
         self.pubsub = MemoryPubSub(Counters(), 100)
@@ -76,12 +78,8 @@ class Core:
         return self.pipeline.accept(stream, first, [json.dumps(event).encode() for event in events], received)
 
     def states(self) -> dict[str, dict[str, bytes]]:
-        """The students' rows without summaries, which follow from the rest."""
-        return {
-            key: {name: value.encode() for name, value in fields.items() if not name.startswith("summary/")}
-            for key, _, fields in self.kvs.rows()
-            if key.startswith(student_key(""))
-        }
+        """See `stored_states`."""
+        return stored_states(self.kvs, self.fold)
 
     def state(self, student: str, place: str) -> Any:
         """A state of `Tally` as plain values."""
@@ -97,4 +95,14 @@ async def replayed(folder: Path, *reducers: Reducer[Any]) -> dict[str, dict[str,
     pipeline = Pipeline(fold, Backends(kvs, MemoryPubSub(counters, 10), archive), counters)
     pipeline.restore(Reader(folder / "archive").records(), kvs.row)
     await pipeline.settle()
-    return Core.states(type("Rows", (), {"kvs": kvs})())  # type: ignore[arg-type]
+    return stored_states(kvs, fold)
+
+
+def stored_states(kvs: MemoryKVS, fold: Fold) -> dict[str, dict[str, bytes]]:
+    """The students' rows with whole states, without summaries, which follow from the rest."""
+    found = {}
+    for key, version, fields in kvs.rows():
+        if key.startswith(student_key("")):
+            row = whole_row(fold, Row(key, version, {name: value.encode() for name, value in fields.items()}))
+            found[key] = {name: value for name, value in row.fields.items() if not name.startswith("summary/")}
+    return found

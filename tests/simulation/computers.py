@@ -111,6 +111,7 @@ class SimulatedNode:
         serving: whether it serves.
         data: the data folder of the present run; each start after a power cut has a new one.
         disk: of the present run.
+        skews: all differences of its wall clock so far, in seconds.
         trouble: what should not have happened, in sentences.
     """
 
@@ -122,6 +123,7 @@ class SimulatedNode:
         self.serving = False
         self.trouble: list[str] = []
         self._skew = 0.0
+        self.skews = {0.0}
         self._down_seconds = 1.0
         self._surroundings = surroundings
         self._seed = seed
@@ -157,6 +159,7 @@ class SimulatedNode:
     def skew(self, seconds: float) -> None:
         """Set the wall clock forth or back."""
         self._skew += seconds
+        self.skews.add(self._skew)
         self.computer.skew = self._skew
 
     def settings(self) -> Settings:
@@ -165,7 +168,7 @@ class SimulatedNode:
         plain = Settings(data_dir=str(self.data), log_dir=str(self._folder / "log"), node=self.name)
         sections: dict[str, dict[str, object]] = {
             "web": {"host": self.address, "port": PORT, "announce": False, "watch_seconds": 3600},
-            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 8},
+            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 5},
             "pubsub": {"url": "redis://simulated:6379/0" if shared else "memory://", "queue": 20},
             "archive": {"segment_bytes": 4096, "warn_free_bytes": 0},
             "reducers": {"folder": str(self._folder / "no-plugins")},

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.plan import DashboardPlan, EducatorPlan
 from tests.simulation.students import School
-from tests.simulation.virtual import clock
+from tests.simulation.virtual import EPOCH, clock
 from tests.simulation.wire import ClosedError, LostError, WebSocket, ask
 
 SILENT_SECONDS = 16.0
@@ -25,10 +25,10 @@ class Dashboard:
     """
 
     def __init__(
-        self, number: int, plan: DashboardPlan, school: School, seed: str, may_go_back: Callable[[], bool]
+        self, number: int, plan: DashboardPlan, school: School, seed: str, may_go_back: Callable[[float], bool]
     ) -> None:
         """Args:
-        may_go_back: whether the shared store has lost its memory, and is not whole again.
+        may_go_back: whether the shared store had lost its memory at a time, and was not whole again.
         """
         self.node = school.nodes[plan.node % len(school.nodes)]
         self.shown: dict[str, dict[str, Any]] = {}
@@ -95,7 +95,7 @@ class Dashboard:
             self._version = frame["version"]
             self._asked = False
             gone = self.shown.keys() - {one["student_id"] for one in frame["students"]}
-            self._show(frame["students"])
+            self._show(frame)
             for student_id in gone:
                 del self.shown[student_id]
             self.connected = True
@@ -109,16 +109,19 @@ class Dashboard:
                 socket.send({"type": "snapshot"})
                 self._asked = True
             self._version = max(self._version, version)
-            self._show(frame["students"])
+            self._show(frame)
             for student_id in frame.get("removed", ()):
                 self.shown.pop(student_id, None)
         elif kind != "alive":
             self._violate(f"it got a frame of type {kind}")
 
-    def _show(self, students: list[dict[str, Any]]) -> None:
-        for student in students:
+    def _show(self, frame: dict[str, Any]) -> None:
+        # When it was sent; it may have been read late. The node's clock may have been changed since.
+        sent = [frame["now"] / 1000 - EPOCH - skew for skew in self.node.skews]
+        may_go_back = any(map(self._may_go_back, sent))
+        for student in frame["students"]:
             before = self.shown.get(student["student_id"])
-            if before is not None and not self._may_go_back():
+            if before is not None and not may_go_back:
                 earlier, later = _progress(before), _progress(student)
                 if any(new < old for old, new in zip(earlier, later, strict=True)):
                     self._violate(f"{student['name']} went back from {earlier} to {later}")

@@ -94,7 +94,7 @@ class Faults:
 
     async def _clock(self, fault: Fault, node: SimulatedNode) -> None:
         """The node's wall clock is set forth or back."""
-        node.skew((fault.amount - 0.5) * 2 * LONGEST_CLOCK_STEP * min(1.0, fault.seconds / 30))
+        node.skew((fault.amount - 0.5) * 2 * LONGEST_CLOCK_STEP * min(1.0, fault.seconds / 25))
 
     async def _slow_disk(self, fault: Fault, node: SimulatedNode) -> None:
         """Each write takes long."""

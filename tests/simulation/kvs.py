@@ -1,4 +1,4 @@
-"""A simulated shared store, with the semantics of `appliance.kvs.KVS` and the faults of a server over a network.
+"""A simulated shared store: `appliance.kvs.memory.MemoryKVS`, shared by all nodes, with the faults of a server.
 
 A request takes a while to arrive, and its answer takes a while. While the store is away, requests fail, some at once
 and some late. A commit's outcome may be unknown: it is done, wholly or for some of its rows, and fails all the same.
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from appliance.errors import BackendError
-from appliance.kvs import KVS, Change, Row
+from appliance.kvs import KVS, Change, Encoded, Row
+from appliance.kvs.memory import MemoryKVS
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ class SharedStore:
     """What the server holds, and how it is at present.
 
     Attributes:
-        rows: by key, version and fields.
+        memory: the rows.
         away: whether requests fail.
         seconds: shortest and longest time of a request, and of an answer.
         unknown: share of commits whose outcome is unknown.
@@ -32,39 +34,27 @@ class SharedStore:
     """
 
     def __init__(self, seed: str) -> None:
-        self.rows: dict[str, tuple[int, dict[str, bytes]]] = {}
+        self.memory = MemoryKVS()
         self.away = False
         self.seconds = (0.0002, 0.003)
         self.unknown = 0.0
         self.forgot_at: float | None = None
         self.chance = random.Random(f"{seed}/store")
         self.world: Context = copy_context()
-        self._epoch = str(uuid.uuid4())
-
-    @property
-    def epoch(self) -> str:
-        """See `KVS.epoch`."""
-        return self._epoch
 
     def forget(self, now: float) -> None:
         """Lose everything."""
-        self.rows.clear()
-        self._epoch = str(uuid.uuid4())
+        self.memory = MemoryKVS()
         self.forgot_at = now
 
-    def apply(self, change: Change, fields: dict[str, bytes | None]) -> bool:
-        """Compare and set; returns whether it was done."""
-        version, row = self.rows.get(change.key, (0, {}))
-        if version != change.version:
-            return False
-        row = dict(row)
-        for name, value in fields.items():
-            if value is None:
-                row.pop(name, None)
-            else:
-                row[name] = value
-        self.rows[change.key] = (version + 1, row)
-        return True
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("The store in memory waits for something.")
 
 
 class SimulatedKVS(KVS):
@@ -80,11 +70,10 @@ class SimulatedKVS(KVS):
 
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
         def rows() -> list[Row]:
-            found = []
-            for key in keys:
-                version, fields = self._store.rows.get(key, (0, {}))
-                found.append(Row(key, version, {n: value for n, value in fields.items() if n.startswith(prefix)}))
-            return found
+            found = [self._store.memory.row(key) for key in keys]
+            if not prefix:
+                return found
+            return [Row(r.key, r.version, {n: v for n, v in r.fields.items() if n.startswith(prefix)}) for r in found]
 
         return await self._request(rows)
 
@@ -92,14 +81,14 @@ class SimulatedKVS(KVS):
         store = self._store
         # Encoded now, as they are sent.
         sent = [
-            (change, {name: None if value is None else value.encode() for name, value in change.fields.items()})
+            replace(change, fields={n: v and Encoded(v.encode()) for n, v in change.fields.items()})
             for change in changes
         ]
         unknown = store.chance.random() < store.unknown
         done = store.chance.randint(0, len(sent)) if unknown else len(sent)
 
         def applied() -> list[str]:
-            conflicts = [change.key for change, fields in sent[:done] if not store.apply(change, fields)]
+            conflicts = _at_once(store.memory.commit(sent[:done]))
             if unknown:
                 raise BackendError("The key-value store did not answer.")
             return conflicts
@@ -107,19 +96,14 @@ class SimulatedKVS(KVS):
         return await self._request(applied)
 
     async def keys(self, prefix: str = "") -> list[str]:
-        return await self._request(lambda: sorted(key for key in self._store.rows if key.startswith(prefix)))
+        return await self._request(lambda: _at_once(self._store.memory.keys(prefix)))
 
     async def remove(self, keys: Iterable[str]) -> None:
         gone = list(keys)
-
-        def remove() -> None:
-            for key in gone:
-                self._store.rows.pop(key, None)
-
-        await self._request(remove)
+        await self._request(lambda: _at_once(self._store.memory.remove(gone)))
 
     async def epoch(self) -> str:
-        return await self._request(lambda: self._store.epoch)
+        return await self._request(lambda: _at_once(self._store.memory.epoch()))
 
     async def _request(self, work: Callable[[], T]) -> T:
         """Do something at the store. What has left this computer is done, even if its power is cut meanwhile.

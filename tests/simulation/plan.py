@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-SECONDS = 60.0
+SECONDS = 45.0
 """Faults begin within so many seconds; then everything is mended."""
 
 
@@ -141,7 +141,7 @@ def _fault(chance: random.Random, nodes: int, kinds: tuple[str, ...]) -> Fault:
     return Fault(
         round(chance.uniform(1.0, SECONDS), 2),
         chance.choice(kinds),
-        round(chance.choice((0.1, 1.0, 5.0, 15.0, 30.0)) * chance.uniform(0.5, 1.5), 2),
+        round(chance.choice((0.1, 1.0, 5.0, 12.0, 25.0)) * chance.uniform(0.5, 1.5), 2),
         chance.randrange(nodes),
         round(chance.random(), 3),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.simulation.plan import Case, plan_of
+from tests.simulation.plan import Case
 from tests.simulation.school import Outcome, simulate
 from tests.simulation.virtual import real_seconds
 
@@ -171,6 +171,3 @@ def _in_processes(options: argparse.Namespace) -> int:
     total.real = real_seconds() - began
     print(total.report())
     return int(bool(total.failed) or any(process.returncode for process in running))
-
-
-__all__ = ["kept", "main", "plan_of", "run", "shortest"]

@@ -18,6 +18,7 @@ from tests.simulation.computers import LOG, SimulatedNode, Surroundings, use
 from tests.simulation.disk import disks
 from tests.simulation.educators import Dashboard, Educator
 from tests.simulation.faults import Faults
+from tests.simulation.kvs import SharedStore
 from tests.simulation.loop import DeadlockError, SimulationLoop
 from tests.simulation.plan import SECONDS, Plan
 from tests.simulation.students import School, Student
@@ -27,8 +28,10 @@ MEMORY = Path("/dev/shm")
 """Where a folder is in memory, on Linux."""
 FINISH_SECONDS = 400.0
 """After so many seconds without faults each tab must have sent everything."""
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 12.0
 """After so many more each dashboard must show everything."""
+UNNOTICED_SECONDS = 5.0
+"""Within so many seconds each node notices that the store has lost its memory."""
 STEPS = 2_000_000
 """A school that takes more callbacks than this is stuck in a circle."""
 
@@ -91,26 +94,26 @@ class _Run:
         self.educator = Educator(plan.educator, self.school, seed)
         self.dashboards = [Dashboard(n, one, self.school, seed, self.may_go_back) for n, one in plan.dashboards]
         self.faults = Faults(surroundings, self.nodes)
-        self._whole_at = 0.0
+        self._losses: list[tuple[float, float]] = []
         self._start = random.Random(f"{seed}/starts")
 
     def violate(self, what: str) -> None:
         """Note what must not happen."""
         self.violations.append(f"{clock.now:.3f} s: {what}")
 
-    def may_go_back(self) -> bool:
-        """Whether the shared store has lost its memory and is not whole again."""
-        store = self.surroundings.store
-        if store is None or store.forgot_at is None:
-            return False
-        return clock.now < max(self._whole_at, store.forgot_at + 5.0)
+    def may_go_back(self, at: float) -> bool:
+        """Whether the shared store had lost its memory at a time, and was not whole again."""
+        return any(began <= at <= end for began, end in self._losses)
 
-    async def _watch_refills(self) -> None:
-        """Note until when nodes refill the store."""
+    async def _watch_losses(self, store: SharedStore) -> None:
+        """Note from when to when the store lacks something."""
         while True:
+            if store.forgot_at is not None and not (self._losses and self._losses[-1][0] >= store.forgot_at):
+                self._losses.append((store.forgot_at, store.forgot_at + UNNOTICED_SECONDS))
+            if self._losses and any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
+                began, end = self._losses[-1]
+                self._losses[-1] = began, max(end, clock.now + 1.0)
             await asyncio.sleep(0.2)
-            if any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
-                self._whole_at = clock.now + 3.0
 
     async def run(self) -> None:
         """All of it."""
@@ -120,7 +123,8 @@ class _Run:
         educator = asyncio.create_task(self.educator.run(), name="educator")
         dashboards = [asyncio.create_task(one.run(), name="dashboard") for one in self.dashboards]
         faults = [asyncio.create_task(self.faults.run(fault), name=fault.kind) for _, fault in self.plan.faults]
-        watching = asyncio.create_task(self._watch_refills()) if self.surroundings.store else None
+        store = self.surroundings.store
+        watching = asyncio.create_task(self._watch_losses(store)) if store is not None else None
         if faults:
             await asyncio.wait(faults)
         await asyncio.wait([educator], timeout=SECONDS)

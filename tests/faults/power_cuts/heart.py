@@ -22,7 +22,7 @@ from appliance.pipeline import Backends, Pipeline
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
 from appliance.roster import RosterLimits, roster_facts
-from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key
+from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key, whole_row
 
 States = dict[tuple[str, str], bytes]
 """Fields by the key of their row and their name."""
@@ -133,14 +133,13 @@ class Heart:
         fold = self.node.fold
         running = {reducer.name for reducer in fold.reducers} - fold.suspended
         known = {}
-        for key, _, fields in kvs.rows():
-            if not key.startswith(student_key("")):
-                continue
-            for name, value in fields.items():
+        for key in sorted(key for key, _, _ in kvs.rows() if key.startswith(student_key(""))):
+            # Where a state is cut into parts depends on its history.
+            for name, value in whole_row(fold, kvs.row(key)).fields.items():
                 if not name.startswith((SUMMARY, VERSION)) and (
                     not name.startswith(STATE) or name.split("/")[1] in running
                 ):
-                    known[key, name] = value.encode()
+                    known[key, name] = value
         return known
 
 
