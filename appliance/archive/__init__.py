@@ -3,20 +3,33 @@
 One event is one line of UTF-8 JSON (`appliance.archive.records`). Lines go to segments: files named
 ``events-DAY-NUMBER.jsonl``, by UTC day (`appliance.archive.segments`). A new segment begins with each day, each start
 of the program, each failed write, and when one has reached its size; so a file that a power cut tore is never written
-to again. A line counts as archived when `Archive.sync` returns. Closed segments are compressed.
+to again. A line counts as archived when `Archive.sync` returns. Closed segments are compressed. The lines of each write
+end with a checksum that names the write before it, over all segments (`appliance.archive.chain`).
 
 ==================  =================================================
 module              job
 ==================  =================================================
 ``records``         a line: its fields, writing it, parsing it
+``chain``           the checksum that ends each commit group
 ``segments``        the files of a folder, their order and lengths
+``ends``            first and last groups, where written lines end
 ``writing``         append, sync
-``torn_lines``      half a last line, as a power cut leaves it
+``unsynced``        what a failed sync may have lost
+``torn_lines``      half a last line, an unfinished last group
+``groups``          a text, split at the ends of groups
+``checking``        the lines that checksums prove, and damage
+``links``           which breaks of the chain markers explain
+``head``            the head of the chain, in words
+``file_checks``     empty files, two files with one number
+``members``         the parts of a compressed segment
 ``compression``     closed segments become gzip files
+``index``           where the lines of a student or a time are
 ``markers``         what was moved, returned, deleted, erased
 ``reading``         lines of a folder from a position on, or of files
 ``merge``           archives of several nodes as one sequence
+``gaps``            missing numbers, and which were accepted
 ``event_filter``    which events a command takes
+``rewriting``       a segment without some lines, with a right chain
 ``stored_files``    backup, verify and erase of all this
 ==================  =================================================
 """

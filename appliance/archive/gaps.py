@@ -20,10 +20,12 @@ import msgspec
 from appliance.archive.markers import known_missing
 from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
 from appliance.health import Finding, finding
+from appliance.health.codes import Severity
 
 GAPS_SHOWN = 20
 """How many students with gaps are named; further ones are counted."""
 _RANGES_SHOWN = 3
+_NO_END = 1 << 62
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -183,7 +185,9 @@ def by_student(gaps: Iterable[Gap]) -> dict[str, StudentGaps]:
     return found
 
 
-def gap_findings(gaps: Iterable[Gap], folder: Path, code: str, reducers: str = "") -> Iterator[Finding]:
+def gap_findings(
+    gaps: Iterable[Gap], folder: Path, code: str, *, reducers: str = "", known: Severity | None = None
+) -> Iterator[Finding]:
     """A finding for each student with gaps that block, of the first few students, and one for all others.
 
     Args:
@@ -191,42 +195,79 @@ def gap_findings(gaps: Iterable[Gap], folder: Path, code: str, reducers: str = "
         folder: the archive folder, which may show the reason.
         code: of the findings; with ``_more`` of the one for all others.
         reducers: names of the reducers that are concerned, for the sentence.
+        known: the severity where markers name all files that are missing; None for the code's own.
     """
-    students = by_student(gap for gap in gaps if gap.blocks)
+    blocking = [gap for gap in gaps if gap.blocks]
+    if not blocking:
+        return
+    students = by_student(blocking)
+    files = MissingFiles(folder)
+    unknown = {gap.student_id for gap in blocking if not files.are_known(gap)}
     for student_id, found in islice(students.items(), GAPS_SHOWN):
-        reason = reason_of(found.first, folder)
-        yield finding(code, student_id, count=found.events, where=found.text, reason=reason, reducers=reducers)
-    if len(students) > GAPS_SHOWN:
-        others = list(students.values())[GAPS_SHOWN:]
-        yield finding(f"{code}_more", students=len(others), count=sum(one.events for one in others), reducers=reducers)
+        yield finding(
+            code,
+            student_id,
+            severity=None if student_id in unknown else known,
+            count=found.events,
+            where=found.text,
+            reason=files.reason(found.first),
+            reducers=reducers,
+        )
+    if others := dict(islice(students.items(), GAPS_SHOWN, None)):
+        severity = None if others.keys() & unknown else known
+        count = sum(one.events for one in others.values())
+        yield finding(f"{code}_more", severity=severity, students=len(others), count=count, reducers=reducers)
 
 
-def reason_of(gap: Gap, folder: Path) -> str:
-    """Why the lines of a gap are not there, as far as the archive folder shows it; "" if it does not.
+class MissingFiles:
+    """Why lines are not there, as far as an archive folder shows it."""
 
-    Args:
-        gap: found in this folder's segments.
-        folder: the archive folder.
-    """
-    begin, end = _number(gap.after, 0), _number(gap.before, 1 << 62)
-    if begin is None or end is None:
-        return ""
-    reasons = []
-    for missing in known_missing(folder):
-        if begin < missing.segment.number < end:
-            moved = missing.marker.kind == "moved"
-            reasons.append(f"in files that were moved to {missing.marker.to}" if moved else "in files deleted by age")
-    if reasons:
-        return "; some of them are ".join(dict.fromkeys(reasons))
-    there = dict(numbered_segments(folder)) if folder.is_dir() else {}
-    empty = [path.name for number, path in there.items() if begin <= number <= end and not disk_bytes(path)]
-    if empty:
-        return f"the archive file {empty[0]} is empty"
-    absent = sorted(set(range(begin + 1, min(end, max(there, default=0)))) - there.keys())
-    if not absent:
-        return ""
-    numbers = str(absent[0]) if len(absent) == 1 else f"{absent[0]} to {absent[-1]}"
-    return f"no archive file with the number {numbers} is there"
+    def __init__(self, folder: Path) -> None:
+        self._marked = known_missing(folder)
+        self._there = dict(numbered_segments(folder)) if folder.is_dir() else {}
+
+    def reason(self, gap: Gap) -> str:
+        """Why the lines of a gap in this folder are not there; "" where that is not known."""
+        between = self._between(gap)
+        if between is None:
+            return ""
+        begin, end = between
+        reasons = [
+            f"in files that were moved to {missing.marker.to}"
+            if missing.marker.kind == "moved"
+            else "in files that were deleted for their age"
+            for missing in self._marked
+            if begin < missing.segment.number < end
+        ]
+        if empty := self._empty(begin, end):
+            reasons.append(f"the archive file {empty[0]} is empty")
+        if absent := self._absent(begin, end):
+            numbers = f"number {absent[0]}" if len(absent) == 1 else f"numbers {absent[0]} to {absent[-1]}"
+            reasons.append(f"no archive file with the {numbers} is there")
+        return "; ".join(dict.fromkeys(reasons))
+
+    def are_known(self, gap: Gap) -> bool:
+        """Whether markers name files that may hold a gap, and no other file is missing there."""
+        between = self._between(gap)
+        if between is None:
+            return False
+        begin, end = between
+        marked = sum(one.segment.events for one in self._marked if begin < one.segment.number < end)
+        return marked >= gap.events and not self._empty(begin, end) and not self._absent(begin, end)
+
+    @staticmethod
+    def _between(gap: Gap) -> tuple[int, int] | None:
+        begin, end = _number(gap.after, 0), _number(gap.before, _NO_END)
+        return None if begin is None or end is None else (begin, end)
+
+    def _empty(self, begin: int, end: int) -> list[str]:
+        return [path.name for number, path in self._there.items() if begin <= number <= end and not disk_bytes(path)]
+
+    def _absent(self, begin: int, end: int) -> list[int]:
+        """Numbers that no file has and no marker names."""
+        marked = {missing.segment.number for missing in self._marked}
+        numbers = range(begin + 1, min(end, max(self._there, default=0)))
+        return sorted(set(numbers) - self._there.keys() - marked)
 
 
 def _number(place: Place | None, otherwise: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Unsynced lines: what was acknowledged in the relaxed mode and is not known to be on the disk yet.
+"""Unsynced lines: what is not known to be on the disk, in the relaxed mode and after a program was killed.
 
 After a failed sync the system may have dropped what was written, and a second sync succeeds all the same. So these
 lines are kept until a sync succeeded, and are written again after one that failed.
@@ -6,8 +6,13 @@ lines are kept until a sync succeeded, and are written again after one that fail
 
 from __future__ import annotations
 
+import shutil
 import threading
+from pathlib import Path
 from typing import NamedTuple
+
+from appliance.archive.segments import segments
+from appliance.datafolder.files import change, sync_file, written_whole
 
 UNSYNCED_BYTES = 8 * 1024 * 1024
 """With more than this number of bytes a write waits for a sync, as in the strict mode."""
@@ -67,3 +72,23 @@ class Unsynced:
         """All that is kept, oldest first."""
         with self._lock:
             return list(self._groups)
+
+
+def sync_last(folder: Path) -> None:
+    """Sync the last segment: a program that was killed may have left lines that only the system's cache has.
+
+    A start reads them, and acknowledges them to students' pages.
+
+    Raises:
+        OSError: neither it nor a copy of it can be made durable.
+    """
+    plain = [path for path in segments(folder) if path.suffix != ".gz" and path.stat().st_size]
+    if not plain:
+        return
+    try:
+        with change(plain[-1]) as file:
+            sync_file(file)
+    except OSError:
+        # A second sync succeeds, although the system has dropped what it could not write.
+        with plain[-1].open("rb") as old, written_whole(plain[-1]) as copy:
+            shutil.copyfileobj(old, copy)

@@ -18,7 +18,7 @@ from appliance.archive.ends import last_own
 from appliance.archive.markers import last_markers
 from appliance.archive.segments import Position, disk_bytes, last_number, numbered_segments, segments
 from appliance.archive.torn_lines import set_aside
-from appliance.archive.unsynced import Group, Unsynced
+from appliance.archive.unsynced import Group, Unsynced, sync_last
 from appliance.counters import Counters
 from appliance.datafolder import notes
 from appliance.datafolder.files import DiskFile, create, make_folder, remove, sync_file, sync_folder, write_all
@@ -72,6 +72,7 @@ class Archive:
             make_folder(folder)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(13, "Permission denied")
+            sync_last(folder)
             self.torn, self._still_torn = set_aside(folder)
         except OSError as error:
             raise ArchiveError(f"The archive folder {folder} cannot be written: {error.strerror}.") from error

@@ -21,6 +21,7 @@ def add(commands: Commands) -> None:
     add_data_flags(restore)
     restore.add_argument("backup", type=Path, metavar="FILE", help="a file that 'backup' wrote")
     restore.add_argument("--force", action="store_true", help="move existing data aside first")
+    restore.add_argument("--accept-damage", action="store_true", help="restore an archive that is damaged all the same")
 
 
 def _backup(parsed: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def _restore(parsed: argparse.Namespace) -> int:
 
     data = settings_of(parsed).data_path
     with disk_errors(data):
-        manifest, aside = backup.restore(parsed.backup, data, force=parsed.force)
+        manifest, aside = backup.restore(parsed.backup, data, force=parsed.force, accept_damage=parsed.accept_damage)
     print(f"{counted(len(manifest.files), 'file was', 'files were')} restored to {data}; each has its checksum.")
     if aside:
         print(f"The earlier content is now in {aside}.")

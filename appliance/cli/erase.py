@@ -106,7 +106,14 @@ def _not_reached(data: Path, roster: Path | None, nodes: list[str] | None) -> It
         roster: the roster's folder, None where it is none of files.
         nodes: names of other nodes as far as they are known; None where there are none.
     """
+    from appliance.archive.markers import known_missing
+    from appliance.archive.stored_files import ARCHIVE
+
     yield "Backups and exports elsewhere, and data in browsers."
+    moved = [missing.marker.to for missing in known_missing(data / ARCHIVE) if missing.marker.kind == "moved"]
+    for to in dict.fromkeys(moved):
+        files = counted(moved.count(to), "archive file")
+        yield f"{files} in {to}, moved there; put them back with 'archive bring-back' and erase the student again."
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."

@@ -17,7 +17,15 @@ from appliance.cli.options import (
     load_reducers,
     settings_of,
 )
-from appliance.cli.output import columns, disk_errors, plugin_log_silenced, print_losses, progress_bar
+from appliance.cli.output import (
+    columns,
+    disk_errors,
+    plugin_log_silenced,
+    print_broken_links,
+    print_elsewhere,
+    print_losses,
+    progress_bar,
+)
 from appliance.errors import SettingsError
 from appliance.text import counted
 
@@ -101,6 +109,7 @@ def _export(parsed: argparse.Namespace) -> int:
             force=parsed.force,
             progress=progress,
         )
+    print_elsewhere(archives)
     return 0 if _print_done(done, out, key) else 1
 
 
@@ -117,6 +126,7 @@ def _archives(given: list[Path], data: Path) -> list[Source]:
 def _print_done(done: Exported, out: Path, key: Path | None) -> bool:
     """Print what was exported; returns whether all figures are complete."""
     replay = done.replay
+    print_broken_links(replay.merged.broken_links)
     whole = print_losses(replay.damaged, replay.merged.repeated, replay.merged.gaps, len(replay.held))
     students = counted(len(replay.students), "student")
     print(f"{out.absolute()} holds {counted(replay.events, 'event')} of {students}:")

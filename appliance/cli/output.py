@@ -15,7 +15,9 @@ from appliance.text import counted
 
 if TYPE_CHECKING:
     from appliance.archive import Damage
+    from appliance.archive.checking import BrokenLink
     from appliance.archive.gaps import Gap
+    from appliance.archive.merge import Source
     from appliance.cli.progress import Progress
     from appliance.health import Finding
 
@@ -45,9 +47,10 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], 
     Returns:
         Whether nothing is held.
     """
+    lines = sum(damage.lines for damage in damaged)
     if damaged:
-        skipped = counted(len(damaged), "line could not be read and was", "lines could not be read and were")
-        print(f"{skipped} skipped:", file=sys.stderr)
+        skipped = counted(lines, "line could not be read and was", "lines could not be read and were")
+        print(f"{skipped} skipped{':' if lines else '; checksums are damaged:'}", file=sys.stderr)
     for damage in damaged[:_DAMAGE_SHOWN]:
         print(f"  {damage.file}, line {damage.line} (byte {damage.byte}): {damage.reason}", file=sys.stderr)
     if len(damaged) > _DAMAGE_SHOWN:
@@ -70,6 +73,25 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], 
             file=sys.stderr,
         )
     return not held
+
+
+def print_broken_links(links: Sequence[BrokenLink]) -> None:
+    """Print to stderr where the chain of an archive is broken."""
+    if links:
+        print(f"The chain of checksums is broken in {counted(len(links), 'place')}:", file=sys.stderr)
+    for link in links[:_DAMAGE_SHOWN]:
+        print(f"  {link.file}, line {link.line} (byte {link.byte}): {link.reason}", file=sys.stderr)
+    if len(links) > _DAMAGE_SHOWN:
+        print(f"  and {len(links) - _DAMAGE_SHOWN:,} more", file=sys.stderr)
+
+
+def print_elsewhere(sources: Sequence[Source]) -> None:
+    """Print to stderr which files of archives were moved to other folders, or deleted."""
+    from appliance.archive.markers import missing_findings
+
+    for folder in dict.fromkeys(file.parent for source in sources for file in source.files):
+        for found in missing_findings(folder):
+            print(found.text, file=sys.stderr)
 
 
 @contextmanager

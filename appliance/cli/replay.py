@@ -16,7 +16,7 @@ from appliance.cli.options import (
     load_reducers,
     settings_of,
 )
-from appliance.cli.output import print_losses, progress_bar, write_whole
+from appliance.cli.output import print_broken_links, print_elsewhere, print_losses, progress_bar, write_whole
 from appliance.text import counted
 
 
@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
 
 def _replay(parsed: argparse.Namespace) -> int:
     from appliance import logs
+    from appliance.archive.merge import sources
     from appliance.states import StateLimits, replay
 
     settings = settings_of(parsed)
@@ -53,5 +54,7 @@ def _replay(parsed: argparse.Namespace) -> int:
     else:
         write_whole(Path(parsed.out), states)
     print(f"{counted(replayed.events, 'event')} of {counted(len(replayed.students), 'student')}.", file=sys.stderr)
+    print_broken_links(replayed.broken_links)
+    print_elsewhere(sources(parsed.archives))
     whole = print_losses(replayed.damaged, replayed.repeated, replayed.gaps, len(replayed.held))
     return 0 if whole else 1

@@ -235,8 +235,8 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
     retention_days: Annotated[
         int,
         Meta(
-            description="Days after which the archived events of a whole day are deleted; 0 keeps them for ever. "
-            "States stay, but cannot be computed again from what was deleted.",
+            description="Days after which the archived events of a whole day are deleted, so that states cannot be "
+            "computed from them again; 0 keeps them for ever.",
             ge=0,
             le=36500,
         ),
@@ -261,9 +261,8 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
     accept_gaps: Annotated[
         bool,
         Meta(
-            description="Whether figures and texts go on without events that are missing in the archive and lost for "
-            "good; a student of whom events are missing is otherwise shown as before them. Needed for one start only, "
-            "as it is kept.",
+            description="Whether figures and texts go on without events that are missing in the archive, while a student "
+            "is otherwise shown as before the missing ones; needed for one start only, as it is kept.",
             extra={"flag": "--accept-gap"},
         ),
     ] = False

@@ -38,14 +38,18 @@ def format_of(path: Path) -> int:
     file = format_file(path)
     try:
         found = file.read()
+        there = file.path.exists()
+        if not there:
+            # The copy is written first, after all steps of an upgrade; a power cut may leave it alone.
+            found = SmallFile(copy_path(file.path), FormatFile, lost="", decode=decode_format).read()
     except OSError as error:
         raise SettingsError(f"{file.path} cannot be read: {error.strerror}.") from error
-    if found is None and copy_path(file.path).exists():
+    if found is None and there and copy_path(file.path).exists():
         raise SettingsError(
             f'{file.path} and its copy are damaged. They should say {{"format":{FORMAT},"program":"..."}}: write that '
             "into the first, and remove the second, if this version wrote them; otherwise restore a backup."
         )
-    if found is None and file.path.exists():
+    if found is None and there:
         # Format 1 has no such file, and later ones have a copy of it.
         return 2
     if found is None:

@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings, redact
-from appliance.datafolder import LOCK, PASSING, exchange
+from appliance.datafolder import LOCK, PASSING, WORKERS, exchange
 from appliance.datafolder.files import remove, remove_folder
+from appliance.errors import ArchiveError
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up, held
 from appliance.maintenance.backup_format import BackupError, Manifest, check
+from appliance.maintenance.chain_report import problems
 from appliance.roster import roster_facts
+from appliance.text import counted
 
 __all__ = ["BackupError", "Manifest", "back_up", "check", "not_included", "restore"]
 
@@ -46,8 +50,10 @@ def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "key-value store", redact(settings.kvs.url)
 
 
-def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest, Path | None]:
-    """Restore a backup, after each of its files was checked.
+def restore(
+    backup: Path, data: Path, *, force: bool = False, accept_damage: bool = False
+) -> tuple[Manifest, Path | None]:
+    """Restore a backup, after each of its files was checked, and the chain of its archive.
 
     The folder itself stays, with its owner and mode; its content is exchanged (`appliance.datafolder.exchange`).
 
@@ -55,12 +61,13 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
         backup: the file.
         data: the data folder.
         force: whether a folder that holds data may be replaced; its content is moved aside then.
+        accept_damage: whether an archive is restored that was damaged when the backup was made.
 
     Returns:
         The contents of the backup, and the folder that the earlier data were moved to, if there were any.
 
     Raises:
-        BackupError: the backup is damaged, or data are in the way.
+        BackupError: the backup is damaged or holds a damaged archive, or data are in the way.
         SettingsError: an appliance uses the data folder, or its content cannot be moved.
         OSError: a file cannot be read or written.
     """
@@ -76,12 +83,33 @@ def restore(backup: Path, data: Path, *, force: bool = False) -> tuple[Manifest,
                 )
             with exchange.prepared(data) as fresh:
                 manifest = backup_format.extract(backup, fresh)
+                if not accept_damage:
+                    _check_archives(backup, fresh)
                 before = exchange.exchange(data, PASSING)
             return manifest, before and exchange.move_beside(before)
     except BaseException:
         if made:
             _remove_made(data)
         raise
+
+
+def _check_archives(backup: Path, fresh: Path) -> None:
+    """Check the archives of the data folder and of its workers.
+
+    Raises:
+        BackupError: one is damaged, or its chain is broken.
+    """
+    for folder in (fresh / ARCHIVE, *sorted(fresh.glob(f"{WORKERS}/*/{ARCHIVE}"))):
+        try:
+            found = problems(folder)
+        except ArchiveError as error:
+            found = [str(error)]
+        if found:
+            more = f" and {counted(len(found) - 1, 'other place')}" if len(found) > 1 else ""
+            raise BackupError(
+                f"The archive in {backup} was damaged before the backup was made ({found[0]}{more}). Nothing was "
+                "changed. Restore an earlier backup, or this one all the same with --accept-damage."
+            )
 
 
 def _remove_made(data: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive import Damage, Reader
-from appliance.archive.checking import SegmentCheck
-from appliance.archive.file_checks import file_findings, link_findings, unaccepted
+from appliance.archive.checking import BrokenLink, SegmentCheck
+from appliance.archive.file_checks import link_findings, unaccepted
 from appliance.archive.head import head
 from appliance.health import Finding, finding
 
@@ -40,7 +40,7 @@ def _kind(check: SegmentCheck) -> str:
 
 
 def problems(folder: Path) -> list[str]:
-    """What an archive does not prove, each in a sentence, as of a backup before it is restored.
+    """The places where an archive is damaged or its chain broken, each as a clause.
 
     Raises:
         ArchiveError: a segment cannot be read.
@@ -48,11 +48,6 @@ def problems(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     reader = Reader(folder)
-    said = [
-        f"{record.file}, line {record.line} (byte {record.byte}): {record.reason}."
-        for record in reader.records()
-        if isinstance(record, Damage)
-    ]
-    links = unaccepted(folder, reader.broken_links)
-    found = [*file_findings(folder), *link_findings(links)]
-    return [*said, *(one.text for one in found if one.severity in ("warning", "error"))]
+    found: list[Damage | BrokenLink] = [record for record in reader.records() if isinstance(record, Damage)]
+    found += unaccepted(folder, reader.broken_links)
+    return [f"{one.file}, line {one.line} (byte {one.byte}): {one.reason}" for one in found]

@@ -172,7 +172,7 @@ def _snapshot_states(
     kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
     kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
     better = {gap.student_id for gap in kept}
-    for one in gap_findings(kept, folder, "archive.gap_stored"):
+    for one in gap_findings(kept, folder, "archive.gap_stored", known="info"):
         found(one)
     known = [gap for gap in stored_gaps if gap.accepted and gap.student_id not in better]
     _gaps([gap for gap in (*others, *known) if gap.student_id not in better], folder, found)

@@ -197,6 +197,18 @@ class EventApplier:
         stream.clock.last = max(stream.clock.last, batch.at)
         stream.student.note_applied(stream, stream.clock.last / 1000, late, batch.received / 1000)
 
+    def check_row(self, student: StudentStates) -> None:
+        """Return if the row of a student, which was just read from the store, has all that this node acknowledged.
+
+        Without this check the events of a new stream would be stored in a row that the store has lost, and come before
+        the earlier ones of the student's other streams.
+
+        Raises:
+            StoreLossError: it has not.
+        """
+        if any(stream.applied < stream.durable_to for stream in student.streams.values()):
+            self._check_gap()
+
     def _check_gap(self) -> None:
         """Return if events before a batch may be missing."""
         if self.accept_gaps:

@@ -281,19 +281,27 @@ class Committer:
             BackendError: the store cannot be reached, is full, or has lost data.
         """
         while changes:
+            for key, (student, change) in changes.items():
+                if change.version != student.version:
+                    changes[key] = student, _conflicting(key)
             conflicts = set(await self._in_time(self._kvs.commit([change for _, change in changes.values()])))
             for key in changes.keys() - conflicts:
-                changes.pop(key)[0].stored()
+                student, change = changes.pop(key)
+                if change.version == student.version:
+                    student.stored()
             if conflicts:
                 self._counters.add("commit_conflicts", len(conflicts))
                 for row in await self._in_time(self._kvs.read(list(changes))):
                     student, _ = changes[row.key]
+                    # If this raises, the row is read again: the change was made for another one.
+                    changes[row.key] = student, _conflicting(row.key)
                     student.load(row)
+                    self.applier.check_row(student)
                     transaction = self._current.get(student)
                     for batch in transaction.batches if transaction else ():
                         self.applier.apply(batch)
-                    if change := student.change(encoded=self._kvs.shared):
-                        changes[row.key] = (student, change)
+                    if again := student.change(encoded=self._kvs.shared):
+                        changes[row.key] = (student, again)
                     else:
                         # A commit of this node had succeeded, and its answer was lost.
                         del changes[row.key]
@@ -413,3 +421,12 @@ class Committer:
                     self._backend_fails = False
                     self._health.clear("commit.failing")
                 return
+
+
+def _conflicting(key: str) -> Change:
+    """A change that no row accepts, so that the row is read.
+
+    A store that has lost its memory counts versions from 1 again. So a row may have the version for which a change was
+    made, and not the content.
+    """
+    return Change(key, -1, {})

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Set
 from appliance.archive import Archive, Damage, Position, Reader, Record
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.gaps import Gap
+from appliance.archive.markers import missing_findings
 from appliance.counters import Counters
 from appliance.pipeline import Pipeline
 from appliance.states import Fold, StateLimits, Stream, StudentStates
@@ -93,6 +94,8 @@ class Rebuild:
         reader = self._gaps.reader
         total = max(1, reader.remaining_bytes())
         log.info("The states of %s are rebuilt from the archive.", ", ".join(self.names))
+        for elsewhere in missing_findings(self._archive.folder):
+            log.info("%s", elsewhere.text)
         while True:
             # Only up to what is synced; half a line may follow.
             end, _ = await self._pipeline.checkpoint(lambda: None)

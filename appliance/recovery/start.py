@@ -16,6 +16,7 @@ from pathlib import Path
 from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
+from appliance.archive.markers import missing_findings
 from appliance.counters import Counters
 from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
@@ -108,6 +109,8 @@ class Recovery:
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
         self.findings += await asyncio.to_thread(list, file_findings(self._archive.folder))
+        for elsewhere in missing_findings(self._archive.folder):
+            log.info("%s", elsewhere.text)
         found, unusable = await asyncio.to_thread(snapshot.newest, snapshot.snapshots(self._snapshots))
         self._counters.add("snapshots_damaged", len(unusable))
         self.findings += unusable

@@ -10,6 +10,7 @@ import msgspec
 
 from appliance.archive import Damage, Reader, Record
 from appliance.archive.accepted_gaps import AcceptedGaps
+from appliance.archive.checking import BrokenLink
 from appliance.archive.event_filter import EVERYTHING, EventFilter
 from appliance.archive.gaps import Gap, GapWatch
 from appliance.archive.merge import Merged, Source, sources
@@ -40,10 +41,6 @@ class Gaps:
         """
         self.watch = GapWatch(acceptance, counts_lines=counts_lines)
         self.reader = reader
-
-    def place(self) -> tuple[str, int, int]:
-        """The place of the line that was read last, as `GapWatch` keeps it."""
-        return self.reader.line[1:4]  # type: ignore[index]
 
     def found(self, stream: Stream, record: Record, place: tuple[str, int, int]) -> None:
         """Note the numbers that are missing before a line of a stream."""
@@ -97,7 +94,8 @@ def replay_records(
         gaps: notices missing numbers; None where the caller does, or where they may be in another node's archive.
     """
     result = Restored()
-    recent = gaps.watch.recent if gaps else None
+    recent = gaps.watch.recent if gaps else {}
+    reader = gaps.reader if gaps else None
     for record in records:
         if isinstance(record, Damage):
             result.damaged.append(record)
@@ -117,11 +115,11 @@ def replay_records(
         stream = student_of(record.student_id, record.class_id).stream(record.stream, record.source)
         if record.seq <= stream.last:
             continue
-        if gaps:
-            place = gaps.place()
+        if reader is not None and gaps is not None:
+            place = reader.line[1:4]  # type: ignore[index]
             if record.seq != stream.last + 1:
                 gaps.found(stream, record, place)
-            recent[stream] = place  # type: ignore[index]
+            recent[stream] = place
         stream.advance_to(record)
         # Compared in milliseconds, as on arrival.
         reduced = body is not None and not record.paused
@@ -143,6 +141,7 @@ class Replayed(msgspec.Struct):
         repeated: lines that were skipped because their number had been applied.
         gaps: numbers of streams that are missing in all of the archives, each with its place.
         held: ids of the students whose states end before a gap.
+        broken_links: places where the chain of an archive is broken, so that commits may be missing or changed.
     """
 
     students: dict[str, dict[str, Any]]
@@ -151,6 +150,7 @@ class Replayed(msgspec.Struct):
     repeated: int
     gaps: list[Gap]
     held: list[str] = []
+    broken_links: list[BrokenLink] = []
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -295,4 +295,7 @@ def replay(
             for plural, values in details.scopes.items()
         }
         students[student.id] = {"summaries": details.summaries, **scopes}
-    return Replayed(students, run.events, run.damaged, run.merged.repeated, run.merged.gaps, sorted(run.held))
+    merged = run.merged
+    return Replayed(
+        students, run.events, run.damaged, merged.repeated, merged.gaps, sorted(run.held), merged.broken_links
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.checksums import checksums
 from tests.bench.growth import growth
 from tests.bench.hostile import hostile
 from tests.bench.load import ACK_EVERY, Plan
@@ -202,6 +203,7 @@ def arguments() -> argparse.Namespace:
             "reconnects",
             "stores",
             "growth",
+            "checksums",
             "hostile",
             "packaged",
         ),
@@ -248,6 +250,8 @@ def measure_all(parsed: argparse.Namespace) -> None:
         stores(*((1, 5) if parsed.quick else (parsed.rounds, 200)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
+    if parsed.only in (None, "checksums"):
+        checksums(*((1, 1000) if parsed.quick else (101, 200_000)))
 
 
 def on_request(parsed: argparse.Namespace) -> None:

@@ -31,12 +31,13 @@ class TestRun:
     @pytest.mark.parametrize("command", [[], ["run"]])
     def test_every_flag_sets_its_option(self, observer: CommandLine, started: list[Any], command: list[str]) -> None:
         flags = "--host 127.0.0.1 --port 0 --data-dir d --no-tray --no-browser --kvs redis://k --pubsub redis://p "
-        flags += "--roster sqlite:r --node n --ready-file ready.json"
+        flags += "--roster sqlite:r --node n --ready-file ready.json --accept-gap"
         assert observer(*command, *flags.split()) == 0
         [(settings, ready_file)] = started
         assert (settings.web.host, settings.web.port, settings.data_dir) == ("127.0.0.1", 0, "d")
         assert (settings.kvs.url, settings.pubsub.url, settings.roster.url) == ("redis://k", "redis://p", "sqlite:r")
         assert (settings.desktop.tray, settings.desktop.browser, settings.node) == (False, False, "n")
+        assert settings.archive.accept_gaps
         assert ready_file == Path("ready.json")
 
     def test_the_file_and_the_environment_count(

@@ -32,7 +32,7 @@ def test_there_is_a_folder_of_each_format() -> None:
 def plain(folder: Path) -> list[bytes]:
     """All lines of an archive, whatever form its files have."""
     lines: list[bytes] = []
-    for path in sorted(folder.glob("events-*")):
+    for path in sorted(folder.glob("events-*.jsonl*")):
         lines += (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).splitlines()
     return lines
 

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from appliance.errors import BackendError
 from appliance.kvs import Change
+from appliance.pipeline import class_topic
 from appliance.states import Stream, student_key
-from tests.pipeline.world import Order, SharedKVS, world
+from tests.pipeline.world import CLASS, PATIENCE, Order, SharedKVS, until, world
 
 
 async def test_two_nodes_with_a_tab_each_of_one_student_lose_nothing(tmp_path: Path) -> None:
@@ -162,3 +165,74 @@ async def test_events_keep_their_numbers_when_the_store_has_lost_earlier_ones(tm
         await w.pipeline.settle()
         assert [line.seq for line in w.lines()] == [1, 2, 3]
         assert w.counters["events_missing"] == 2
+
+
+async def test_a_new_stream_does_not_begin_a_row_anew_that_the_store_has_lost(tmp_path: Path) -> None:
+    kvs = SharedKVS()
+    async with world(tmp_path, Order(), kvs=kvs) as w:
+        w.accept(await w.stream(), 1, {"event": "a"})
+        await w.pipeline.settle()
+        other = await w.stream(stream="another-stream")
+        before = await kvs.read([student_key("s-1")])
+        await kvs.remove([student_key("s-1")])
+        w.accept(other, 1, {"event": "b"})
+        await until(lambda: "has lost" in (w.failing() or ""), "the loss is noticed")
+        assert not await kvs.keys()
+        kvs.load(before)
+        await w.pipeline.settle()
+        assert (await w.summary("order"))["last"] == "ab"
+
+
+async def test_a_change_for_a_lost_row_is_not_written_to_a_new_row_of_the_same_version(tmp_path: Path) -> None:
+    refilled = SharedKVS()
+    async with world(tmp_path / "refill", Order(), kvs=refilled, commit_seconds=3600) as w:
+        w.accept(await w.stream(), 1, {"event": "a"}, {"event": "b"})
+        await w.pipeline.settle()
+    kvs = SharedKVS()
+    async with world(tmp_path / "node", Order(), kvs=kvs) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"})
+        await w.pipeline.settle()
+        await kvs.remove([student_key("s-1")])
+        w.accept(stream, 2, {"event": "b"})
+        await until(lambda: "has lost" in (w.failing() or ""), "the loss is noticed")
+        # The change that waits was made for version 1, and so has this row.
+        kvs.load(await refilled.read([student_key("s-1")]))
+        await w.pipeline.settle()
+        assert (stream.applied, stream.durable_to) == (2, 2)
+        w.accept(stream, 3, {"event": "c"})
+        await w.pipeline.settle()
+        assert (await w.summary("order"))["last"] == "abc"
+        assert w.counters["students_held"] == 0
+
+
+async def test_what_was_read_while_the_store_was_refilled_is_read_again(tmp_path: Path) -> None:
+    async with world(tmp_path, kvs=SharedKVS()) as w:
+        w.pipeline.refilling = True
+        reads: list[bool] = []
+
+        async def read() -> int:
+            reads.append(w.pipeline.refilling)
+            if w.pipeline.refilling:
+                w.pipeline.refilling = False
+            return len(reads)
+
+        assert await w.pipeline.read_whole(read) == 2
+        assert reads == [True, False]
+
+
+async def test_changes_that_could_not_be_published_are_published_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w, w.pubsub.subscribe(class_topic(CLASS)) as changes:
+        publish = w.pubsub.publish
+
+        async def fails(topic: str, message: bytes) -> None:
+            monkeypatch.setattr(w.pubsub, "publish", publish)
+            raise BackendError("The pubsub is away.")
+
+        monkeypatch.setattr(w.pubsub, "publish", fails)
+        w.accept(await w.stream(), 1, {"event": "a"})
+        async with asyncio.timeout(PATIENCE):
+            assert await anext(aiter(changes)) == b'["s-1"]'
+        assert w.counters["publish_failures"] == 1

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from appliance.archive import numbered_segments
-from appliance.archive.accepted_gaps import read_accepted
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted
+from appliance.archive.event_filter import EVERYTHING
 from appliance.archive.markers import MarkedSegment, Marker, add_marker
+from appliance.archive.merge import sources
 from appliance.health import Finding
+from appliance.maintenance.erase import erase
 from appliance.node.rebuilding import Rebuilding
+from appliance.roster import RosterLimits
 from appliance.states import StateLimits, student_details, student_key
+from appliance.states.replay import Replay
 from reducers.activity import ActivityReducer
 from tests.archive.rewriting import rewrite
 from tests.pipeline.world import Tally, TallyState
-from tests.recovery.test_recovery import Doubled
+from tests.recovery.test_recovery import Doubled, bundled
 from tests.recovery.world import CHARACTERS, VALUES, Core, replayed
 
 STREAM = "stream-1"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 async def lesson(folder: Path, rounds: int, *, save_after: int = 0, students: tuple[str, ...] = ("s-1", "s-2")) -> None:
@@ -448,3 +455,68 @@ class TestNoGaps:
         assert core.counters["archive_events_missing"] == 0
         assert seen(core, "s-1") == 3
         await core.crash()
+
+    @pytest.mark.parametrize("fixture", ["data-1", "data-2", "data-3"])
+    @pytest.mark.parametrize("snapshots", [True, False])
+    async def test_data_of_earlier_formats(self, tmp_path: Path, fixture: str, snapshots: bool) -> None:
+        shutil.copytree(FIXTURES / fixture, tmp_path / "data")
+        if not snapshots:
+            shutil.rmtree(tmp_path / "data" / "snapshots", ignore_errors=True)
+        core = Core(tmp_path / "data", *bundled(), Tally())
+        await core.start()
+        assert core.recovery.findings == []
+        assert await rebuilt(core) == []
+        assert core.counters["archive_events_missing"] == 0
+        assert core.kvs.rows()
+        await core.crash()
+
+    async def test_a_student_who_was_erased(self, tmp_path: Path) -> None:
+        await lesson(tmp_path, 3, save_after=3)
+        erase(tmp_path, None, "s-2", RosterLimits())
+        core = Core(tmp_path, Doubled())
+        await core.start()
+        assert core.recovery.findings == []
+        assert await rebuilt(core) == []
+        assert seen(core, "s-1") == 30
+        # The page of the erased student begins again.
+        await send(core, "s-2")
+        assert seen(core, "s-2") == 10
+        await core.crash()
+        core = Core(tmp_path, Doubled())
+        await core.start()
+        assert core.recovery.findings == []
+        await core.crash()
+
+    async def test_lines_that_a_failed_write_left_twice(self, tmp_path: Path) -> None:
+        await lesson(tmp_path, 3)
+        first, second, _ = files(tmp_path)
+        second.write_bytes(first.read_bytes() + second.read_bytes())
+        core = Core(tmp_path, Tally())
+        await core.start()
+        assert not [found for found in core.recovery.findings if found.code == "archive.gap"]
+        assert seen(core, "s-1") == 15
+        await core.crash()
+
+
+def test_a_replay_knows_what_a_start_accepted(tmp_path: Path) -> None:
+    async def live() -> int:
+        await lesson(tmp_path, 3)
+        files(tmp_path)[1].unlink()
+        core = Core(tmp_path, Tally(), accept_gaps=True)
+        await core.start()
+        await core.crash()
+        return seen(core, "s-1")
+
+    def replay(folder: Path, *, accept: bool = False) -> Replay:
+        limits = StateLimits(VALUES, CHARACTERS)
+        run = Replay(sources([folder]), [Tally()], EVERYTHING, limits=limits, accept_gaps=accept)
+        for _ in run.run():
+            pass
+        return run
+
+    lived = asyncio.run(live())
+    run = replay(tmp_path / "archive")
+    assert (run.held, run.events) == (set(), 20)
+    assert Tally().decode(run.students["s-1"].row().fields["state/tally//"]).seen == lived == 10
+    (tmp_path / "archive" / ACCEPTED_GAPS).unlink()
+    assert replay(tmp_path / "archive").held == {"s-1"}

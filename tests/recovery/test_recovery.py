@@ -84,6 +84,23 @@ async def test_a_snapshot_and_what_came_after_it(tmp_path: Path) -> None:
     await again.stop()
 
 
+async def test_the_time_of_late_events_is_that_of_their_own_frame(tmp_path: Path) -> None:
+    now = 1_700_000_000_000
+    core = Core(tmp_path, Tally())
+    await core.start()
+    stream = await core.stream("s-1", STREAM)
+    core.accept(stream, 1, {"event": "edit", "t": now - 60_000}, received=now)
+    core.accept(stream, 2, {"event": "edit"}, received=now + 1000)
+    await core.pipeline.settle()
+    assert (stream.student.late, stream.student.late_at) == (1, now / 1000)
+    await core.crash()
+    core = Core(tmp_path, Tally())
+    await core.start()
+    student = core.pipeline.students()["s-1"]
+    assert (student.late, student.late_at) == (1, now / 1000)
+    await core.stop()
+
+
 async def test_events_that_came_late_are_counted_and_after_a_crash_too(tmp_path: Path) -> None:
     now = 1_700_000_000_000
     core = Core(tmp_path, Tally())

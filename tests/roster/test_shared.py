@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ import pytest
 
 from appliance.counters import Counters
 from appliance.datafolder.sealed import seal
-from appliance.kvs import KVS, Row, open_kvs
+from appliance.kvs import KVS, Change, Row, open_kvs
 from appliance.kvs.memory import MemoryKVS
 from appliance.kvs.records import SharedRecords
 from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student
@@ -266,6 +266,20 @@ class TestTwoNodes:
         assert await names(here) == {"5b": ["Ada"]}
 
 
+class _Losing(MemoryKVS):
+    """Loses its memory after the first commit, and is refilled at once."""
+
+    records: SharedRecords | None = None
+
+    async def commit(self, changes: Iterable[Change]) -> list[str]:
+        conflicts = await super().commit(changes)
+        records, self.records = self.records, None
+        if records is not None:
+            await self.remove(await self.keys())
+            assert await records.put_back() == 0
+        return conflicts
+
+
 class TestALostStore:
     async def test_nodes_put_back_what_each_of_them_learnt(self, kvs: KVS, tmp_path: Path) -> None:
         here, there = opened(kvs, tmp_path / "a"), opened(kvs, tmp_path / "b", "b")
@@ -285,6 +299,12 @@ class TestALostStore:
         assert await again.student_by_token(ada.token) == ada.student
         assert await again.student_by_token(bob.token) == bob.student
         assert await again.student_by_token(cy.token) is None
+
+    async def test_what_was_lost_before_it_was_in_the_journal_is_put_back_too(self, tmp_path: Path) -> None:
+        kvs = _Losing()
+        records = kvs.records = SharedRecords(kvs, tmp_path / "shared.jsonl")
+        await records.update("row", lambda row: {"field": 1})
+        assert await records.read("row") == [{"field": msgspec.Raw(b"1")}]
 
     async def test_what_is_newer_in_the_store_stays(self, kvs: KVS, tmp_path: Path) -> None:
         here, there = opened(kvs, tmp_path / "a"), opened(kvs, tmp_path / "b", "b")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
 
 from tests.simulation.plan import DashboardPlan, EducatorPlan
 from tests.simulation.students import School
-from tests.simulation.virtual import EPOCH, clock
+from tests.simulation.virtual import EPOCH
 from tests.simulation.wire import ClosedError, LostError, WebSocket, ask
 
-SILENT_SECONDS = 16.0
-CLASSES_SECONDS = 30.0
+SILENT_SECONDS = 7.5
 
 
 class Dashboard:
@@ -69,13 +69,13 @@ class Dashboard:
         self._version = -1
         self._asked = False
         self.shown = {}
-        slow_until = 0.0
         try:
             while True:
                 if self._plan.slow and not self._school.quiet.is_set() and self._chance.random() < 0.05:
                     socket.connection.read_slowly(True)
-                    slow_until = clock.now + self._chance.uniform(1.0, 10.0)
-                    await asyncio.sleep(slow_until - clock.now)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._chance.uniform(1.0, 10.0)):
+                            await self._school.quiet.wait()
                     socket.connection.read_slowly(False)
                 try:
                     async with asyncio.timeout(SILENT_SECONDS):

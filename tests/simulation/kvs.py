@@ -22,6 +22,10 @@ from appliance.kvs.memory import MemoryKVS
 T = TypeVar("T")
 
 
+UNNOTICED_SECONDS = 5.0
+"""Within so many seconds each node notices that the store has lost its memory."""
+
+
 class SharedStore:
     """What the server holds, and how it is at present.
 
@@ -30,7 +34,7 @@ class SharedStore:
         away: whether requests fail.
         seconds: shortest and longest time of a request, and of an answer.
         unknown: share of commits whose outcome is unknown.
-        forgot_at: when it last lost its memory, in the loop's time; None if it never did.
+        losses: from when to when it lacks something, for each time that it lost its memory, in the loop's time.
     """
 
     def __init__(self, seed: str) -> None:
@@ -38,14 +42,20 @@ class SharedStore:
         self.away = False
         self.seconds = (0.0002, 0.003)
         self.unknown = 0.0
-        self.forgot_at: float | None = None
+        self.losses: list[tuple[float, float]] = []
         self.chance = random.Random(f"{seed}/store")
         self.world: Context = copy_context()
 
     def forget(self, now: float) -> None:
         """Lose everything."""
         self.memory = MemoryKVS()
-        self.forgot_at = now
+        self.losses.append((now, now + UNNOTICED_SECONDS))
+
+    def lacks(self, now: float) -> None:
+        """Note that some node refills it."""
+        if self.losses:
+            began, end = self.losses[-1]
+            self.losses[-1] = began, max(end, now + 1.0)
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:

@@ -28,10 +28,8 @@ MEMORY = Path("/dev/shm")
 """Where a folder is in memory, on Linux."""
 FINISH_SECONDS = 400.0
 """After so many seconds without faults each tab must have sent everything."""
-QUIET_SECONDS = 12.0
+QUIET_SECONDS = 13.0
 """After so many more each dashboard must show everything."""
-UNNOTICED_SECONDS = 5.0
-"""Within so many seconds each node notices that the store has lost its memory."""
 STEPS = 2_000_000
 """A school that takes more callbacks than this is stuck in a circle."""
 
@@ -94,7 +92,6 @@ class _Run:
         self.educator = Educator(plan.educator, self.school, seed)
         self.dashboards = [Dashboard(n, one, self.school, seed, self.may_go_back) for n, one in plan.dashboards]
         self.faults = Faults(surroundings, self.nodes)
-        self._losses: list[tuple[float, float]] = []
         self._start = random.Random(f"{seed}/starts")
 
     def violate(self, what: str) -> None:
@@ -103,16 +100,13 @@ class _Run:
 
     def may_go_back(self, at: float) -> bool:
         """Whether the shared store had lost its memory at a time, and was not whole again."""
-        return any(began <= at <= end for began, end in self._losses)
+        store = self.surroundings.store
+        return store is not None and any(began <= at <= end for began, end in store.losses)
 
-    async def _watch_losses(self, store: SharedStore) -> None:
-        """Note from when to when the store lacks something."""
+    async def _watch_refills(self, store: SharedStore) -> None:
         while True:
-            if store.forgot_at is not None and not (self._losses and self._losses[-1][0] >= store.forgot_at):
-                self._losses.append((store.forgot_at, store.forgot_at + UNNOTICED_SECONDS))
-            if self._losses and any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
-                began, end = self._losses[-1]
-                self._losses[-1] = began, max(end, clock.now + 1.0)
+            if any(node.node is not None and node.node.pipeline.refilling for node in self.nodes):
+                store.lacks(clock.now)
             await asyncio.sleep(0.2)
 
     async def run(self) -> None:
@@ -124,7 +118,7 @@ class _Run:
         dashboards = [asyncio.create_task(one.run(), name="dashboard") for one in self.dashboards]
         faults = [asyncio.create_task(self.faults.run(fault), name=fault.kind) for _, fault in self.plan.faults]
         store = self.surroundings.store
-        watching = asyncio.create_task(self._watch_losses(store)) if store is not None else None
+        watching = asyncio.create_task(self._watch_refills(store)) if store is not None else None
         if faults:
             await asyncio.wait(faults)
         await asyncio.wait([educator], timeout=SECONDS)

@@ -38,8 +38,8 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
         "archive.gap_more": Code(
             "error",
             "archive",
-            "The archive also lacks {count:event|events} of {students:further student|further students}; 'verify' "
-            "lists them. " + _WHAT_TO_DO,
+            "The archive also lacks {count:event|events} of {students:further student|further students}; the output of "
+            "'replay' names them all. " + _WHAT_TO_DO,
             label="archive",
         ),
         "reducer.gap": Code(
@@ -55,7 +55,7 @@ ARCHIVE: Mapping[str, Code] = MappingProxyType(
             "error",
             "archive",
             "The same is true of {students:further student|further students}, of whom the archive lacks "
-            "{count:event|events}; 'verify' lists them. " + _WHAT_TO_DO,
+            "{count:event|events}; the output of 'replay' names them all. " + _WHAT_TO_DO,
         ),
         "archive.gaps_accepted": Code(
             "info",

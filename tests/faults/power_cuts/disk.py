@@ -39,9 +39,11 @@ class File:
         view: its content as processes see it.
         disk: its content after a power cut that keeps nothing but what is durable.
         mode: its permissions.
+        name: the last name that it got, for people.
     """
 
-    def __init__(self, content: bytes = b"", mode: int = 0o600) -> None:
+    def __init__(self, content: bytes = b"", mode: int = 0o600, name: str = "") -> None:
+        self.name = name
         self.view = bytearray(content)
         self.disk = bytearray(content)
         self.mode = mode
@@ -151,8 +153,8 @@ class File:
         version = versions[-1] if new else chance.choice(versions)
         if not torn or chance.random() < 0.6:
             return version
-        # The rest of the page is as it was before, or empty.
-        other = chance.choice((old, bytes(len(version)), *versions)).ljust(PAGE, b"\0")
+        # The rest of the page is as it was before, empty where it was never written.
+        other = chance.choice((old, *versions)).ljust(PAGE, b"\0")
         whole = version.ljust(PAGE, b"\0")
         if chance.random() < 0.5:
             at = chance.randrange(PAGE)
@@ -183,7 +185,8 @@ class File:
 class Folder:
     """A folder; its entries as processes see them, and those that are durable."""
 
-    def __init__(self, mode: int = 0o700) -> None:
+    def __init__(self, mode: int = 0o700, name: str = "") -> None:
+        self.name = name
         self.view: dict[str, File | Folder] = {}
         self.disk: dict[str, File | Folder] = {}
         self.mode = mode
@@ -240,7 +243,7 @@ class Disk:
         folder, name = self._parent(path)
         if name in folder.view:
             return self.file(path)
-        file = File(mode=mode)
+        file = File(mode=mode, name=name)
         self._change((folder, name, file))
         return file
 
@@ -249,7 +252,7 @@ class Disk:
         folder, name = self._parent(path)
         if name in folder.view:
             raise error(errno.EEXIST)
-        self._change((folder, name, Folder(mode)))
+        self._change((folder, name, Folder(mode, name)))
 
     def unlink(self, path: str) -> None:
         """Remove a file."""
@@ -279,6 +282,7 @@ class Disk:
             raise error(errno.ENOTEMPTY if isinstance(node, Folder) else errno.EISDIR)
         if isinstance(there, File) and isinstance(node, Folder):
             raise error(errno.ENOTDIR)
+        node.name = new_name
         self._change((new, new_name, node), (old, old_name, None))
 
     def sync_file(self, file: File) -> None:
@@ -333,9 +337,9 @@ class Disk:
                 # One with two names, as half a rename leaves it, is the same under both.
                 if id(node) not in contents:
                     contents[id(node)] = node.after_a_cut(chance, self.mode, self._deleted)
-                copy = File(contents[id(node)], node.mode)
+                copy = File(contents[id(node)], node.mode, name)
             else:
-                copy = Folder(node.mode)
+                copy = Folder(node.mode, name)
                 self._copy(node, copy, chance, contents)
             target.view[name] = target.disk[name] = copy
 

@@ -31,11 +31,12 @@ ROOT = 0
 
 
 class Life:
-    """One process with a disk: its troubles, and what failed operations leave."""
+    """One process with a disk: its troubles, what it did, and what failed operations leave."""
 
     def __init__(self, disk: Disk, seed: int) -> None:
         self.disk = disk
         self.troubles = Troubles()
+        self.log: list[str] = []
         self.chance = random.Random(seed)
 
 
@@ -106,23 +107,23 @@ class FileSystem:
     def create(self, path: str, mode: int) -> int:
         with self.guard:
             life, inner = self._life(path)
-            file = self._do(life, "create", lambda: life.disk.create(inner, mode & 0o7777))
+            file = self._do(life, "create", inner, lambda: life.disk.create(inner, mode & 0o7777))
             return self._opened(life, file)
 
     def mkdir(self, path: str, mode: int) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "mkdir", lambda: life.disk.mkdir(inner, mode & 0o7777))
+            self._do(life, "mkdir", inner, lambda: life.disk.mkdir(inner, mode & 0o7777))
 
     def unlink(self, path: str) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "unlink", lambda: life.disk.unlink(inner))
+            self._do(life, "unlink", inner, lambda: life.disk.unlink(inner))
 
     def rmdir(self, path: str) -> None:
         with self.guard:
             life, inner = self._life(path)
-            self._do(life, "rmdir", lambda: life.disk.rmdir(inner))
+            self._do(life, "rmdir", inner, lambda: life.disk.rmdir(inner))
 
     def rename(self, old: str, new: str) -> None:
         with self.guard:
@@ -130,14 +131,14 @@ class FileSystem:
             other, target = self._life(new)
             if other is not life:
                 raise error(errno.EXDEV)
-            self._do(life, "rename", lambda: life.disk.rename(source, target))
+            self._do(life, "rename", f"{source} -> {target}", lambda: life.disk.rename(source, target))
 
     def chmod(self, path: str | None, mode: int) -> None:
         with self.guard:
             life, node = self._node(path, None)
             if life.disk.mode == "fat":
                 raise error(errno.EPERM)
-            self._do(life, "chmod", lambda: setattr(node, "mode", mode & 0o7777))
+            self._do(life, "chmod", path or "", lambda: setattr(node, "mode", mode & 0o7777))
 
     def chown(self, path: str | None, user: int, group: int) -> None:
         with self.guard:
@@ -161,12 +162,12 @@ class FileSystem:
                 file.write(offset, content)
                 return len(content)
 
-            return self._do(life, "write", whole, full)
+            return self._do(life, "write", f"{file.name} {offset}+{len(content)}", whole, full)
 
     def truncate(self, path: str | None, length: int, handle: int | None = None) -> None:
         with self.guard:
             life, file = self._file(path, handle)
-            self._do(life, "truncate", lambda: file.truncate(length))
+            self._do(life, "truncate", f"{file.name} {length}", lambda: file.truncate(length))
 
     def fsync(self, path: str | None, datasync: int, handle: int) -> None:
         with self.guard:
@@ -175,21 +176,31 @@ class FileSystem:
             def failed(number: int) -> None:
                 file.sync_failed(life.chance, forget=life.chance.random() < 0.3)
 
-            self._do(life, "fsync", lambda: life.disk.sync_file(file), failed)
+            self._do(life, "fsync", file.name, lambda: life.disk.sync_file(file), failed)
 
     def fsyncdir(self, path: str | None, datasync: int, handle: int) -> None:
         with self.guard:
             life, node = self._node(path, handle)
             assert isinstance(node, Folder)
-            self._do(life, "fsyncdir", lambda: life.disk.sync_folder(node))
+            self._do(life, "fsyncdir", node.name, lambda: life.disk.sync_folder(node))
 
-    def _do(self, life: Life, kind: str, work: Callable[[], T], failed: Callable[[int], T | None] | None = None) -> T:
+    def _do(
+        self,
+        life: Life,
+        kind: str,
+        path: str,
+        work: Callable[[], T],
+        failed: Callable[[int], T | None] | None = None,
+    ) -> T:
+        if not life.troubles.ended:
+            life.log.append(f"{kind} {path}")
         try:
             number, seconds, ends = life.troubles.at(kind)
         except EndedError:
             raise error(errno.EIO) from None
         time.sleep(seconds)
         if number:
+            life.log[-1] += f": {errno.errorcode[number]}"
             done = failed(number) if failed else None
             if done is None:
                 raise error(number)
@@ -273,6 +284,10 @@ class Control:
         """Whether the last life has ended, and how many operations it did."""
         troubles = self._life.troubles
         return {"ended": troubles.ended, "counts": dict(troubles.counts)}
+
+    def log(self) -> dict[str, Any]:
+        """What the last life did."""
+        return {"log": self._life.log}
 
     @property
     def _life(self) -> Life:

@@ -117,6 +117,11 @@ class PowerCutDisk:
         counts: dict[str, int] = self._do("state")["counts"]
         return counts
 
+    def log(self) -> list[str]:
+        """The operations since the disk's last life began, each with its file."""
+        log: list[str] = self._do("log")["log"]
+        return log
+
     def _do(self, name: str, **command: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -61,6 +61,7 @@ class Result:
         events: how many events were acknowledged.
         operations: how many operations of each kind the disk did.
         trace: what was done, for a person who reads it.
+        disk: what the disk did, likewise, life by life.
     """
 
     seed: int
@@ -69,6 +70,7 @@ class Result:
     events: int = 0
     operations: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
+    disk: list[list[str]] = field(default_factory=list)
 
 
 def one_seed(disk: PowerCutDisk, seed: int) -> Result:
@@ -169,6 +171,7 @@ class _Schedule:
         except _PowerIsOffError:
             self._note("no power")
         self._result.operations.update(self._disk.counts())
+        self._result.disk += [self._disk.log()]
         killed = not last and chance.random() < 0.5
         self._note("killed" if killed else "cut")
         # What a killed process wrote is there still, and is lost with the power unless the next one syncs it.

@@ -1,0 +1,55 @@
+"""A store that loses its memory: each node is known in time, and no refill waits for a commit that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from appliance.cluster.membership import Membership
+from appliance.cluster.refill import Refill, RefillTimes
+from appliance.cluster.upload_mark import UploadMarkFile
+from appliance.counters import Counters
+from appliance.health import Health
+from appliance.kvs.memory import MemoryKVS
+from appliance.listeners import Listeners
+from appliance.pubsub.hints import Hints
+from appliance.pubsub.memory import MemoryPubSub
+from appliance.tasks import Tasks
+from tests.pipeline.world import PATIENCE, until
+
+
+async def test_a_node_is_known_to_the_others_as_soon_as_it_has_started() -> None:
+    kvs, pubsub = MemoryKVS(), MemoryPubSub(Counters(), 10)
+    nodes, tasks = [], []
+    for name in ("one", "two"):
+        counters = Counters()
+        health = Health(counters)
+        tasks.append(Tasks(health, counters))
+        hints = Hints(pubsub, tasks[-1], health, counters)
+        nodes.append(Membership(name, kvs, hints, tasks[-1], counters, silent_seconds=3600))
+        await nodes[-1].start()
+    await until(lambda: nodes[0].others() == ["two"], "it is known without any beat")
+    for node in nodes:
+        await node.close()
+    await asyncio.gather(*(some.close() for some in tasks))
+
+
+async def test_a_mark_does_not_wait_for_a_commit_that_waits_for_the_refill(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def checkpoint(take: Any) -> Any:
+        began.set()
+        await asyncio.get_running_loop().create_future()
+
+    on_lost: Listeners[[]] = Listeners("a loss")
+    pipeline: Any = SimpleNamespace(on_lost=on_lost, confirm_with=lambda confirm: None, checkpoint=checkpoint)
+    unused: Any = None
+    times = RefillTimes(wait=1.0, mark=0.0)
+    refill = Refill(pipeline, unused, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(refill.keep_up())
+        await began.wait()
+        on_lost()
+    assert not (tmp_path / "store.json").exists()
