@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. Pass flags with ARGS: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fast-tests node-tests test test-busy coverage mutants pytest webui-test lint format types faults nodes bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run check fast-tests node-tests test test-busy coverage mutants pytest webui-test lint format types faults bit-flips nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -124,6 +124,9 @@ types: $(VENV)/.tests ## check only types
 
 faults: packages $(VENV)/.tests ## kill the program, fill its disk, cut its network, set its clock back; takes about ten minutes
 	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
+
+bit-flips: $(VENV)/.tests ## flip 10,000 random bits in a data folder, one at a time: make bit-flips ARGS="--flips 1000 --seed 7"
+	@$(BIN)/python -m tests.faults.bit_flips $(ARGS)
 
 nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type; takes some minutes
 	@$(BIN)/python -m pytest tests/services/test_nodes.py tests/services/test_workers.py --long $(ARGS)

@@ -23,11 +23,11 @@ from appliance.archive.markers import (
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
-from appliance.archive.torn_lines import TORN
+from appliance.archive.torn_lines import TORN, changed_files
 from appliance.datafolder.files import PART, remove, written_whole
 from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
 from appliance.datafolder.traces import json_forms
-from appliance.health import Finding
+from appliance.health import Finding, finding
 
 ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
@@ -80,6 +80,8 @@ class ArchiveFiles(StoredFiles):
         yield from read_accepted(self.folder)[1]
         yield from missing_findings(self.folder)
         yield from verify_indexes(self.folder)
+        for path in changed_files(self.folder):
+            yield finding("file.damaged", self.name_of(path), line="")
 
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""

@@ -26,6 +26,7 @@ from typing import Any
 
 from appliance.archive import Record
 from appliance.datafolder.files import make_folder, write_private
+from appliance.datafolder.sealed import SealError, seal, unseal
 from appliance.errors import ObserverError
 from appliance.export.vocabulary import CHOICES, EVENTS, FIELDS, IDS, LETTERS, PERSONAL, SOURCES
 from appliance.reducer import Column
@@ -44,17 +45,22 @@ def load_key(file: Path) -> bytes:
         KeyFileError: it holds no key, or cannot be read or written.
     """
     try:
-        text = file.read_text(encoding="ascii").strip()
+        text = unseal(file.read_bytes()).decode("ascii").strip()
     except FileNotFoundError:
         key = secrets.token_bytes(KEY_BYTES)
         try:
             make_folder(file.parent)
-            write_private(file, key.hex().encode() + b"\n")
+            write_private(file, seal(key.hex().encode()))
         except OSError as error:
             raise KeyFileError(f"The key file {file} cannot be written: {error.strerror}.") from error
         return key
     except OSError as error:
         raise KeyFileError(f"The key file {file} cannot be read: {error.strerror}.") from error
+    except SealError:
+        raise KeyFileError(
+            f"The key file {file} is damaged: it does not have its checksum. Restore it from a backup; another key "
+            "gives other hashes."
+        ) from None
     except UnicodeDecodeError:
         text = ""
     try:

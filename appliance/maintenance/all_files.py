@@ -18,6 +18,7 @@ from appliance.datafolder.files import make_folder, remove, remove_tree, tempora
 from appliance.datafolder.foreign import is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
+from appliance.datafolder.sealed import unseal
 from appliance.datafolder.small_file import copy_path
 from appliance.datafolder.stored_files import (
     EraseError,
@@ -92,7 +93,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         SharedJournal(data),
         *([] if roster is None else [RosterFiles(roster, limits)]),
         StoredFiles(data, READY),
-        StoredFiles(data, f"{KEYS}/*"),
+        KeyFiles(data),
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
@@ -182,6 +183,22 @@ class DesktopFiles(NotBackedUp):
     def verify(self) -> Iterator[Finding]:
         for path in self.files():
             yield finding("file.of_desktop", self.name_of(path))
+
+
+class KeyFiles(StoredFiles):
+    """The keys of exports: hexadecimal digits, with a checksum since format 3."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{KEYS}/*")
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            try:
+                bytes.fromhex(unseal(path.read_bytes()).decode("ascii"))
+            except OSError as error:
+                yield finding("file.unreadable", self.name_of(path), detail=error.strerror or type(error).__name__)
+            except ValueError:
+                yield finding("file.damaged", self.name_of(path), line=1)
 
 
 class ConflictCopies(StoredFiles):

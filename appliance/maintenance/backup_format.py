@@ -96,22 +96,60 @@ def write(out: Path, data: Path, files: Iterable[tuple[StoredFiles, Path]], *, i
 
 
 def check(backup: Path) -> Manifest:
-    """Read a backup to its end and compare every checksum.
+    """Read a backup to its end and compare every checksum, and every byte between the files.
 
     Raises:
         BackupError: it is damaged.
     """
-    return extract(backup, None)
+    manifest = extract(backup, None)
+    _check_form(backup)
+    return manifest
+
+
+def _check_form(backup: Path) -> None:
+    """Compare what is between the files with what `write` writes there: headers, and zeros up to full blocks.
+
+    Raises:
+        BackupError: a byte is another one. The files are whole, so they can be restored.
+    """
+    with backup.open("rb") as file, _opened(backup) as tar:
+        end = 0
+        for member in tar:
+            # With the header for a long name, if there is one.
+            file.seek(member.offset)
+            header = file.read(member.offset_data - member.offset)
+            _compare(backup, member.offset, header, _member(member.name, member.size, int(member.mtime)).tobuf())
+            end = member.offset_data + member.size
+            file.seek(end)
+            padding = file.read(-end % tarfile.BLOCKSIZE)
+            _compare(backup, end, padding, bytes(len(padding)))
+            end += len(padding)
+        file.seek(end)
+        rest = file.read()
+        _compare(backup, end, rest, bytes(len(rest)))
+
+
+def _compare(backup: Path, start: int, found: bytes, wanted: bytes) -> None:
+    if found != wanted:
+        at = next((at for at, (one, two) in enumerate(zip(found, wanted, strict=False)) if one != two), len(found))
+        raise BackupError(
+            f"{backup} is damaged between its files (byte {start + at}). The files are whole and can be restored; make "
+            "another backup."
+        )
 
 
 def _add(tar: tarfile.TarFile, name: str, file: io.BufferedIOBase, size: int) -> Listed:
+    hashing = _Hashing(file, size)
+    tar.addfile(_member(name, size, int(time.time())), hashing)
+    return Listed(size, hashing.hash.hexdigest())
+
+
+def _member(name: str, size: int, written: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o600
-    info.mtime = int(time.time())
-    hashing = _Hashing(file, size)
-    tar.addfile(info, hashing)
-    return Listed(size, hashing.hash.hexdigest())
+    info.mtime = written
+    return info
 
 
 class _Hashing:

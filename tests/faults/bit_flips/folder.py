@@ -49,7 +49,11 @@ async def make(data: Path) -> None:
         erase.erase(data, data / "roster", ids.pop(), LIMITS)
     core = Core(data, *bundled())
     await core.start()
-    await _write(core, ids, "last", 3)
+    for part in range(3):
+        await _write(core, ids, f"last-{part}", 3)
+        if part < 2:
+            # The first one is written whole, the second has what changed; the archive goes on after both.
+            await core.recovery.save()
     await core.crash()
 
 
@@ -65,10 +69,7 @@ async def _joined(data: Path) -> list[str]:
 async def _day(data: Path, ids: list[str], day: int) -> None:
     core = Core(data, *bundled(), segment_bytes=6000)
     await core.start()
-    for part in range(2):
-        await _write(core, ids, f"{day}-{part}", 3)
-        # The first one is written whole, the later ones have what changed.
-        await core.recovery.save()
+    await _write(core, ids, str(day), 3)
     if day == 1:
         await core.archive.compress()
         await core.classes.set_state(CLASS, "paused")

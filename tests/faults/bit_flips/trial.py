@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
@@ -32,6 +31,10 @@ from tests.recovery.world import CLASS, Core
 
 _COMPARED = ("archive/", "snapshots/")
 """Folders whose files `verify` compares with each other."""
+_LINES_OF_STUDENTS = ("archive/plain segment",)
+"""Kinds of file that alone hold work: one commit may be lost, which here is one student's."""
+_ALONE = {"roster/roster.jsonl": "roster", "network.json": "network", "store.json": "store", "keys/*": "key"}
+"""Kinds of file that alone hold a value, and the name of that in `Used`."""
 _PLACE = re.compile(r"line \d|lines? \d|:\d+\b|byte \d|: \d+[.,]?")
 """A place in a file of lines."""
 
@@ -75,7 +78,9 @@ def kind_of(name: str) -> str:
         )
     if name.startswith("snapshots/"):
         return "snapshots/delta" if re.fullmatch(r".*-\d{6}-\d{4}\.bin", name) else "snapshots/base"
-    return re.sub(r"/.*", "/*", name) if name.split("/")[0] in ("backups", "keys") else re.sub(r"[\d-]+\.txt", "*", name)
+    if name.startswith("archive/torn/"):
+        return "archive/torn/*"
+    return re.sub(r"/.*", "/*", name) if name.startswith(("backups/", "keys/")) else name
 
 
 class Bench:
@@ -145,9 +150,19 @@ class Bench:
             return f"nothing is reported; {_difference(self._used, used) or 'what is used is as it was'}"
         if not _naming(bad, flip.file):
             return f"no finding names the file: {[one.line for one in bad]}"
-        if flip.file.endswith((".jsonl", ".jsonl.gz")) and not any(map(_PLACE.search, _naming(bad, flip.file))):
+        if worse := self._lost(kind_of(flip.file), used):
+            return f"more is lost than the bit: {worse}"
+        if flip.file.endswith(".jsonl") and not any(map(_PLACE.search, _naming(bad, flip.file))):
             return f"no finding names the place: {[one.line for one in bad]}"
         return ""
+
+    def _lost(self, kind: str, used: Used) -> str:
+        """What is used no more, though another file has it, or though it is not about the damaged line."""
+        states = sum(used.states.get(key) != fields for key, fields in self._used.states.items())
+        if states > (kind in _LINES_OF_STUDENTS):
+            return f"states of {states} students"
+        others = [name for name, value in self._used.others.items() if used.others[name] != value]
+        return "" if set(others) <= {_ALONE.get(kind)} else f"{others}"
 
     def _result(self, flip: Flip, new: list[Finding], fault: str) -> Result:
         bad = [one for one in new if one.severity not in ("ok", "info")]
@@ -218,7 +233,7 @@ class Bench:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    found = os.stat(path)
+    found = path.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
