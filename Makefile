@@ -2,11 +2,12 @@
 # again when pyproject.toml changes. Pass flags with ARGS: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fast-tests node-tests test test-busy coverage mutants pytest webui-test lint format types faults bit-flips nodes bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run check fast-tests node-tests test test-busy coverage mutants simulate-school pytest webui-test lint format types faults power-cuts bit-flips nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SEEDS ?= 1000
 # Most tests wait more than they work, so five processes keep two cores busy. ARGS="-n 0" runs them in one process.
 SPREAD = -n 5 --dist loadgroup --no-loadscope-reorder --durations=10
 # What `make check` leaves out; folders whose tests are all slow (SLOW in tests/distribution.py) need not even be read.
@@ -125,11 +126,17 @@ types: $(VENV)/.tests ## check only types
 faults: packages $(VENV)/.tests ## kill the program, fill its disk, cut its network, set its clock back; takes about ten minutes
 	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
 
+power-cuts: packages $(VENV)/.tests ## cut the power 1,000 times on a simulated disk: make power-cuts ARGS="--seeds 1000 --first 1"
+	@$(BIN)/python -m tests.faults.power_cuts $(ARGS)
+
 bit-flips: $(VENV)/.tests ## flip 10,000 random bits in a data folder, one at a time: make bit-flips ARGS="--flips 1000 --seed 7"
 	@$(BIN)/python -m tests.faults.bit_flips $(ARGS)
 
 nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type; takes some minutes
 	@$(BIN)/python -m pytest tests/services/test_nodes.py tests/services/test_workers.py --long $(ARGS)
+
+simulate-school: $(VENV)/.tests ## simulate schools with faults, each from a seed: make simulate-school SEEDS=10000
+	@$(BIN)/python -m tests.simulation --jobs 2 --seeds $(SEEDS) $(ARGS)
 
 bench: $(VENV)/.tests ## measure the speed
 	@$(BIN)/python -m tests.bench $(ARGS)

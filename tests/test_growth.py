@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 import appliance.roster.names
+from appliance.archive import chain
 from tests.bench.growth import Shape, shapes
 
 SIZES = (8_000, 16_000, 32_000)
@@ -54,6 +55,10 @@ def _rest(text: Any, begin: int, end: int) -> int:
     return (end - begin) * (2 * len(text) - begin - end + 1) // 2
 
 
+WIDTHS = {chain.GROUP_END.pattern: chain.SUFFIX_BYTES}
+"""Patterns that read no more than so many characters from a position on."""
+
+
 class Pattern:
     """A pattern that counts the characters that it may have read."""
 
@@ -78,15 +83,19 @@ class Pattern:
         self.steps.count += len(text)
         return self.pattern.sub(new, text)
 
-    def finditer(self, text: Any) -> Iterator[re.Match[Any]]:
+    def finditer(self, text: Any, begin: int = 0) -> Iterator[re.Match[Any]]:
         """Each character that is skipped is a position at which the pattern did not match."""
-        at = 0
-        for found in self.pattern.finditer(text):
-            self.steps.count += _rest(text, at, found.start())
+        at = begin
+        for found in self.pattern.finditer(text, begin):
+            self.steps.count += self._skipped(text, at, found.start())
             self.steps.count += 1 + found.end() - found.start()
             at = found.end()
             yield found
-        self.steps.count += _rest(text, at, len(text))
+        self.steps.count += self._skipped(text, at, len(text))
+
+    def _skipped(self, text: Any, begin: int, end: int) -> int:
+        most = (end - begin) * WIDTHS.get(self.pattern.pattern, len(text))
+        return min(most, _rest(text, begin, end))
 
 
 @cache

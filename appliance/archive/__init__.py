@@ -22,8 +22,12 @@ module              job
 ``head``            the head of the chain, in words
 ``file_checks``     empty files, two files with one number
 ``members``         the parts of a compressed segment
-``compression``     closed segments become gzip files
-``index``           where the lines of a student or a time are
+``compression``     closed segments become gzip files of members
+``index``           which students and times are in which part
+``indexing``        builds an index
+``index_files``     verify and erase of indexes
+``search``          lines of one student or of a span of time
+``moving``          segments to another folder and back
 ``markers``         what was moved, returned, deleted, erased
 ``reading``         lines of a folder from a position on, or of files
 ``merge``           archives of several nodes as one sequence

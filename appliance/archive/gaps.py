@@ -52,6 +52,7 @@ class Gap(msgspec.Struct, frozen=True):
         before: the stream's line after them; None where they were the last ones.
         explained: whether a line that cannot be read was between the two.
         accepted: whether somebody accepted to go on without these events.
+        reason: why they are not there, as far as the archive's folder shows it; "" where nobody asked for it.
     """
 
     student_id: str
@@ -62,6 +63,7 @@ class Gap(msgspec.Struct, frozen=True):
     before: Place | None = None
     explained: bool = False
     accepted: bool = False
+    reason: str = ""
 
     @property
     def events(self) -> int:

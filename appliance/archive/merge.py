@@ -30,7 +30,7 @@ import msgspec
 
 from appliance.archive.checking import BrokenLink
 from appliance.archive.ends import complete_bytes
-from appliance.archive.gaps import Acceptance, Gap, GapWatch
+from appliance.archive.gaps import Acceptance, Gap, GapWatch, MissingFiles
 from appliance.archive.reading import FileLines
 from appliance.archive.records import Damage, Line, Record, Rejection
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
@@ -40,6 +40,7 @@ from appliance.errors import ArchiveError
 WAITING_BYTES = 32 * 1024 * 1024
 """So many bytes of waiting lines are kept in memory."""
 _PROGRESS_LINES = 5000
+_REASONS = 1000
 
 _Key = tuple[str, str]
 """A stream: ids of the student and of the stream."""
@@ -131,7 +132,15 @@ class Merged:
                         _add(ranges.setdefault((line.record.student_id, line.record.stream), []), line.record.seq)
             ordered = [_by_receipt(rank, self._wanted(source, count)) for rank, source in enumerate(self._sources)]
             yield from self._in_stream_order((item[-1] for item in heapq.merge(*ordered)), ranges)
+        self._find_reasons()
         progress(1.0)
+
+    def _find_reasons(self) -> None:
+        """Add to the first gaps why they are there, which the folder of a single source may show."""
+        if len(self._sources) == 1 and self.gaps and self._sources[0].files:
+            files = MissingFiles(self._sources[0].files[0].parent)
+            for at, gap in enumerate(self.gaps[:_REASONS]):
+                self.gaps[at] = msgspec.structs.replace(gap, reason=files.reason(gap))
 
     def _counter(self, progress: Callable[[float], None]) -> Callable[[int], None]:
         """A function that adds the bytes of a line to what was read, and reports the progress now and then."""

@@ -23,11 +23,11 @@ from appliance.archive.markers import (
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
-from appliance.archive.torn_lines import TORN, changed_files
+from appliance.archive.torn_lines import TORN
 from appliance.datafolder.files import PART, remove, written_whole
-from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces
+from appliance.datafolder.stored_files import EraseError, Opened, Place, StoredFiles, StudentTraces, check_seal
 from appliance.datafolder.traces import json_forms
-from appliance.health import Finding, finding
+from appliance.health import Finding
 
 ARCHIVE = "archive"
 _STUDENT = b'"student_id":"'
@@ -46,9 +46,6 @@ class ArchiveFiles(StoredFiles):
         names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
-
-    def is_name(self, path: Path) -> bool:
-        return path.parent == self.folder and SEGMENT_NAME.fullmatch(path.name) is not None
 
     def files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -80,15 +77,15 @@ class ArchiveFiles(StoredFiles):
         yield from read_accepted(self.folder)[1]
         yield from missing_findings(self.folder)
         yield from verify_indexes(self.folder)
-        for path in changed_files(self.folder):
-            yield finding("file.damaged", self.name_of(path), line="")
+        for path in _files_in(self.folder / TORN):
+            yield from check_seal(path)
 
     def find_student(self, student_id: str) -> StudentTraces:
         """Read the whole archive, or the indexes of segments without damage that are as they were when indexed."""
         count = 0
         streams: set[str] = set()
         for path in self._edited():
-            index = proven_index(path) if self.is_name(path) else None
+            index = proven_index(path)
             if index and not index.damaged:
                 if known := index.students.get(student_id):
                     count += known.lines

@@ -6,10 +6,7 @@ ever written after them. What was acknowledged and damaged later stays where it 
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.archive.chain import GROUP_BYTES, GROUP_END
@@ -17,6 +14,7 @@ from appliance.archive.ends import GroupEnd, before_following, complete_bytes, l
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
 from appliance.datafolder.files import change, make_folder, remove, sync_file, sync_folder, write_private
+from appliance.datafolder.sealed import seal
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -24,7 +22,6 @@ log = logging.getLogger(__name__)
 TORN = "torn"
 """The folder in the archive to which torn lines are moved."""
 _GROUP_SEARCHED = 4 * GROUP_BYTES
-_CHECKSUM = re.compile(r"-([0-9a-f]{16})\.txt")
 
 
 def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
@@ -104,18 +101,6 @@ def _description(path: Path, start: int, size: int) -> str:
     return f"the last commit was not finished ({counted(whole, 'whole line')})"
 
 
-def changed_files(folder: Path) -> Iterator[Path]:
-    """The files of torn lines that are not as they were written: their names have a checksum since format 3."""
-    for path in sorted((folder / TORN).iterdir()) if (folder / TORN).is_dir() else ():
-        named = _CHECKSUM.search(path.name)
-        if named and path.is_file() and named[1] != _checksum(path.read_bytes()):
-            yield path
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def _move(path: Path, start: int) -> None:
     """Move the bytes from `start` on to a file of their own; a segment that is empty then is removed."""
     with path.open("rb") as file:
@@ -124,7 +109,7 @@ def _move(path: Path, start: int) -> None:
     if rest:
         aside = path.parent / TORN
         make_folder(aside)
-        write_private(aside / f"{path.stem}-{start}-{_checksum(rest)}.txt", rest)
+        write_private(aside / f"{path.stem}-{start}.txt", seal(rest))
     if not start:
         remove(path)
         sync_folder(path.parent)

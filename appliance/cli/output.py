@@ -62,7 +62,8 @@ def print_losses(damaged: Sequence[Damage], repeated: int, gaps: Sequence[Gap], 
         streams = len({(gap.student_id, gap.stream) for gap in gaps})
         print(f"These archives lack {counted(missing, 'event')} of {counted(streams, 'stream')}.", file=sys.stderr)
         for gap in gaps[:_DAMAGE_SHOWN]:
-            why = "damaged lines" if gap.explained else "accepted" if gap.accepted else "for no known reason"
+            known = "damaged lines" if gap.explained else "accepted" if gap.accepted else ""
+            why = known or gap.reason or "for no known reason"
             print(f"  {counted(gap.events, 'event')}, {gap.where}: {why}", file=sys.stderr)
         if len(gaps) > _DAMAGE_SHOWN:
             print(f"  and {len(gaps) - _DAMAGE_SHOWN:,} more", file=sys.stderr)

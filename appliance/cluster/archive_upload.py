@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
@@ -33,6 +33,10 @@ _GIVE_WAY_SECONDS = 0.02
 """After so long other tasks of the event loop get their turn."""
 _WAIT_SECONDS = 0.3
 _NO_LIMITS = EventLimits(bytes=1 << 62, depth=1 << 62, name_characters=1 << 62, values=1 << 62)
+
+
+async def _nothing() -> None:
+    pass
 
 
 class ArchiveUpload:
@@ -83,14 +87,16 @@ class ArchiveUpload:
         self._accepts_gaps = False
         self._left_out: set[Gap] = set()
 
-    async def run(self, patience: float) -> None:
+    async def run(self, patience: float, confirm: Callable[[], Awaitable[None]] = _nothing) -> None:
         """Upload everything; wait for what other nodes must upload first.
 
         Args:
             patience: seconds without any progress after which missing numbers are left out.
+            confirm: awaited while it waits; raises BackendError where the store has lost its memory again, so that what
+                other nodes have uploaded before will never be there.
 
         Raises:
-            BackendError: the store cannot be reached.
+            BackendError: the store cannot be reached, or `confirm` raised it.
             ArchiveError: the archive cannot be read.
         """
         only: set[tuple[str, str]] | None = None
@@ -104,6 +110,7 @@ class ArchiveUpload:
                 since = time.monotonic()
             only = set(self.blocked)
             while not await self._others_progressed():
+                await confirm()
                 if time.monotonic() - since > patience:
                     self._accepts_gaps = True
                     break

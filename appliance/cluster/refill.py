@@ -268,12 +268,13 @@ class Refill:
         if forgot:
             await self.on_lost()
         await self._membership.beat()
-        await self._upload_archive(start)
+        await self._upload_archive(start, generation)
         self._membership.uploaded = generation
         await self._membership.beat()
         mark = self.marks.mark
         if forgot or not mark.generation:
             await self._wait_for_others(generation)
+        await self._check_same(generation)
         others = self._membership.others()
         known = others if forgot else sorted({*self.marks.mark.nodes, *others})
         position = start if mark.generation == generation else BEGINNING
@@ -283,11 +284,11 @@ class Refill:
         self._lost.clear()
         self._refilled = time.monotonic()
 
-    async def _upload_archive(self, start: Position) -> None:
+    async def _upload_archive(self, start: Position, generation: str) -> None:
         began = time.monotonic()
         self._upload = upload = self._new_upload(start, await self._records.erased())
         try:
-            await upload.run(self.times.wait)
+            await upload.run(self.times.wait, lambda: self._check_same(generation))
         finally:
             self._upload = None
         if upload.gaps:
@@ -315,11 +316,21 @@ class Refill:
                 if not self._waits_for:
                     return
                 await asyncio.sleep(_WAIT_SECONDS)
+                await self._check_same(generation)
                 await self._membership.beat()
             names = ", ".join(self._waits_for)
             log.error("The nodes %s did not upload their archives in time; the store lacks what only they have.", names)
         finally:
             self._waits_for = []
+
+    async def _check_same(self, generation: str) -> None:
+        """Return if the store is still the one that is being refilled.
+
+        Raises:
+            BackendError: it has lost its memory again, and with it what was uploaded.
+        """
+        if await self._versions.generation() != generation:
+            raise BackendError("The key-value store has lost its data again, while it was refilled.")
 
     async def _confirm(self) -> None:
         """Notice at once, and not only at the next check, that the store has lost its memory.

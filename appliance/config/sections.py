@@ -261,8 +261,8 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
     accept_gaps: Annotated[
         bool,
         Meta(
-            description="Whether figures and texts go on without events that are missing in the archive, while a student "
-            "is otherwise shown as before the missing ones; needed for one start only, as it is kept.",
+            description="Whether figures and texts go on without events that are missing in the archive, while a "
+            "student is otherwise shown as before the missing ones; needed for one start only, as it is kept.",
             extra={"flag": "--accept-gap"},
         ),
     ] = False

@@ -20,6 +20,7 @@ from typing import IO, cast
 
 from appliance.datafolder import notes
 from appliance.datafolder.disk import FILE_MODE, FOLDER_MODE, NO_FOLDER_SYNC, NO_MODE, NO_SYNC, Disk
+from appliance.datafolder.foreign import conflict_copy_of as conflict_copy_of
 from appliance.datafolder.ownership import adopt
 
 WINDOWS_SECONDS = 1.0
@@ -345,9 +346,10 @@ def make_folder(path: Path) -> None:
         OSError: it cannot be made.
     """
     if path.is_dir():
+        if os.name != "nt" and _is_empty(path):
+            _sync_entry(path)
         return
-    if not path.parent.is_dir():
-        make_folder(path.parent)
+    make_folder(path.parent)
     try:
         disk.mkdir(path)
     except FileExistsError:
@@ -357,6 +359,21 @@ def make_folder(path: Path) -> None:
         adopt(path, path.parent)
         _keep_private(path)
         sync_folder(path.parent)
+
+
+def _sync_entry(folder: Path) -> None:
+    """Sync the entry of an empty folder: the program that made it may have ended before that."""
+    try:
+        disk.sync_folder(folder.parent)
+    except OSError as error:
+        # Somebody else may have made it, in a folder that this user cannot open.
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def make_private(path: Path) -> bool:

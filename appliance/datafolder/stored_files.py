@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from appliance.datafolder import sealed
-from appliance.datafolder.conflict_copies import conflict_copy_of
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import last_line_end, remove, unfinished_name, write_private
-from appliance.datafolder.foreign import is_of_desktop
+from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
 from appliance.datafolder.small_file import UNREADABLE, copy_path
 from appliance.datafolder.traces import decoded_or_none, is_about, objects
 from appliance.errors import ObserverError
@@ -98,16 +97,13 @@ class StoredFiles:
     def __init__(self, root: Path, *patterns: str) -> None:
         self.root = root
         self.patterns = patterns
-        self._prefix = f"{root.as_posix()}/" if root.name else ""
 
     def owns(self, path: Path) -> bool:
         """Whether a path, also of a file that is not there, is one of these files."""
-        # Every part is asked about every file, and a comparison of texts is many times faster than one of paths.
-        whole = path.as_posix()
-        if not whole.startswith(self._prefix):
+        if not path.is_relative_to(self.root):
             return False
-        name = whole[len(self._prefix) :]
-        return any(fnmatchcase(name, pattern) for pattern in self.patterns) and not is_of_desktop(path)
+        name = path.relative_to(self.root).as_posix()
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns) and not self._is_foreign(path)
 
     def name_of(self, path: Path) -> str:
         """The name of one of these files relative to `root`, with ``/`` between folders."""
@@ -120,33 +116,33 @@ class StoredFiles:
             path for path in found if path.is_file() and unfinished_name(path) is None and not self._is_foreign(path)
         ]
 
-    def copied(self, path: Path) -> str | None:
+    def conflict_copy(self, path: Path) -> str | None:
         """The name of the file of this part of which a synced folder made this copy; None for any other file."""
-        if not path.as_posix().startswith(self._prefix):
+        original = conflict_copy_of(path)
+        if original is None or not path.is_relative_to(self.root):
             return None
-        return conflict_copy_of(path.name, lambda name: self.is_name(path.with_name(name)))
+        name = path.with_name(original).relative_to(self.root).as_posix()
+        # Where any name is allowed, one that looks like a conflict copy may have been chosen.
+        chosen = [pattern for pattern in self.patterns if not pattern.endswith("/*")]
+        return original if any(fnmatchcase(name, pattern) for pattern in chosen) else None
 
     def _is_foreign(self, path: Path) -> bool:
-        """Whether another program put the file there."""
-        return is_of_desktop(path) or self.copied(path) is not None
-
-    def is_name(self, path: Path) -> bool:
-        """Whether a path has a name that the program gives, of files that may have conflict copies."""
-        return self.owns(path) and not any("*" in pattern for pattern in self.patterns)
+        """Whether another program put the file there (`appliance.datafolder.foreign`)."""
+        return is_of_desktop(path) or self.conflict_copy(path) is not None
 
     def copies(self) -> list[Path]:
         """Conflict copies of these files, which a program that synchronizes folders made; nothing reads them."""
         folders = sorted({(self.root / pattern).parent for pattern in self.patterns})
         there = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_file()]
-        return [path for path in there if self.copied(path) is not None]
+        return [path for path in there if self.conflict_copy(path) is not None]
 
     def unfinished(self) -> Iterator[Path]:
         """Files that were being written when the program was killed, and copies of them; nothing reads them."""
         for folder in {(self.root / pattern).parent for pattern in self.patterns}:
             for path in folder.iterdir() if folder.is_dir() else ():
+                original = conflict_copy_of(path)
                 if path.is_file() and (
-                    self._is_unfinished(path, path.name)
-                    or conflict_copy_of(path.name, lambda name, path=path: self._is_unfinished(path, name))  # type: ignore[misc]
+                    self._is_unfinished(path, path.name) or (original and self._is_unfinished(path, original))
                 ):
                     yield path
 
@@ -307,6 +303,16 @@ def check_json(path: Path, kind: Any, decode: Callable[[bytes, Any], object] = s
         yield finding("file.damaged", path.name, line=line.number or "")
     if not damaged:
         yield finding("file.read", path.name)
+
+
+def check_seal(path: Path) -> Iterator[Finding]:
+    """Check a file that is one sealed text, of any form. Nothing is found where it is as it was written."""
+    try:
+        sealed.unseal(path.read_bytes())
+    except sealed.SealError:
+        yield finding("file.damaged", path.name, line="")
+    except OSError as error:
+        yield finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)
 
 
 def check_damaged_lines(path: Path) -> Iterator[Finding]:

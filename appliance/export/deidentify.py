@@ -58,8 +58,8 @@ def load_key(file: Path) -> bytes:
         raise KeyFileError(f"The key file {file} cannot be read: {error.strerror}.") from error
     except SealError:
         raise KeyFileError(
-            f"The key file {file} is damaged: it does not have its checksum. Restore it from a backup; another key "
-            "gives other hashes."
+            f"The key file {file} is damaged: its checksum is wrong. Restore it from a backup: with another key, ids "
+            "have other pseudonyms than in earlier exports."
         ) from None
     except UnicodeDecodeError:
         text = ""

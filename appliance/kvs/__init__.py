@@ -22,6 +22,9 @@ from appliance.errors import SettingsError
 from appliance.health import Finding, nothing
 from appliance.redis import FORMS
 
+PARTS = "part/"
+"""Names of fields that begin so may be very many in one row: a read of other fields does not pass over them."""
+
 
 class Value(Protocol):
     """An immutable value that knows its encoding."""

@@ -5,6 +5,10 @@ slot. The hash has the row's version in a field of its own, so version and field
 a compare-and-set on that version: a script for each row, all rows in one round trip. A server that forbids scripts
 cannot be used: the first use of the store, which is that of its epoch, says so.
 
+Fields that may be very many (`appliance.kvs.PARTS`) are in a second hash of the row, ``PREFIX:{KEY}:parts``, in the
+same slot, so that dashboards, which read only summaries, do not pass over them. The script of a commit changes both. A
+read of whole rows compares the version before and after, and is repeated where a commit came between.
+
 **A commit whose outcome is unknown** (the connection broke before the answer came) may have changed some rows, each of
 them whole. It is tried again with the versions it had: rows that it changed the first time have a higher version now,
 so they are conflicts like any other. The committer then reads the row again, and the numbers of the streams in it say
@@ -25,13 +29,15 @@ from redis.crc import key_slot
 
 from appliance.counters import Counters
 from appliance.health import Finding, finding
-from appliance.kvs import KVS, Change, Row
+from appliance.kvs import KVS, PARTS, Change, Row
 from appliance.redis.connections import Argument, Command, Connections, Reply
 from appliance.redis.examine import examine_server, examine_storage
 from appliance.redis.url import RedisUrl, parse_url
 
 VERSION = b"\xff"
 """The field with the row's version; no text is encoded so, hence no other field has this name."""
+_PARTS = b":parts"
+"""What follows a row's key in that of its parts."""
 
 # Bounds of one round trip, so that neither side holds too much in memory and no answer takes long.
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -41,23 +47,39 @@ _SPREAD = 4000
 # Epochs of a cluster; the first number is that of its slots.
 _SLOTS, _EPOCHS = 16384, 64
 
-# KEYS: the row. ARGV: version field, version expected, version to be, ttl in ms or 0, number of pairs' words, pairs,
-# names of fields to remove. Gives 1, or 0 where the row has another version.
+# KEYS: the row, its parts. ARGV: version field, version expected, version to be, ttl in ms or 0, numbers of words of
+# the row's pairs, of the parts' pairs, and of the row's removed fields; then all these words, and the parts to remove.
+# Gives 1, or 0 where the row has another version.
 _COMMIT = f"""
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '0') ~= ARGV[2] then return 0 end
+-- First a command that a server without memory refuses: after another one it would take all of the script.
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-local last = 5 + ARGV[5]
-for at = 6, last, {_SPREAD} do
+if ARGV[2] == '0' then redis.call('UNLINK', KEYS[2]) end
+local last = 7 + ARGV[5]
+for at = 8, last, {_SPREAD} do
   redis.call('HSET', KEYS[1], unpack(ARGV, at, math.min(at + {_SPREAD - 1}, last)))
 end
-for at = last + 1, #ARGV, {_SPREAD} do
-  redis.call('HDEL', KEYS[1], unpack(ARGV, at, math.min(at + {_SPREAD - 1}, #ARGV)))
+if #ARGV > last then
+  local function spread(command, key, words)
+    local begin = last + 1
+    last = last + words
+    for at = begin, last, {_SPREAD} do
+      redis.call(command, key, unpack(ARGV, at, math.min(at + {_SPREAD - 1}, last)))
+    end
+  end
+  spread('HSET', KEYS[2], ARGV[6])
+  spread('HDEL', KEYS[1], ARGV[7])
+  spread('HDEL', KEYS[2], #ARGV - last)
 end
-if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+if ARGV[4] ~= '0' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
 return 1
 """
 
-# KEYS: the row. ARGV: version field, prefix. Gives names and values of the version and of all fields with the prefix.
+# KEYS: the row. ARGV: version field, prefix. Gives names and values of the version and of all fields of the
+# row with the prefix.
 _READ = f"""
 local names = {{ARGV[1]}}
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -82,8 +104,8 @@ return redis.call('GET', KEYS[1])
 """
 
 
-_Call = tuple[bytes, tuple[Argument, ...]]
-"""A key that a script runs on, and its arguments."""
+_Call = tuple[tuple[bytes, ...], tuple[Argument, ...]]
+"""The keys that a script runs on, of one slot, and its arguments."""
 
 
 class _Script:
@@ -105,27 +127,33 @@ EPOCH = _Script(_EPOCH)
 class _Prepared:
     """A change in the form in which the server gets it."""
 
-    __slots__ = ("bytes", "change", "key", "pairs", "removed")
+    __slots__ = ("bytes", "change", "key", "pairs", "part_pairs", "removed", "removed_parts")
 
     def __init__(self, key: bytes, change: Change) -> None:
         self.key = key
         self.change = change
         self.pairs: list[Argument] = []
+        self.part_pairs: list[Argument] = []
         self.removed: list[Argument] = []
+        self.removed_parts: list[Argument] = []
         self.bytes = 0
         for name, value in change.fields.items():
             field = _encoded(name)
+            part = name.startswith(PARTS)
             if value is None:
-                self.removed.append(field)
+                (self.removed_parts if part else self.removed).append(field)
             else:
                 encoded = value.encode()
-                self.pairs += (field, encoded)
+                pairs = self.part_pairs if part else self.pairs
+                pairs += (field, encoded)
                 self.bytes += len(encoded) + len(field)
 
     def arguments(self, ttl: int) -> tuple[Argument, ...]:
         """The arguments of `COMMIT`; `ttl` in milliseconds, 0 for none."""
         version = self.change.version
-        return (VERSION, version, version + 1, ttl, len(self.pairs), *self.pairs, *self.removed)
+        numbers = (len(self.pairs), len(self.part_pairs), len(self.removed))
+        words = (*self.pairs, *self.part_pairs, *self.removed, *self.removed_parts)
+        return (VERSION, version, version + 1, ttl, *numbers, *words)
 
 
 class RedisKVS(KVS):
@@ -149,16 +177,40 @@ class RedisKVS(KVS):
     async def read(self, keys: Sequence[str], prefix: str = "") -> list[Row]:
         found: list[Row] = []
         for batch in _batched(keys, _BATCH_ROWS):
-            if not prefix:
-                replies = await self._run([(key, ("HGETALL", self._key(key))) for key in batch])
-                fields = [self._connections.checked(reply) for reply in replies]
-            else:
-                calls: list[_Call] = [(self._key(key), (VERSION, _encoded(prefix))) for key in batch]
-                replies = await self._script(READ, calls)
-                words = [self._connections.checked(reply) for reply in replies]
-                fields = [dict(zip(some[::2], some[1::2], strict=True)) for some in words]
-            found += [_row(key, of_row) for key, of_row in zip(batch, fields, strict=True)]
+            if not prefix or PARTS.startswith(prefix) or prefix.startswith(PARTS):
+                found += await self._read_whole(batch, prefix)
+                continue
+            calls: list[_Call] = [((self._key(key),), (VERSION, _encoded(prefix))) for key in batch]
+            replies = await self._script(READ, calls)
+            words = [self._connections.checked(reply) for reply in replies]
+            found += [
+                _row(key, dict(zip(some[::2], some[1::2], strict=True))) for key, some in zip(batch, words, strict=True)
+            ]
         return found
+
+    async def _read_whole(self, keys: Sequence[str], prefix: str) -> list[Row]:
+        """Read rows with their parts."""
+        found: dict[str, Row] = {}
+        missing = list(keys)
+        while missing:
+            commands: list[tuple[str, Command]] = []
+            for key in missing:
+                row = self._key(key)
+                commands += [
+                    (key, ("HGETALL", row)),
+                    (key, ("HGETALL", row + _PARTS)),
+                    (key, ("HGET", row, VERSION)),
+                ]
+            replies = [self._connections.checked(reply) for reply in await self._run(commands)]
+            for key, fields, parts, version in zip(missing, replies[::3], replies[1::3], replies[2::3], strict=True):
+                if fields.get(VERSION) == version:
+                    row_found = _row(key, fields | parts if version else {})
+                    if prefix:
+                        some = {name: value for name, value in row_found.fields.items() if name.startswith(prefix)}
+                        row_found = Row(key, row_found.version, some)
+                    found[key] = row_found
+            missing = [key for key in missing if key not in found]
+        return [found[key] for key in keys]
 
     async def commit(self, changes: Iterable[Change]) -> list[str]:
         conflicts: list[str] = []
@@ -176,12 +228,13 @@ class RedisKVS(KVS):
 
     async def remove(self, keys: Iterable[str]) -> None:
         for batch in _batched(list(keys), _BATCH_ROWS):
-            for reply in await self._run([(key, ("UNLINK", self._key(key))) for key in batch]):
+            commands = [(key, ("UNLINK", self._key(key), self._key(key) + _PARTS)) for key in batch]
+            for reply in await self._run(commands):
                 self._connections.checked(reply)
 
     async def epoch(self) -> str:
         """As the interface says; on a cluster of all nodes together, whichever of them holds which slots."""
-        calls: list[_Call] = [(key, (str(uuid.uuid4()),)) for key in self._epoch_keys]
+        calls: list[_Call] = [((key,), (str(uuid.uuid4()),)) for key in self._epoch_keys]
         replies = await self._script(EPOCH, calls)
         epochs: list[bytes] = [self._connections.checked(reply) for reply in replies]
         if len(epochs) == 1:
@@ -209,19 +262,23 @@ class RedisKVS(KVS):
     async def _script(self, script: _Script, calls: Sequence[_Call]) -> list[Reply]:
         """Run a script on many keys, each by itself."""
         replies = await self._connections.run(
-            [(key, ("EVALSHA", script.name, 1, key, *arguments)) for key, arguments in calls]
+            [(keys[0], ("EVALSHA", script.name, len(keys), *keys, *arguments)) for keys, arguments in calls]
         )
         # A server that was restarted does not know the script; EVAL makes it known.
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, exceptions.NoScriptError)]
         repeated = await self._connections.run(
-            [(key, ("EVAL", script.text, 1, key, *arguments)) for key, arguments in (calls[i] for i in unknown)]
+            [
+                (keys[0], ("EVAL", script.text, len(keys), *keys, *arguments))
+                for keys, arguments in (calls[i] for i in unknown)
+            ]
         )
         for index, reply in zip(unknown, repeated, strict=True):
             replies[index] = reply
         return replies
 
     async def _commit(self, batch: Sequence[_Prepared]) -> list[str]:
-        replies = await self._script(COMMIT, [(row.key, row.arguments(self._ttl)) for row in batch])
+        calls: list[_Call] = [((row.key, row.key + _PARTS), row.arguments(self._ttl)) for row in batch]
+        replies = await self._script(COMMIT, calls)
         done = [self._connections.checked(reply) for reply in replies]
         return [row.change.key for row, answer in zip(batch, done, strict=True) if not answer]
 
@@ -275,7 +332,7 @@ class RedisKVS(KVS):
 
     async def _scripts(self) -> Finding:
         key = self._key(f"check/{uuid.uuid4()}")
-        [reply] = await self._script(READ, [(key, (VERSION, b""))])
+        [reply] = await self._script(READ, [((key,), (VERSION, b""))])
         if _forbids_scripts(reply):
             return finding("redis.no_scripts")
         self._connections.checked(reply)

@@ -15,10 +15,9 @@ from appliance.cluster import credentials, upload_mark
 from appliance.datafolder import BACKUPS, FORMAT_FILE, LOCK, PASSING, READY, WORKERS, DataFolder, FormatFile, exchange
 from appliance.datafolder.damaged_lines import damaged_lines_path
 from appliance.datafolder.files import make_folder, remove, remove_tree, temporary_folder, unfinished_name
-from appliance.datafolder.foreign import is_of_desktop
+from appliance.datafolder.foreign import conflict_copy_of, is_of_desktop
 from appliance.datafolder.format_file import decode_format
 from appliance.datafolder.ownership import adopt
-from appliance.datafolder.sealed import unseal
 from appliance.datafolder.small_file import copy_path
 from appliance.datafolder.stored_files import (
     EraseError,
@@ -28,6 +27,7 @@ from appliance.datafolder.stored_files import (
     StoredFiles,
     StudentTraces,
     check_json,
+    check_seal,
 )
 from appliance.datafolder.traces import is_about, json_forms
 from appliance.health import Finding, finding
@@ -97,7 +97,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         ErasureFiles(data),
     ]
     archive = ArchiveFiles(data)
-    parts += [ConflictCopies(data, [*parts, archive]), archive]
+    parts += [ConflictCopies(data, (*parts, archive)), archive]
     # What is not in backups has no part in what they hold.
     return [
         *parts,
@@ -171,6 +171,17 @@ class NotBackedUp(StoredFiles):
     """Files that do not belong to the data."""
 
 
+class KeyFiles(StoredFiles):
+    """The keys of exports. Another key gives other pseudonyms, so a changed bit must be known."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, f"{KEYS}/*")
+
+    def verify(self) -> Iterator[Finding]:
+        for path in self.files():
+            yield from check_seal(path)
+
+
 class DesktopFiles(NotBackedUp):
     """What desktops and network file systems leave in folders, such as ``._NAME`` and ``Thumbs.db``."""
 
@@ -185,24 +196,8 @@ class DesktopFiles(NotBackedUp):
             yield finding("file.of_desktop", self.name_of(path))
 
 
-class KeyFiles(StoredFiles):
-    """The keys of exports: hexadecimal digits, with a checksum since format 3."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, f"{KEYS}/*")
-
-    def verify(self) -> Iterator[Finding]:
-        for path in self.files():
-            try:
-                bytes.fromhex(unseal(path.read_bytes()).decode("ascii"))
-            except OSError as error:
-                yield finding("file.unreadable", self.name_of(path), detail=error.strerror or type(error).__name__)
-            except ValueError:
-                yield finding("file.damaged", self.name_of(path), line=1)
-
-
 class ConflictCopies(StoredFiles):
-    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them; a backup holds them.
+    """Conflict copies of the program's files, as a synced folder makes them. Nothing reads them.
 
     Of files that are no lists of lines, one that holds something of a student is removed whole.
     """
@@ -216,7 +211,7 @@ class ConflictCopies(StoredFiles):
         self._parts = parts
 
     def owns(self, path: Path) -> bool:
-        return any(part.copied(path) is not None for part in self._parts)
+        return any(part.conflict_copy(path) is not None for part in self._parts)
 
     def name_of(self, path: Path) -> str:
         """The name in the folder of its part, which may be another one than the data folder."""
@@ -226,9 +221,8 @@ class ConflictCopies(StoredFiles):
         return sorted({path for part in self._parts for path in part.copies()})
 
     def verify(self) -> Iterator[Finding]:
-        for part in self._parts:
-            for path in part.copies():
-                yield finding("file.conflict_copy", part.name_of(path), original=part.copied(path) or "")
+        for path in self.files():
+            yield finding("file.conflict_copy", self.name_of(path), original=conflict_copy_of(path) or "")
 
     def find_student(self, student_id: str) -> StudentTraces:
         return StudentTraces(student_id, bool(self._of(student_id)))

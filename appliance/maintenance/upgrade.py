@@ -24,8 +24,9 @@ Step = Callable[[Path], None]
 """Rewrites a data folder of one format into the next. A step that was cut short is done again from its beginning."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
-"""The steps by the format that they start from. Nothing is rewritten: an archive and small files of any format are
-read, and the running program compresses segments, writes snapshots, and adds checksums to what it writes."""
+"""The steps by the format that they start from. Up to 3 nothing is rewritten: segments and small files of each format
+are read; the running program compresses segments, writes snapshots, begins the chain of checksums in its first segment,
+and gives a small file its checksum when it writes it."""
 
 
 def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> None:
@@ -38,9 +39,9 @@ def bring_up_to_date(folder: DataFolder, steps: Mapping[int, Step] = STEPS) -> N
     """
     path = folder.path
     found = format_of(path)
+    _finish_erasing(path)
     note_place(path)
     make_folder_private(path)
-    _finish_erasing(path)
     try:
         if found == FORMAT:
             return

@@ -49,7 +49,11 @@ def covered_before(data: Path) -> Position:
 
 
 class Retention:
-    """Deletes what is old, while the appliance runs."""
+    """Deletes what is old, while the appliance runs.
+
+    Attributes:
+        stopped: set when the program ends: a thread that is deleting ends after the day that it is at.
+    """
 
     def __init__(self, settings: Settings, folder: Path, counters: Counters) -> None:
         """Args:
@@ -60,6 +64,7 @@ class Retention:
         self._settings = settings
         self._folder = folder
         self._counters = counters
+        self.stopped = False
         self._began = time.monotonic()
         self._waiting = False
 
@@ -79,6 +84,7 @@ class Retention:
             now - self._settings.archive.retention_days * _DAY,
             covered=None if shared else lambda: covered_before(self._settings.data_path),
             plain=not self._settings.archive.compress,
+            stop=lambda: self.stopped,
         )
         self._counters.add("archive_segments_deleted", len(deleted))
         return deleted
@@ -101,7 +107,12 @@ class Retention:
 
 
 def delete_old(
-    folder: Path, limit: float, *, covered: Callable[[], Position] | None, plain: bool
+    folder: Path,
+    limit: float,
+    *,
+    covered: Callable[[], Position] | None,
+    plain: bool,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[MarkedSegment]:
     """Delete the days of an archive that ended before a time.
 
@@ -110,6 +121,7 @@ def delete_old(
         limit: the time, in seconds since the epoch.
         covered: gives the position before which all lines are in the snapshots; None where the store is on a server.
         plain: whether segments stay uncompressed; otherwise those are still to be compressed, and stay.
+        stop: asked before each day; when it returns true the others are left for the next time.
 
     Returns:
         What was deleted.
@@ -125,6 +137,8 @@ def delete_old(
     end = covered() if by_day and covered else None
     deleted: list[MarkedSegment] = []
     for _, found in sorted(by_day.items()):
+        if stop():
+            break
         old = [_old(number, path, limit, end, plain) for number, path in found]
         if all(old):
             whole_day = [segment for segment in old if segment]

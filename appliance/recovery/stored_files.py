@@ -21,9 +21,6 @@ class SnapshotFiles(StoredFiles):
         super().__init__(root, "snapshots/snapshot-*.bin")
         self.folder = root / snapshot.FOLDER
 
-    def is_name(self, path: Path) -> bool:
-        return self.owns(path) and path.stem.removeprefix("snapshot-").isdecimal()
-
     def verify(self) -> Iterator[Finding]:
         """Read each; one that an appliance has removed meanwhile is left out."""
         for path in snapshot.snapshots(self.folder):

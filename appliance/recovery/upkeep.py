@@ -108,11 +108,15 @@ class Upkeep:
 
     async def _keep_deleting(self, task: Supervised) -> None:
         assert self._retention is not None
-        while True:
-            # No time limit: its thread cannot be ended, and a second one must not work on the same files.
-            await asyncio.to_thread(self._retention.delete_old)
-            task.works()
-            await asyncio.sleep(RETENTION_SECONDS)
+        try:
+            while True:
+                # No time limit: its thread cannot be ended, and a second one must not work on the same files.
+                await asyncio.to_thread(self._retention.delete_old)
+                task.works()
+                await asyncio.sleep(RETENTION_SECONDS)
+        except asyncio.CancelledError:
+            self._retention.stopped = True
+            raise
 
     def measure(self) -> None:
         """Measure the space.

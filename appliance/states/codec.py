@@ -20,6 +20,7 @@ from appliance.states.parts import (
     encoded_parts,
     framed,
     is_framed,
+    loaded_parts,
     part_field,
     unframed,
 )
@@ -136,16 +137,14 @@ class StateCodec:
             return None
         if not (scoped.splits and is_framed(encoded)):
             return state, encoded_parts(parts)
-        stored = encoded_parts(parts)
+        stored = None
         try:
             split = scoped.reducer.split(state)
             if split is not None:
-                change = changed_parts(stored, split.groups, scoped.reducer.encode_part)
-                if not (change.written or change.removed):
-                    stored = change.stored
+                stored = loaded_parts(parts, split.groups, scoped.reducer.encode_part)
         except BaseException as error:
             self._failures.state_failed(scoped.name, error)
-        return state, stored
+        return state, encoded_parts(parts) if stored is None else stored
 
     def whole(self, scoped: ScopedReducer, state: State) -> bytes | None:
         """A state as one value, so that states can be compared; None where it cannot be encoded."""

@@ -139,6 +139,15 @@ def encoded_parts(parts: Mapping[int, bytes]) -> StoredParts:
     return StoredParts((group,), (places,), sum(map(len, parts.values())))
 
 
+def loaded_parts(parts: Mapping[int, bytes], groups: Groups, encode: Callable[[Any], bytes]) -> StoredParts | None:
+    """The parts of a state that was read, by number in order; None where its reducer has cut it in other places."""
+    new = tuple(groups)
+    if list(map(encode, chain.from_iterable(new))) != list(parts.values()):
+        return None
+    places = zip(parts, map(len, parts.values()), strict=True)
+    return StoredParts(new, tuple(_grouped(places, new)), sum(map(len, parts.values())))
+
+
 def changed_parts(stored: StoredParts, groups: Groups, encode: Callable[[Any], bytes]) -> PartsChange:
     """What must be written so that a store has these parts in place of those that it has.
 

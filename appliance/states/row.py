@@ -17,8 +17,10 @@ import json
 
 import msgspec
 
+from appliance.kvs import PARTS
+
 STATE = "state/"
-PART = "part/"
+PART = PARTS
 VERSION = "version/"
 BROKEN = "broken/"
 UNSTORABLE = b"1"

@@ -89,6 +89,45 @@ async def test_a_failed_sync_is_not_trusted(tmp_path: Path, monkeypatch: pytest.
     await archive.close()
 
 
+async def test_a_segment_whose_name_is_not_durable_takes_no_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = open_archive(tmp_path)
+    with monkeypatch.context() as disk:
+        disk.setattr("appliance.archive.writing.sync_folder", failing(errno.EIO))
+        archive.append([line(1)])
+        with pytest.raises(ArchiveError, match="cannot be written"):
+            await archive.sync()
+    assert not segments(tmp_path)
+    await archive.sync()
+    await archive.close()
+    assert seqs(tmp_path) == [1]
+
+
+async def test_a_start_syncs_what_a_killed_program_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1)
+    await archive.close()
+    [segment] = segments(tmp_path)
+    content, number = segment.read_bytes(), segment.stat().st_ino
+    synced: list[int] = []
+    system = os.fsync
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), system(handle)))
+        await open_archive(tmp_path).close()
+        assert synced == [number]
+
+        def fails(handle: int) -> None:
+            if os.fstat(handle).st_ino == number:
+                raise OSError(errno.EIO, "Input/output error")
+            system(handle)
+
+        disk.setattr(os, "fsync", fails)
+        await open_archive(tmp_path).close()
+    assert segment.read_bytes() == content
+    assert segment.stat().st_ino != number, "after a failed sync a copy is durable instead"
+
+
 async def test_a_segment_that_cannot_be_cut_back_is_named_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.archive import archive
 from tests.bench.checksums import checksums
 from tests.bench.growth import growth
 from tests.bench.hostile import hostile
@@ -202,6 +203,7 @@ def arguments() -> argparse.Namespace:
             "nodes",
             "reconnects",
             "stores",
+            "archive",
             "growth",
             "checksums",
             "hostile",
@@ -246,12 +248,24 @@ def measure_all(parsed: argparse.Namespace) -> None:
         nodes(parsed.quick, parsed.rounds)
     if parsed.only in (None, "reconnects"):
         reconnects(50 if parsed.quick else 1000)
+    _measure_parts(parsed)
+
+
+def _measure_parts(parsed: argparse.Namespace) -> None:
+    """Parts of the program without a server."""
     if parsed.only in (None, "stores"):
         stores(*((1, 5) if parsed.quick else (parsed.rounds, 200)))
+    on_files(parsed)
+
+
+def on_files(parsed: argparse.Namespace) -> None:
+    """The parts that need no server."""
+    if parsed.only in (None, "archive"):
+        archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 64 << 20)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only in (None, "checksums"):
-        checksums(*((1, 1000) if parsed.quick else (101, 200_000)))
+        checksums(*((1, 1000) if parsed.quick else (31, 200_000)))
 
 
 def on_request(parsed: argparse.Namespace) -> None:

@@ -7,17 +7,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from appliance.archive import BEGINNING, numbered_segments
+from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.cluster.membership import Membership
 from appliance.cluster.refill import Refill, RefillTimes
 from appliance.cluster.upload_mark import UploadMarkFile
 from appliance.counters import Counters
+from appliance.errors import BackendError
 from appliance.health import Health
 from appliance.kvs.memory import MemoryKVS
 from appliance.listeners import Listeners
 from appliance.pubsub.hints import Hints
 from appliance.pubsub.memory import MemoryPubSub
+from appliance.states import Fold, StateLimits
 from appliance.tasks import Tasks
-from tests.pipeline.world import PATIENCE, until
+from tests.pipeline.world import PATIENCE, Tally, until
+from tests.recovery.test_gaps import lesson
+from tests.recovery.world import CHARACTERS, VALUES, Core
 
 
 async def test_a_node_is_known_to_the_others_as_soon_as_it_has_started() -> None:
@@ -53,3 +61,22 @@ async def test_a_mark_does_not_wait_for_a_commit_that_waits_for_the_refill(tmp_p
         await began.wait()
         on_lost()
     assert not (tmp_path / "store.json").exists()
+
+
+async def test_an_upload_does_not_wait_for_what_a_second_loss_has_taken(tmp_path: Path) -> None:
+    await lesson(tmp_path, 3)
+    numbered_segments(tmp_path / "archive")[1][1].unlink()
+    core = Core(tmp_path)
+    limits = StateLimits(VALUES, CHARACTERS)
+    kvs, pubsub = MemoryKVS(), MemoryPubSub(Counters(), 10)
+    upload = ArchiveUpload(
+        core.archive, BEGINNING, kvs, pubsub, lambda: Fold([Tally()], Counters(), limits), Counters(), {}
+    )
+
+    async def lost_again() -> None:
+        raise BackendError("The key-value store has lost its data again.")
+
+    with pytest.raises(BackendError, match="again"):
+        await upload.run(3600.0, lost_again)
+    assert upload.gaps == []
+    await core.archive.close()

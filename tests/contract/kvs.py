@@ -65,6 +65,45 @@ class KVSContract:
         [row] = await kvs.read(["a"], "summary/")
         assert row == Row("a", 1, {"summary/": b"0", "summary/writing": b"1"})
 
+    async def test_parts_are_fields_like_others(self, kvs: KVS) -> None:
+        change = {"state/x": b"0", "part/x/0": b"1", "part/x/1": b"2", "part": b"3", "p": b"4"}
+        await kvs.commit([Change("a", 0, {name: Encoded(value) for name, value in change.items()})])
+        assert await kvs.read(["a"]) == [Row("a", 1, change)]
+        for prefix in ("p", "part", "part/", "part/x/1", "state/", "x"):
+            expected = {name: value for name, value in change.items() if name.startswith(prefix)}
+            assert await kvs.read(["a"], prefix) == [Row("a", 1, expected)]
+        assert await kvs.keys() == ["a"]
+        assert await kvs.commit([Change("a", 1, {"part/x/0": None, "p": None, "part/x/2": Encoded(b"5")})]) == []
+        assert await kvs.read(["a"]) == [
+            Row("a", 2, {"state/x": b"0", "part/x/1": b"2", "part": b"3", "part/x/2": b"5"})
+        ]
+        assert await kvs.commit([Change("a", 1, {"part/x/1": None})]) == ["a"]
+        await kvs.remove(["a"])
+        await kvs.commit([Change("a", 0, fields(x=b"1"))])
+        assert await kvs.read(["a"]) == [Row("a", 1, {"x": b"1"})]
+
+    async def test_a_whole_row_is_read_between_two_commits(self, kvs: KVS) -> None:
+        """Parts and other fields are of one version, also where commits go on meanwhile."""
+        done = False
+
+        async def write() -> None:
+            for version in range(60):
+                number = b"%d" % version
+                parts = {f"part/x/{part}": Encoded(number) for part in range(40)}
+                assert await kvs.commit([Change("a", version, {"state/x": Encoded(number), **parts})]) == []
+
+        async def read() -> None:
+            while not done:
+                [row] = await kvs.read(["a"])
+                assert len(set(row.fields.values())) <= 1
+                assert not row.version or row.fields["state/x"] == b"%d" % (row.version - 1)
+                await asyncio.sleep(0)
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        await write()
+        done = True
+        await asyncio.gather(*readers)
+
     @pytest.mark.parametrize("version", [0, 2, 7])
     async def test_a_change_worked_out_from_another_version_changes_nothing(self, kvs: KVS, version: int) -> None:
         await kvs.commit([Change("a", 0, fields(x=b"1"))])
@@ -186,9 +225,11 @@ class KVSContract:
 
     async def test_a_row_may_have_very_many_fields(self, kvs: KVS) -> None:
         many: dict[str, Value | None] = {f"stream/{number}": Encoded(b"[1,2]") for number in range(12_000)}
+        many |= {f"part/{number}": Encoded(b"a part") for number in range(12_000)}
         await kvs.commit([Change("a", 0, many | {"summary/x": Encoded(b"{}")})])
         [row] = await kvs.read(["a"], "stream/")
         assert len(row.fields) == 12_000
+        assert len((await kvs.read(["a"]))[0].fields) == 24_001
         removed: dict[str, Value | None] = dict.fromkeys(many)
         assert await kvs.commit([Change("a", 1, removed)]) == []
         assert await kvs.read(["a"]) == [Row("a", 2, {"summary/x": b"{}"})]

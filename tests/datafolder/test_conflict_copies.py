@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from appliance.archive.segments import SEGMENT_NAME
-from appliance.datafolder.conflict_copies import conflict_copy_of
+from appliance.datafolder.foreign import conflict_copy_of
 
 SEGMENT = "events-20261124-0001.jsonl.gz"
-
-
-def own(name: str) -> bool:
-    return name in ("roster.jsonl", "roster-damaged.jsonl", "students.csv") or bool(SEGMENT_NAME.fullmatch(name))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +28,7 @@ def own(name: str) -> bool:
     ],
 )
 def test_copies_of_a_segment(name: str) -> None:
-    assert conflict_copy_of(name, own) == SEGMENT
+    assert conflict_copy_of(Path(name)) == SEGMENT
 
 
 @pytest.mark.parametrize(
@@ -48,9 +45,9 @@ def test_copies_of_a_segment(name: str) -> None:
     ],
 )
 def test_other_files(name: str) -> None:
-    assert conflict_copy_of(name, own) is None
+    assert conflict_copy_of(Path(name)) is None
 
 
 def test_copies_of_a_list() -> None:
-    assert conflict_copy_of("students (1).csv", own) == "students.csv"
-    assert conflict_copy_of("roster-damaged-LAPTOP.jsonl", own) == "roster-damaged.jsonl"
+    assert conflict_copy_of(Path("students (1).csv")) == "students.csv"
+    assert conflict_copy_of(Path("roster-damaged-LAPTOP.jsonl")) == "roster-damaged.jsonl"

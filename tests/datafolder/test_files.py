@@ -164,3 +164,21 @@ def test_a_folder_with_a_name_that_is_too_long_is_a_sentence_of_every_command(
     assert main([*command.split(), "--data-dir", str(tmp_path / ("a" * 300))]) in (1, 2)
     found = capsys.readouterr()
     assert "File name too long" in found.out + found.err
+
+
+def test_a_folder_whose_making_was_cut_short_is_synced_by_the_next_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    use(monkeypatch, RefusingDisk(sync_folder=errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        files.make_folder(tmp_path / "a" / "b")
+    later = RefusingDisk()
+    use(monkeypatch, later)
+    files.make_folder(tmp_path / "a" / "b")
+    done = [call for call in later.calls if call in ("mkdir", "sync_folder")]
+    assert done == ["sync_folder", "mkdir", "sync_folder"], "first the entry of a, then b"
+    (tmp_path / "a" / "b" / "file").write_bytes(b"")
+    later.calls.clear()
+    files.make_folder(tmp_path / "a" / "b")
+    assert not later.calls, "what has a file in it was durable before"

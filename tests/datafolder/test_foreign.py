@@ -1,4 +1,4 @@
-"""Files of other programs in the data folder are known, and so are the services that sync a folder."""
+"""Files of other programs: conflict copies of synced folders, and what desktops leave, are known by their names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.datafolder import files
 from appliance.datafolder.filesystem import kind_of
 from appliance.datafolder.foreign import is_of_desktop
 from appliance.datafolder.synced import service_of
@@ -46,8 +47,14 @@ OWN = [
 JUNK = ["._events-20261124-0001.jsonl.gz", ".DS_Store", "desktop.ini", "Thumbs.db", ".stfolder", "~$students.csv"]
 
 
+@pytest.mark.parametrize("name", COPIES)
+def test_a_conflict_copy_is_known_by_its_name(name: str) -> None:
+    assert files.conflict_copy_of(Path("archive", name)) == COPIES[name]
+
+
 @pytest.mark.parametrize("name", OWN)
-def test_a_file_of_the_program_is_not_of_a_desktop(name: str) -> None:
+def test_a_file_of_the_program_is_none(name: str) -> None:
+    assert files.conflict_copy_of(Path(name)) is None
     assert not is_of_desktop(Path(name))
 
 

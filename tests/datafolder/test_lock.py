@@ -117,3 +117,13 @@ def test_a_lock_that_is_held_is_somebodys(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(files, "disk", RefusingDisk(lock=errno.EAGAIN))
     with pytest.raises(DataFolderInUseError, match="Another appliance"):
         DataFolder(tmp_path)
+
+
+def test_a_full_disk_does_not_prevent_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with DataFolder(tmp_path), pytest.raises(DataFolderInUseError):
+            DataFolder(tmp_path)

@@ -132,3 +132,13 @@ def test_an_older_program_reads_the_format(tmp_path: Path) -> None:
     write_format(tmp_path)
     assert json.loads((tmp_path / "format.json").read_bytes())["format"] == FORMAT
     assert format_file(tmp_path).read() is not None
+
+
+def test_a_first_start_that_was_cut_short_after_the_copy_of_the_format_is_no_damage(tmp_path: Path) -> None:
+    write_format(tmp_path)
+    (tmp_path / "format.json").unlink()
+    assert format_of(tmp_path) == FORMAT
+    assert (tmp_path / "format.json").read_bytes() == (tmp_path / "format-copy.json").read_bytes()
+    (tmp_path / "format.json").unlink()
+    (tmp_path / "format-copy.json").write_bytes(b"{")
+    assert format_of(tmp_path) == 0

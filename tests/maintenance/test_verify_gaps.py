@@ -67,6 +67,7 @@ async def test_stored_states_are_better_than_an_archive_with_a_gap(data: Path) -
     assert ", line 10 (byte " in line
     assert ", line 1 (byte 0); no archive file with the number 2 is there). The stored states have them" in line
     assert "emove" not in line
+    assert wrong((await run(data, accept=True))[1]) == []
     # The other student is compared.
     assert {one.code for one in found} >= {"states.equal", "streams.equal"}
 

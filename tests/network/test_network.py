@@ -13,7 +13,7 @@ import pytest
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.network import announce
-from appliance.network.addresses import NetworkAddress, rank
+from appliance.network.addresses import NetworkAddress, rank, usable
 from appliance.network.announce import Announcer
 from appliance.network.network import Network, on_link
 from tests.web.world import until
@@ -21,6 +21,7 @@ from tests.web.world import until
 WIFI = NetworkAddress(0, "192.168.1.20", "wlan0", 24)
 CABLE = NetworkAddress(1, "10.0.0.7", "eth0", 8)
 DOCKER = NetworkAddress(101, "172.17.0.1", "docker0", 16)
+SIX = NetworkAddress(11, "2001:db8::7", "eth0", 64)
 LOOPBACK = NetworkAddress(0, "127.0.0.1", "lo", 8)
 
 
@@ -59,6 +60,20 @@ def test_the_likeliest_address_comes_first() -> None:
 
 def test_a_computer_in_no_network_shows_its_own_address(tmp_path: Path) -> None:
     assert network(tmp_path, Adapters()).urls() == ["http://127.0.0.1:8000/join"]
+
+
+def test_a_computer_with_ipv6_alone_shows_an_address_that_students_reach(tmp_path: Path) -> None:
+    found = network(tmp_path, Adapters(*usable([SIX, DOCKER])), host="::")
+    assert found.urls()[0] == "http://[2001:db8::7]:8000/join"
+    only_four = network(tmp_path, Adapters(SIX), host="0.0.0.0")
+    assert only_four.urls() == ["http://127.0.0.1:8000/join"], "nobody listens there"
+
+
+def test_addresses_of_ipv6_are_shown_only_where_there_are_no_others() -> None:
+    own = NetworkAddress(21, "169.254.3.4", "eth0", 16)
+    assert usable([SIX, WIFI, DOCKER]) == [WIFI, DOCKER]
+    assert usable([own, SIX]) == [SIX, own]
+    assert usable([]) == []
 
 
 def test_what_the_configuration_names_comes_before_what_is_found(tmp_path: Path) -> None:

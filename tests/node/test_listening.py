@@ -48,3 +48,13 @@ def test_processes_of_the_program_share_a_port() -> None:
 )
 def test_only_loopback_addresses_are_for_this_computer_alone(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+def test_all_addresses_of_ipv6_are_all_of_ipv4_too() -> None:
+    try:
+        listener = bind("::", 0)
+    except SettingsError:
+        pytest.skip("IPv6 is switched off")
+    with listener, socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
+        pass

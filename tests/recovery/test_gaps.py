@@ -14,15 +14,13 @@ from appliance.archive.event_filter import EVERYTHING
 from appliance.archive.markers import MarkedSegment, Marker, add_marker
 from appliance.archive.merge import sources
 from appliance.health import Finding
-from appliance.maintenance.erase import erase
 from appliance.node.rebuilding import Rebuilding
-from appliance.roster import RosterLimits
 from appliance.states import StateLimits, student_details, student_key
 from appliance.states.replay import Replay
 from reducers.activity import ActivityReducer
 from tests.archive.rewriting import rewrite
 from tests.pipeline.world import Tally, TallyState
-from tests.recovery.test_recovery import Doubled, bundled
+from tests.recovery.test_recovery import Doubled
 from tests.recovery.world import CHARACTERS, VALUES, Core, replayed
 
 STREAM = "stream-1"
@@ -429,73 +427,6 @@ class TestRebuild:
             assert details.scopes["documents"]["d"].keys() == shown
             assert core.counters["reducer_states_failed{tally}"] == 0
             await core.stop()
-
-
-class TestNoGaps:
-    """What leaves numbers out of order, or twice, or without states, and is none."""
-
-    async def test_rejected_paused_and_repeated_lines(self, tmp_path: Path) -> None:
-        core = Core(tmp_path, Tally())
-        await core.start()
-        stream = await core.stream("s-1", STREAM)
-        core.accept(stream, 1, {"event": "edit"}, "no object", {"event": "edit"})
-        await core.pipeline.settle()
-        await core.classes.set_state("class-1", "paused")
-        core.accept(stream, 4, {"event": "edit"})
-        await core.pipeline.settle()
-        await core.classes.set_state("class-1", "open")
-        core.accept(stream, 5, {"event": "edit"})
-        await core.pipeline.settle()
-        await core.crash()
-        [path] = files(tmp_path)
-        rewrite(path, lambda lines: [*lines[:2], lines[1], *lines[2:], *lines[3:]])
-        core = Core(tmp_path, Tally())
-        await core.start()
-        assert core.recovery.findings == []
-        assert core.counters["archive_events_missing"] == 0
-        assert seen(core, "s-1") == 3
-        await core.crash()
-
-    @pytest.mark.parametrize("fixture", ["data-1", "data-2", "data-3"])
-    @pytest.mark.parametrize("snapshots", [True, False])
-    async def test_data_of_earlier_formats(self, tmp_path: Path, fixture: str, snapshots: bool) -> None:
-        shutil.copytree(FIXTURES / fixture, tmp_path / "data")
-        if not snapshots:
-            shutil.rmtree(tmp_path / "data" / "snapshots", ignore_errors=True)
-        core = Core(tmp_path / "data", *bundled(), Tally())
-        await core.start()
-        assert core.recovery.findings == []
-        assert await rebuilt(core) == []
-        assert core.counters["archive_events_missing"] == 0
-        assert core.kvs.rows()
-        await core.crash()
-
-    async def test_a_student_who_was_erased(self, tmp_path: Path) -> None:
-        await lesson(tmp_path, 3, save_after=3)
-        erase(tmp_path, None, "s-2", RosterLimits())
-        core = Core(tmp_path, Doubled())
-        await core.start()
-        assert core.recovery.findings == []
-        assert await rebuilt(core) == []
-        assert seen(core, "s-1") == 30
-        # The page of the erased student begins again.
-        await send(core, "s-2")
-        assert seen(core, "s-2") == 10
-        await core.crash()
-        core = Core(tmp_path, Doubled())
-        await core.start()
-        assert core.recovery.findings == []
-        await core.crash()
-
-    async def test_lines_that_a_failed_write_left_twice(self, tmp_path: Path) -> None:
-        await lesson(tmp_path, 3)
-        first, second, _ = files(tmp_path)
-        second.write_bytes(first.read_bytes() + second.read_bytes())
-        core = Core(tmp_path, Tally())
-        await core.start()
-        assert not [found for found in core.recovery.findings if found.code == "archive.gap"]
-        assert seen(core, "s-1") == 15
-        await core.crash()
 
 
 def test_a_replay_knows_what_a_start_accepted(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Simulated disks: each node's files, and what a power cut leaves of them.
 
 The files are real ones in a temporary folder, so the program reads them as it does everywhere. All changes go through
-`appliance.datafolder.files.disk`, where `Disks` notes what is synced. At a power cut `DiskOfNode.after_power_cut` writes
-what is left into another folder:
+`appliance.datafolder.files.disk`, where `Disks` notes what is synced. At a power cut `DiskOfNode.after_power_cut`
+writes what is left into another folder:
 
 - of a file, what was synced, and of what was written since, a part from its beginning, or zeros in its place;
 - of a folder, the entries that were synced, and of later creations, renames and removals the first so many.

@@ -50,9 +50,9 @@ def cluster() -> None:
     run = ArchiveUpload.run
     name = "_archive"
 
-    async def lazy(self: ArchiveUpload, patience: float) -> None:
+    async def lazy(self: ArchiveUpload, *arguments: Any) -> None:
         if "node-1" not in getattr(self, name).folder.parts:
-            await run(self, patience)
+            await run(self, *arguments)
 
     ArchiveUpload.run = lazy
 

@@ -46,8 +46,8 @@ class Total(msgspec.Struct):
         """The sums in sentences."""
         real = max(self.real, 1e-9)
         return (
-            f"{self.seeds} seeds, {len(self.failed)} with violations. {self.events} events of students and {self.steps} "
-            f"steps in {self.seconds / 3600:.1f} class hours ({self.student_seconds / 3600:.1f} hours of students); "
+            f"{self.seeds} seeds, {len(self.failed)} with violations. {self.events} events of students and {self.steps}"
+            f" steps in {self.seconds / 3600:.1f} class hours ({self.student_seconds / 3600:.1f} hours of students); "
             f"{real:.1f} s: {self.seeds / real:.1f} seeds, {self.events / real:.0f} events and {self.steps / real:.0f} "
             "steps a second of one process."
         )

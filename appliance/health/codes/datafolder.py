@@ -72,7 +72,7 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
         ),
         "datafolder.second_program": Code(
             "critical",
-            "archive",
+            "program",
             "Another program (process {holder}) uses the same data folder. Stop one of them now: they overwrite each "
             "other's files.",
         ),

@@ -122,7 +122,9 @@ class File:
         lost: list[int] = []
         for page in sorted(self._dirty):
             if chance.random() < kept:
-                left._put(page, self._version(page, chance, torn=style == "pages", new=style == "all"))
+                # A journal writes a page before the size that reaches over it.
+                whole = mode == "journal" and page * PAGE + PAGE > len(self.disk)
+                left._put(page, self._version(page, chance, torn=style == "pages", new=whole or style == "all"))
             elif page * PAGE + PAGE > len(self.disk):
                 lost.append(page)
         if mode == "journal" and style != "all":
@@ -150,7 +152,9 @@ class File:
     def _version(self, page: int, chance: random.Random, *, torn: bool, new: bool) -> bytes:
         old = bytes(self.disk[page * PAGE : (page + 1) * PAGE])
         versions = self._dirty[page]
-        version = versions[-1] if new else chance.choice(versions)
+        if new:
+            return versions[-1]
+        version = chance.choice(versions)
         if not torn or chance.random() < 0.6:
             return version
         # The rest of the page is as it was before, empty where it was never written.

@@ -3,8 +3,8 @@
 Each line of standard input is a command in JSON, each line of standard output the answer; see `Control`. When standard
 input ends, as it does with the process that began this one, it unmounts itself and ends.
 
-The folder has one subfolder for each life of the appliance. After a power cut, or after the process was killed,
-everything in the subfolder of that life answers EIO, and the next subfolder shows what is left.
+The folder has one subfolder, the disk. After a power cut, or after the process was killed, everything answers EIO until
+the next life of the appliance begins; what the earlier one has open answers EIO for ever.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 LARGE = 1 << 30
 ROOT = 0
-"""The handle of the folder of all lives."""
+"""The handle of the folder in which the disk is."""
+NAME = "disk"
 
 
 class Life:
@@ -41,7 +42,12 @@ class Life:
 
 
 class FileSystem:
-    """The operations that FUSE calls; all lives at once."""
+    """The operations that FUSE calls.
+
+    Attributes:
+        guard: held while anything of this changes.
+        life: the current life; None before the first.
+    """
 
     use_ns = True
     # Operations on open files get their handle and no path, so that removed files work until they are closed.
@@ -50,7 +56,7 @@ class FileSystem:
 
     def __init__(self) -> None:
         self.guard = threading.Lock()
-        self.lives: dict[str, Life] = {}
+        self.life: Life | None = None
         self._open: dict[int, tuple[Life, Node]] = {}
         self._handles = 0
 
@@ -70,7 +76,7 @@ class FileSystem:
     def readdir(self, path: str | None, handle: int) -> list[str]:
         with self.guard:
             if handle == ROOT:
-                return [".", "..", *self.lives]
+                return [".", "..", NAME]
             _, node = self._node(path, handle)
             if not isinstance(node, Folder):
                 raise error(errno.ENOTDIR)
@@ -212,12 +218,11 @@ class FileSystem:
 
     def _life(self, path: str) -> tuple[Life, str]:
         name, _, inner = path[1:].partition("/")
-        if name not in self.lives:
+        if name != NAME or self.life is None:
             raise error(errno.ENOENT)
-        life = self.lives[name]
-        if life.troubles.ended:
+        if self.life.troubles.ended:
             raise error(errno.EIO)
-        return life, inner
+        return self.life, inner
 
     def _node(self, path: str | None, handle: int | None) -> tuple[Life, Node]:
         if handle is not None and handle in self._open:
@@ -243,11 +248,10 @@ class FileSystem:
 
 
 class Control:
-    """The commands: ``{"do": NAME, ...}``; each method is one. All but `new` concern the last life."""
+    """The commands: ``{"do": NAME, ...}``; each public method but `answer` is one."""
 
     def __init__(self, files: FileSystem) -> None:
         self._files = files
-        self._last = 0
 
     def answer(self, line: str) -> dict[str, Any]:
         """Do what a line asks for."""
@@ -261,7 +265,7 @@ class Control:
         return self._begin(Disk(mode), seed)
 
     def trouble(self, **trouble: Any) -> dict[str, Any]:
-        """Add a `Trouble`."""
+        """Add a `Trouble` for the current life."""
         self._life.troubles.add(Trouble(**trouble))
         return {}
 
@@ -270,14 +274,17 @@ class Control:
         self._life.disk.sync_all()
         return {}
 
-    def kill(self, seed: int) -> dict[str, Any]:
-        """The process is killed; its disk has power."""
+    def end(self) -> dict[str, Any]:
+        """The process ends here: from now on nothing succeeds."""
         self._life.troubles.ended = True
+        return {}
+
+    def kill(self, seed: int) -> dict[str, Any]:
+        """The process was killed; its disk has power."""
         return self._begin(self._life.disk, seed)
 
     def cut(self, seed: int) -> dict[str, Any]:
-        """The power is cut."""
-        self._life.troubles.ended = True
+        """The power was cut."""
         return self._begin(self._life.disk.cut(random.Random(seed)), seed)
 
     def state(self) -> dict[str, Any]:
@@ -291,14 +298,12 @@ class Control:
 
     @property
     def _life(self) -> Life:
-        return self._files.lives[str(self._last)]
+        assert self._files.life is not None
+        return self._files.life
 
     def _begin(self, disk: Disk, seed: int) -> dict[str, Any]:
-        # Only the last one can be used, so an earlier one need not be kept; its open files keep theirs.
-        self._files.lives.pop(str(self._last), None)
-        self._last += 1
-        self._files.lives[str(self._last)] = Life(disk, seed)
-        return {"folder": str(self._last)}
+        self._files.life = Life(disk, seed)
+        return {}
 
 
 def _serve_commands(control: Control) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from appliance.archive import Archive, Reader
 from appliance.config import Settings
 from appliance.counters import Counters
-from appliance.datafolder import DataFolder
+from appliance.datafolder import DataFolder, notes
 from appliance.kvs.memory import MemoryKVS
 from appliance.maintenance import erase
 from appliance.maintenance.upgrade import bring_up_to_date
@@ -64,6 +64,8 @@ class Heart:
 
     async def start(self) -> None:
         """Start as the program does; see `appliance.program.process.run` and `Node.start`."""
+        # What an earlier process noted, this one does not know.
+        notes.forget(self.settings.data_path)
         self._folder = DataFolder(self.settings.data_path)
         bring_up_to_date(self._folder)
         node = self._node = Node(self.settings)

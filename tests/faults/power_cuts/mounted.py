@@ -87,9 +87,14 @@ class PowerCutDisk:
         """The id of its process."""
         return self._process.pid
 
-    def new(self, mode: str, seed: int) -> Path:
-        """A new, empty disk of a mode (`disk`); returns its root."""
-        return self.folder / self._do("new", mode=mode, seed=seed)["folder"]
+    @property
+    def root(self) -> Path:
+        """The root of the disk."""
+        return self.folder / "disk"
+
+    def new(self, mode: str, seed: int) -> None:
+        """Begin with a new, empty disk of a mode (`disk`)."""
+        self._do("new", mode=mode, seed=seed)
 
     def trouble(self, kinds: tuple[str, ...], first: int, **options: Any) -> None:
         """Let operations fail; see `Trouble`."""
@@ -99,13 +104,17 @@ class PowerCutDisk:
         """Make everything durable."""
         self._do("sync")
 
-    def kill(self, seed: int) -> Path:
-        """Take the disk away from its process, as if that was killed; returns the root for the next."""
-        return self.folder / self._do("kill", seed=seed)["folder"]
+    def end(self) -> None:
+        """From now on nothing that the present process has open or asks for succeeds."""
+        self._do("end")
 
-    def cut(self, seed: int) -> Path:
-        """Cut the power; returns the root of what is left."""
-        return self.folder / self._do("cut", seed=seed)["folder"]
+    def kill(self, seed: int) -> None:
+        """Begin anew with the same disk, as after a process was killed."""
+        self._do("kill", seed=seed)
+
+    def cut(self, seed: int) -> None:
+        """Begin anew with what a power cut leaves of the disk."""
+        self._do("cut", seed=seed)
 
     @property
     def ended(self) -> bool:

@@ -127,33 +127,35 @@ class _Schedule:
         chance = self._chance
         mode = chance.choice(MODES)
         self._note(f"mode {mode}")
-        root, durable = self._disk.new(mode, self._seed()), True
+        self._disk.new(mode, self._seed())
+        durable = True
         if chance.random() < 0.2:
-            self._start_from_fixture(root, chance.choice((1, 2)))
+            self._start_from_fixture(chance.choice((1, 2)))
         try:
             lives = chance.choice((1, 1, 2, 2, 3))
             while lives or not durable:
                 lives -= 1
-                root, durable = await self._life(root, durable=durable, last=lives <= 0)
+                durable = await self._life(durable=durable, last=lives <= 0)
             self._troubled = False
-            await self._start(root, durable=True)
+            await self._start(durable=True)
             await self._end_well()
-            await self._start(root)
+            await self._start()
             await self._stop()
             self._result.events = sum(page.acked for page in self._klass.pages.values())
         finally:
+            self._result.disk.append(self._disk.log())
+            self._disk.end()
             await self._abandon()
 
-    async def _life(self, root: Path, *, durable: bool, last: bool) -> tuple[Path, bool]:
+    async def _life(self, *, durable: bool, last: bool) -> bool:
         """Live until the power is cut or the process is killed.
 
         Args:
-            root: of its disk.
-            durable: whether all that is there is durable.
+            durable: whether all that is on the disk is durable.
             last: whether it ends with a power cut in any case.
 
         Returns:
-            What the next life finds, likewise.
+            Whether all that the next life finds is durable.
         """
         chance = self._chance
         self._troubled = chance.random() < 0.3
@@ -161,7 +163,7 @@ class _Schedule:
         try:
             if early:
                 self._arm()
-            await self._start(root, durable=durable)
+            await self._start(durable=durable)
             if not early:
                 self._arm()
             for _ in range(chance.randint(3, 40)):
@@ -174,11 +176,12 @@ class _Schedule:
         self._result.disk += [self._disk.log()]
         killed = not last and chance.random() < 0.5
         self._note("killed" if killed else "cut")
-        # What a killed process wrote is there still, and is lost with the power unless the next one syncs it.
-        following = self._disk.kill(self._seed()) if killed else self._disk.cut(self._seed())
+        self._disk.end()
         await self._abandon()
+        # What a killed process wrote is there still, and is lost with the power unless the next one syncs it.
+        (self._disk.kill if killed else self._disk.cut)(self._seed())
         self._result.cuts += not killed
-        return following, not killed
+        return not killed
 
     async def _abandon(self) -> None:
         if self._heart is not None:
@@ -208,14 +211,14 @@ class _Schedule:
 
     # Start and end.
 
-    async def _start(self, root: Path, *, durable: bool = False) -> None:
+    async def _start(self, *, durable: bool = False) -> None:
         """Start, and check; while the disk fails the program may end with a sentence, and is started again."""
-        heart = self._heart = self._make(root)
+        heart = self._heart = self._make(self._disk.root)
         for attempt in range(1, STARTS + 1):
             if await self._do(heart.start(), may_fail=self._words if attempt < STARTS else ()):
                 break
             await heart.abandon()
-            heart = self._heart = self._make(root)
+            heart = self._heart = self._make(self._disk.root)
         if heart.node.fold.suspended and self._chance.random() < 0.5:
             await self._do(heart.rebuild())
         await self._do(self._klass.meet(heart, durable=durable))
@@ -241,9 +244,8 @@ class _Schedule:
         await self._stop()
 
     async def _restart(self) -> None:
-        root = self._living.settings.data_path.parent
         await self._stop()
-        await self._start(root)
+        await self._start()
 
     # What people do.
 
@@ -346,7 +348,7 @@ class _Schedule:
         if await self._do(_now(lambda: heart.erase(student_id)), may_fail=self._documented):
             self._klass.erasing = ""
             self._klass.forget(student_id)
-        await self._start(heart.settings.data_path.parent)
+        await self._start()
 
     # The means.
 
@@ -416,12 +418,12 @@ class _Schedule:
             if stream := self._streams.get(page.stream_id):
                 page.acked = max(page.acked, stream.durable_to)
 
-    def _start_from_fixture(self, root: Path, number: int) -> None:
+    def _start_from_fixture(self, number: int) -> None:
         """Begin with the data folder of an earlier format, all of it durable."""
         self._note(f"format {number}")
         source = FIXTURES / f"data-{number}"
         for path in sorted(source.rglob("*")):
-            target = root / "data" / path.relative_to(source)
+            target = self._disk.root / "data" / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 target.write_bytes(path.read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import aiohttp
 import pytest
 
 from appliance import __version__
+from appliance.archive import segments
 from appliance.health import CODES
 from appliance.health.codes import COMPONENTS
 from appliance.web.educators import ClassView
+from tests.archive.rewriting import rewrite
 from tests.web.students.raw import raw
 from tests.web.world import PATIENCE, World, until, world
 
@@ -442,3 +445,23 @@ async def test_a_student_with_more_data_than_is_kept_is_a_finding(tmp_path: Path
         window = await w.get(f"/api/v1/students/{entry['student_id']}")
         assert 0 < sum(bool(found.get("writing", {}).get("text")) for found in window["documents"].values()) < 6
         assert window["left_out"] == 0
+
+
+async def test_a_student_of_whom_the_archive_lacks_events_is_shown_as_before_them(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.student() as student:
+        await student.send(*({"event": "edit", "document": "d", "offset": 0, "insert": f"{n} "} for n in range(4)))
+        await student.acked(4)
+        data = w.node.settings.data_path
+    [segment] = segments(data / "archive")
+    rewrite(segment, lambda lines: lines[:2] + lines[3:])
+    shutil.rmtree(data / "snapshots")
+    async with world(tmp_path) as w:
+        [entry] = await w.get("/api/v1/students")
+        assert entry["summaries"]["activity"]["events"] == 2
+        assert entry["held_at"] is not None
+        found = {one["code"]: one for one in (await w.get("/api/v1/status"))["findings"]}
+        assert found["archive.gap"]["subject"] == entry["student_id"]
+        window = await w.get(f"/api/v1/students/{entry['student_id']}")
+        assert window["documents"]["d"]["writing"]["text"] == "1 0 "
+        health = await w.get("/healthz")
+        assert entry["student_id"] not in json.dumps(health)
