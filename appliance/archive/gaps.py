@@ -24,6 +24,13 @@ from appliance.health.codes import Severity
 
 GAPS_SHOWN = 20
 """How many students with gaps are named; further ones are counted."""
+_MORE = {
+    "archive.gap": "archive.gap_more",
+    "archive.gap_stored": "archive.gap_stored_more",
+    "reducer.gap": "reducer.gap_more",
+    "refill.gap": "refill.gap_more",
+    "store.gap": "store.gap_more",
+}
 _RANGES_SHOWN = 3
 _NO_END = 1 << 62
 
@@ -218,7 +225,7 @@ def gap_findings(
     if others := dict(islice(students.items(), GAPS_SHOWN, None)):
         severity = None if others.keys() & unknown else known
         count = sum(one.events for one in others.values())
-        yield finding(f"{code}_more", severity=severity, students=len(others), count=count, reducers=reducers)
+        yield finding(_MORE[code], severity=severity, students=len(others), count=count, reducers=reducers)
 
 
 class MissingFiles:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from appliance.datafolder import exchange
-from appliance.datafolder.files import make_folder
+from appliance.datafolder.files import make_folder, sync_folder
 from appliance.datafolder.format_file import FORMAT, FORMAT_FILE, FormatFile, format_of
 from appliance.datafolder.lock import HOLDER, LOCK, FolderLock
 from appliance.errors import SettingsError
@@ -65,6 +65,16 @@ class DataFolder:
                 f"The data folder {path} cannot be written: {error.strerror}. Choose another --data-dir."
             ) from error
         self._lock = FolderLock(path)
+        try:
+            # An earlier program may have been killed before the names of its files were durable.
+            sync_folder(path)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise SettingsError(
+                    f"The data folder {path} cannot be written: {error.strerror}. Check the disk, then try again."
+                ) from error
+            raise
         try:
             exchange.finish(path, PASSING)
         except BaseException as error:
