@@ -1,6 +1,7 @@
 """Checking: the lines of a segment, each proved by the checksum of its group, and the links between groups.
 
-A group with a wrong checksum is damaged. If lines of it cannot be parsed, they explain that, and the others are used.
+A group with a wrong checksum is damaged. If lines of it cannot be parsed, they explain that, and the others are used,
+unless the compressed file is damaged.
 If all can be parsed, nobody knows which is wrong, and all are left out. What is known to be damaged in the checksum's
 field alone costs nothing: the group before, or the one after it, has the same checksum.
 
@@ -18,11 +19,12 @@ from typing import IO
 
 import msgspec
 
-from appliance.archive.chain import NOTHING, field
+from appliance.archive.chain import GROUP_BYTES, NOTHING, field
 from appliance.archive.ends import before_following, is_in_segment_before, last_group, own_before
 from appliance.archive.groups import Group, parts_of, split
 from appliance.archive.links import explained
 from appliance.archive.records import Damage, Line, parse_line
+from appliance.archive.segments import open_segment
 from appliance.errors import ArchiveError
 from appliance.text import counted
 
@@ -101,6 +103,7 @@ class SegmentLines:
         self._state = state
         self._reports_unfinished = reports_unfinished
         self._has_groups = False
+        self._is_right: bool | None = None
         self._check = state.checks.setdefault(path.name.removesuffix(".gz"), SegmentCheck(path.name))
 
     def read(self, file: IO[bytes] | gzip.GzipFile, byte: int, end: int | None) -> Iterator[Iterator[Line]]:
@@ -273,10 +276,23 @@ class SegmentLines:
         """The lines of a group of which some are damaged."""
         self._state.own = None
         found = list(self._lines(group))
-        if any(isinstance(line.record, Damage) for line in found):
+        # One changed bit of compressed data changes several places of the text, in lines that can be parsed too.
+        if any(isinstance(line.record, Damage) for line in found) and self._is_decompressed_right():
             yield from found
         elif found:
             yield self._damage(group, BAD)
+
+    def _is_decompressed_right(self) -> bool:
+        """Whether the segment is plain, or its compressed data have the checksums of gzip."""
+        if self._is_right is None:
+            self._is_right = True
+            try:
+                with open_segment(self._path) as file:
+                    while isinstance(file, gzip.GzipFile) and file.read(GROUP_BYTES):
+                        pass
+            except (EOFError, OSError, zlib.error):
+                self._is_right = False
+        return self._is_right
 
     def _lines(self, group: Group) -> Iterator[Line]:
         """The lines of a group, parsed."""

@@ -31,14 +31,14 @@ class MoveError(ObserverError):
 
 
 def closed_segments(folder: Path, *, plain: bool) -> list[tuple[int, Path]]:
-    """The segments of an archive folder that never change, oldest first. The newest one always stays open.
+    """The segments of an archive folder that never change, oldest first. The newest one may be open if it is plain.
 
     Args:
         folder: the archive.
         plain: whether segments that are not compressed count. With `archive.compress` those are still to be compressed.
     """
     found = numbered_segments(folder) if folder.is_dir() else []
-    return [(number, path) for number, path in found[:-1] if path.suffix == ".gz" or plain]
+    return [(number, path) for number, path in found if path.suffix == ".gz" or (plain and number < found[-1][0])]
 
 
 def marked(path: Path) -> MarkedSegment | None:

@@ -7,7 +7,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from appliance.archive.chain import GROUP_END, SUFFIX_BYTES
 from appliance.archive.checking import EMPTY, BrokenLink, ChainState, SegmentCheck, SegmentLines
+from appliance.archive.ends import first_group
 from appliance.archive.records import Damage, Line, Record
 from appliance.archive.segments import (
     BEGINNING,
@@ -32,7 +34,8 @@ class Reader:
     def __init__(self, folder: Path, start: Position = BEGINNING) -> None:
         """Args:
         folder: the archive.
-        start: where a group begins, in formats 1 and 2 a line.
+        start: where a group begins, in formats 1 and 2 a line. Where none does, the segment is read from its
+            beginning: lines that come again are skipped by who applies them.
         """
         self.folder = folder
         self.position = start
@@ -70,6 +73,8 @@ class Reader:
                 return
             if number > self.position.segment:
                 self.position = Position(number, 0)
+            elif self.position.byte and self.line is None:
+                self._find_place(path)
             reading = SegmentLines(path, self._state, reports_unfinished=False)
             last = end.byte if end is not None and number == end.segment else None
             for some in _lines(path, reading, self.position.byte, last):
@@ -78,6 +83,21 @@ class Reader:
                     self.line = line
                     yield line.record
                 self.position = Position(number, reading.byte)
+
+    def _find_place(self, path: Path) -> None:
+        """Begin with the whole segment if no group begins at the position, as after the segment was rewritten."""
+        byte = self.position.byte
+        try:
+            with open_segment(path) as file:
+                file.seek(max(0, byte - SUFFIX_BYTES))
+                before = file.read(min(byte, SUFFIX_BYTES))
+        except (EOFError, gzip.BadGzipFile, OSError, zlib.error):
+            # Reading reports it.
+            return
+        if found := GROUP_END.fullmatch(before):
+            self._state.own = found[2]
+        elif len(before) < min(byte, SUFFIX_BYTES) or not before.endswith(b"\n") or first_group(path) is not None:
+            self.position = Position(self.position.segment, 0)
 
 
 def lines(path: Path, byte: int = 0) -> Iterator[Line]:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.archive import Reader, Record, Rejection, StreamLines
+from appliance.archive.chain import NOTHING, chained
 from appliance.counters import Counters
 from appliance.events import EventLimits, RejectedError, decode_event, decode_events
 from appliance.web.students.protocol import Events, FrameLimits, Protocol
@@ -69,8 +70,11 @@ def archived(text: bytes) -> tuple[Record, object]:
     else:
         lines.events(pieces, 7, [1500], [1500], [text])
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "events-20260101-0001.jsonl").write_bytes(b"".join(pieces))
-        [record] = Reader(Path(folder)).records()
+        # The same line twice: one ends its group.
+        text, _ = chained(b"".join([*pieces, *pieces]), NOTHING)
+        Path(folder, "events-20260101-0001.jsonl").write_bytes(text)
+        record, again = Reader(Path(folder)).records()
+        assert again == record
     assert isinstance(record, Record), record
     assert (record.received, record.at, record.student_id, record.stream, record.seq) == (1.5, 1.5, "s", "stream-1", 7)
     return record, body

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from appliance.archive import BEGINNING, Position, Reader, segments
+from appliance.archive.compression import compress
 from appliance.archive.markers import known_missing
 from appliance.recovery import snapshot
 from tests.archive.archives import Writer
@@ -71,6 +72,17 @@ class TestMove:
         assert list(to.iterdir()) == []
         assert observer("archive", "bring-back", "--data-dir", data) == 1
         assert "name no segments that were moved elsewhere" in observer.err
+
+    def test_the_newest_file_too_once_it_is_compressed(self, observer: CommandLine, data: Path) -> None:
+        newest = segments(data / "archive")[-1]
+        compress(newest, lambda: False)
+        snapshot.write(data / "snapshots", Position(SEGMENTS + 2, 0), {}, [])
+        snapshot.snapshots(data / "snapshots")[0].unlink()
+        lines, to = list(Reader(data / "archive").records()), observer.home / "disk"
+        assert observer("archive", "move", "--before", "2099-01-01", "--to", to, "--data-dir", data) == 0
+        assert segments(data / "archive") == []
+        assert observer("archive", "bring-back", "--data-dir", data) == 0
+        assert list(Reader(data / "archive").records()) == lines
 
     def test_from_another_place_than_where_they_were_moved_to(self, observer: CommandLine, data: Path) -> None:
         to, now = observer.home / "disk", observer.home / "now"
