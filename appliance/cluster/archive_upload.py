@@ -25,7 +25,7 @@ from appliance.kvs import KVS, Change, Row
 from appliance.kvs.records import erased_mark
 from appliance.pipeline import class_topic
 from appliance.pubsub import PubSub
-from appliance.states import STREAM, Fold, Stream, StudentStates, decode_stream_position, student_key
+from appliance.states import LATE_SECONDS, STREAM, Fold, Stream, StudentStates, decode_stream_position, student_key
 
 _SLICE_RECORDS = 20_000
 _SLICE_BYTES = 16 * 1024 * 1024
@@ -230,7 +230,9 @@ class ArchiveUpload:
             stream.advance_to(record)
             if event is not None:
                 self._fold.reduce(stream, (event,))
-            student.note_applied(stream, record.at)
+            # Compared in milliseconds, as on arrival.
+            late = int(event is not None and round((record.received - record.at) * 1000) > LATE_SECONDS * 1000)
+            student.note_applied(stream, record.at, late, record.received)
             self.events += 1
 
 
