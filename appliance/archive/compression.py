@@ -14,8 +14,16 @@ from typing import IO
 from appliance.archive.chain import GROUP_BYTES, GROUP_END, SUFFIX_BYTES
 from appliance.archive.index import ContentHash, DamagedIndexError, Index, is_of, read_index, write_index
 from appliance.archive.indexing import IndexBuilder, build_index, pieces
-from appliance.archive.members import BLOCK_BYTES, MEMBER_BYTES, MemberWriter, NoMembersError, blocks, has_members
-from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
+from appliance.archive.members import (
+    BLOCK_BYTES,
+    MEMBER_BYTES,
+    MemberWriter,
+    NoMembersError,
+    SegmentFile,
+    blocks,
+    has_members,
+)
+from appliance.archive.segments import SEGMENT_NAME, compressed, segments
 from appliance.counters import Counters
 from appliance.datafolder.files import PART, remove_if_unused, written_whole
 
@@ -44,7 +52,8 @@ def compress(
     packed = path if path.suffix == ".gz" else compressed(path)
     part = path.with_name(path.name + PART)
     try:
-        with open_segment(path) as plain, written_whole(packed, part) as file:
+        opened: IO[bytes] | SegmentFile = SegmentFile(path) if path == packed else path.open("rb")
+        with opened as plain, written_whole(packed, part) as file:
             writer = PackedWriter(file, block_bytes, member_bytes)
             text = hashlib.sha256()
             for piece in pieces(plain, size=block_bytes):

@@ -105,18 +105,17 @@ def add_marker(folder: Path, marker: Marker) -> None:
         OSError: it cannot be written; the file has the markers that it had.
     """
     path = folder / MARKERS
-    new = not path.exists()
     with files.append_to(path) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             # A power cut may have left half a line, which stays damaged for itself.
             files.write_all(file.fileno(), (b"" if _ends_a_line(path) else b"\n") + sealed.encode(marker))
             files.sync_file(file)
+            # Also of a file that is there: what made it may have ended before its name was durable.
+            files.sync_folder(folder)
         except OSError:
             file.truncate(size)
             raise
-    if new:
-        files.sync_folder(folder)
 
 
 def _ends_a_line(path: Path) -> bool:
@@ -155,7 +154,7 @@ def missing_findings(folder: Path) -> Iterator[Finding]:
         groups.setdefault((marker.kind, to), []).append(missing.segment)
     for (kind, to), found in groups.items():
         yield finding(
-            f"archive.{kind}",
+            "archive.moved" if kind == "moved" else "archive.deleted",
             to,
             segments=len(found),
             events=sum(segment.events for segment in found),

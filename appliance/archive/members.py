@@ -237,7 +237,7 @@ def blocks(file: IO[bytes]) -> Iterator[tuple[Block, bytes, bytes]]:
         for block in member.blocks:
             file.seek(block.offset)
             data = file.read(block.length)
-            text = block_text(data)
+            text = block_text(data, block.size)
             checksum = zlib.crc32(text, checksum)
             if len(text) != block.size:
                 raise zlib.error("a block has another length than the header says")
@@ -246,16 +246,17 @@ def blocks(file: IO[bytes]) -> Iterator[tuple[Block, bytes, bytes]]:
             raise zlib.error("a member has another checksum than its text")
 
 
-def block_text(data: bytes) -> bytes:
+def block_text(data: bytes, size: int = BLOCK_BYTES) -> bytes:
     """The text of a block.
 
     Args:
         data: its compressed data.
+        size: the expected length of the text, in bytes; another one is slower.
 
     Raises:
         zlib.error: they are damaged.
     """
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
+    return zlib.decompress(data + _LAST, -zlib.MAX_WBITS, max(1, size))
 
 
 class SegmentFile(gzip.GzipFile):

@@ -8,12 +8,11 @@ line, as `Reader` reads it, and reported whoever's it is.
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -34,6 +33,7 @@ _SEARCHED_STUDENTS = 8
 """Of more students all lines of a block are parsed: searching its bytes for each would take longer."""
 _BATCH = 16
 _THREADS = 4
+_AHEAD = 8
 _PLAIN_ID = re.compile(r"[A-Za-z0-9 _.:@+-]+")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _PIECE_BYTES = 1 << 20
@@ -166,10 +166,17 @@ def _renumbered(line: Line, more: int) -> Line:
 
 def _block_lines(path: Path, file: IO[bytes], index: Index, selection: Selection, numbered: bool) -> Iterator[Line]:
     needles = None if index.escaped else selection.needles()
-    for block, text in _texts(file, _wanted_blocks(index, selection)):
-        if text is not None:
-            piece = _Piece(path.name, text, block.line, block.byte, numbered)
-            yield from piece.found(piece.lines(needles), selection)
+
+    def found(block: IndexedBlock, data: bytes) -> list[Line] | None:
+        text = _text(block, data)
+        if text is None:
+            return None
+        piece = _Piece(path.name, text, block.line, block.byte, numbered)
+        return list(piece.found(piece.lines(needles), selection))
+
+    for block, lines_found in _in_threads(file, _wanted_blocks(index, selection), found):
+        if lines_found is not None:
+            yield from lines_found
             continue
         if block.whole and not block.own:
             # No chain shows which of its lines are right.
@@ -203,36 +210,40 @@ def _bits(bits: bytes) -> Iterator[int]:
                 yield 8 * number + bit
 
 
-def _texts(file: IO[bytes], wanted: list[IndexedBlock]) -> Iterator[tuple[IndexedBlock, bytes | None]]:
-    """The blocks, each with its text; None where it is damaged."""
+def _in_threads(
+    file: IO[bytes], wanted: list[IndexedBlock], work: Callable[[IndexedBlock, bytes], list[Line] | None]
+) -> Iterator[tuple[IndexedBlock, list[Line] | None]]:
+    """The blocks, each with the result of some work on its compressed data.
+
+    Most of the work runs without the lock of the interpreter. Threads that need it for short times each, and in turn,
+    wait less for it than a thread that decompresses waits for one that parses.
+    """
+
+    def work_on(batch: list[tuple[IndexedBlock, bytes]]) -> list[tuple[IndexedBlock, list[Line] | None]]:
+        return [(block, work(block, data)) for block, data in batch]
+
     batches = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
     if len(batches) < 2:
         for batch in batches:
-            yield from zip(batch, _unpacked(batch, _data(file, batch)), strict=True)
+            yield from work_on(_data(file, batch))
         return
-    # Checksums and decompression take most of the time, and run without the lock of the interpreter.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-        waiting: deque[tuple[list[IndexedBlock], Future[list[bytes | None]]]] = deque()
+        waiting: deque[Future[list[tuple[IndexedBlock, list[Line] | None]]]] = deque()
         for batch in batches:
-            waiting.append((batch, threads.submit(_unpacked, batch, _data(file, batch))))
-            if len(waiting) > _THREADS:
-                done, texts = waiting.popleft()
-                yield from zip(done, texts.result(), strict=True)
-        for done, texts in waiting:
-            yield from zip(done, texts.result(), strict=True)
+            waiting.append(threads.submit(work_on, _data(file, batch)))
+            if len(waiting) > _AHEAD:
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
 
 
-def _data(file: IO[bytes], batch: list[IndexedBlock]) -> list[bytes]:
-    """The compressed data of some blocks."""
+def _data(file: IO[bytes], batch: list[IndexedBlock]) -> list[tuple[IndexedBlock, bytes]]:
+    """Some blocks, each with its compressed data."""
     found = []
     for block in batch:
         file.seek(block.offset)
-        found.append(file.read(block.length))
+        found.append((block, file.read(block.length)))
     return found
-
-
-def _unpacked(batch: list[IndexedBlock], data: list[bytes]) -> list[bytes | None]:
-    return [_text(block, piece) for block, piece in zip(batch, data, strict=True)]
 
 
 def _text(block: IndexedBlock, data: bytes) -> bytes | None:
@@ -240,7 +251,7 @@ def _text(block: IndexedBlock, data: bytes) -> bytes | None:
     if not block.whole or block_checksum(data) != block.checksum:
         return None
     try:
-        text = block_text(data)
+        text = block_text(data, block.size)
     except zlib.error:
         return None
     return text if len(text) == block.size else None
@@ -255,24 +266,29 @@ def _whole_file_lines(path: Path, index: Index, selection: Selection, numbered: 
         return
     needles = None if index.escaped else selection.needles()
     with open_segment(path) as file:
-        for piece in _pieces(path.name, file, None, numbered):
+        for piece in _pieces(path.name, pieces(file, size=_PIECE_BYTES), numbered):
             yield from piece.found(piece.lines(needles), selection)
 
 
 def _plain_lines(path: Path, selection: Selection, numbered: bool) -> Iterator[Line]:
     needles = selection.needles()
     complete = complete_bytes(path)
-    number = 1
     with path.open("rb") as file:
-        for piece in _pieces(path.name, file, complete, numbered):
+        for piece in _pieces(path.name, _plain_texts(file, complete), numbered):
             spans = piece.lines(needles)
             if _is_right(piece.text, None if needles is None else spans):
                 yield from piece.found(spans, selection)
             else:
-                yield from _filtered(path, selection, piece.byte, piece.byte + len(piece.text), piece.number)
-            number = piece.number + piece.text.count(b"\n")
-    if not _is_newest(path):
-        yield from _filtered(path, selection, complete, None, number)
+                end = piece.byte + len(piece.text)
+                yield from _filtered(path, selection, piece.byte, end, _line_number(path, piece.byte))
+    if complete < path.stat().st_size and not _is_newest(path):
+        yield from _filtered(path, selection, complete, None, _line_number(path, complete))
+
+
+def _line_number(path: Path, byte: int) -> int:
+    """The number of the line of a plain segment that begins at a byte."""
+    with path.open("rb") as file:
+        return 1 + sum(text.count(b"\n") for text in pieces(file, byte, _PIECE_BYTES))
 
 
 def _is_right(text: bytes, spans: list[tuple[int, int]] | None) -> bool:
@@ -352,9 +368,26 @@ class _Piece:
                     yield Line(record, self._name, number, self.byte + start, self.byte + end)
 
 
-def _pieces(name: str, file: IO[bytes] | gzip.GzipFile, end: int | None, numbered: bool) -> Iterator[_Piece]:
+def _plain_texts(file: IO[bytes], end: int) -> Iterator[bytes]:
+    """As `pieces`; of a text of groups a piece is copied once, which takes half of the time."""
+    at = 0
+    while at < end:
+        file.seek(at)
+        text = file.read(min(_PIECE_BYTES, end - at))
+        if at + len(text) < end:
+            cut = _group_start(text, len(text))
+            if not cut:
+                file.seek(at)
+                yield from pieces(file, end, _PIECE_BYTES)
+                return
+            text = text[:cut]
+        at += len(text)
+        yield text
+
+
+def _pieces(name: str, texts: Iterable[bytes], numbered: bool) -> Iterator[_Piece]:
     number, byte = 1, 0
-    for text in pieces(file, end, _PIECE_BYTES):
+    for text in texts:
         yield _Piece(name, text, number, byte, numbered)
-        number += text.count(b"\n")
+        number += text.count(b"\n") if numbered else 0
         byte += len(text)

@@ -57,6 +57,8 @@ class Archive:
         # OWN of the last group that was written; None before the first write, which reads it.
         self._own: bytes | None = None
         self._file: DiskFile | None = None
+        # Number of the segment that is open, or being opened or given up, in another thread; 0 for none.
+        self._busy = 0
         self._day = ""
         self._size = 0
         self._writing = asyncio.Lock()
@@ -130,7 +132,7 @@ class Archive:
         """
         loop = asyncio.get_running_loop()
         for number, path in numbered_segments(self.folder):
-            if path.suffix == ".gz" or path in self._still_torn or (number == self._number and self._file):
+            if path.suffix == ".gz" or path in self._still_torn or number == self._busy:
                 continue
             self._compressing = loop.run_in_executor(None, compress, path, lambda: self._closing)
             try:
@@ -166,7 +168,7 @@ class Archive:
             finally:
                 if self._file:
                     self._file.close()
-                    self._file = None
+                    self._file, self._busy = None, 0
 
     def _sync_later(self) -> None:
         self._syncing = None
@@ -290,6 +292,8 @@ class Archive:
             self._file = None
         number = 1 + max(self._number, last_number(self.folder))
         path = self.folder / f"events-{day}-{number:04d}.jsonl"
+        # Before the file is there: nobody may compress it.
+        self._busy = number
         file = create(path)
         try:
             sync_folder(self.folder)
@@ -319,3 +323,4 @@ class Archive:
             log.exception("The archive's segment %s could not be cut back after a failed write.", path.name)
         finally:
             file.close()
+            self._busy = 0

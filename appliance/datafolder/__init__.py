@@ -3,14 +3,13 @@
 ``format.json`` has the format. A folder of an earlier format is backed up before it is brought to the present one, and
 one of a later format is refused.
 
-======  =====================================================================================================
+======  ==========================================================================================================
 format  what is there
-======  =====================================================================================================
+======  ==========================================================================================================
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
-3       commit groups of the archive have a chain of checksums, small files a checksum each and some a copy;
-        segments of earlier formats stay as they are
-======  =====================================================================================================
+3       commit groups of the archive are chained (`appliance.archive.chain`); small files have checksums and copies
+======  ==========================================================================================================
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from appliance.datafolder import exchange
-from appliance.datafolder.files import make_folder
+from appliance.datafolder.files import make_folder, sync_folder
 from appliance.datafolder.format_file import FORMAT, FORMAT_FILE, FormatFile, format_of
 from appliance.datafolder.lock import HOLDER, LOCK, FolderLock
 from appliance.errors import SettingsError
@@ -66,6 +65,16 @@ class DataFolder:
                 f"The data folder {path} cannot be written: {error.strerror}. Choose another --data-dir."
             ) from error
         self._lock = FolderLock(path)
+        try:
+            # An earlier program may have been killed before the names of its files were durable.
+            sync_folder(path)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise SettingsError(
+                    f"The data folder {path} cannot be written: {error.strerror}. Check the disk, then try again."
+                ) from error
+            raise
         try:
             exchange.finish(path, PASSING)
         except BaseException as error:

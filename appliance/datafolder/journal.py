@@ -61,6 +61,7 @@ class Journal(Generic[T]):
         self._waiting: list[tuple[Sequence[T], asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._rewrite = False
+        self._named = False
         self._empty = False
         self._left_out: list[int] = []
         self._mended: list[int] = []
@@ -111,6 +112,7 @@ class Journal(Generic[T]):
         else:
             # An empty file means that its content was lost.
             remove(self.path)
+            sync_folder(self.path.parent)
         self.lines = len(lines)
         self.damaged = []
         self._rewrite = False
@@ -178,19 +180,20 @@ class Journal(Generic[T]):
         try:
             if self._rewrite:
                 self._write_anew()
-            new = not self.path.exists()
             with append_to(self.path) as file:
                 size = file.seek(0, os.SEEK_END)
                 try:
                     write_all(file.fileno(), text)
                     sync_file(file)
+                    if not self._named:
+                        # An earlier program may have made the file, and ended before its name was durable.
+                        sync_folder(self.path.parent)
+                        self._named = True
                 except OSError:
                     # A second sync would succeed whatever the first one lost, so the next write makes a new file.
                     self._rewrite = True
                     file.truncate(size)
                     raise
-            if new:
-                sync_folder(self.path.parent)
         except OSError as error:
             return error
         return None

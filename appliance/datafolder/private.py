@@ -2,8 +2,8 @@
 
 Files have the mode 0600 and folders 0700, whatever the umask is; on Windows the folder's access list names the user and
 the system alone. Earlier versions were not that strict, so a start mends what it finds. The folder itself comes first:
-without it nobody reaches what is inside, so a walk that ends early is no breach. A set-group-ID bit stays, but a group
-gets nothing: who shares a data folder gives others a backup.
+without it nobody reaches what is inside, so a walk that ends early is no breach. Where only its group, and no other
+user, may enter the folder, somebody has chosen that: its own mode stays, and the group sees names but no content.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def _open_to_others(folder: Path) -> Iterator[tuple[Path, int]]:
         try:
             mode = path.lstat().st_mode
         except OSError:
+            continue
+        if path == folder and not mode & 0o007:
             continue
         if mode & 0o077 and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             yield path, stat.S_IMODE(mode)

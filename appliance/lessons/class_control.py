@@ -109,6 +109,15 @@ class ClassControl:
         if not listening.live or self._hints.away:
             await self._read(class_id)
 
+    async def reread(self) -> None:
+        """Read the states of all classes that are followed again: a store that lost its memory has got some back.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        for class_id in list(self._listening):
+            await self._read(class_id)
+
     def follows(self, class_id: str) -> bool:
         """Whether this node follows a class."""
         return class_id in self._listening

@@ -33,6 +33,7 @@ class RosterWatch:
         self._roster = roster
         self._class_control = class_control
         self._changed = asyncio.Event()
+        self._changed_elsewhere = False
         roster.on_change.add(self._note_local_change)
 
     async def check(self) -> None:
@@ -57,8 +58,9 @@ class RosterWatch:
         await self.check()
 
     def note_foreign_change(self) -> None:
-        """Called when another node changed the roster."""
+        """Called when another node changed the roster, or put back what the store had lost, also states of classes."""
         self._roster.forget()
+        self._changed_elsewhere = True
         self._changed.set()
 
     async def run(self, task: Supervised) -> None:
@@ -71,6 +73,9 @@ class RosterWatch:
                 pass
             async with task.step(STEP_SECONDS):
                 await self.check()
+                if self._changed_elsewhere:
+                    await self._class_control.reread()
+                    self._changed_elsewhere = False
             task.works()
             if self._changed.is_set():
                 self._changed.clear()

@@ -35,6 +35,8 @@ from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import VERSION, student_key
 
 _DAMAGED_LINES_SHOWN = 20
+_DIFFER = ("states.differ", "streams.differ")
+_DIFFER_KEPT = ("states.differ_kept", "streams.differ_kept")
 _ROWS_AT_ONCE = 200
 
 _Found = Callable[[Finding], None]
@@ -172,13 +174,13 @@ def _snapshot_states(
     kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
     kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
     better = {gap.student_id for gap in kept}
-    for one in gap_findings(kept, folder, "archive.gap_stored", known="info"):
+    for one in gap_findings(kept, folder, "archive.gap_stored", stored=True):
         found(replace(one, severity="info") if settings.archive.accept_gaps else one)
     known = [gap for gap in stored_gaps if gap.accepted and gap.student_id not in better]
     _gaps([gap for gap in (*others, *known) if gap.student_id not in better], folder, found)
     if released := held - {gap.student_id for gap in archived.gaps}:
         found(finding("states.held", students=len(released)))
-    differ = "differ_kept" if better or held else "differ"
+    differ = _DIFFER_KEPT if better or held else _DIFFER
     snapshots = settings.data_path / snapshot.FOLDER
     ours_by_name, theirs_by_name = checksums(ours, theirs, better | held)
     for name in sorted(ours_by_name.keys() | theirs_by_name.keys()):
@@ -187,7 +189,7 @@ def _snapshot_states(
         elif name in stale:
             found(finding("states.stale", name))
         elif ours_by_name.get(name) != theirs_by_name.get(name):
-            found(finding(f"{'states' if name else 'streams'}.{differ}", name, command=_move_command(snapshots)))
+            found(finding(differ[not name], name, command=_move_command(snapshots)))
         elif name:
             found(finding("states.equal", name, checksum=ours_by_name[name][:16]))
         else:
@@ -229,7 +231,7 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
     }
     gaps, others = lacking(stored.rows.values(), archived, merged.gaps)
     gaps = [replace(gap, explained=False) for gap in (*gaps, *others)]
-    for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap", known="info"):
+    for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap", stored=True):
         found(one)
     ours, theirs = checksums(archived.rows_now(), stored.rows_now(), {gap.student_id for gap in gaps})
     for name in sorted((ours.keys() | theirs.keys()) - stale):

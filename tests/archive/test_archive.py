@@ -88,6 +88,28 @@ async def test_a_segment_that_is_there_twice_counts_once(tmp_path: Path) -> None
     await archive.close()
 
 
+async def test_a_segment_that_is_being_opened_is_not_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path, Counters())
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> None:
+        opening.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("appliance.archive.writing.sync_folder", slowly)
+    archive.append([line(1)])
+    writing = asyncio.create_task(archive.sync())
+    assert await asyncio.to_thread(opening.wait, 30)
+    await archive.compress()
+    go_on.set()
+    await writing
+    assert [path.suffix for path in segments(tmp_path)] == [".jsonl"]
+    assert [record.seq for record in read(segments(tmp_path)) if isinstance(record, Record)] == [1]
+    await archive.close()
+
+
 async def test_a_segment_that_cannot_be_compressed_stays(tmp_path: Path) -> None:
     archive = open_archive(tmp_path)
     await write(archive, 1)

@@ -17,10 +17,14 @@ from appliance.cluster.upload_mark import UploadMarkFile
 from appliance.counters import Counters
 from appliance.errors import BackendError
 from appliance.health import Health
+from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
+from appliance.lessons.class_control import ClassControl
+from appliance.lessons.roster_watch import RosterWatch
 from appliance.listeners import Listeners
 from appliance.pubsub.hints import Hints
 from appliance.pubsub.memory import MemoryPubSub
+from appliance.roster import Class
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Tasks
 from tests.pipeline.world import PATIENCE, Tally, until
@@ -80,3 +84,25 @@ async def test_an_upload_does_not_wait_for_what_a_second_loss_has_taken(tmp_path
         await upload.run(3600.0, lost_again)
     assert upload.gaps == []
     await core.archive.close()
+
+
+async def test_the_state_of_a_class_that_another_node_put_back_is_read_again() -> None:
+    kvs, counters = MemoryKVS(), Counters()
+    health = Health(counters)
+    tasks = Tasks(health, counters)
+    control = ClassControl(kvs, Hints(MemoryPubSub(counters, 10), tasks, health, counters), set())
+    classes: list[Class] = []
+
+    async def some() -> list[Class]:
+        return classes
+
+    roster: Any = SimpleNamespace(classes=some, forget=lambda: None, on_change=Listeners("changes"))
+    watch = RosterWatch(roster, control)
+    await control.follow("class-1")
+    await kvs.commit([Change("class/class-1", 0, {"state": Encoded(b"paused")})])
+    running = tasks.run("following", watch.run, owner="node")
+    watch.note_foreign_change()
+    await until(lambda: control.state("class-1") == "paused", "it is paused")
+    await tasks.end(running)
+    await control.close()
+    await tasks.close()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from appliance.datafolder import files
 from appliance.datafolder.journal import Journal
 from appliance.errors import BackendError
+from tests.datafolder.disks import RefusingDisk
 
 
 class _Entry(msgspec.Struct):
@@ -57,3 +60,22 @@ async def test_an_entry_that_cannot_be_applied_is_an_error_of_its_caller_alone(t
     await journal.add([_Entry(2)])
     assert applied == [2]
     await journal.close()
+
+
+async def test_a_name_that_is_not_durable_is_no_answer_and_is_made_durable_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "disk", RefusingDisk(sync_folder=errno.EIO))
+    journal = Journal(tmp_path / "x.jsonl", _Entry, lambda entry: None)
+    with pytest.raises(BackendError, match="cannot be written"):
+        await journal.add([_Entry(1)])
+    await journal.close()
+    # Also by another program, for which the file is there already.
+    for program in range(2):
+        works = RefusingDisk()
+        monkeypatch.setattr(files, "disk", works)
+        journal = Journal(tmp_path / "x.jsonl", _Entry, lambda entry: None)
+        for entry in range(2):
+            await journal.add([_Entry(entry)])
+        await journal.close()
+        assert works.calls.count("sync_folder") == 1, program

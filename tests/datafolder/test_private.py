@@ -45,9 +45,18 @@ def test_what_others_could_read_is_mended_once(tmp_path: Path) -> None:
     assert notes.findings(folder) == []
 
 
-def test_a_set_group_id_bit_stays_and_the_group_gets_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o750, 0o2770])
+def test_a_folder_that_somebody_opened_to_a_group_stays_so_and_shows_no_content(tmp_path: Path, mode: int) -> None:
     folder = filled(tmp_path / "data")
-    folder.chmod(0o2770)
+    folder.chmod(mode)
+    make_folder_private(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
+    assert modes(folder) == {mode, 0o600, 0o700}
+
+
+def test_a_set_group_id_bit_stays(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "data")
+    folder.chmod(0o2775)
     make_folder_private(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2700
 

@@ -104,12 +104,12 @@ def test_a_disk_that_is_mounted_read_only(tmp_path: Path, capsys: pytest.Capture
 def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as disk:
         (disk / "data").mkdir()
-        with (disk / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        with (disk / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):  # noqa: PT012
             while True:
                 file.write(b"x" * 4096)
         told = ["--data-dir", str(disk / "data")]
         assert main(["check", *told, "--port", "0"]) == 1
-        with DataFolder(disk / "data") as folder, pytest.raises(SettingsError, match="No space left"):  # noqa: PT012
+        with DataFolder(disk / "data") as folder, pytest.raises(SettingsError, match="No space left"):
             bring_up_to_date(folder)
         assert "Traceback" not in lines_of(capsys)
 

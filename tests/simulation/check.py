@@ -42,7 +42,7 @@ EXPECTED_ERRORS = re.compile(
 )
 """What errors in the log say that faults explain. Others, such as a failure with its place, are violations."""
 EXPECTED_FINDINGS: frozenset[str] = frozenset(
-    {"reducer.failing", "journal.damaged", "journal.empty", "journal.unwritable"}
+    {"archive.empty", "reducer.failing", "journal.damaged", "journal.empty", "journal.unwritable"}
 )
 """Findings that may remain after the faults."""
 SERIOUS = ("warning", "error", "critical")

@@ -168,9 +168,9 @@ class SimulatedNode:
         plain = Settings(data_dir=str(self.data), log_dir=str(self._folder / "log"), node=self.name)
         sections: dict[str, dict[str, object]] = {
             "web": {"host": self.address, "port": PORT, "announce": False, "watch_seconds": 3600},
-            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 5},
+            "kvs": {"url": "redis://simulated:6379/0" if shared else "memory://", "snapshot_seconds": 9},
             "pubsub": {"url": "redis://simulated:6379/0" if shared else "memory://", "queue": 20},
-            "archive": {"segment_bytes": 4096, "warn_free_bytes": 0},
+            "archive": {"segment_bytes": 8192, "warn_free_bytes": 0},
             "reducers": {"folder": str(self._folder / "no-plugins")},
         }
         return replace(plain, **{name: replace(getattr(plain, name), **options) for name, options in sections.items()})

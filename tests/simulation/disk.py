@@ -110,9 +110,11 @@ class DiskOfNode:
 
     def renamed(self, source: Path, target: Path) -> None:
         """A file has another name now; of a folder, all that is in it."""
-        for path in [path for path in self._names if path == source or source in path.parents]:
+        is_file = self._names.get(source) is not None
+        inside = [] if is_file else [path for path in self._names if source in path.parents]
+        for path in [source, *inside]:
             moved = target / path.relative_to(source)
-            found = self._names[moved] = self._names.pop(path)
+            found = self._names[moved] = self._names.pop(path, None)
             self._pending.append(("unlink", path, None))
             self._pending.append(("link" if found is not None else "mkdir", moved, found))
 
@@ -189,12 +191,12 @@ class Disks(files.Disk):
     """The disks of all nodes, in the place of `files.disk`; a change belongs to the disk whose folder it is in."""
 
     def __init__(self) -> None:
-        self._disks: dict[Path, DiskOfNode] = {}
+        self._disks: dict[str, DiskOfNode] = {}
         self._open: dict[int, tuple[DiskOfNode, Inode, bool]] = {}
 
     def add(self, disk: DiskOfNode) -> None:
         """Add a disk."""
-        self._disks[disk.root] = disk
+        self._disks[str(disk.root)] = disk
 
     def clear(self) -> None:
         """Forget all disks."""
@@ -202,10 +204,10 @@ class Disks(files.Disk):
         self._open.clear()
 
     def _of(self, path: Path) -> DiskOfNode | None:
-        disks = self._disks
-        for folder in (path, *path.parents):
-            if folder in disks:
-                return disks[folder]
+        text = str(path)
+        for folder, disk in self._disks.items():
+            if text.startswith(folder) and text[len(folder) : len(folder) + 1] in ("", "/"):
+                return disk
         return None
 
     def open(self, path: Path, flags: int, mode: int = files.FILE_MODE) -> int:

@@ -156,14 +156,13 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         Raises:
             DeadlockError: it waits for ever.
         """
-        before = events._get_running_loop()
         events._set_running_loop(self)
         try:
             task = asyncio.ensure_future(future, loop=self)
             self._run(task.done)
             return task.result()
         finally:
-            events._set_running_loop(before)
+            events._set_running_loop(None)
 
     def _run(self, done: Callable[[], bool]) -> None:
         """Run what is ready on one computer after the other, and let time pass where nothing is."""

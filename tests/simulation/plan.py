@@ -113,7 +113,7 @@ def plan_of(seed: int) -> Plan:
     dashboards = tuple(
         (n, _dashboard(random.Random(f"plan/{seed}/d{n}"), nodes)) for n in range(chance.choice((1, 1, 2, 3)))
     )
-    educator = EducatorPlan(chance.choice((0, 2, 6)), chance.uniform(2.0, 15.0))
+    educator = EducatorPlan(chance.choice((0, 2, 6)), chance.uniform(1.0, 6.0))
     kinds = ANYWHERE + SHARED * 2 if shared else ANYWHERE
     number = chance.choice((0, 1, 2, 3, 4, 6, 8))
     faults = tuple((n, _fault(random.Random(f"plan/{seed}/f{n}"), nodes, kinds)) for n in range(number))

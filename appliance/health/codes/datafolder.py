@@ -31,7 +31,7 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
             label="data folder",
         ),
         "datafolder.filesystem": Code(
-            "ok", "archive", "file system of the data folder ({kind}, {free} free; it can {can})", label="data folder"
+            "ok", "archive", "file system of the data folder ({kind}, {free} free; it can {can})"
         ),
         "datafolder.no_rename": Code(
             "error",

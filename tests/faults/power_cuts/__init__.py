@@ -8,7 +8,7 @@ module              job
 ``file_system``     the FUSE file system that shows such a disk; a process of its own
 ``mounted``         starts, controls and ends that process
 ``heart``           an appliance without network on such a file system
-``klass``           students and an educator, and what they were answered: the model to compare with
+``model``           students and an educator, and what they were answered: the model to compare with
 ``schedule``        one seed: what happens, when the power is cut, what is checked
 ``determinism``     clock, chance and threads that are the same in each run of a seed
 ``wrong_builds``    the program with a deliberate fault, which the harness has to find

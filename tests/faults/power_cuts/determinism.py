@@ -54,12 +54,13 @@ class Inline(ThreadPoolExecutor):
 def the_same_each_time(chance: random.Random) -> Iterator[Clock]:
     """Replace the clock, the random values of the program, and the time between two attempts."""
     clock = Clock()
-    gmtime, localtime = time.gmtime, time.localtime
+    gmtime, localtime, strftime = time.gmtime, time.localtime, time.strftime
     replaced: list[tuple[object, str, Callable[..., object]]] = [
         (time, "time", lambda: clock.now),
         (time, "time_ns", lambda: int(clock.now * 1e9)),
         (time, "gmtime", lambda seconds=None: gmtime(clock.now if seconds is None else seconds)),
         (time, "localtime", lambda seconds=None: localtime(clock.now if seconds is None else seconds)),
+        (time, "strftime", lambda form, when=None: strftime(form, time.localtime() if when is None else when)),
         (secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
         (secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
         (secrets, "token_urlsafe", lambda size=32: chance.randbytes(size).hex()),

@@ -23,7 +23,7 @@ from appliance.maintenance import backup
 from tests.faults.power_cuts.determinism import Clock, run, the_same_each_time
 from tests.faults.power_cuts.disk import MODES
 from tests.faults.power_cuts.heart import Heart, heart_factory
-from tests.faults.power_cuts.klass import BrokenPromiseError, Klass, Page, Seat, holds, made_up_event
+from tests.faults.power_cuts.model import BrokenPromiseError, ClassModel, Page, Seat, holds, made_up_event
 from tests.faults.power_cuts.mounted import ROOT, PowerCutDisk
 from tests.faults.power_cuts.troubles import KINDS
 
@@ -101,7 +101,7 @@ class _Schedule:
         self._clock = clock
         self._result = result
         self._errors = errors
-        self._klass = Klass()
+        self._model = ClassModel()
         self._make = heart_factory(chance)
         self._heart: Heart | None = None
         self._troubled = False
@@ -141,7 +141,7 @@ class _Schedule:
             await self._end_well()
             await self._start()
             await self._stop()
-            self._result.events = sum(page.acked for page in self._klass.pages.values())
+            self._result.events = sum(page.acked for page in self._model.pages.values())
         finally:
             self._result.disk.append(self._disk.log())
             self._disk.end()
@@ -201,7 +201,7 @@ class _Schedule:
             self._note(f"the end {end} {first} of {kinds}")
             self._disk.trouble(kinds, first, end=end)
         if self._troubled:
-            self._klass.repeats = True
+            self._model.repeats = True
             kinds, number = chance.choice(ERRORS)
             first, times = int(60 ** chance.random()), chance.choice((1, 1, 2, 5, 20))
             self._note(f"{errno.errorcode[number]} {times} times from {first} of {kinds}")
@@ -221,9 +221,9 @@ class _Schedule:
             heart = self._heart = self._make(self._disk.root)
         if heart.node.fold.suspended and self._chance.random() < 0.5:
             await self._do(heart.rebuild())
-        await self._do(self._klass.meet(heart, durable=durable))
+        await self._do(self._model.meet(heart, durable=durable))
         self._streams = {}
-        for page in self._klass.pages.values():
+        for page in self._model.pages.values():
             await self._open(page)
             self._send_rest(page)
 
@@ -237,10 +237,10 @@ class _Schedule:
         """Nothing fails any more: everything is taken, and is in the archive and in the states once."""
         await self._send()
         await self._commit()
-        for page in self._klass.pages.values():
+        for page in self._model.pages.values():
             holds(page.acked == len(page.log), "Events are not acknowledged though nothing fails.")
         await self._do(self._living.rebuild())
-        await self._do(self._klass.meet(self._living, durable=False))
+        await self._do(self._model.meet(self._living, durable=False))
         await self._stop()
 
     async def _restart(self) -> None:
@@ -252,14 +252,14 @@ class _Schedule:
     async def _send(self) -> None:
         chance = self._chance
         [section, *_] = await self._living.node.roster.classes()
-        seat = chance.choice(self._klass.seats) if self._klass.seats else None
+        seat = chance.choice(self._model.seats) if self._model.seats else None
         student_id = seat.student_id if seat else "s-unknown"
-        if student_id in self._klass.erased:
+        if student_id in self._model.erased:
             return
         stream_id = f"{student_id} {chance.choice('ab')}"
-        page = self._klass.pages.get(stream_id)
+        page = self._model.pages.get(stream_id)
         if page is None:
-            page = self._klass.pages[stream_id] = Page(student_id, section.class_id, stream_id)
+            page = self._model.pages[stream_id] = Page(student_id, section.class_id, stream_id)
             await self._open(page)
         page.log += [made_up_event(chance, self._clock.milliseconds) for _ in range(chance.choice((1, 1, 3, 10)))]
         self._clock.now += chance.choice((0.01, 1, 60))
@@ -284,37 +284,37 @@ class _Schedule:
         [section, *_] = await roster.classes()
         if not section.open:
             return
-        names = [f"Student {len(self._klass.seats) + n}" for n in range(self._chance.choice((1, 1, 2)))]
+        names = [f"Student {len(self._model.seats) + n}" for n in range(self._chance.choice((1, 1, 2)))]
 
         async def join(name: str) -> None:
             joined = await roster.join(section.class_id, name=name)
-            self._klass.seats.append(Seat(joined.student.student_id, joined.student.name, joined.token))
+            self._model.seats.append(Seat(joined.student.student_id, joined.student.name, joined.token))
 
         await self._do(_all(*map(join, names)), may_fail=self._words)
 
     async def _pause_or_resume(self) -> None:
         [section, *_] = await self._living.node.roster.classes()
         state = self._chance.choice(("open", "paused"))
-        self._klass.state.asked(state)
+        self._model.state.asked(state)
         if await self._do(self._living.node.class_control.set_state(section.class_id, state), may_fail=self._words):
-            self._klass.state.answered()
+            self._model.state.answered()
 
     async def _change_entry(self) -> None:
         roster = self._living.node.roster
         [section, *_] = await roster.classes()
         entry = (self._chance.random() < 0.8, self._chance.choice(("Form 7b", "Klasse 3", section.title)))
-        assert self._klass.entry is not None
-        self._klass.entry.asked(entry)
+        assert self._model.entry is not None
+        self._model.entry.asked(entry)
         changing = roster.change_class(section.class_id, open=entry[0], title=entry[1])
         if await self._do(changing, may_fail=self._words):
-            self._klass.entry.answered()
+            self._model.entry.answered()
 
     async def _remove(self) -> None:
-        if not self._klass.seats:
+        if not self._model.seats:
             return
-        seat = self._klass.seats.pop(self._chance.randrange(len(self._klass.seats)))
+        seat = self._model.seats.pop(self._chance.randrange(len(self._model.seats)))
         if await self._do(self._living.node.roster.remove(seat.student_id), may_fail=self._words):
-            self._klass.removed.append(seat.token)
+            self._model.removed.append(seat.token)
 
     # What the program and IT staff do.
 
@@ -338,16 +338,16 @@ class _Schedule:
                 backup.check(out)
 
     async def _erase(self) -> None:
-        if not self._klass.seats:
+        if not self._model.seats:
             return
-        student_id = self._chance.choice(self._klass.seats).student_id
+        student_id = self._chance.choice(self._model.seats).student_id
         await self._commit()
         heart = self._living
         await self._stop()
-        self._klass.erasing = student_id
+        self._model.erasing = student_id
         if await self._do(_now(lambda: heart.erase(student_id)), may_fail=self._documented):
-            self._klass.erasing = ""
-            self._klass.forget(student_id)
+            self._model.erasing = ""
+            self._model.forget(student_id)
         await self._start()
 
     # The means.
@@ -414,7 +414,7 @@ class _Schedule:
                 await asyncio.wait({task})
 
     def _note_acknowledged(self) -> None:
-        for page in self._klass.pages.values():
+        for page in self._model.pages.values():
             if stream := self._streams.get(page.stream_id):
                 page.acked = max(page.acked, stream.durable_to)
 
@@ -430,7 +430,7 @@ class _Schedule:
         self._disk.sync()
         for record in read([source / "archive"]):
             assert isinstance(record, Record)
-            page = self._klass.pages.setdefault(record.stream, Page(record.student_id, record.class_id, record.stream))
+            page = self._model.pages.setdefault(record.stream, Page(record.student_id, record.class_id, record.stream))
             page.log.append(record.text or "" if record.rejected else bytes(record.event).decode())
             page.acked = len(page.log)
 

@@ -86,6 +86,5 @@ class Troubles:
         return number, seconds, after
 
 
-READ_ONLY = errno.EROFS
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors after which a part of a write may have been taken."""

@@ -97,7 +97,7 @@ class Seat:
     token: str
 
 
-class Klass:
+class ClassModel:
     """Everybody, and what they know.
 
     Attributes:
