@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. Pass flags with ARGS: make run ARGS="--port 9000", make test ARGS="-k roster".
 
 .DEFAULT_GOAL := help
-.PHONY: help run check fast-tests node-tests test test-busy coverage mutants simulate-school pytest webui-test lint format types faults power-cuts nodes bench docs icons package program deb dmg windows test-windows packages clean
+.PHONY: help run check fast-tests node-tests test test-busy coverage mutants simulate-school pytest webui-test lint format types faults power-cuts bit-flips nodes bench docs icons package program deb dmg windows test-windows packages clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -128,6 +128,9 @@ faults: packages $(VENV)/.tests ## kill the program, fill its disk, cut its netw
 
 power-cuts: packages $(VENV)/.tests ## cut the power 1,000 times on a simulated disk: make power-cuts ARGS="--seeds 1000 --first 1"
 	@$(BIN)/python -m tests.faults.power_cuts $(ARGS)
+
+bit-flips: $(VENV)/.tests ## flip 10,000 random bits in a data folder, one at a time: make bit-flips ARGS="--flips 1000 --seed 7"
+	@$(BIN)/python -m tests.faults.bit_flips $(ARGS)
 
 nodes: packages $(VENV)/.tests ## kill nodes and restart servers while 200 students type; takes some minutes
 	@$(BIN)/python -m pytest tests/services/test_nodes.py tests/services/test_workers.py --long $(ARGS)

@@ -92,9 +92,13 @@ def read_accepted(folder: Path) -> tuple[list[AcceptedGap], list[Finding]]:
         return [], []
     except OSError as error:
         return [], [finding("file.unreadable", path.name, detail=error.strerror or type(error).__name__)]
-    found = list(_lines(content))
-    gaps = [gap for _, gap in found if gap is not None]
-    return gaps, [] if len(gaps) == len(found) else [finding("file.damaged", path.name, line="")]
+    gaps, findings = [], []
+    for line, gap in _lines(content):
+        if gap is not None:
+            gaps.append(gap)
+        if gap is None or not line.whole:
+            findings.append(finding("file.damaged", path.name, line=line.number))
+    return gaps, findings
 
 
 def without_student(folder: Path, student_id: str) -> None:
@@ -107,12 +111,12 @@ def without_student(folder: Path, student_id: str) -> None:
     if not path.exists():
         return
     content = path.read_bytes()
-    left = [raw + b"\n" for raw, gap in _lines(content) if gap is not None and gap.student_id != student_id]
+    left = [line.raw + b"\n" for line, gap in _lines(content) if gap is not None and gap.student_id != student_id]
     if b"".join(left) != content:
         write_private(path, b"".join(left))
 
 
-def _lines(content: bytes) -> Iterator[tuple[bytes, AcceptedGap | None]]:
+def _lines(content: bytes) -> Iterator[tuple[sealed.Line, AcceptedGap | None]]:
     for line in sealed.lines(content):
         gap = None
         if line.text is not None:
@@ -120,4 +124,4 @@ def _lines(content: bytes) -> Iterator[tuple[bytes, AcceptedGap | None]]:
                 gap = msgspec.json.decode(line.text, type=AcceptedGap)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
-        yield line.raw, gap
+        yield line, gap

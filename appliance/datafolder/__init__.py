@@ -3,14 +3,13 @@
 ``format.json`` has the format. A folder of an earlier format is backed up before it is brought to the present one, and
 one of a later format is refused.
 
-======  =====================================================================================================
+======  ==========================================================================================================
 format  what is there
-======  =====================================================================================================
+======  ==========================================================================================================
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
-3       commit groups of the archive have a chain of checksums, small files a checksum each and some a copy;
-        segments of earlier formats stay as they are
-======  =====================================================================================================
+3       commit groups of the archive are chained (`appliance.archive.chain`); small files have checksums and copies
+======  ==========================================================================================================
 """
 
 from __future__ import annotations

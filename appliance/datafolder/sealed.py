@@ -58,10 +58,17 @@ def unseal(line: bytes) -> bytes:
     """
     text, tab, found = line.removesuffix(b"\n").rpartition(_TAB)
     if not tab:
+        if _has_damaged_tab(line.removesuffix(b"\n")):
+            raise SealError("The TAB before the checksum is damaged.")
         return line
     if found != seal_of(text):
         raise SealError("The checksum is wrong.")
     return text
+
+
+def _has_damaged_tab(line: bytes) -> bool:
+    """Whether a line without a TAB ends in the right checksum of what is before it and one byte."""
+    return len(line) > SEAL_BYTES and line[-SEAL_BYTES:] == seal_of(line[: -SEAL_BYTES - 1])
 
 
 def encode(value: object) -> bytes:

@@ -81,3 +81,12 @@ def test_any_bytes_are_read() -> None:
         content = bytes(chance.choice(b'\t\n{}"a\xff\x00') for _ in range(chance.randrange(80)))
         found = list(lines(content))
         assert all(line.raw for line in found)
+
+
+def test_a_damaged_tab_is_noticed_also_where_the_text_may_be_anything() -> None:
+    line = seal(b"half a line").replace(b"\t", b"\x0b")
+    with pytest.raises(SealError):
+        unseal(line)
+    [found] = lines(line)
+    assert not found.whole
+    assert unseal(b"an old line\n") == b"an old line\n"

@@ -33,7 +33,8 @@ def mounted(at: Path, *words: str) -> Iterator[Path]:
     try:
         yield at
     finally:
-        subprocess.run(["umount", str(at)], check=True)
+        # Lazily, since a test that failed may have a file open.
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 def needs_root() -> None:

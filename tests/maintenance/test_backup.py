@@ -75,8 +75,8 @@ def test_not_under_a_running_appliance(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("at", [600, 3000, -3000, -1])
-def test_a_damaged_backup_changes_nothing(tmp_path: Path, at: int) -> None:
+@pytest.mark.parametrize("at", [600, 3000, -12000, -3000, -1])
+def test_a_damaged_backup_changes_nothing_and_one_with_whole_files_is_restored(tmp_path: Path, at: int) -> None:
     data = copy(tmp_path)
     backup.back_up(data, tmp_path / "b.tar")
     whole = (tmp_path / "b.tar").read_bytes()
@@ -84,6 +84,13 @@ def test_a_damaged_backup_changes_nothing(tmp_path: Path, at: int) -> None:
     at %= len(used)
     for broken in (used[:at] + bytes([used[at] ^ 1]) + whole[at + 1 :], whole[:at]):
         (tmp_path / "b.tar").write_bytes(broken)
+        with pytest.raises(BackupError) as damaged:
+            backup.check(tmp_path / "b.tar")
+        if "can be restored" in str(damaged.value):
+            backup.restore(tmp_path / "b.tar", tmp_path / "new")
+            assert content(tmp_path / "new") == content(data)
+            shutil.rmtree(tmp_path / "new")
+            continue
         with pytest.raises(BackupError):
             backup.restore(tmp_path / "b.tar", tmp_path / "new")
         assert not (tmp_path / "new").exists()

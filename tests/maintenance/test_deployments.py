@@ -139,6 +139,8 @@ class TestServiceOfAnotherUser:
         with DataFolder(data) as folder:
             bring_up_to_date(folder)
         assert (data / "backups").is_dir()
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700, "a start keeps the folder from others"
+        data.chmod(0o750)
 
     def test_export_with_a_key(self, data: Path, observer: CommandLine) -> None:
         assert observer("export", "--deidentify", "--data-dir", data, "--out", observer.home / "out") == 0
