@@ -20,7 +20,6 @@ import msgspec
 from appliance.archive.markers import known_missing
 from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
 from appliance.health import Finding, finding
-from appliance.health.codes import Severity
 
 GAPS_SHOWN = 20
 """How many students with gaps are named; further ones are counted."""
@@ -195,7 +194,7 @@ def by_student(gaps: Iterable[Gap]) -> dict[str, StudentGaps]:
 
 
 def gap_findings(
-    gaps: Iterable[Gap], folder: Path, code: str, *, reducers: str = "", known: Severity | None = None
+    gaps: Iterable[Gap], folder: Path, code: str, *, reducers: str = "", stored: bool = False
 ) -> Iterator[Finding]:
     """A finding for each student with gaps that block, of the first few students, and one for all others.
 
@@ -204,28 +203,31 @@ def gap_findings(
         folder: the archive folder, which may show the reason.
         code: of the findings; with ``_more`` of the one for all others.
         reducers: names of the reducers that are concerned, for the sentence.
-        known: the severity where markers name all files that are missing; None for the code's own.
+        stored: whether stored states have the events. Then students whose missing files are all named by markers share
+            one finding, as nothing is wrong.
     """
     blocking = [gap for gap in gaps if gap.blocks]
     if not blocking:
         return
     students = by_student(blocking)
     files = MissingFiles(folder)
-    unknown = {gap.student_id for gap in blocking if not files.are_known(gap)}
+    if stored:
+        unknown = {gap.student_id for gap in blocking if not files.are_known(gap)}
+        if elsewhere := [students.pop(student_id) for student_id in students.keys() - unknown]:
+            count = sum(one.events for one in elsewhere)
+            yield finding("archive.gaps_elsewhere", students=len(elsewhere), count=count)
     for student_id, found in islice(students.items(), GAPS_SHOWN):
         yield finding(
             code,
             student_id,
-            severity=None if student_id in unknown else known,
             count=found.events,
             where=found.text,
             reason=files.reason(found.first),
             reducers=reducers,
         )
     if others := dict(islice(students.items(), GAPS_SHOWN, None)):
-        severity = None if others.keys() & unknown else known
         count = sum(one.events for one in others.values())
-        yield finding(_MORE[code], severity=severity, students=len(others), count=count, reducers=reducers)
+        yield finding(_MORE[code], students=len(others), count=count, reducers=reducers)
 
 
 class MissingFiles:

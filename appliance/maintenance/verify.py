@@ -174,7 +174,7 @@ def _snapshot_states(
     kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
     kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
     better = {gap.student_id for gap in kept}
-    for one in gap_findings(kept, folder, "archive.gap_stored", known="info"):
+    for one in gap_findings(kept, folder, "archive.gap_stored", stored=True):
         found(replace(one, severity="info") if settings.archive.accept_gaps else one)
     known = [gap for gap in stored_gaps if gap.accepted and gap.student_id not in better]
     _gaps([gap for gap in (*others, *known) if gap.student_id not in better], folder, found)
@@ -231,7 +231,7 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
     }
     gaps, others = lacking(stored.rows.values(), archived, merged.gaps)
     gaps = [replace(gap, explained=False) for gap in (*gaps, *others)]
-    for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap", known="info"):
+    for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap", stored=True):
         found(one)
     ours, theirs = checksums(archived.rows_now(), stored.rows_now(), {gap.student_id for gap in gaps})
     for name in sorted((ours.keys() | theirs.keys()) - stale):

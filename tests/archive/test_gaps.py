@@ -118,9 +118,10 @@ class TestReason:
         assert MissingFiles(folder).are_known(gap())
         assert not MissingFiles(folder).are_known(gap(last=5)), "more is missing than the file had"
         [known], [unknown] = (
-            gap_findings([one], folder, "archive.gap_stored", known="info") for one in (gap(), gap(last=5))
+            gap_findings([one], folder, "archive.gap_stored", stored=True) for one in (gap(), gap(last=5))
         )
-        assert (known.severity, unknown.severity) == ("info", "error")
+        assert (known.code, unknown.code) == ("archive.gaps_elsewhere", "archive.gap_stored")
+        assert (known.params["students"], known.params["count"]) == (1, 2)
 
     def test_numbers_that_no_file_has(self, folder: Path) -> None:
         assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"

@@ -37,8 +37,11 @@ def check(folder: Path) -> None:
             assert found == wanted(everything, student, since, until), (student, since, until)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_is_found_is_what_a_full_reading_has(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "piece_bytes"), [(0, 1 << 20), (1, 1000), (2, 5000)])
+def test_what_is_found_is_what_a_full_reading_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, piece_bytes: int
+) -> None:
+    monkeypatch.setattr("appliance.archive.search._PIECE_BYTES", piece_bytes)
     mixed(tmp_path, seed)
     check(tmp_path)
 

@@ -63,6 +63,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "{count:event|events}, which the stored states have.",
             label="archive",
         ),
+        "archive.gaps_elsewhere": Code(
+            "info",
+            "archive",
+            "{count:event|events} of {students:student|students} are in archive files that were moved or deleted. The "
+            "stored states have them, and were not compared. Leave the folder snapshots where it is.",
+            label="archive",
+        ),
         "archive.gaps_known": Code(
             "ok",
             "archive",
