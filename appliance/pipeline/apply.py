@@ -47,6 +47,7 @@ class EventApplier:
     Attributes:
         accept_gaps: whether events are applied although the store has lost earlier ones, and no node has them.
         builder: makes batches.
+        lacking: by id, students of whom the store had lost events when their row was read last.
         on_lost: called when the store has lost events that were applied.
         on_worked: called with a student's id and the seconds of work for the student, where they are not few.
     """
@@ -74,6 +75,7 @@ class EventApplier:
         quarantine: closes a stream, with the reason.
         """
         self.accept_gaps = False
+        self.lacking: dict[str, StudentStates] = {}
         self.builder = BatchBuilder(options.event_limits, counters)
         self.on_lost: Listeners[[]] = Listeners("a loss of the store")
         self.on_worked: Listeners[[str, float]] = Listeners("work for students")
@@ -179,7 +181,7 @@ class EventApplier:
         stream = batch.stream
         known = stream.applied + 1 - batch.first
         if known < 0:
-            self._check_gap()
+            self._check_gap(stream.student)
             self._counters.add("events_missing", -known)
             known = 0
         if batch.first + known > batch.last:
@@ -207,14 +209,15 @@ class EventApplier:
             StoreLossError: it has not.
         """
         if any(stream.applied < stream.durable_to for stream in student.streams.values()):
-            self._check_gap()
+            self._check_gap(student)
 
-    def _check_gap(self) -> None:
+    def _check_gap(self, student: StudentStates) -> None:
         """Return if events before a batch may be missing."""
         if self.accept_gaps:
             return
         if not self._shared:
             raise MemoryGapError("Events of a stream are missing in memory.")
+        self.lacking[student.id] = student
         self.on_lost()
         raise StoreLossError("The key-value store has lost data of a student.")
 

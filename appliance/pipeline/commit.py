@@ -30,7 +30,7 @@ from appliance.pipeline.options import Backends, PipelineOptions
 from appliance.pipeline.postponed import PostponedStudents
 from appliance.pipeline.publish import Publisher
 from appliance.pipeline.transaction import StudentTransaction
-from appliance.states import Fold, Stream, StreamState, StudentStates
+from appliance.states import Fold, Stream, StreamState, StudentStates, student_key
 from appliance.tasks import BackOff
 
 T = TypeVar("T")
@@ -145,6 +145,8 @@ class Committer:
         changed, self.changed = self.changed, {}
         self._current = dict.fromkeys(changed.values())
         try:
+            if self.applier.lacking:
+                await self._read_lacking()
             again = self.postponed.due(everybody=self.closing.is_set())
             transactions = again + self.applier.apply_queued()
             self._current.update((one.student, one) for one in transactions)
@@ -165,6 +167,17 @@ class Committer:
             self._began = None
             self._current = {}
             self._done.set()
+
+    async def _read_lacking(self) -> None:
+        """Read the rows again of which the store had lost events; by now it may have got them back."""
+        lacking, self.applier.lacking = self.applier.lacking, {}
+        try:
+            rows = await self._in_time(self._kvs.read([student_key(id) for id in lacking]))
+        except BackendError:
+            self.applier.lacking |= lacking
+            return
+        for student, row in zip(lacking.values(), rows, strict=True):
+            student.load(row)
 
     def _apply_again(self, transaction: StudentTransaction) -> None:
         """Apply the events of a postponed student to the states, which may have been read from the store again."""

@@ -236,3 +236,21 @@ async def test_changes_that_could_not_be_published_are_published_later(
         async with asyncio.timeout(PATIENCE):
             assert await anext(aiter(changes)) == b'["s-1"]'
         assert w.counters["publish_failures"] == 1
+
+
+async def test_a_student_whose_row_was_read_empty_goes_on_once_the_store_is_refilled(tmp_path: Path) -> None:
+    kvs = SharedKVS()
+    async with world(tmp_path, Order(), kvs=kvs) as w:
+        stream = await w.stream()
+        w.accept(stream, 1, {"event": "a"})
+        await w.pipeline.settle()
+        before = await kvs.read([student_key("s-1")])
+        await kvs.remove([student_key("s-1")])
+        [empty] = await kvs.read([student_key("s-1")])
+        stream.student.load(empty)
+        w.accept(stream, 2, {"event": "b"})
+        await until(lambda: "student.waiting" in w.codes(), "the loss is noticed")
+        kvs.load(before)
+        await w.pipeline.settle()
+        assert (await w.summary("order"))["last"] == "ab"
+        assert w.counters["events_missing"] == 0

@@ -37,7 +37,7 @@ NOT_CUT_BACK = "could not be cut back after a failed write"
 """A line that the disk refused, and refused to remove, may be there twice; readers take it once."""
 EXPECTED_ERRORS = re.compile(
     "A commit has been running for|The reducer brittle failed|cannot be reached|did not answer|does not answer|"
-    "cannot be written|has lost (its )?data|was lost|"
+    "StoreLossError in _check_gap|cannot be written|has lost (its )?data|was lost|"
     f"because of the disk or the system|lines? (was|were) damaged, and left out|{NOT_CUT_BACK}"
 )
 """What errors in the log say that faults explain. Others, such as a failure with its place, are violations."""

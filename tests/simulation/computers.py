@@ -193,8 +193,8 @@ class SimulatedNode:
                 await self.node.start(Listener(self.address, PORT))
             except ObserverError as error:
                 logging.getLogger(__name__).error("%s could not start: %s", self.name, error)
-                await asyncio.sleep(RESTART_SECONDS)
-                continue
+                self._process_ended()
+                return
             self.serving = True
             await self._stop.wait()
         self.serving = False
@@ -204,6 +204,13 @@ class SimulatedNode:
                     await self.node.stop()
             except (TimeoutError, ObserverError):
                 pass
+
+    def _process_ended(self) -> None:
+        """Nothing of a program that could not start runs any more; it is started again a little later."""
+        self.computer.alive = False
+        self._gone()
+        self._running = self.node = None
+        asyncio.get_running_loop().call_later(RESTART_SECONDS, self.start, context=self._world)
 
     async def stop(self) -> None:
         """End the program in order."""
