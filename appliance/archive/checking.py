@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -88,12 +88,14 @@ class SegmentLines:
         self,
         path: Path,
         state: ChainState,
+        later: Sequence[Path] = (),
         *,
         reports_unfinished: bool,
     ) -> None:
         """Args:
         path: the segment.
         state: goes on from segment to segment.
+        later: the segments after it; if none are given they are looked for in its folder.
         reports_unfinished: whether an unfinished group at the end of the last segment is damage. It is none where
             somebody may be writing it.
         """
@@ -101,6 +103,7 @@ class SegmentLines:
         self._path = path
         self._name = path.name
         self._state = state
+        self._later = later
         self._reports_unfinished = reports_unfinished
         self._has_groups = False
         self._is_right: bool | None = None
@@ -161,7 +164,7 @@ class SegmentLines:
         return self._bad_parts(group, next_one.before)
 
     def _last(self, group: Group) -> Iterator[Line]:
-        following = before_following(self._path)
+        following = before_following(self._path, self._later)
         if group.own is not None:
             *others, group = group.apart()
             for other in others:

@@ -7,7 +7,7 @@ import logging
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -104,11 +104,20 @@ def own_before(path: Path) -> bytes | None:
     return _last_of_folder(_neighbours(path)[0])
 
 
-def before_following(path: Path) -> bytes | None:
-    """BEFORE of the first group in the segments after one; None where none of them has a chain."""
-    for other in _neighbours(path)[1]:
-        if first := first_group(other):
-            return first.before
+def before_following(path: Path, later: Sequence[Path] = ()) -> bytes | None:
+    """BEFORE of the first group in the segments after one; None where none of them has a chain.
+
+    Args:
+        path: the segment.
+        later: the segments after it, where they are known; listing a folder for each of its segments takes long.
+    """
+    for other in later or _neighbours(path)[1]:
+        try:
+            if first := first_group(other):
+                return first.before
+        except ArchiveError:
+            # It was moved elsewhere meanwhile, or reading it reports the error.
+            continue
     return None
 
 

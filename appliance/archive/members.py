@@ -25,8 +25,8 @@ from typing import IO, NamedTuple, Protocol
 BLOCK_BYTES = 64 * 1024
 MEMBER_BYTES = 1024 * 1024
 
-# Lines of JSON shrink to 9 % at this level and to 7 % at twice the time of the processor.
-_LEVEL = 3
+# What blocks that stand alone cost in size, this level saves against level 3, which takes two thirds of the time.
+_LEVEL = 5
 _FIXED = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"
 """The first bytes of each member: magic, deflate, an extra field, no time, no level, no system."""
 _EXTRA = struct.Struct("<H2sH")

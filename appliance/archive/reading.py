@@ -66,7 +66,9 @@ class Reader:
         Raises:
             ArchiveError: a segment cannot be read.
         """
-        for number, path in numbered_segments(self.folder):
+        there = numbered_segments(self.folder)
+        paths = [path for _, path in there]
+        for at, (number, path) in enumerate(there, 1):
             if number < self.position.segment:
                 continue
             if end is not None and number > end.segment:
@@ -75,7 +77,7 @@ class Reader:
                 self.position = Position(number, 0)
             elif self.position.byte and self.line is None:
                 self._find_place(path)
-            reading = SegmentLines(path, self._state, reports_unfinished=False)
+            reading = SegmentLines(path, self._state, paths[at:], reports_unfinished=False)
             last = end.byte if end is not None and number == end.segment else None
             for some in _lines(path, reading, self.position.byte, last):
                 self._segment = number
@@ -135,17 +137,20 @@ class FileLines:
         """
         state: ChainState | None = None
         before: Path | None = None
+        there: list[Path] = []
         listed: list[str] = []
         for path in self._files:
             if before is None or path.parent != before.parent:
-                listed = [_plain_name(other) for other in segments(path.parent)]
+                there = segments(path.parent)
+                listed = [_plain_name(other) for other in there]
             name = _plain_name(path)
             earlier = listed[listed.index(name) - 1] if name in listed[1:] else None
             if state is None or before is None or earlier != _plain_name(before):
                 state = ChainState(from_beginning=name == listed[0] if listed else False)
                 state.broken = self.broken_links
             before = path
-            reading = SegmentLines(path, state, reports_unfinished=True)
+            later = there[listed.index(name) + 1 :] if name in listed else []
+            reading = SegmentLines(path, state, later, reports_unfinished=True)
             for some in _lines(path, reading, 0, self._end if path == self._files[-1] else None):
                 yield from some
 

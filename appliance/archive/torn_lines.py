@@ -54,7 +54,7 @@ def set_aside(folder: Path) -> tuple[list[Damage], set[Path]]:
             where = f"are in the folder {TORN}"
         count = counted(size - start, "byte")
         torn.append(Damage(path.name, 0, start, f"{what}; its bytes ({count}) {where}" if size else what))
-        log.warning("The archive's segment %s: %s. Its bytes (%s) %s.", path.name, what, count, where)
+        log.warning("The archive's segment %s: %s.", path.name, torn[-1].reason)
     return torn[::-1], kept
 
 

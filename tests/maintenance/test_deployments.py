@@ -139,8 +139,19 @@ class TestServiceOfAnotherUser:
         with DataFolder(data) as folder:
             bring_up_to_date(folder)
         assert (data / "backups").is_dir()
-        assert stat.S_IMODE(data.stat().st_mode) == 0o700, "a start keeps the folder from others"
-        data.chmod(0o750)
+
+    def test_archive_move_and_bring_back(self, data: Path, observer: CommandLine) -> None:
+        with DataFolder(data) as folder:
+            bring_up_to_date(folder)
+        (data / "archive" / "events-20261201-0002.jsonl").write_bytes(b"")
+        give(data)
+        elsewhere = data.parent / "elsewhere"
+        elsewhere.mkdir()
+        words = ["--data-dir", data]
+        assert observer("archive", "move", "--before", "2100-01-01", "--to", elsewhere, *words) == 0, observer.err
+        assert list(elsewhere.glob("events-*"))
+        assert observer("archive", "bring-back", *words) == 0, observer.err
+        (data / "archive" / "events-20261201-0002.jsonl").unlink()
 
     def test_export_with_a_key(self, data: Path, observer: CommandLine) -> None:
         assert observer("export", "--deidentify", "--data-dir", data, "--out", observer.home / "out") == 0
