@@ -11,14 +11,17 @@ it unless somebody accepted it (`appliance.archive.accepted_gaps`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from appliance.archive.markers import known_missing
+from appliance.archive.chain import NOTHING
+from appliance.archive.ends import first_group, last_group
+from appliance.archive.markers import MarkedSegment, known_missing
 from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
+from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
 
 GAPS_SHOWN = 20
@@ -253,8 +256,8 @@ class MissingFiles:
         if empty := self._empty(begin, end):
             reasons.append(f"the archive file {empty[0]} is empty")
         if absent := self._absent(begin, end):
-            numbers = f"number {absent[0]}" if len(absent) == 1 else f"numbers {absent[0]} to {absent[-1]}"
-            reasons.append(f"no archive file with the {numbers} is there")
+            word = "number" if len(absent) == 1 else "numbers"
+            reasons.append(f"no archive file with the {word} {_ranges(absent)} is there")
         return "; ".join(dict.fromkeys(reasons))
 
     def are_known(self, gap: Gap) -> bool:
@@ -275,10 +278,46 @@ class MissingFiles:
         return [path.name for number, path in self._there.items() if begin <= number <= end and not disk_bytes(path)]
 
     def _absent(self, begin: int, end: int) -> list[int]:
-        """Numbers that no file has and no marker names."""
-        marked = {missing.segment.number for missing in self._marked}
-        numbers = range(begin + 1, min(end, max(self._there, default=0)))
-        return sorted(set(numbers) - self._there.keys() - marked)
+        """Numbers that no file has and no marker names.
+
+        A start that writes nothing may leave a number out: where the chain goes on over a number, no file is missing.
+        """
+        marked = {missing.segment.number: missing.segment for missing in self._marked}
+        known = sorted(self._there.keys() | marked.keys())
+        found: list[int] = []
+        for before, after in pairwise([0, *known]):
+            numbers = range(max(begin, before) + 1, min(end, after))
+            if numbers and not self._are_linked(marked.get(before), before, marked.get(after), after):
+                found += numbers
+        return found
+
+    def _are_linked(self, left: MarkedSegment | None, before: int, right: MarkedSegment | None, after: int) -> bool:
+        """Whether a segment continues the chain where another one, or the beginning, left it."""
+        try:
+            if right:
+                named = right.before.encode()
+            else:
+                first = first_group(self._there[after])
+                named = first.before if first else b""
+            if not before:
+                return named == NOTHING
+            if left:
+                return bool(named) and left.head.encode() == named
+            last = last_group(self._there[before])
+        except ArchiveError:
+            return False
+        return last is not None and last.own == named
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Numbers in order, such as ``2, 5 to 7``."""
+    joined: list[list[int]] = []
+    for number in numbers:
+        if joined and number == joined[-1][-1] + 1:
+            joined[-1][1:] = [number]
+        else:
+            joined.append([number])
+    return ", ".join(" to ".join(map(str, ends)) for ends in joined)
 
 
 def _number(place: Place | None, otherwise: int) -> int | None:

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from appliance.health.codes.code import Code
 
 _WHAT_TO_DO = (
-    "Bring the missing archive files back ('archive bring-back', or from a backup) and start again. If they are lost "
-    "for good, start once with --accept-gap: the figures and texts then go on without these events."
+    "Bring the missing archive files back ('archive bring-back', or from the folder archive of a backup) and start "
+    "again. If they are lost for good, start once with --accept-gap: the figures and texts then go on without these "
+    "events."
 )
 
 ARCHIVE: Mapping[str, Code] = MappingProxyType(
