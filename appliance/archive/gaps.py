@@ -256,8 +256,7 @@ class MissingFiles:
         if empty := self._empty(begin, end):
             reasons.append(f"the archive file {empty[0]} is empty")
         if absent := self._absent(begin, end):
-            word = "number" if len(absent) == 1 else "numbers"
-            reasons.append(f"no archive file with the {word} {_ranges(absent)} is there")
+            reasons.append(f"no archive file with the {_named(absent)} is there")
         return "; ".join(dict.fromkeys(reasons))
 
     def are_known(self, gap: Gap) -> bool:
@@ -269,6 +268,11 @@ class MissingFiles:
         marked = sum(one.segment.events for one in self._marked if begin < one.segment.number < end)
         return marked >= gap.events and not self._empty(begin, end) and not self._absent(begin, end)
 
+    def absent(self) -> str:
+        """The numbers of all files that are not there and that no marker names, such as ``number 7``; "" for none."""
+        absent = self._absent(0, _NO_END, surely=True)
+        return _named(absent) if absent else ""
+
     @staticmethod
     def _between(gap: Gap) -> tuple[int, int] | None:
         begin, end = _number(gap.after, 0), _number(gap.before, _NO_END)
@@ -277,47 +281,58 @@ class MissingFiles:
     def _empty(self, begin: int, end: int) -> list[str]:
         return [path.name for number, path in self._there.items() if begin <= number <= end and not disk_bytes(path)]
 
-    def _absent(self, begin: int, end: int) -> list[int]:
+    def _absent(self, begin: int, end: int, *, surely: bool = False) -> list[int]:
         """Numbers that no file has and no marker names.
 
-        A start that writes nothing may leave a number out: where the chain goes on over a number, no file is missing.
+        In earlier versions a start that wrote nothing used up a number: where the chain goes on, no file is missing.
+
+        Args:
+            begin: the numbers after this one.
+            end: the numbers before this one.
+            surely: whether numbers of which the chain does not show it are left out.
         """
         marked = {missing.segment.number: missing.segment for missing in self._marked}
-        known = sorted(self._there.keys() | marked.keys())
         found: list[int] = []
-        for before, after in pairwise([0, *known]):
+        for before, after in pairwise([0, *sorted(self._there.keys() | marked.keys())]):
             numbers = range(max(begin, before) + 1, min(end, after))
-            if numbers and not self._are_linked(marked.get(before), before, marked.get(after), after):
-                found += numbers
+            if numbers:
+                left, right = self._end(before, marked.get(before)), self._beginning(after, marked.get(after))
+                is_known = bool(left and right)
+                if left != right if is_known else not surely:
+                    found += numbers
         return found
 
-    def _are_linked(self, left: MarkedSegment | None, before: int, right: MarkedSegment | None, after: int) -> bool:
-        """Whether a segment continues the chain where another one, or the beginning, left it."""
+    def _end(self, number: int, marked: MarkedSegment | None) -> bytes:
+        """OWN of a segment's last group, or what the first group of an archive names; empty where it is not known."""
+        if marked or not number:
+            return marked.head.encode() if marked else NOTHING
         try:
-            if right:
-                named = right.before.encode()
-            else:
-                first = first_group(self._there[after])
-                named = first.before if first else b""
-            if not before:
-                return named == NOTHING
-            if left:
-                return bool(named) and left.head.encode() == named
-            last = last_group(self._there[before])
+            last = last_group(self._there[number])
         except ArchiveError:
-            return False
-        return last is not None and last.own == named
+            return b""
+        return last.own if last else b""
+
+    def _beginning(self, number: int, marked: MarkedSegment | None) -> bytes:
+        """BEFORE of a segment's first group; empty where it is not known."""
+        if marked:
+            return marked.before.encode()
+        try:
+            first = first_group(self._there[number])
+        except ArchiveError:
+            return b""
+        return first.before if first else b""
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Numbers in order, such as ``2, 5 to 7``."""
+def _named(numbers: list[int]) -> str:
+    """Numbers in order, such as ``numbers 2, 5 to 7``."""
     joined: list[list[int]] = []
     for number in numbers:
         if joined and number == joined[-1][-1] + 1:
             joined[-1][1:] = [number]
         else:
             joined.append([number])
-    return ", ".join(" to ".join(map(str, ends)) for ends in joined)
+    word = "number" if len(numbers) == 1 else "numbers"
+    return f"{word} {', '.join(' to '.join(map(str, ends)) for ends in joined)}"
 
 
 def _number(place: Place | None, otherwise: int) -> int | None:

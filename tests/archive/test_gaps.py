@@ -143,8 +143,13 @@ class TestReason:
         assert MissingFiles(folder).reason(gap()) == ""
         (folder / name(4)).write_bytes(groups[2])
         assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"
+        assert MissingFiles(folder).absent() == "numbers 2 to 3"
         (folder / name(8)).write_bytes(groups[0])
         assert MissingFiles(folder).reason(gap(end=8)) == "no archive file with the numbers 2 to 3, 5 to 7 is there"
+
+    def test_of_earlier_formats_nobody_knows_whether_a_number_was_given(self, folder: Path) -> None:
+        assert MissingFiles(folder).absent() == ""
+        assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"
 
     def test_other_files_have_none(self, folder: Path) -> None:
         assert (

@@ -15,6 +15,14 @@ _WHAT_TO_DO = (
 
 ARCHIVE: Mapping[str, Code] = MappingProxyType(
     {
+        "archive.missing": Code(
+            "warning",
+            "archive",
+            "No archive file with the {numbers} is there, and none was moved by this program. What students see and "
+            "their figures are kept, but cannot be computed again. Copy the file from the folder archive of a backup, "
+            "which is a tar file, or from where it was moved.",
+            label="archive",
+        ),
         "archive.torn": Code(
             "info",
             "archive",
