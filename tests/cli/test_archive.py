@@ -192,6 +192,18 @@ class TestMove:
         assert "2 files were put back." in observer.out
 
 
+class TestBackup:
+    def test_what_is_elsewhere_is_not_in_it(self, observer: CommandLine, data: Path) -> None:
+        to = observer.home / "disk"
+        assert observer("archive", "move", "--before", middle(data), "--to", to, "--data-dir", data) == 0
+        assert observer("backup", "--data-dir", data, "--out", observer.home / "b.tar") == 0, observer.err
+        assert "Not in it: 2 files of the archive (" in observer.out
+        assert f" events), moved to {to}. Make a backup of that folder too." in observer.out
+        assert observer("archive", "bring-back", "--data-dir", data) == 0
+        assert observer("backup", "--data-dir", data, "--out", observer.home / "c.tar") == 0, observer.err
+        assert "Not in it" not in observer.out
+
+
 class TestBringBack:
     def test_not_what_would_be_deleted_again(self, observer: CommandLine, data: Path) -> None:
         to, config = observer.home / "disk", observer.home / "c.toml"
