@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from appliance.cli.commands import Commands
 from appliance.cli.options import add_data_flags, add_kvs_flag, data_folder, settings_of
 from appliance.cli.output import disk_errors, progress_bar
-from appliance.errors import SettingsError
 from appliance.text import counted
 
 if TYPE_CHECKING:
@@ -20,26 +19,28 @@ _NAMES_SHOWN = 5
 
 
 def add(commands: Commands) -> None:
-    archive = commands.add("archive", _archive, "move old files of the archive to another folder, or back")
-    add_data_flags(archive)
-    add_kvs_flag(archive)
-    archive.add_argument("what", choices=("move", "bring-back"), help="move old files away, or put them back")
-    archive.add_argument(
+    commands.add_group("archive", "move old files of the archive to another folder, or back")
+    # Each has a parser of its own, so that flags and a folder may come in any order.
+    moving = commands.add("archive move", _move, "move old files of the archive to another folder")
+    returning = commands.add("archive bring-back", _bring_back, "put files of the archive back that were moved")
+    for parser in (moving, returning):
+        add_data_flags(parser)
+        add_kvs_flag(parser)
+    moving.add_argument(
+        "--before",
+        required=True,
+        metavar="DATE",
+        help="files whose last line came before this date or time (2026-11-24)",
+    )
+    moving.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="where the files go")
+    returning.add_argument(
         "folder",
         nargs="?",
         type=Path,
         metavar="FOLDER",
-        help="with bring-back: where the files are now (default: where they were moved to)",
+        help="where the files are now (default: where they were moved to)",
     )
-    archive.add_argument(
-        "--before", metavar="DATE", help="with move: files whose last line came before this date or time (2026-11-24)"
-    )
-    archive.add_argument("--to", type=Path, metavar="FOLDER", help="with move: where the files go")
-    archive.add_argument("--keep", action="store_true", help="with bring-back: leave the copies where they are")
-
-
-def _archive(parsed: argparse.Namespace) -> int:
-    return _move(parsed) if parsed.what == "move" else _bring_back(parsed)
+    returning.add_argument("--keep", action="store_true", help="leave the copies where they are")
 
 
 def _move(parsed: argparse.Namespace) -> int:
@@ -47,8 +48,6 @@ def _move(parsed: argparse.Namespace) -> int:
     from appliance.kvs import kvs_facts
     from appliance.maintenance.moving import move_old
 
-    if parsed.before is None or parsed.to is None or parsed.folder is not None or parsed.keep:
-        raise SettingsError("Name a date and a folder: archive move --before DATE --to FOLDER.")
     settings = settings_of(parsed)
     data, before = data_folder(settings), moment("--before", parsed.before)
     with disk_errors(parsed.to), progress_bar("Moving") as progress:
@@ -73,8 +72,6 @@ def _print_consequences(data: Path, to: Path, *, shared: bool) -> None:
 def _bring_back(parsed: argparse.Namespace) -> int:
     from appliance.maintenance.moving import erased_since, return_all
 
-    if parsed.before is not None or parsed.to is not None:
-        raise SettingsError("The flags --before and --to belong to: archive move.")
     settings = settings_of(parsed)
     data = data_folder(settings)
     with disk_errors(parsed.folder or data), progress_bar("Bringing back") as progress:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from appliance.cli.commands import PROGRAM, Commands
 from appliance.cli.options import add_data_flags, data_folder, settings_of
 from appliance.cli.output import disk_errors
 from appliance.text import counted
+
+_PLACES_SHOWN = 20
 
 
 def add(commands: Commands) -> None:
@@ -39,7 +42,38 @@ def _backup(parsed: argparse.Namespace) -> int:
     print(f"{out.absolute()} holds {counted(len(manifest.files), 'file')} of {data}; each has its checksum.")
     for what, url in backup.not_included(settings):
         print(f"Not in it: the {what}, which is not in the data folder ({url}). Back it up by its own means.")
-    return 0
+    for what in backup.moved_away(data):
+        print(f"Not in it: {what}. Make a backup of that folder too.")
+    return 0 if _is_archive_sound(out) else 1
+
+
+def _is_archive_sound(out: Path) -> bool:
+    """Whether the archive in a backup is without damage; otherwise, or if that is not known, prints what to do."""
+    from appliance.maintenance import backup
+
+    try:
+        places = backup.archive_damage(out)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        print(
+            "Warning: whether the archive in it is damaged is not known, as it cannot be unpacked beside it "
+            f"({reason}).\nFree some space there and make the backup again, or run 'verify' on the data folder.",
+            file=sys.stderr,
+        )
+        return False
+    if not places:
+        return True
+    print(f"Warning: the archive in it is damaged in {counted(len(places), 'place')}:", file=sys.stderr)
+    for place in places[:_PLACES_SHOWN]:
+        print(f"  {place}", file=sys.stderr)
+    if len(places) > _PLACES_SHOWN:
+        print(f"  and {len(places) - _PLACES_SHOWN:,} more", file=sys.stderr)
+    print(
+        "It was damaged in the data folder before this backup was made. Keep the earlier backups: this one does not\n"
+        "replace them. 'restore' refuses it unless --accept-damage is given. 'verify' says what is lost.",
+        file=sys.stderr,
+    )
+    return False
 
 
 def _restore(parsed: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ class Commands:
 
     Attributes:
         parser: parses a whole command line; the result's `run` runs the command.
-        by_name: the parser of each command.
+        by_name: the parser of each command; one of a group has two words, such as "archive move".
         summaries: one sentence on each command, without its full stop.
     """
 
@@ -53,14 +53,29 @@ class Commands:
         )
         self.parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
         self._subparsers = self.parser.add_subparsers(metavar="COMMAND", required=True)
+        self._groups: dict[str, Any] = {}
         self.by_name: dict[str, CommandParser] = {}
         self.summaries: dict[str, str] = {}
 
     def add(self, name: str, run: Run, summary: str) -> CommandParser:
-        """Add a command; returns its parser, for its flags."""
+        """Add a command; returns its parser, for its flags.
+
+        Args:
+            name: of the command; that of a command of a group is the group's name, a space, and its own.
+            run: runs it.
+            summary: what it does, without a full stop.
+        """
         sentence = summary[0].upper() + summary[1:]
-        parser = self._subparsers.add_parser(name, help=summary, description=f"{sentence}.")
+        group, _, own = name.rpartition(" ")
+        parsers = self._groups[group] if group else self._subparsers
+        parser: CommandParser = parsers.add_parser(own, help=summary, description=f"{sentence}.")
         parser.set_defaults(run=run)
         self.by_name[name] = parser
         self.summaries[name] = sentence
         return parser
+
+    def add_group(self, name: str, summary: str) -> None:
+        """Add a word that is followed by that of a command of its own."""
+        sentence = summary[0].upper() + summary[1:]
+        group = self._subparsers.add_parser(name, help=summary, description=f"{sentence}.")
+        self._groups[name] = group.add_subparsers(metavar="COMMAND", required=True)

@@ -8,35 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from appliance.archive.markers import missing_findings
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, WORKERS, exchange
-from appliance.datafolder.files import remove, remove_folder
+from appliance.datafolder.files import remove, remove_folder, remove_tree, temporary_folder
 from appliance.errors import ArchiveError
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up, held
 from appliance.maintenance.backup_format import BackupError, Manifest, check
 from appliance.maintenance.chain_report import problems
+from appliance.maintenance.moving import archives
 from appliance.roster import roster_facts
 from appliance.text import counted
 
-__all__ = ["BackupError", "Manifest", "back_up", "check", "not_included", "restore"]
+__all__ = ["BackupError", "Manifest", "archive_damage", "back_up", "check", "moved_away", "not_included", "restore"]
 
 
 def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
     """Write a backup of a data folder, which may be in use.
 
     Raises:
-        BackupError: the folder is not there, or there is such a file already and `force` is not set.
+        BackupError: the data folder or the backup's folder is not there, or there is such a file already and `force`
+            is not set.
         OSError: a file cannot be read or written.
     """
     if not data.is_dir():
         raise BackupError(f"There is no data folder {data}.")
     if out.exists() and not force:
         raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
+    if not out.absolute().parent.is_dir():
+        raise BackupError(f"There is no folder {out.absolute().parent}; make it first, or choose another one.")
     within = out.absolute().is_relative_to(data.absolute())
     return backup_format.write(out, data, backed_up(data), inherit=within)
 
@@ -48,6 +53,40 @@ def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "roster", redact(settings.roster_url)
     if kvs_facts(settings.kvs.url).shared:
         yield "key-value store", redact(settings.kvs.url)
+
+
+def moved_away(data: Path) -> Iterator[str]:
+    """Clauses on the files of the archives that were moved to other folders, so that no backup has them."""
+    for folder, _ in archives(data):
+        for found in missing_findings(folder):
+            if found.code == "archive.moved":
+                segments, events = (found.params[name] for name in ("segments", "events"))
+                yield (
+                    f"{counted(int(segments), 'file')} of the archive ({found.params['days']}, "
+                    f"{counted(int(events), 'event')}), moved to {found.subject}"
+                )
+
+
+def archive_damage(backup: Path) -> list[str]:
+    """The places where an archive in a backup is damaged, each as a clause; `restore` refuses a backup with any.
+
+    The archive is written to a folder beside the backup meanwhile, where it is protected as the backup is.
+
+    Raises:
+        BackupError: the backup itself is damaged.
+        OSError: a file cannot be read or written, as on a disk without room.
+    """
+    folder = temporary_folder(backup.absolute().parent, f".{backup.name}.check-")
+    try:
+        backup_format.extract(backup, folder, _is_of_archive)
+        return _damage(folder)
+    finally:
+        remove_tree(folder, tolerant=True)
+
+
+def _is_of_archive(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return parts[0] == ARCHIVE or (parts[0] == WORKERS and parts[2:3] == (ARCHIVE,))
 
 
 def restore(
@@ -99,17 +138,24 @@ def _check_archives(backup: Path, fresh: Path) -> None:
     Raises:
         BackupError: one is damaged, or its chain is broken.
     """
-    for folder in (fresh / ARCHIVE, *sorted(fresh.glob(f"{WORKERS}/*/{ARCHIVE}"))):
+    if found := _damage(fresh):
+        more = f" and {counted(len(found) - 1, 'other place')}" if len(found) > 1 else ""
+        raise BackupError(
+            f"The archive in {backup} was damaged before the backup was made ({found[0]}{more}). Nothing was "
+            "changed. Restore an earlier backup, or this one all the same with --accept-damage."
+        )
+
+
+def _damage(data: Path) -> list[str]:
+    """The places where the archives of a data folder are damaged or their chain is broken, each as a clause."""
+    found: list[str] = []
+    for folder, _ in archives(data):
+        worker = "" if folder.parent == data else f"{folder.relative_to(data).as_posix()}/"
         try:
-            found = problems(folder)
+            found += [f"{worker}{place}" for place in problems(folder)]
         except ArchiveError as error:
-            found = [str(error)]
-        if found:
-            more = f" and {counted(len(found) - 1, 'other place')}" if len(found) > 1 else ""
-            raise BackupError(
-                f"The archive in {backup} was damaged before the backup was made ({found[0]}{more}). Nothing was "
-                "changed. Restore an earlier backup, or this one all the same with --accept-damage."
-            )
+            found.append(str(error))
+    return found
 
 
 def _remove_made(data: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import struct
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -158,7 +158,7 @@ class _Hashing:
         return piece
 
 
-def extract(backup: Path, folder: Path | None) -> Manifest:
+def extract(backup: Path, folder: Path | None, wanted: Callable[[str], bool] = lambda name: True) -> Manifest:
     """Read a backup, write its files to a folder, and compare them with the manifest.
 
     Damage between the files, which `check` reports, does not prevent that.
@@ -166,6 +166,7 @@ def extract(backup: Path, folder: Path | None) -> Manifest:
     Args:
         backup: the file.
         folder: an empty folder; None where the files are only compared.
+        wanted: whether a file of this name is written; the others are only compared.
 
     Raises:
         BackupError: it is damaged; the folder may hold a part of it.
@@ -181,7 +182,8 @@ def extract(backup: Path, folder: Path | None) -> Manifest:
             if member.name == MANIFEST:
                 manifest = msgspec.json.decode(content.read(), type=Manifest)
                 continue
-            found[member.name] = _write_member(content, None if folder is None else folder / PurePosixPath(member.name))
+            path = folder / PurePosixPath(member.name) if folder is not None and wanted(member.name) else None
+            found[member.name] = _write_member(content, path)
     if manifest is None:
         raise BackupError(f"{backup} is not complete: its manifest, which comes last, is missing. Nothing was changed.")
     wrong = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))

@@ -67,14 +67,14 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
     markers = read_markers(folder)[0]
     texts = marker_texts(markers)
     if sought.found(NOTHING, texts):
-        yield finding("archive.head_nothing", head=str(sought))
+        yield finding("archive.earlier_nothing", head=str(sought))
         return
     commit, owns = _in_segments(folder, sought, texts)
     if commit is None or not commit.there:
         commit = _in_markers(sought, markers, texts) or commit
     if commit is None:
         gone = sum(len(marker.segments) for marker in markers if marker.kind != "returned")
-        yield finding("archive.head_rewritten" if gone else "archive.head_unknown", head=str(sought))
+        yield finding("archive.earlier_rewritten" if gone else "archive.earlier_unknown", head=str(sought))
         return
     reader = Reader(folder) if folder.is_dir() else None
     changed = _changed(reader, commit) if reader else None
@@ -82,10 +82,10 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
         changed = f"{commit.file}: the commits that are there do not lead to it"
     if changed is not None:
         words = commit.head.words
-        yield finding("archive.head_changed", file=commit.file, line=commit.line, words=words, place=changed)
+        yield finding("archive.earlier_changed", file=commit.file, line=commit.line, words=words, place=changed)
         return
     yield finding(
-        "archive.head_kept",
+        "archive.earlier_kept",
         file=commit.file,
         line=commit.line,
         received=_shown(commit.received),
@@ -95,9 +95,9 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
     old = [one for one in reader.checks if not one.groups and _number(one.file) <= commit.number] if reader else []
     # A segment that was emptied, or is empty, has no lines that could be unproved.
     if unproved := sum(1 for one in old if _has_text(folder / one.file)):
-        yield finding("archive.head_unproved", segments=unproved)
+        yield finding("archive.earlier_unproved", segments=unproved)
     if since := len(markers) - commit.markers:
-        yield finding("archive.head_since", changes=since, first=_shown(markers[commit.markers].when))
+        yield finding("archive.earlier_since", changes=since, first=_shown(markers[commit.markers].when))
 
 
 def _in_segments(folder: Path, sought: SoughtHead, markers: Sequence[bytes]) -> tuple[_Commit | None, dict[int, bytes]]:

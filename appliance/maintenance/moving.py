@@ -150,6 +150,11 @@ def return_all(settings: Settings, source: Path | None, progress: Progress, *, k
     moved = Moved()
     for done, (folder, last, at) in enumerate(waiting, 1):
         segment = last.segment
+        if not at.is_dir() and not (folder / segment.name).exists():
+            problem = _absent(at, named=source is not None)
+            if problem not in moved.problems:
+                moved.problems.append(problem)
+            continue
         try:
             bring_back(folder, segment, at, keep=keep)
         except MoveError as error:
@@ -160,6 +165,16 @@ def return_all(settings: Settings, source: Path | None, progress: Progress, *, k
             moved.bytes += (folder / segment.name).stat().st_size
         progress(done / len(waiting))
     return moved
+
+
+def _absent(folder: Path, *, named: bool) -> str:
+    """The sentence on a folder that is not there; `named` is whether the user named it."""
+    if named:
+        return f"There is no folder {folder}. Is the disk connected?"
+    return (
+        f"There is no folder {folder}, where files were moved to. Connect that disk, or, if they are in another folder "
+        "now, name it: archive bring-back FOLDER."
+    )
 
 
 def erased_since(data: Path, when: float) -> bool:

@@ -89,8 +89,11 @@ class TestMove:
         assert observer("archive", "move", "--before", "2099-01-01", "--to", to, "--data-dir", data) == 0
         to.rename(now)
         assert observer("archive", "bring-back", "--data-dir", data) == 1
-        assert observer.err.count("is not there.") == SEGMENTS
-        assert observer("archive", "bring-back", now, "--keep", "--data-dir", data) == 0
+        assert observer.err.count(f"There is no folder {to}") == 1, "not once for each file"
+        assert "name it: archive bring-back FOLDER." in observer.err
+        assert observer("archive", "bring-back", observer.home / "none", "--data-dir", data) == 1
+        assert f"There is no folder {observer.home / 'none'}. Is the disk connected?" in observer.err
+        assert observer("archive", "bring-back", "--data-dir", data, now, "--keep") == 0, observer.err
         assert len(segments(data / "archive")) == SEGMENTS + 1
         assert len(segments(now)) == SEGMENTS
 
@@ -173,10 +176,32 @@ class TestMove:
             ["move", "x", "--before", "2026-01-01", "--to", "x"],
             ["bring-back", "--before", "2026-01-01"],
             ["move", "--before", "yesterday", "--to", "x"],
+            ["move", "--before", "2026-01-01", "--to", "x", "--keep"],
+            [],
         ],
     )
     def test_words_that_do_not_belong_together(self, observer: CommandLine, data: Path, words: list[str]) -> None:
         assert observer("archive", *words, "--data-dir", data) == 2
+
+    @pytest.mark.parametrize("flags_first", [True, False])
+    def test_flags_and_the_folder_come_in_any_order(self, observer: CommandLine, data: Path, flags_first: bool) -> None:
+        to, flags = observer.home / "disk", ["--data-dir", data, "--kvs", "memory://"]
+        chosen = ["--to", to, "--before", middle(data)]
+        assert observer("archive", "move", *(flags + chosen if flags_first else chosen + flags)) == 0, observer.err
+        assert observer("archive", "bring-back", *([*flags, to] if flags_first else [to, *flags])) == 0, observer.err
+        assert "2 files were put back." in observer.out
+
+
+class TestBackup:
+    def test_what_is_elsewhere_is_not_in_it(self, observer: CommandLine, data: Path) -> None:
+        to = observer.home / "disk"
+        assert observer("archive", "move", "--before", middle(data), "--to", to, "--data-dir", data) == 0
+        assert observer("backup", "--data-dir", data, "--out", observer.home / "b.tar") == 0, observer.err
+        assert "Not in it: 2 files of the archive (" in observer.out
+        assert f" events), moved to {to}. Make a backup of that folder too." in observer.out
+        assert observer("archive", "bring-back", "--data-dir", data) == 0
+        assert observer("backup", "--data-dir", data, "--out", observer.home / "c.tar") == 0, observer.err
+        assert "Not in it" not in observer.out
 
 
 class TestBringBack:

@@ -32,6 +32,11 @@ class TestBackup:
         assert str(made) in observer.out
         assert os.name != "posix" or made.stat().st_mode & 0o077 == 0
 
+    def test_a_folder_that_is_not_there_is_named(self, observer: CommandLine) -> None:
+        assert observer("backup", "--data-dir", DATA, "--out", observer.home / "none" / "b.tar") == 1
+        assert f"There is no folder {observer.home / 'none'};" in observer.err
+        assert ".b.tar" not in observer.err
+
 
 class TestRestore:
     def test_a_backup_that_is_not_there_is_named_first(self, observer: CommandLine) -> None:

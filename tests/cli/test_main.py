@@ -24,7 +24,10 @@ class TestHelp:
     def test_help_lists_every_command(self, observer: CommandLine) -> None:
         assert observer("--help") == 0
         for command in cli.command_line().by_name:
-            assert re.search(rf"(?m)^ +{command}( |$)", observer.out)
+            assert re.search(rf"(?m)^ +{command.split()[0]}( |$)", observer.out)
+        assert observer("archive", "--help") == 0
+        assert re.search(r"(?m)^ +move +move", observer.out)
+        assert re.search(r"(?m)^ +bring-back$", observer.out)
 
 
 class TestProgram:

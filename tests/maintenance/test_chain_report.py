@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +130,38 @@ def test_a_backup_of_a_damaged_archive_is_restored_if_that_is_wanted(
     assert "--accept-damage" in observer.err
     assert observer("restore", tmp_path / "b.tar", "--data-dir", tmp_path / "new", "--accept-damage") == 0
     assert plain(tmp_path / "new").read_bytes() == plain(data).read_bytes()
+
+
+@pytest.mark.parametrize("change", [change_a_letter, cut_a_group_out])
+def test_a_backup_of_a_damaged_archive_is_written_with_a_warning(
+    data: Path, tmp_path: Path, change: Callable[[Path], None], observer: CommandLine
+) -> None:
+    shutil.copytree(data, data / "workers" / "1")
+    words = ["backup", "--data-dir", data, "--force", "--out"]
+    assert observer(*words, tmp_path / "b.tar") == 0, observer.err
+    assert observer.err == ""
+    change(data)
+    change(data / "workers" / "1")
+    assert observer(*words, tmp_path / "b.tar") == 1
+    assert "each has its checksum" in observer.out
+    assert "Warning: the archive in it is damaged in 2 places:" in observer.err
+    for folder in ("", "workers/1/archive/"):
+        assert f"\n  {folder}{plain(data).name}, line " in observer.err
+    assert "Keep the earlier backups" in observer.err
+    assert {path.name for path in tmp_path.iterdir()} == {"b.tar", "data"}, "what was unpacked is removed"
+    assert observer("restore", tmp_path / "b.tar", "--data-dir", tmp_path / "new", "--accept-damage") == 0
+
+
+def test_a_backup_that_cannot_be_unpacked_for_the_check_is_named(
+    data: Path, observer: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("appliance.maintenance.backup_format.make_folder", full)
+    assert observer("backup", "--data-dir", data, "--out", observer.home / "b.tar") == 1
+    assert "it cannot be unpacked beside it (No space left on device)" in observer.err
+    assert {path.name for path in observer.home.iterdir()} == {"b.tar", "data"}
 
 
 def test_a_replay_names_broken_links(data: Path, observer: CommandLine) -> None:

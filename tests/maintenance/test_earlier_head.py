@@ -49,7 +49,7 @@ def run(folder: Path, noted: Head | str) -> list[Finding]:
 
 
 def codes(found: list[Finding]) -> list[str]:
-    return [one.code.removeprefix("archive.head_") for one in found]
+    return [one.code.removeprefix("archive.earlier_") for one in found]
 
 
 def rechained(text: bytes, before: bytes) -> tuple[bytes, bytes]:
@@ -87,7 +87,7 @@ async def test_each_head_is_found_after_more_events(archive: Archive, folder: Pa
     places = []
     for one in heads:
         [found] = run(folder, one)
-        assert (found.code, found.severity) == ("archive.head_kept", "ok")
+        assert (found.code, found.severity) == ("archive.earlier_kept", "ok")
         assert "(received 1970-01-01 00:00:01 UTC)" in found.text
         assert found.params["checksum"] == one.checksum
         places.append((found.params["file"], found.params["line"]))
@@ -102,7 +102,7 @@ async def test_it_is_found_in_a_compressed_segment(archive: Archive, folder: Pat
     heads = await noted(archive, folder)
     await archive.compress()
     [found] = run(folder, heads[1])
-    assert found.code == "archive.head_kept"
+    assert found.code == "archive.earlier_kept"
     assert str(found.params["file"]).endswith(".gz")
     assert found.params["line"] == 2
 
@@ -154,7 +154,7 @@ async def test_found_although_a_student_was_erased_or_all_was_moved(archive: Arc
     # What markers name must follow what is there.
     (folder / "events-19990101-0000.jsonl").write_bytes(chained(line(9), NOTHING)[0])
     [found] = run(folder, heads[-1])
-    assert found.code == "archive.head_changed"
+    assert found.code == "archive.earlier_changed"
     assert "the commits that are there do not lead to it" in found.text
 
 
@@ -165,7 +165,7 @@ async def test_not_found_after_a_byte_changed_and_all_was_rechained(archive: Arc
     rechain(folder, lambda text: text.replace(b'"insert":"x"', b'"insert":"y"', 1))
     for one in heads:
         [found] = run(folder, one)
-        assert found.code == "archive.head_unknown"
+        assert found.code == "archive.earlier_unknown"
         assert found.bad
         assert one.words in found.text
 
@@ -180,7 +180,7 @@ async def test_a_change_before_it_is_named(archive: Archive, folder: Path) -> No
     assert codes(run(folder, heads[0])) == ["kept"], "it is before the change"
     for one in heads[1:]:
         [found] = run(folder, one)
-        assert found.code == "archive.head_changed"
+        assert found.code == "archive.earlier_changed"
         assert f"{first.name}, line 2: " in found.text
     # A commit cut out: only the next one names it.
     rest = old.index(b"\n", kept) + 1
@@ -214,7 +214,7 @@ def word_of(byte: int) -> str:
 
 async def test_lines_without_checksums_and_empty_archives_prove_nothing(archive: Archive, folder: Path) -> None:
     [found] = run(folder, head(folder))
-    assert (found.code, found.bad) == ("archive.head_nothing", True)
+    assert (found.code, found.bad) == ("archive.earlier_nothing", True)
     heads = await noted(archive, folder)
     (folder / "events-19990101-0000.jsonl").write_bytes(line(1))
     found_now = run(folder, heads[0])

@@ -38,13 +38,13 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             label="archive, {subject}",
         ),
         "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
-        "archive.head_kept": Code(
+        "archive.earlier_kept": Code(
             "ok",
             "archive",
             "the archive up to {file}, line {line} (received {received}) is as it was when its head was {words} "
             "({checksum})",
         ),
-        "archive.head_since": Code(
+        "archive.earlier_since": Code(
             "info",
             "archive",
             "Since that head (from {first} on) this program itself moved, returned, deleted or rewrote files of the "
@@ -52,21 +52,21 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "was.",
             label="archive, earlier head",
         ),
-        "archive.head_unproved": Code(
+        "archive.earlier_unproved": Code(
             "info",
             "archive",
             "{segments:file|files} up to there have no checksums (versions before format 3), so that head says nothing "
             "of them.",
             label="archive, earlier head",
         ),
-        "archive.head_unknown": Code(
+        "archive.earlier_unknown": Code(
             "error",
             "archive",
             "No commit has the head {head}. Compare the words with your note; if they are right, what was archived up "
             "to that day has changed, or this is another archive. Compare it with a backup of that day.",
             label="archive, earlier head",
         ),
-        "archive.head_rewritten": Code(
+        "archive.earlier_rewritten": Code(
             "error",
             "archive",
             "No commit has the head {head}. Compare the words with your note; if they are right, the commit was in a "
@@ -75,18 +75,31 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "verify a backup of that day.",
             label="archive, earlier head",
         ),
-        "archive.head_changed": Code(
+        "archive.earlier_changed": Code(
             "error",
             "archive",
             "The commit that had the head {words} is known ({file}, line {line}), but what is before it has changed: "
             "{place}. Compare the archive with a backup of that day.",
             label="archive, earlier head",
         ),
-        "archive.head_nothing": Code(
+        "archive.earlier_nothing": Code(
             "error",
             "archive",
             "{head} is the head of an archive in which no commit had a checksum yet, so it says nothing of its events.",
             label="archive, earlier head",
+        ),
+        "archive.head_unproved": Code(
+            "error",
+            "archive",
+            "The chain of checksums is broken, so its last words ({words}) prove nothing of what is before the break.",
+            label="archive",
+        ),
+        "archive.unfinished": Code(
+            "info",
+            "archive",
+            "{subject} ends in {bytes:byte|bytes} of a commit without its end: it is being written, or the next start "
+            "puts it aside. It was never acknowledged.",
+            label="archive",
         ),
         "archive.damaged_line": Code(
             "error",
@@ -101,8 +114,9 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error",
             "archive",
             "The archive lacks {count:event|events} of this student ({where}{reason:?; }). The stored states have "
-            "them: they are the better ones and were not compared. Leave the folder snapshots where it is, and bring "
-            "the missing archive files back ('archive bring-back', or from a backup).",
+            "them, and were not compared. Leave the folder snapshots where it is. Bring back archive files that were "
+            "moved ('archive bring-back'), or copy those that are missing from the folder archive of a backup, which "
+            "is a tar file. If they are lost for good, 'verify --accept-gap' passes over it.",
             of_student=True,
             label="archive, student {subject}",
         ),
