@@ -13,8 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from appliance.archive import Damage, Reader
 from appliance.archive.chain import GROUP_END, NOTHING
@@ -28,12 +27,12 @@ from appliance.archive.segments import SEGMENT_NAME, numbered_segments, open_seg
 from appliance.health import Finding, finding
 
 
-class _Commit(msgspec.Struct, frozen=True):
+class _Commit(NamedTuple):
     """The commit that a head names.
 
     Attributes:
-        head: the whole head.
         markers: how many markers there were.
+        head: the whole head.
         own: its OWN.
         file: the segment.
         number: the segment's number.
@@ -43,8 +42,8 @@ class _Commit(msgspec.Struct, frozen=True):
         there: whether its lines are there; False where only the next commit names it.
     """
 
-    head: Head
     markers: int
+    head: Head
     own: bytes
     file: str
     number: int
@@ -69,7 +68,8 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
     if sought.found(NOTHING, texts):
         yield finding("archive.earlier_nothing", head=str(sought))
         return
-    commit, owns = _in_segments(folder, sought, texts)
+    groups = _Groups(folder, sought, texts)
+    commit = groups.commit
     if commit is None or not commit.there:
         commit = _in_markers(sought, markers, texts) or commit
     if commit is None:
@@ -78,8 +78,12 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
         return
     reader = Reader(folder) if folder.is_dir() else None
     changed = _changed(reader, commit) if reader else None
-    if changed is None and not _reaches(folder, owns, commit):
+    if changed is None and not _reaches(folder, groups.owns, commit):
         changed = f"{commit.file}: the commits that are there do not lead to it"
+    for repeat in groups.repeats if changed is None else ():
+        if repeat.number <= commit.number and repeat.adds():
+            changed = f"{repeat.earlier.name}: commits were added at its end"
+            break
     if changed is not None:
         words = commit.head.words
         yield finding("archive.earlier_changed", file=commit.file, line=commit.line, words=words, place=changed)
@@ -100,24 +104,66 @@ def earlier_head_findings(folder: Path, sought: SoughtHead) -> Iterator[Finding]
         yield finding("archive.earlier_since", changes=since, first=_shown(markers[commit.markers].when))
 
 
-def _in_segments(folder: Path, sought: SoughtHead, markers: Sequence[bytes]) -> tuple[_Commit | None, dict[int, bytes]]:
-    """The commit, if a segment has it or names it as the one before; and by number, the last OWN of each segment."""
-    commit: _Commit | None = None
-    owns: dict[int, bytes] = {}
-    own = NOTHING
-    for number, path in numbered_segments(folder) if folder.is_dir() else []:
-        for text, byte, line in _texts(path):
-            for at, found in enumerate(GROUP_END.finditer(text)):
-                before, this = found.groups()
-                if commit is None or not commit.there:
+class _Repeat(NamedTuple):
+    """A segment that goes on from an earlier commit of the segment before it than the last one.
+
+    After a failed sync, lines are written again (`appliance.archive.unsynced`), so both have the same ones. One commit
+    alone may be of a failed write, which was never acknowledged; readers leave it out.
+    """
+
+    earlier: Path
+    later: Path
+    number: int
+    before: bytes
+
+    def adds(self) -> bool:
+        """Whether the earlier segment has other lines at its end than the later one repeats."""
+        text = _whole(self.earlier)
+        ends = list(GROUP_END.finditer(text))
+        start = next((end.end() for end in ends if end[2] == self.before), None)
+        if start is None or start == ends[-2:][0].end():
+            return False
+        more = GROUP_END.sub(b"}\n", text[start : ends[-1].end()])
+        return not GROUP_END.sub(b"}\n", _whole(self.later)).startswith(more)
+
+
+class _Groups:
+    """The groups of all segments.
+
+    Attributes:
+        commit: the one that was sought, if a segment has it or names it as the one before.
+        owns: by number, the last OWN of each segment.
+        repeats: segments that do not go on from the last commit before them.
+    """
+
+    def __init__(self, folder: Path, sought: SoughtHead, markers: Sequence[bytes]) -> None:
+        self.commit: _Commit | None = None
+        self.owns: dict[int, bytes] = {}
+        self.repeats: list[_Repeat] = []
+        own = NOTHING
+        earlier: Path | None = None
+        for number, path in numbered_segments(folder) if folder.is_dir() else []:
+            for text, byte, line in _texts(path):
+                for at, found in enumerate(GROUP_END.finditer(text)):
+                    before, this = found.groups()
                     # Within the text of several groups each names the one before it.
-                    if not at and before not in (own, NOTHING) and (hit := sought.found(before, markers)):
-                        commit = _Commit(hit[1], hit[0], before, path.name, number, line, byte, 0.0, there=False)
-                    if hit := sought.found(this, markers):
+                    if not at and before not in (own, NOTHING):
+                        if not byte and earlier:
+                            self.repeats.append(_Repeat(earlier, path, number, before))
+                        if self._seeks() and (hit := sought.found(before, markers)):
+                            self.commit = _Commit(*hit, before, path.name, number, line, byte, 0.0, there=False)
+                    if self._seeks() and (hit := sought.found(this, markers)):
                         last, received = line + text.count(b"\n", 0, found.end()) - 1, _received(text, found.end())
-                        commit = _Commit(hit[1], hit[0], this, path.name, number, last, byte + found.end(), received)
-                owns[number] = own = this
-    return commit, owns
+                        self.commit = _Commit(*hit, this, path.name, number, last, byte + found.end(), received)
+                    self.owns[number] = own = this
+            earlier = path
+
+    def _seeks(self) -> bool:
+        return self.commit is None or not self.commit.there
+
+
+def _whole(path: Path) -> bytes:
+    return b"".join(text for text, _, _ in _texts(path))
 
 
 def _texts(path: Path) -> Iterator[tuple[bytes, int, int]]:
@@ -144,8 +190,7 @@ def _in_markers(sought: SoughtHead, markers: Sequence[Marker], texts: Sequence[b
         for segment in marker.segments:
             own = segment.head.encode()
             if own and (hit := sought.found(own, texts)):
-                place = (segment.name, segment.number, segment.events, math.inf, segment.last)
-                return _Commit(hit[1], hit[0], own, *place)
+                return _Commit(*hit, own, segment.name, segment.number, segment.events, math.inf, segment.last)
     return None
 
 

@@ -194,6 +194,33 @@ async def test_a_change_before_it_is_named(archive: Archive, folder: Path) -> No
     assert codes(run(folder, heads[-1])) == ["changed"]
 
 
+async def test_what_a_later_segment_repeats_is_the_same(archive: Archive, folder: Path) -> None:
+    heads = await noted(archive, folder)
+    first, second, *_ = segments(folder)
+    old = first.read_bytes()
+    own = GROUP_END.findall(old)[-1][1]
+    again = GROUP_END.sub(b"}\n", second.read_bytes()).splitlines(keepends=True)
+
+    def at_the_end(*lines: bytes) -> None:
+        before, text = own, old
+        for one in lines:
+            added, before = chained(one, before)
+            text += added
+        first.write_bytes(text)
+
+    # A failed sync left lines in the old segment too, and they were written again.
+    at_the_end(*again[:2])
+    assert codes(run(folder, heads[-1])) == ["kept"]
+    # A failed write left a commit that no reader uses.
+    at_the_end(line(99))
+    assert codes(run(folder, heads[-1])) == ["kept"]
+    at_the_end(again[0], line(99))
+    [found] = run(folder, heads[-1])
+    assert found.code == "archive.earlier_changed"
+    assert f"{first.name}: commits were added at its end" in found.text
+    assert codes(run(folder, heads[0])) == ["kept"]
+
+
 async def test_the_words_follow_from_the_files_as_documented(archive: Archive, folder: Path) -> None:
     await noted(archive, folder)
     add_marker(folder, Marker("deleted", 5.0, []))
