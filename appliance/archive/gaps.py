@@ -11,14 +11,17 @@ it unless somebody accepted it (`appliance.archive.accepted_gaps`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from appliance.archive.markers import known_missing
+from appliance.archive.chain import NOTHING
+from appliance.archive.ends import first_group, last_group
+from appliance.archive.markers import MarkedSegment, known_missing
 from appliance.archive.segments import SEGMENT_NAME, disk_bytes, numbered_segments
+from appliance.errors import ArchiveError
 from appliance.health import Finding, finding
 
 GAPS_SHOWN = 20
@@ -253,8 +256,7 @@ class MissingFiles:
         if empty := self._empty(begin, end):
             reasons.append(f"the archive file {empty[0]} is empty")
         if absent := self._absent(begin, end):
-            numbers = f"number {absent[0]}" if len(absent) == 1 else f"numbers {absent[0]} to {absent[-1]}"
-            reasons.append(f"no archive file with the {numbers} is there")
+            reasons.append(f"no archive file with the {_named(absent)} is there")
         return "; ".join(dict.fromkeys(reasons))
 
     def are_known(self, gap: Gap) -> bool:
@@ -266,6 +268,11 @@ class MissingFiles:
         marked = sum(one.segment.events for one in self._marked if begin < one.segment.number < end)
         return marked >= gap.events and not self._empty(begin, end) and not self._absent(begin, end)
 
+    def absent(self) -> str:
+        """The numbers of all files that are not there and that no marker names, such as ``number 7``; "" for none."""
+        absent = self._absent(0, _NO_END, surely=True)
+        return _named(absent) if absent else ""
+
     @staticmethod
     def _between(gap: Gap) -> tuple[int, int] | None:
         begin, end = _number(gap.after, 0), _number(gap.before, _NO_END)
@@ -274,11 +281,58 @@ class MissingFiles:
     def _empty(self, begin: int, end: int) -> list[str]:
         return [path.name for number, path in self._there.items() if begin <= number <= end and not disk_bytes(path)]
 
-    def _absent(self, begin: int, end: int) -> list[int]:
-        """Numbers that no file has and no marker names."""
-        marked = {missing.segment.number for missing in self._marked}
-        numbers = range(begin + 1, min(end, max(self._there, default=0)))
-        return sorted(set(numbers) - self._there.keys() - marked)
+    def _absent(self, begin: int, end: int, *, surely: bool = False) -> list[int]:
+        """Numbers that no file has and no marker names.
+
+        In earlier versions a start that wrote nothing used up a number: where the chain goes on, no file is missing.
+
+        Args:
+            begin: the numbers after this one.
+            end: the numbers before this one.
+            surely: whether numbers of which the chain does not show it are left out.
+        """
+        marked = {missing.segment.number: missing.segment for missing in self._marked}
+        found: list[int] = []
+        for before, after in pairwise([0, *sorted(self._there.keys() | marked.keys())]):
+            numbers = range(max(begin, before) + 1, min(end, after))
+            if numbers:
+                left, right = self._end(before, marked.get(before)), self._beginning(after, marked.get(after))
+                is_known = bool(left and right)
+                if left != right if is_known else not surely:
+                    found += numbers
+        return found
+
+    def _end(self, number: int, marked: MarkedSegment | None) -> bytes:
+        """OWN of a segment's last group, or what the first group of an archive names; empty where it is not known."""
+        if marked or not number:
+            return marked.head.encode() if marked else NOTHING
+        try:
+            last = last_group(self._there[number])
+        except ArchiveError:
+            return b""
+        return last.own if last else b""
+
+    def _beginning(self, number: int, marked: MarkedSegment | None) -> bytes:
+        """BEFORE of a segment's first group; empty where it is not known."""
+        if marked:
+            return marked.before.encode()
+        try:
+            first = first_group(self._there[number])
+        except ArchiveError:
+            return b""
+        return first.before if first else b""
+
+
+def _named(numbers: list[int]) -> str:
+    """Numbers in order, such as ``numbers 2, 5 to 7``."""
+    joined: list[list[int]] = []
+    for number in numbers:
+        if joined and number == joined[-1][-1] + 1:
+            joined[-1][1:] = [number]
+        else:
+            joined.append([number])
+    word = "number" if len(numbers) == 1 else "numbers"
+    return f"{word} {', '.join(' to '.join(map(str, ends)) for ends in joined)}"
 
 
 def _number(place: Place | None, otherwise: int) -> int | None:

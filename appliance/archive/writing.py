@@ -89,7 +89,8 @@ class Archive:
 
     def continue_after(self, position: Position) -> None:
         """Number new segments after the one of `position`, even where segments before it are missing."""
-        self._number = max(self._number, position.segment)
+        # At its first byte nothing of it was written, so its number is free.
+        self._number = max(self._number, position.segment - (not position.byte))
 
     def append(self, pieces: list[bytes]) -> None:
         """Keep lines, as pieces to be joined, for the next `sync`, which makes them durable."""

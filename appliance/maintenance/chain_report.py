@@ -6,15 +6,21 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.archive import Damage, Reader
+from msgspec.structs import replace
+
+from appliance.archive import Damage, Reader, numbered_segments
 from appliance.archive.checking import BrokenLink, SegmentCheck
+from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import link_findings, unaccepted
 from appliance.archive.head import head
+from appliance.archive.segments import disk_bytes
 from appliance.health import Finding, finding
 
 
 def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
     """The result of each segment, the places where the chain is broken, and the head of the chain.
+
+    The head names all that is before it only where the whole chain is right.
 
     Args:
         reader: has read the whole archive.
@@ -28,9 +34,28 @@ def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
         else:
             names = some[0].file if len(some) == 1 else f"{some[0].file} to {some[-1].file}"
             yield finding(kind, names, segments=len(some), groups=sum(one.groups for one in some))
-    yield from link_findings(unaccepted(reader.folder, reader.broken_links, accept=accept_gaps))
+    links = reader.broken_links
+    blocking = unaccepted(reader.folder, links, accept=accept_gaps)
+    yield from link_findings(blocking)
+    for accepted in link_findings([link for link in links if link not in blocking]):
+        yield replace(accepted, severity="info")
+    yield from _unfinished(reader)
     found = head(reader.folder)
-    yield finding("archive.head", words=found.words, checksum=found.checksum)
+    if not links and not any(check.damaged for check in reader.checks):
+        yield finding("archive.head", words=found.words, checksum=found.checksum)
+    elif blocking or any(check.damaged for check in reader.checks):
+        yield finding("archive.head_unproved", words=found.words)
+    else:
+        yield finding("archive.head_unproved", severity="info", words=found.words)
+
+
+def _unfinished(reader: Reader) -> Iterator[Finding]:
+    """What follows the last commit. Nobody can know here whether it is being written."""
+    there = numbered_segments(reader.folder)
+    if there and there[-1][1].suffix != ".gz":
+        path = there[-1][1]
+        if (more := disk_bytes(path) - complete_bytes(path)) > 0:
+            yield finding("archive.unfinished", path.name, bytes=more)
 
 
 def _kind(check: SegmentCheck) -> str:

@@ -145,7 +145,8 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     if not found:
         raise ObserverError(
             "The roster has no student of that name. Give the id: erase-student ID. The table 'students' of an "
-            "'export' has the id, class and times of all who did something, also of those who are no longer in the roster."
+            "'export' has the id, class and times of all who did something, also of those whom the roster no longer "
+            "has."
         )
     if len(found) > 1:
         ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())

@@ -171,7 +171,12 @@ def _snapshot_states(
     stored_gaps = [gap for gap in stored_gaps if gap.student_id not in held]
     unlike = differing(ours, theirs, stale)
     # After a gap that was accepted both go on alike; where they do not, the snapshot is from before it.
-    kept = [replace(gap, accepted=False, explained=False) for gap in stored_gaps if not gap.accepted]
+    # Of a damaged line nothing may be stored either, as when the states were computed again since.
+    kept = [
+        replace(gap, accepted=False, explained=False)
+        for gap in stored_gaps
+        if not gap.accepted and (not gap.explained or gap.student_id in unlike)
+    ]
     kept += [replace(gap, accepted=False) for gap in stored_gaps if gap.accepted and gap.student_id in unlike]
     better = {gap.student_id for gap in kept}
     for one in gap_findings(kept, folder, "archive.gap_stored", stored=True):

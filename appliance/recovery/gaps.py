@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps
-from appliance.archive.gaps import Gap, by_student, gap_findings
+from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps, read_accepted
+from appliance.archive.gaps import Gap, MissingFiles, by_student, gap_findings
 from appliance.counters import Counters
 from appliance.health import Finding, finding
 
@@ -25,7 +25,12 @@ def start_findings(gaps: Iterable[Gap], accepted: AcceptedGaps, folder: Path, co
         counters: counts.
     """
     found = _counted(gaps, counters)
-    return [*gap_findings(found, folder, "archive.gap"), *_save(accepted)]
+    findings = [*gap_findings(found, folder, "archive.gap"), *_save(accepted)]
+    # What is before the snapshot is not read, so nothing else would show that a file is missing there.
+    if findings or accepted.accept or read_accepted(folder)[0]:
+        return findings
+    numbers = MissingFiles(folder).absent()
+    return [finding("archive.missing", numbers=numbers)] if numbers else []
 
 
 def rebuild_findings(rebuild: Rebuild, folder: Path, counters: Counters) -> list[Finding]:

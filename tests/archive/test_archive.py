@@ -110,6 +110,23 @@ async def test_a_segment_that_is_being_opened_is_not_compressed(
     await archive.close()
 
 
+async def test_a_start_that_writes_nothing_takes_no_number(tmp_path: Path) -> None:
+    for seq in (1, 2):
+        archive = Archive(tmp_path, Counters())
+        archive.append([line(seq)])
+        await archive.sync()
+        await archive.close()
+        # A snapshot at the end has this position; the next start continues after it.
+        position = archive.position
+        for _ in range(2):
+            idle = Archive(tmp_path, Counters())
+            idle.continue_after(position)
+            position = idle.position
+    archive = Archive(tmp_path, Counters())
+    archive.continue_after(position)
+    assert (archive.position, [number for number, _ in numbered_segments(tmp_path)]) == (Position(3, 0), [1, 2])
+
+
 async def test_a_segment_that_cannot_be_compressed_stays(tmp_path: Path) -> None:
     archive = open_archive(tmp_path)
     await write(archive, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -27,6 +28,9 @@ async def test_it_finds_a_changed_byte(tmp_path: Path) -> None:
     assert results(paths) == ["right"] * 6
     paths[1].write_bytes(paths[1].read_bytes().replace(b'"x"', b'"y"', 1))
     assert results(paths) == ["right"] * 3 + ["WRONG"] + ["right"] * 2
+    packed = paths[0].with_name(paths[0].name + ".gz")
+    packed.write_bytes(gzip.compress(paths[0].read_bytes() + b'{"half'))
+    assert results([packed]) == ["right"] * 3 + ["WITHOUT"]
     assert results([paths[1], paths[0]])[3] == "WRONG", "the order counts"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps, read_accepted, without_student
+from appliance.archive.chain import NOTHING, chained
 from appliance.archive.gaps import Gap, GapWatch, MissingFiles, Place, by_student, gap_findings
 from appliance.archive.markers import MarkedSegment, Marker, add_marker
 from appliance.archive.stored_files import ArchiveFiles
@@ -131,6 +132,24 @@ class TestReason:
         (folder / name(3)).write_bytes(b"x\n")
         assert MissingFiles(folder).reason(gap()) == f"the archive file {name(2)} is empty"
         assert MissingFiles(folder).reason(gap(begin=4)) == ""
+
+    def test_a_number_that_was_never_given_is_not_missing(self, folder: Path) -> None:
+        groups, own = [], NOTHING
+        for _ in range(3):
+            text, own = chained(b'{"seq":1}\n', own)
+            groups.append(text)
+        (folder / name(1)).write_bytes(groups[0])
+        (folder / name(4)).write_bytes(groups[1])
+        assert MissingFiles(folder).reason(gap()) == ""
+        (folder / name(4)).write_bytes(groups[2])
+        assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"
+        assert MissingFiles(folder).absent() == "numbers 2 to 3"
+        (folder / name(8)).write_bytes(groups[0])
+        assert MissingFiles(folder).reason(gap(end=8)) == "no archive file with the numbers 2 to 3, 5 to 7 is there"
+
+    def test_of_earlier_formats_nobody_knows_whether_a_number_was_given(self, folder: Path) -> None:
+        assert MissingFiles(folder).absent() == ""
+        assert MissingFiles(folder).reason(gap()) == "no archive file with the numbers 2 to 3 is there"
 
     def test_other_files_have_none(self, folder: Path) -> None:
         assert (

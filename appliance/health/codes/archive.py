@@ -8,12 +8,21 @@ from types import MappingProxyType
 from appliance.health.codes.code import Code
 
 _WHAT_TO_DO = (
-    "Bring the missing archive files back ('archive bring-back', or from a backup) and start again. If they are lost "
-    "for good, start once with --accept-gap: the figures and texts then go on without these events."
+    "Bring the missing archive files back ('archive bring-back', or from the folder archive of a backup) and start "
+    "again. If they are lost for good, start once with --accept-gap: the figures and texts then go on without these "
+    "events."
 )
 
 ARCHIVE: Mapping[str, Code] = MappingProxyType(
     {
+        "archive.missing": Code(
+            "warning",
+            "archive",
+            "No archive file with the {numbers} is there, and none was moved by this program. What students see and "
+            "their figures are kept, but cannot be computed again. Copy the file from the folder archive of a backup, "
+            "which is a tar file, or from where it was moved.",
+            label="archive",
+        ),
         "archive.torn": Code(
             "info",
             "archive",

@@ -38,6 +38,19 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             label="archive, {subject}",
         ),
         "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
+        "archive.head_unproved": Code(
+            "error",
+            "archive",
+            "The chain of checksums is broken, so its last words ({words}) prove nothing of what is before the break.",
+            label="archive",
+        ),
+        "archive.unfinished": Code(
+            "info",
+            "archive",
+            "{subject} ends in {bytes:byte|bytes} of a commit without its end: it is being written, or the next start "
+            "puts it aside. It was never acknowledged.",
+            label="archive",
+        ),
         "archive.damaged_line": Code(
             "error",
             "archive",
@@ -51,8 +64,9 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "error",
             "archive",
             "The archive lacks {count:event|events} of this student ({where}{reason:?; }). The stored states have "
-            "them: they are the better ones and were not compared. Leave the folder snapshots where it is, and bring "
-            "the missing archive files back ('archive bring-back', or from a backup).",
+            "them, and were not compared. Leave the folder snapshots where it is. Bring back archive files that were "
+            "moved ('archive bring-back'), or copy those that are missing from the folder archive of a backup, which "
+            "is a tar file. If they are lost for good, 'verify --accept-gap' passes over it.",
             of_student=True,
             label="archive, student {subject}",
         ),
