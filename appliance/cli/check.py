@@ -33,6 +33,11 @@ def add(commands: Commands) -> None:
     add_kvs_flag(verify)
     add_gap_flag(verify, "do not count it as a problem that the archive lacks events")
     verify.add_argument(
+        "--head",
+        metavar="WORDS",
+        help="the eight words that verify showed earlier, in quotation marks: whether all up to then is as it was",
+    )
+    verify.add_argument(
         "archives", nargs="*", type=Path, metavar="ARCHIVE", help="archives of the other nodes that share a store"
     )
 
@@ -58,10 +63,14 @@ def _check(parsed: argparse.Namespace) -> int:
 def _verify(parsed: argparse.Namespace) -> int:
     import asyncio
 
+    from appliance.archive.head import SoughtHead
     from appliance.archive.merge import sources
+    from appliance.archive.stored_files import ARCHIVE
     from appliance.kvs import kvs_facts
+    from appliance.maintenance.earlier_head import earlier_head_findings
     from appliance.maintenance.verify import verify
 
+    earlier = None if parsed.head is None else SoughtHead(parsed.head)
     settings = settings_of(parsed)
     data_folder(settings)
     # One that is not there is an error at once, and not after the whole archive was read.
@@ -79,7 +88,11 @@ def _verify(parsed: argparse.Namespace) -> int:
             progress.close()
             print_finding(finding)
 
-        return 0 if asyncio.run(verify(settings, catalog, report, progress, parsed.archives)) else 1
+        well = asyncio.run(verify(settings, catalog, report, progress, parsed.archives))
+        for finding in earlier_head_findings(settings.data_path / ARCHIVE, earlier) if earlier else ():
+            report(finding)
+            well = well and not finding.bad
+        return 0 if well else 1
 
 
 def _diagnostics(parsed: argparse.Namespace) -> int:

@@ -38,6 +38,56 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             label="archive, {subject}",
         ),
         "archive.head": Code("ok", "archive", "archive, the head of its chain: {words} ({checksum})"),
+        "archive.earlier_kept": Code(
+            "ok",
+            "archive",
+            "the archive up to {file}, line {line} (received {received}) is as it was when its head was {words} "
+            "({checksum})",
+        ),
+        "archive.earlier_since": Code(
+            "info",
+            "archive",
+            "Since that head (from {first} on) this program itself moved, returned, deleted or rewrote files of the "
+            "archive: {changes:line|lines} at the end of archive/markers.jsonl. Read them: what they name is not as it "
+            "was.",
+            label="archive, earlier head",
+        ),
+        "archive.earlier_unproved": Code(
+            "info",
+            "archive",
+            "{segments:file|files} up to there have no checksums (versions before format 3), so that head says nothing "
+            "of them.",
+            label="archive, earlier head",
+        ),
+        "archive.earlier_unknown": Code(
+            "error",
+            "archive",
+            "No commit has the head {head}. Compare the words with your note; if they are right, what was archived up "
+            "to that day has changed, or this is another archive. Compare it with a backup of that day.",
+            label="archive, earlier head",
+        ),
+        "archive.earlier_rewritten": Code(
+            "error",
+            "archive",
+            "No commit has the head {head}. Compare the words with your note; if they are right, the commit was in a "
+            "file that was moved, deleted or rewritten (archive/markers.jsonl names them), or what was archived up to "
+            "that day has changed, or this is another archive. Bring moved files back ('archive bring-back'), or "
+            "verify a backup of that day.",
+            label="archive, earlier head",
+        ),
+        "archive.earlier_changed": Code(
+            "error",
+            "archive",
+            "The commit that had the head {words} is known ({file}, line {line}), but what is before it has changed: "
+            "{place}. Compare the archive with a backup of that day.",
+            label="archive, earlier head",
+        ),
+        "archive.earlier_nothing": Code(
+            "error",
+            "archive",
+            "{head} is the head of an archive in which no commit had a checksum yet, so it says nothing of its events.",
+            label="archive, earlier head",
+        ),
         "archive.head_unproved": Code(
             "error",
             "archive",
