@@ -121,6 +121,24 @@ def before_following(path: Path, later: Sequence[Path] = ()) -> bytes | None:
     return None
 
 
+def leftover_from(path: Path, following: bytes | None) -> int | None:
+    """The byte from which a segment has groups that the segment after it does not continue; None where it has none.
+
+    A failed write or sync may leave such groups, whose lines were written again to the next segment.
+
+    Args:
+        path: the segment.
+        following: BEFORE of the first group after the segment, None where it is not known.
+    """
+    if following is None or following == NOTHING:
+        return None
+    last = last_group(path)
+    if last is None or last.own == following:
+        return None
+    with open_segment(path) as file:
+        return next((end.byte for end in _ends(file) if end.own == following), None)
+
+
 def is_in_segment_before(path: Path, own: bytes) -> bool:
     """Whether the segment before one has a group with a certain OWN."""
     for other in _neighbours(path)[0][-1:]:

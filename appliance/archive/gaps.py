@@ -266,7 +266,7 @@ class MissingFiles:
             return False
         begin, end = between
         marked = sum(one.segment.events for one in self._marked if begin < one.segment.number < end)
-        return marked >= gap.events and not self._empty(begin, end) and not self._absent(begin, end)
+        return marked >= gap.events and not self._empty(begin, end) and not self._absent(begin, end, surely=True)
 
     def absent(self) -> str:
         """The numbers of all files that are not there and that no marker names, such as ``number 7``; "" for none."""

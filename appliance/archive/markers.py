@@ -145,6 +145,11 @@ def known_missing(folder: Path) -> list[Missing]:
     ]
 
 
+def moved_to(folder: Path) -> list[str]:
+    """The folders to which segments that are not there were moved."""
+    return list(dict.fromkeys(one.marker.to or "" for one in known_missing(folder) if one.marker.kind == "moved"))
+
+
 def missing_findings(folder: Path) -> Iterator[Finding]:
     """A finding for each folder to which segments were moved, and one for deleted segments."""
     groups: dict[tuple[Kind, str], list[MarkedSegment]] = {}

@@ -31,6 +31,7 @@ import msgspec
 from appliance.archive.checking import BrokenLink
 from appliance.archive.ends import complete_bytes
 from appliance.archive.gaps import Acceptance, Gap, GapWatch, MissingFiles
+from appliance.archive.markers import moved_to
 from appliance.archive.reading import FileLines
 from appliance.archive.records import Damage, Line, Record, Rejection
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
@@ -237,7 +238,7 @@ def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
         growing: whether an appliance may be writing to them: a last line without its end is left out then.
 
     Raises:
-        ArchiveError: something is not there, or is a folder without segments.
+        ArchiveError: something is not there, or is a folder without segments; or all segments were moved elsewhere.
     """
     groups: _Groups = {}
     for path in dict.fromkeys(paths):
@@ -249,6 +250,9 @@ def sources(paths: Iterable[Path], *, growing: bool = False) -> list[Source]:
             groups.setdefault(path.resolve().parent, {})[int(match[2]), path.name] = path
         else:
             groups.setdefault(path.resolve(), {})[0, path.name] = path
+    if not any(groups.values()):
+        for group in groups:
+            _check_not_moved(group)
     found = []
     for group in sorted(group for group, files in groups.items() if files):
         ordered = [groups[group][key] for key in sorted(groups[group])]
@@ -270,8 +274,18 @@ def _add_folder(groups: _Groups, path: Path) -> None:
     if workers and not files:
         return
     if not files and folder == path:
+        _check_not_moved(folder)
         raise ArchiveError(f"The folder {path} holds no archive files; they are named events-DAY-NUMBER.jsonl.")
     groups.setdefault(folder.resolve(), {}).update(files)
+
+
+def _check_not_moved(folder: Path) -> None:
+    """Raises ArchiveError if an archive folder without segments had some that were moved elsewhere."""
+    if elsewhere := moved_to(folder):
+        raise ArchiveError(
+            f"The files of the archive {folder} were moved to {', '.join(elsewhere)}. Put them back with "
+            "'archive bring-back', or name that folder instead."
+        )
 
 
 def _by_number(folder: Path) -> dict[tuple[int, str], Path]:

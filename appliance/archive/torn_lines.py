@@ -67,8 +67,9 @@ def _torn_from(path: Path, *, is_last: bool) -> int | None:
         # In the middle of the archive the chain says whether something is missing.
         return 0 if is_last else None
     if last is None and complete:
-        # Of format 1 or 2.
-        return complete if complete < size else None
+        # Of format 1 or 2, or the first commit of an archive.
+        unwritten = _unwritten_line(path) if is_last else None
+        return unwritten if unwritten is not None else complete if complete < size else None
     if complete == size:
         return None if not is_last or last is None or last.byte < size else _unwritten_group(path, last)
     linked = before_following(path)
@@ -88,6 +89,17 @@ def _unwritten_group(path: Path, last: GroupEnd) -> int | None:
         return None
     begins = ends[-2] if len(ends) > 1 else 0
     return start + begins if b"\0" in text[begins:] else None
+
+
+def _unwritten_line(path: Path) -> int | None:
+    """The byte at which the first line with NUL bytes begins: neither it nor what follows reached the disk whole."""
+    begins = 0
+    with path.open("rb") as file:
+        for line in file:
+            if b"\0" in line:
+                return begins
+            begins += len(line)
+    return None
 
 
 def _description(path: Path, start: int, size: int) -> str:

@@ -18,6 +18,7 @@ from appliance.cli.options import (
     settings_of,
 )
 from appliance.cli.output import plugin_log_silenced, print_finding, progress_bar
+from appliance.errors import SettingsError
 
 if TYPE_CHECKING:
     from appliance.health import Finding
@@ -63,13 +64,22 @@ def _verify(parsed: argparse.Namespace) -> int:
     import asyncio
 
     from appliance.archive.head import SoughtHead
+    from appliance.archive.merge import sources
     from appliance.archive.stored_files import ARCHIVE
+    from appliance.kvs import kvs_facts
     from appliance.maintenance.earlier_head import earlier_head_findings
     from appliance.maintenance.verify import verify
 
     earlier = None if parsed.head is None else SoughtHead(parsed.head)
     settings = settings_of(parsed)
     data_folder(settings)
+    # One that is not there is an error at once, and not after the whole archive was read.
+    sources(parsed.archives, growing=True)
+    if parsed.archives and not kvs_facts(settings.kvs.url).shared:
+        raise SettingsError(
+            "Archives of other nodes are compared with a store that nodes share, and kvs.url names none. Leave them "
+            "out, or name the store with --kvs."
+        )
     with plugin_log_silenced():
         catalog = load_reducers(settings)
     with progress_bar("Reading the archive") as progress:

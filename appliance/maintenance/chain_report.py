@@ -8,13 +8,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from appliance.archive import Damage, Reader, numbered_segments
+from appliance.archive import Damage, Reader, Record, lines, numbered_segments
 from appliance.archive.checking import BrokenLink, SegmentCheck
-from appliance.archive.ends import complete_bytes
+from appliance.archive.ends import complete_bytes, first_group, last_group, leftover_from
 from appliance.archive.file_checks import link_findings, unaccepted
 from appliance.archive.head import head
-from appliance.archive.segments import disk_bytes
-from appliance.health import Finding, finding
+from appliance.archive.records import parse_line
+from appliance.archive.segments import disk_bytes, open_segment, uncompressed_bytes
+from appliance.health import Finding, Severity, finding
 
 
 def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
@@ -40,13 +41,15 @@ def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
     for accepted in link_findings([link for link in links if link not in blocking]):
         yield replace(accepted, severity="info")
     yield from _unfinished(reader)
+    outside = list(_outside(reader.folder))
+    yield from outside
+    wrong = any(check.damaged for check in reader.checks) or any(one.code == "archive.added" for one in outside)
     found = head(reader.folder)
-    if not links and not any(check.damaged for check in reader.checks):
-        yield finding("archive.head", words=found.words, checksum=found.checksum)
-    elif blocking or any(check.damaged for check in reader.checks):
-        yield finding("archive.head_unproved", words=found.words)
+    if links or wrong:
+        severity: Severity | None = None if blocking or wrong else "info"
+        yield finding("archive.head_unproved", severity=severity, words=found.words)
     else:
-        yield finding("archive.head_unproved", severity="info", words=found.words)
+        yield finding("archive.head", words=found.words, checksum=found.checksum)
 
 
 def _unfinished(reader: Reader) -> Iterator[Finding]:
@@ -56,6 +59,32 @@ def _unfinished(reader: Reader) -> Iterator[Finding]:
         path = there[-1][1]
         if (more := disk_bytes(path) - complete_bytes(path)) > 0:
             yield finding("archive.unfinished", path.name, bytes=more)
+
+
+def _outside(folder: Path) -> Iterator[Finding]:
+    """Lines after the group that the next segment continues: a failed write left them, or they were added.
+
+    What a failed write left was written again to the next segment.
+    """
+    for (_, path), (_, following) in itertools.pairwise(numbered_segments(folder)):
+        first, last = first_group(following), last_group(path)
+        if first is None or last is None:
+            continue
+        start = leftover_from(path, first.before)
+        if start is None and last.own == first.before:
+            start = last.byte
+        if start is None or start >= uncompressed_bytes(path):
+            continue
+        with open_segment(path) as file:
+            file.seek(start)
+            records = [parse_line(line, path.name, 0, 0) for line in file]
+        again = {_number(line.record) for line in lines(following)}
+        is_repeated = all(_number(record) in again for record in records)
+        yield finding("archive.leftover" if is_repeated else "archive.added", path.name, count=len(records), byte=start)
+
+
+def _number(record: Record | Damage) -> tuple[str, str, int] | None:
+    return None if isinstance(record, Damage) else (record.student_id, record.stream, record.seq)
 
 
 def _kind(check: SegmentCheck) -> str:

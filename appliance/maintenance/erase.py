@@ -143,7 +143,11 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     """
     found = {student.student_id: student for student in known if student.name.casefold() == name.strip().casefold()}
     if not found:
-        raise ObserverError("The roster has no student of that name; give the id, which is in the archive.")
+        raise ObserverError(
+            "The roster has no student of that name. Give the id: erase-student ID. The table 'students' of an "
+            "'export' has the id, class and times of all who did something, also of those whom the roster no longer "
+            "has."
+        )
     if len(found) > 1:
         ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
         raise ObserverError(f"Several students have that name: {ids}. Give the id.")

@@ -192,6 +192,25 @@ class TestMove:
         assert "2 files were put back." in observer.out
 
 
+class TestAllFilesElsewhere:
+    def test_export_and_replay_say_where(self, observer: CommandLine, data: Path) -> None:
+        to, out = observer.home / "disk", observer.home / "out"
+        segments(data / "archive")[-1].unlink()
+        assert observer("archive", "move", "--before", "2099-01-01", "--to", to, "--data-dir", data) == 0
+        said = f"were moved to {to}. Put them back with 'archive bring-back', or name that folder instead."
+        for words in (
+            ["export", "--data-dir", data],
+            ["export", data / "archive"],
+            ["replay", data],
+            ["replay", data / "archive"],
+        ):
+            assert observer(*words, "--out", out) == 1, words
+            assert said in observer.err
+        assert not out.exists()
+        assert observer("replay", data, to, "--out", out) == 0, observer.err
+        assert observer("export", to, "--out", observer.home / "tables") == 0, observer.err
+
+
 class TestBackup:
     def test_what_is_elsewhere_is_not_in_it(self, observer: CommandLine, data: Path) -> None:
         to = observer.home / "disk"

@@ -69,7 +69,7 @@ class TestCheck:
 
         def run(*words: str | Path) -> tuple[int, dict[str, str]]:
             code = observer("check", "--data-dir", observer.home / "data", *words)
-            found = re.findall(r"(?m)^(?:ok |bad|warn) (configuration|\w+ folder|kvs \w+|\w+)(.*)$", observer.out)
+            found = re.findall(r"(?m)^(?:ok |bad|warn|info) (configuration|\w+ folder|kvs \w+|\w+)(.*)$", observer.out)
             return code, {
                 what: line.split()[0] + rest
                 for line, (what, rest) in zip(observer.out.splitlines(), found, strict=True)
@@ -91,7 +91,8 @@ class TestCheck:
     ) -> None:
         code, said = lines("--port", "0")
         assert code == 0
-        assert "does not exist yet" in said["data folder"]
+        assert said["data folder"].startswith("info ")
+        assert "It does not exist yet; the first start makes it." in said["data folder"]
         assert list(observer.home.iterdir()) == []
         assert observer("verify", "--data-dir", observer.home / "data") == 1
 

@@ -41,6 +41,14 @@ class TestEraseStudent:
         assert observer("erase-student", "--data-dir", observer.home / "none", "s-nobody") == 1
         assert "There is no data folder at" in observer.err
 
+    def test_who_is_no_longer_in_the_roster_is_found_by_an_export(self, observer: CommandLine, data: Path) -> None:
+        shutil.rmtree(data / "roster")
+        assert observer("erase-student", "--data-dir", data, "--name", "Ada L.") == 1
+        assert "The table 'students' of an 'export' has the id" in observer.err
+        assert observer("export", "--data-dir", data, "--out", observer.home / "e") == 0, observer.err
+        assert f"\n{STUDENT},,class-1," in (observer.home / "e" / "students.csv").read_text(encoding="utf-8")
+        assert observer("erase-student", "--data-dir", data, STUDENT, "--yes") == 0, observer.err
+
     def test_without_a_terminal_it_needs_a_flag(self, observer: CommandLine, data: Path) -> None:
         assert observer("erase-student", "--data-dir", data, "s-3pr2grcdvk") == 2
         assert "confirm it with --yes" in observer.err

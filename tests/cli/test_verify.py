@@ -31,3 +31,13 @@ def test_an_empty_journal_and_half_a_list_are_named(observer: CommandLine) -> No
     assert observer("verify", "--data-dir", data) == 1
     assert "bad students.csv: Its last row has fewer cells" in observer.out
     assert "bad roster.jsonl: It is empty" in observer.out
+
+
+def test_archives_of_other_nodes_that_are_not_there_or_not_compared_are_refused(observer: CommandLine) -> None:
+    none = observer.home / "none"
+    for more in ([], ["--kvs", "redis://nowhere.invalid"]):
+        assert observer("verify", "--data-dir", DATA, none, *more) == 1
+        assert f"There is no archive file {none}." in observer.err
+        assert observer.out == ""
+    assert observer("verify", "--data-dir", DATA, DATA / "archive") == 2
+    assert "compared with a store that nodes share, and kvs.url names none" in observer.err

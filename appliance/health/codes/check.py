@@ -19,7 +19,12 @@ CHECK: Mapping[str, Code] = MappingProxyType(
             label="reducers",
         ),
         "folder.writable": Code("ok", "folders", "{subject} ({path})"),
-        "folder.absent": Code("ok", "folders", "{subject} ({path}; it does not exist yet: the first start makes it)"),
+        "folder.absent": Code(
+            "info",
+            "folders",
+            "It does not exist yet; the first start makes it. If files should be there already, check its name.",
+            label="{subject} ({path})",
+        ),
         "folder.unwritable": Code(
             "error",
             "folders",

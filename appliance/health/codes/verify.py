@@ -94,6 +94,20 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
             "The chain of checksums is broken, so its last words ({words}) prove nothing of what is before the break.",
             label="archive",
         ),
+        "archive.leftover": Code(
+            "info",
+            "archive",
+            "{subject} has {count:line|lines} from byte {byte} on that a failed write left; the next file has them "
+            "again, so they count once.",
+            label="archive",
+        ),
+        "archive.added": Code(
+            "error",
+            "archive",
+            "{subject} has {count:line|lines} from byte {byte} on that the next file neither continues nor repeats: "
+            "they were added later, or a write failed and was given up. Compare the file with a backup.",
+            label="archive",
+        ),
         "archive.unfinished": Code(
             "info",
             "archive",
