@@ -145,6 +145,10 @@ def write_whole(path: Path, content: bytes) -> None:
         ObserverError: it cannot be written.
     """
     try:
+        if path.exists() and not path.is_file():
+            # A device or a pipe: renaming a file would take its place, for root even that of /dev/null.
+            path.write_bytes(content)
+            return
         write_private(path, content, inherit=False)
     except OSError as error:
         raise ObserverError(f"{path} cannot be written: {error.strerror or type(error).__name__}.") from None

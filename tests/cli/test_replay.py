@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.cli.world import ARCHIVE, CommandLine
 
@@ -20,6 +23,16 @@ class TestReplay:
         assert list(observer.home.iterdir()) == [out]
         if os.name == "posix":
             assert out.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.skipif(os.name != "posix", reason="there are no such pipes")
+    def test_no_file_takes_the_place_of_a_pipe_or_device(self, observer: CommandLine) -> None:
+        out = observer.home / "pipe"
+        os.mkfifo(out)
+        with ThreadPoolExecutor() as threads:
+            read = threads.submit(out.read_bytes)
+            assert observer("replay", ARCHIVE, "--out", out) == 0
+            assert json.loads(read.result(30))["events"] > 0
+        assert out.is_fifo()
 
     def test_a_dash_prints_them_and_nothing_else(self, observer: CommandLine) -> None:
         assert observer("replay", ARCHIVE, "--out", "-") == 0
