@@ -116,6 +116,28 @@ class Checks:
                 if state not in wanted:
                     self._violate(f"{node.name} has {class_id} as {state}, but it was set to {sorted(wanted)}.")
 
+    async def codes(self, educator: Educator, dashboards: Iterable[Dashboard]) -> None:
+        """Every node and dashboard has the same join codes, those that were read while the store lacked nothing."""
+        wanted = dict(educator.lasting)
+        for node in self._nodes:
+            assert node.node is not None
+            token = node.node.credentials.educator_token
+            try:
+                _, classes = await ask(
+                    self._surroundings.network, "10.3.0.1", node.address, "GET", "/api/v1/classes", token=token
+                )
+            except LostError:
+                self._violate(f"{node.name} does not answer.")
+                continue
+            codes = {one["class_id"]: one["code"] for one in classes}
+            for class_id, code in codes.items():
+                lasting = wanted.setdefault(class_id, {code})
+                if lasting != {code}:
+                    self._violate(f"{node.name} has the code {code} of {class_id}, and {sorted(lasting)} were read.")
+            for dashboard in dashboards:
+                if dashboard.node is node and dashboard.connected and dashboard.codes != codes:
+                    self._violate(f"A dashboard at {node.name} shows the codes {dashboard.codes}, not {codes}.")
+
     def rows(self) -> Rows:
         """The rows of all students."""
         store = self._surroundings.store

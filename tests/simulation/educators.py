@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.simulation.plan import DashboardPlan, EducatorPlan
 from tests.simulation.students import School
-from tests.simulation.virtual import EPOCH
+from tests.simulation.virtual import EPOCH, clock
 from tests.simulation.wire import ClosedError, LostError, WebSocket, ask
 
 SILENT_SECONDS = 7.5
@@ -21,6 +21,7 @@ class Dashboard:
 
     Attributes:
         shown: by student, the last entry that it got on this connection.
+        codes: by class, the join code that it got last on this connection.
         frames: how many frames it read.
     """
 
@@ -32,6 +33,7 @@ class Dashboard:
         """
         self.node = school.nodes[plan.node % len(school.nodes)]
         self.shown: dict[str, dict[str, Any]] = {}
+        self.codes: dict[str, str] = {}
         self.frames = 0
         self._name = f"dashboard {number}"
         self._address = f"10.1.0.{number + 1}"
@@ -69,6 +71,7 @@ class Dashboard:
         self._version = -1
         self._asked = False
         self.shown = {}
+        self.codes = {}
         try:
             while True:
                 if self._plan.slow and not self._school.quiet.is_set() and self._chance.random() < 0.05:
@@ -119,6 +122,8 @@ class Dashboard:
         # When it was sent; it may have been read late. The node's clock may have been changed since.
         sent = [frame["now"] / 1000 - EPOCH - skew for skew in self.node.skews]
         may_go_back = any(map(self._may_go_back, sent))
+        if frame.get("classes") is not None:
+            self.codes = {one["class_id"]: one["code"] for one in frame["classes"]}
         for student in frame["students"]:
             before = self.shown.get(student["student_id"])
             if before is not None and not may_go_back:
@@ -139,19 +144,27 @@ def _progress(student: dict[str, Any]) -> tuple[float, int]:
 class Educator:
     """Finds the classes, then pauses, resumes and writes.
 
+    A code that was read while the shared store lacked something may be one that a new node made in the empty store,
+    and that ends when the other nodes put the earlier one back; dashboards then show that one. So a student whose code
+    is refused asks for the code again. Any other code is right for ever.
+
     Attributes:
         states: by class, what was asked for last: one state if it was answered, several while it is unknown.
+        lasting: by class, the codes that were read while the store lacked nothing.
     """
 
     def __init__(self, plan: EducatorPlan, school: School, seed: str) -> None:
         self.states: dict[str, set[str]] = {}
+        self.lasting: dict[str, set[str]] = {}
         self._plan = plan
         self._school = school
         self._chance = random.Random(f"{seed}/educator")
+        school.wrong_code = self._wrong_code
 
     async def run(self) -> None:
         """Act as planned."""
-        classes = await self._classes()
+        asked, classes = await self._classes()
+        self._note_codes(asked, classes)
         self._school.codes = [one["code"] for one in classes]
         self.states = {one["class_id"]: {one["state"]} for one in classes}
         for _ in range(self._plan.actions):
@@ -159,15 +172,35 @@ class Educator:
             class_id = self._chance.choice(list(self.states))
             await self._act(class_id, self._chance.choice(("pause", "resume", "resume", "message")))
 
-    async def _classes(self) -> list[dict[str, Any]]:
-        """The classes, once the first node serves."""
+    async def _classes(self) -> tuple[float, list[dict[str, Any]]]:
+        """The classes, once the first node serves, and when it was asked for them."""
         while True:
             node = self._school.nodes[0]
             if node.node is not None and node.serving:
+                asked = clock.now
                 status, classes = await self._ask(0, "GET", "/api/v1/classes")
                 if status == 200:
-                    return list(classes)
+                    return asked, list(classes)
             await asyncio.sleep(0.3)
+
+    def _note_codes(self, asked: float, classes: list[dict[str, Any]]) -> None:
+        if not self._school.lacked(asked, clock.now):
+            for one in classes:
+                self.lasting.setdefault(one["class_id"], set()).add(one["code"])
+
+    async def _wrong_code(self, code: str, asked: float) -> None:
+        """Read the codes again: a student says that this one was refused."""
+        lasting = any(code in codes for codes in self.lasting.values())
+        if lasting and not self._school.lacked(asked, clock.now):
+            self._school.violate(f"The code {code} was refused, though it was read while the store lacked nothing.")
+        asked = clock.now
+        status, classes = await self._ask(self._chance.randrange(len(self._school.nodes)), "GET", "/api/v1/classes")
+        if status == 200:
+            self._note_codes(asked, classes)
+            now = {one["class_id"]: one["code"] for one in classes}
+            self._school.codes = [
+                now.get(class_id, before) for class_id, before in zip(self.states, self._school.codes, strict=True)
+            ]
 
     async def _act(self, class_id: str, action: str) -> None:
         body: dict[str, str] = {"class_id": class_id}

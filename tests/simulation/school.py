@@ -87,7 +87,7 @@ class _Run:
         seed = str(plan.seed)
         self.surroundings = surroundings
         self.nodes = [SimulatedNode(n, folder, surroundings, seed, plan.classes) for n in range(plan.nodes)]
-        self.school = School(surroundings.network, self.nodes, self.violate)
+        self.school = School(surroundings.network, self.nodes, self.violate, self.lacked)
         self.students = [Student(n, one, self.school, seed) for n, one in plan.students]
         self.educator = Educator(plan.educator, self.school, seed)
         self.dashboards = [Dashboard(n, one, self.school, seed, self.may_go_back) for n, one in plan.dashboards]
@@ -100,8 +100,12 @@ class _Run:
 
     def may_go_back(self, at: float) -> bool:
         """Whether the shared store had lost its memory at a time, and was not whole again."""
+        return self.lacked(at, at)
+
+    def lacked(self, since: float, until: float) -> bool:
+        """Whether the shared store lacked something at any moment between two times."""
         store = self.surroundings.store
-        return store is not None and any(began <= at <= end for began, end in store.losses)
+        return store is not None and any(began <= until and since <= end for began, end in store.losses)
 
     async def _watch_refills(self, store: SharedStore) -> None:
         while True:
@@ -136,6 +140,7 @@ class _Run:
         await checks.dashboards(self.dashboards, frozenset(student.id for student in self.students))
         checks.health()
         checks.class_states(self.educator)
+        await checks.codes(self.educator, self.dashboards)
         for task in (*dashboards, educator, *((watching,) if watching else ())):
             task.cancel()
         self._raised(*students, educator, *dashboards, *faults)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tests.simulation.brittle import NO_SUMMARY, RAISES
@@ -35,15 +35,25 @@ class School:
         network: connects them.
         nodes: the nodes.
         codes: the join code of each class, by index; filled by the educator.
+        wrong_code: awaited by a student whose code was refused, with the code and when the student began to ask.
         violate: called with a sentence about what must not happen.
+        lacked: whether the shared store lacked something at any moment between two times.
         quiet: set once all faults are over.
     """
 
-    def __init__(self, network: Network, nodes: Sequence[SimulatedNode], violate: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        nodes: Sequence[SimulatedNode],
+        violate: Callable[[str], None],
+        lacked: Callable[[float, float], bool],
+    ) -> None:
         self.network = network
         self.nodes = nodes
         self.codes: list[str] = []
+        self.wrong_code: Callable[[str, float], Awaitable[None]]
         self.violate = violate
+        self.lacked = lacked
         self.quiet = asyncio.Event()
 
 
@@ -70,9 +80,10 @@ class Student:
         await asyncio.sleep(self._plan.starts)
         while not self._school.codes:
             await asyncio.sleep(0.2)
-        code = self._school.codes[self._plan.class_index % len(self._school.codes)]
         while not self.token:
+            code = self._school.codes[self._plan.class_index % len(self._school.codes)]
             node = self._chance.choice(self._school.nodes)
+            asked = clock.now
             try:
                 status, joined = await ask(
                     self._school.network,
@@ -84,6 +95,8 @@ class Student:
                 )
             except LostError:
                 status = 0
+            if status == 403 and joined["error"]["code"] == "wrong_code":
+                await self._school.wrong_code(code, asked)
             if status == 200:
                 self.id, self.token = joined["student_id"], joined["token"]
             else:
