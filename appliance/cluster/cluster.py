@@ -114,8 +114,9 @@ class Cluster:
             SettingsError: other nodes run newer reducers.
         """
         self.refill.on_lost.add(lambda: self._restore(roster_watch))
-        await retry(lambda: self._join(roster_watch), self._settings.kvs.start_seconds)
+        self.membership.on_missing.add(self.refill.check_soon)
         self.membership.on_roster.add(roster_watch.note_foreign_change)
+        await retry(lambda: self._join(roster_watch), self._settings.kvs.start_seconds)
         roster_watch.on_local_change.add(lambda: in_background(self.membership.announce_roster_change()))
         self._task = self._tasks.run("refill", self.refill.run, owner="school", says_so=True)
         # Mostly nothing is to be uploaded, and students are served at once; else they are asked to come later.
@@ -139,10 +140,11 @@ class Cluster:
     async def _join(self, roster_watch: RosterWatch) -> None:
         self.credentials = await share_credentials(self._kvs, self._settings.data_path, self.credentials)
         await self.refill.prepare()
+        # Before the roster is read: where the store has just lost its memory, the other nodes put it back.
+        await self.membership.start()
         if await self.records.put_back():
             await self.membership.announce_roster_change()
         await roster_watch.reread()
-        await self.membership.start()
 
     async def _restore(self, roster_watch: RosterWatch) -> None:
         """Put back what is neither a record nor a state, after the store has lost its memory."""

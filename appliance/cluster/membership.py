@@ -9,6 +9,7 @@ one topic announce changes at once; a node that missed some reads the rows again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -38,6 +39,8 @@ _SAME_NAME = 3
 """After this many foreign changes of this node's row, one after the other, another process has the same name."""
 STEP_SECONDS = 30.0
 _FIRST_SECONDS = 1.0
+ANSWER_SECONDS = 0.3
+"""How long a node that finds an empty store waits for nodes that filled it before."""
 
 
 class _Announcement(msgspec.Struct, omit_defaults=True):
@@ -111,6 +114,7 @@ class Membership:
         uploaded: the generation of the store into which this node has uploaded its archive; "" while it has not.
         on_presence: called with ids of students who came or went at another node.
         on_roster: called when another node changed the roster, or may have.
+        on_missing: called when the store no longer has this node's name, so it may have lost its memory.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class Membership:
         self._same_name = False
         self.on_presence: Listeners[[Collection[str]]] = Listeners("presence at other nodes")
         self.on_roster: Listeners[[]] = Listeners("changes of the roster at other nodes")
+        self.on_missing: Listeners[[]] = Listeners("the name of this node is missing")
+        self._named = False
         self._kvs = kvs
         self._hints = hints
         self._tasks = tasks
@@ -154,9 +160,15 @@ class Membership:
     async def start(self) -> None:
         """Join the other nodes. While the pubsub is away, nodes learn of each other by their beats.
 
+        An empty store may be a new one, or one that has just lost its memory while other nodes have not noticed yet.
+        They notice as they read this node's announcement; so it waits for them for a moment.
+
         Raises:
             BackendError: the store cannot be reached.
         """
+        if self._beat_task is not None:
+            return
+        [row] = await self._kvs.read([NAMES])
         await self._write()
         await self.read_others()
         self._listening = self._hints.listen(
@@ -165,6 +177,10 @@ class Membership:
         await self._listening.first(_FIRST_SECONDS)
         # The others read this node's row at once: if the store loses its memory, they wait for its archive.
         await self._announce(_Announcement(self.name, self._run))
+        if not row.version:
+            await asyncio.sleep(ANSWER_SECONDS)
+            with contextlib.suppress(BackendError):
+                await self.read_others()
         self._beat_task = self._tasks.run("beats", self._beat_regularly, owner="nodes", says_so=True)
 
     async def close(self) -> None:
@@ -331,8 +347,14 @@ class Membership:
         while True:
             [row] = await self._kvs.read([NAMES])
             if self.name in row.fields:
+                self._named = True
                 return set(row.fields)
             if not await self._kvs.commit([Change(NAMES, row.version, {self.name: Encoded(b"1")})]):
+                if self._named:
+                    # A node that has just started reads this row, and waits for this node's archive.
+                    await self._write()
+                    self.on_missing()
+                self._named = True
                 return {*row.fields, self.name}
 
     def _update_peer(self, name: str, row: Row) -> None:

@@ -99,6 +99,7 @@ class Refill:
         self._new_upload = upload
         self._counters = counters
         self._lost = asyncio.Event()
+        self._soon = asyncio.Event()
         self._attempt = 0
         self._refilled = float("-inf")
         self._marked = self._refreshed = time.monotonic()
@@ -109,7 +110,7 @@ class Refill:
         self._gap_findings: list[Finding] = []
         self._failure: Finding | None = None
         self._first = True
-        pipeline.on_lost.add(self._lost.set)
+        pipeline.on_lost.add(self._note_lost)
         pipeline.confirm_with(self._confirm)
 
     async def prepare(self) -> None:
@@ -146,9 +147,18 @@ class Refill:
             task.works()
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
-                    await self._lost.wait()
+                    await self._soon.wait()
             except TimeoutError:
                 pass
+            self._soon.clear()
+
+    def check_soon(self) -> None:
+        """Check the store at once: it may have lost its memory."""
+        self._soon.set()
+
+    def _note_lost(self) -> None:
+        self._lost.set()
+        self._soon.set()
 
     def findings(self) -> list[Finding]:
         """Why this node takes no students, and what is missing in the store."""
@@ -339,5 +349,5 @@ class Refill:
             BackendError: it has.
         """
         if await self._versions.generation() != self.marks.mark.generation:
-            self._lost.set()
+            self._note_lost()
             raise BackendError("The key-value store has lost its data.")

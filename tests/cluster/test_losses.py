@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from appliance.archive import BEGINNING, numbered_segments
+from appliance.cluster import refill as refill_module
 from appliance.cluster.archive_upload import ArchiveUpload
 from appliance.cluster.membership import Membership
 from appliance.cluster.refill import Refill, RefillTimes
@@ -46,6 +48,50 @@ async def test_a_node_is_known_to_the_others_as_soon_as_it_has_started() -> None
     for node in nodes:
         await node.close()
     await asyncio.gather(*(some.close() for some in tasks))
+
+
+async def test_a_new_node_in_a_store_that_lost_its_memory_is_noticed_by_the_others_and_waits_for_them() -> None:
+    kvs, pubsub = MemoryKVS(), MemoryPubSub(Counters(), 10)
+    nodes, tasks = [], []
+    missing: list[str] = []
+    for name in ("one", "two"):
+        counters = Counters()
+        health = Health(counters)
+        tasks.append(Tasks(health, counters))
+        hints = Hints(pubsub, tasks[-1], health, counters)
+        nodes.append(Membership(name, kvs, hints, tasks[-1], counters, silent_seconds=3600))
+        nodes[-1].on_missing.add(partial(missing.append, name))
+        await kvs.remove(await kvs.keys())
+        await nodes[-1].start()
+    await until(lambda: missing == ["one"], "the first node checks the store at once, without any beat")
+    await until(lambda: nodes[1].others() == ["one"], "the new node waits for the archive of the first")
+    for node in nodes:
+        await node.close()
+    await asyncio.gather(*(some.close() for some in tasks))
+
+
+async def test_a_check_that_is_wanted_soon_is_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refill_module, "CHECK_SECONDS", 3600.0)
+    pipeline: Any = SimpleNamespace(on_lost=Listeners("a loss"), confirm_with=lambda confirm: None)
+    unused: Any = None
+    times = RefillTimes(wait=1.0, mark=3600.0)
+    refill = Refill(pipeline, unused, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
+    checks: list[None] = []
+
+    async def check() -> None:
+        checks.append(None)
+
+    monkeypatch.setattr(refill, "check", check)
+    counters = Counters()
+    tasks = Tasks(Health(counters), counters)
+    running = tasks.run("refill", refill.run, owner="school")
+    await until(lambda: len(checks) == 1, "the first check")
+    refill.check_soon()
+    await until(lambda: len(checks) == 2, "the check that was wanted")
+    pipeline.on_lost()
+    await until(lambda: len(checks) == 3, "the check after a loss")
+    await tasks.end(running)
+    await tasks.close()
 
 
 async def test_a_mark_does_not_wait_for_a_commit_that_waits_for_the_refill(tmp_path: Path) -> None:
