@@ -70,6 +70,9 @@ async def test_changes_at_one_node_are_shown_at_the_other(cluster: Cluster) -> N
     [section] = await cluster.ask(1, "GET", "/api/v1/classes")
     assert section["state"] == "paused"
     await cluster.ask(1, "POST", "/api/v1/class/resume")
+    # Until a node knows of it, what its students do does not count.
+    for page in (one, two):
+        await until(lambda page=page: {"type": "state", "state": "open"} in page.frames, "the class is open again")
 
     # Events of one student at two nodes at the same time.
     for number in range(1, 101):
