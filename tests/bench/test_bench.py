@@ -23,7 +23,7 @@ SHOWN = {
     "checksums": r"(?m)^(written|read): .* a commit +[\d.]+ +[\d.]+ µs an event +[\d.]+$",
     "reconnects": r"(?m)^ +50 students come.* 50 welcomed, 0 refused, .* p50 \d+ ms, most \d+ ms",
     "stores": r"(?m)^(memory|snapshot|Redis), (typed on|anywhere)( +[\d,]+ (µs|B ) +\d+\.\d\d){4}$",
-    "archive": r"(?m)^ +[\d,]+ students( +[\d,]+){2} +[\d.]+ ms +[\d,]+ ms +[\d.]+ +[\d.]+ %$",
+    "archive": r"(?m)^ *[\d,]+ students( +[\d,]+){2} +[\d.]+ ms +[\d,]+ ms +[\d.]+ +[\d.]+ %$",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
 """The format of the figures of each part."""
