@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -74,7 +75,8 @@ class FolderLock:
         try:
             files.disk.lock(self._handle)
         except OSError as error:
-            if error.errno in _HELD:
+            # Windows gives other errors, too, and its file systems have locks.
+            if error.errno in _HELD or sys.platform == "win32":
                 holder = _pid_in(self._handle)
                 os.close(self._handle)
                 raise _in_use(folder, holder) from None
