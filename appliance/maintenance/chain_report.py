@@ -78,7 +78,8 @@ def _outside(folder: Path) -> Iterator[Finding]:
         with open_segment(path) as file:
             file.seek(start)
             records = [parse_line(line, path.name, 0, 0) for line in file]
-        again = {_number(line.record) for line in lines(following)}
+        # A damaged line has no number, so it repeats none.
+        again = {_number(line.record) for line in lines(following)} - {None}
         is_repeated = all(_number(record) in again for record in records)
         yield finding("archive.leftover" if is_repeated else "archive.added", path.name, count=len(records), byte=start)
 
