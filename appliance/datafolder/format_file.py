@@ -59,7 +59,9 @@ def format_of(path: Path) -> int:
             f"The data folder {path} was written by version {found.program}, in a format that this version "
             f"({__version__}) does not know. Install the newer version again, or restore a backup."
         )
-    file.mend(found)
+    if found.format >= _CHECKSUMS_SINCE:
+        # A backup of an earlier format holds the files as they were.
+        file.mend(found)
     return found.format
 
 
