@@ -114,6 +114,10 @@ class Fake:
                 text = text[:at] + event["insert"] + text[at + event["remove"] :]
         return text
 
+    def ask_for_all(self) -> None:
+        """Each stream is asked for the whole state of its page when it connects next."""
+        self._resync |= self._acks.keys()
+
     async def _serve(self) -> None:
         application = web.Application()
         route = application.router.add_route

@@ -377,6 +377,42 @@ def test_what_is_typed_as_soon_as_the_page_is_there_is_not_lost(browser: Browser
     assert fake.text() == expected
 
 
+# The browser's database answers the first question for the text at once, and the others when `answer()` is called.
+LATE_DATABASE = """(() => {
+  const { addEventListener } = IDBRequest.prototype;
+  const late = [];
+  let asked = 0;
+  globalThis.waiting = () => late.length;
+  globalThis.answer = () => late.splice(0).forEach((handler) => handler());
+  IDBRequest.prototype.addEventListener = function (type, handler, ...more) {
+    const reads = type === "success" && this.source?.name === "texts" && this.transaction.mode === "readonly";
+    const held = reads && asked++ > 0;
+    const called = held ? (event) => late.push(() => handler.call(this, event)) : handler;
+    return addEventListener.call(this, type, called, ...more);
+  };
+})();"""
+
+
+def test_what_is_typed_before_the_text_of_the_browser_is_read_is_not_lost(browser: Browser, fake: Fake) -> None:
+    page = student(person(browser), fake)
+    write(page, "one ")
+    saved(page)
+    page.add_init_script(LATE_DATABASE)
+    fake.silent = True
+    page.reload()
+    page.wait_for_function("() => waiting() > 0")
+    page.keyboard.press("Control+End")
+    page.keyboard.type("two ")
+    # The server answers before the database does, and asks for the whole state.
+    fake.ask_for_all()
+    before = len(fake.events)
+    fake.silent = False
+    until(lambda: any(event["event"] == "visibility" for event in fake.events[before:]), "the page sent its state")
+    page.evaluate("answer()")
+    saved(page)
+    until(lambda: page.input_value("#text") == fake.text() == "one two ", "nothing is lost")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_is_said_of_trouble_can_be_read(browser: Browser, fake: Fake, scheme: Literal["light", "dark"]) -> None:
     since = fake.now() - 1

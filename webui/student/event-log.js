@@ -83,7 +83,9 @@ export class EventLog {
     this.#log({ event: "edit", document: DOCUMENT, ...edit });
   }
 
+  /** Log the whole text. In a tab that may not write, what was typed early stays different from what is known. */
   logWhole() {
+    if (!this.#mayWrite()) return;
     this.#known = this.#current();
     this.#log({ event: "document", document: DOCUMENT, ...this.#known });
   }
