@@ -21,6 +21,7 @@ from appliance.web.pages import installed_pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.security import IdleConnections, Security, SignedOut
+from appliance.web.security.principal import OWNER, PRINCIPAL
 from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry
 
@@ -193,6 +194,7 @@ class WebApp:
 
         async def only_educators(request: web.Request) -> web.StreamResponse:
             self.security.require_educator(request)
+            request[PRINCIPAL] = OWNER
             with self.security.sessions.in_use(request):
                 return await handler(request)
 
