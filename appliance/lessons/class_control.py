@@ -89,6 +89,7 @@ class ClassControl:
         self._hints = hints
         self._listening: dict[str, Listening] = {}
         self._writes = 0
+        self._closed = False
 
     async def follow(self, class_id: str) -> None:
         """Read a class's state, and follow its changes from now on; while the pubsub is away, changes come late.
@@ -96,6 +97,9 @@ class ClassControl:
         Raises:
             BackendError: the store cannot be reached. The class is followed as soon as it can.
         """
+        if self._closed:
+            # A request that had waited for the store while the node closed: nobody would end what it begins here.
+            return
         listening = self._listening.get(class_id)
         if listening is None:
             listening = self._listening[class_id] = self._hints.listen(
@@ -124,6 +128,7 @@ class ClassControl:
 
     async def close(self) -> None:
         """Stop following."""
+        self._closed = True
         listening, self._listening = self._listening, {}
         await asyncio.gather(*(one.close() for one in listening.values()))
 

@@ -22,47 +22,36 @@ from appliance.counters import Counters
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, nothing
 from appliance.listeners import Listeners
+from appliance.roster.tables import Class, Student, plain_code
 
 if TYPE_CHECKING:
     from appliance.config import LimitSettings, Settings
     from appliance.kvs.records import SharedRecords
 
+__all__ = (
+    "CODE_DIGITS",
+    "CODE_LETTERS",
+    "FIRST_CLASS",
+    "Class",
+    "JoinError",
+    "Joined",
+    "Roster",
+    "RosterLimits",
+    "Student",
+    "new_code",
+    "new_student_id",
+    "new_token",
+    "open_roster",
+    "open_shared_roster",
+    "plain_code",
+    "roster_facts",
+    "token_hash",
+)
+
 FIRST_CLASS = "class-1"
 """The id of the class that is created if there is none, and of students for whom a list names no class."""
 CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 CODE_DIGITS = "23456789"
-
-
-class Class(msgspec.Struct, frozen=True):
-    """A class (OneRoster: section).
-
-    Attributes:
-        class_id: stable id.
-        title: name for people.
-        code: the join code, such as ``ABC-234``.
-        open: whether students may join.
-    """
-
-    class_id: str
-    title: str
-    code: str
-    open: bool = True
-
-
-class Student(msgspec.Struct, frozen=True):
-    """A student of one class.
-
-    Attributes:
-        student_id: stable id.
-        name: as the student gave it, or as the roster knows it.
-        class_id: id of the class.
-        listed: whether the educator's list names the student; others joined by a name.
-    """
-
-    student_id: str
-    name: str
-    class_id: str
-    listed: bool = False
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -218,11 +207,6 @@ def new_code() -> str:
     """One of about 7 million join codes such as ``ABC-234``, without letters and digits that are easily confused."""
     letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
     return letters + "-" + "".join(secrets.choice(CODE_DIGITS) for _ in range(3))
-
-
-def plain_code(code: str) -> str:
-    """A code in the form in which codes are compared: upper case, letters and digits alone."""
-    return "".join(character for character in code.upper() if character.isalnum())
 
 
 def new_student_id() -> str:

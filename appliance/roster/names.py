@@ -58,12 +58,18 @@ def listed_as(name: str, students: Iterable[Student]) -> Student | None:
         name: as it was typed; case, white space and compatible forms (Unicode NFKC) are ignored.
         students: the students of one class; those who are not `listed` do not count.
     """
-    wanted = _compared(name)
-    found = [student for student in students if student.listed and _compared(student.name) == wanted]
+    wanted = compared(name)
+    found = [student for student in students if student.listed and compared(student.name) == wanted]
     return found[0] if len(found) == 1 else None
 
 
-def _compared(name: str) -> str:
+def compared(name: str) -> str:
+    """A name in the form in which names are compared."""
     # Folding case can undo the normal form, hence the second time (Unicode, section 3.13, definition D146).
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def search_words(name: str) -> list[str]:
+    """The words of a name in the form in which names are compared, each once; a search is for their beginnings."""
+    return list(dict.fromkeys(compared(name).split()))

@@ -48,7 +48,7 @@ async def test_acknowledged_events_survive_a_kill(windows: Wine, built: Built, t
         await until(lambda: sum(s.acked for s in room.students) > sum(counts.values()) + 500, "the class goes on")
         archive, snapshots = program.data / "archive", program.data / "snapshots"
         await until(lambda: list(archive.glob("*.gz")), "a segment is compressed")
-        await until(lambda: len(list(snapshots.glob("*.bin"))) == 2, "two snapshots are kept")
+        await until(lambda: len(list(snapshots.glob("snapshot-??????.bin"))) >= 2, "two snapshots are kept")
         # Other programs read the same files at the same time.
         backup = tmp_path / "backup.tar"
         done = await asyncio.to_thread(program.run, "backup", "--data-dir", str(program.data), "--out", str(backup))
