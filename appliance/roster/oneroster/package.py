@@ -24,6 +24,7 @@ _KNOWN = {name.casefold(): name for name in TABLES}
 _RATIO_FROM = 1024 * 1024
 _DEEP = 4
 _ENCRYPTED = 0x1
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # All that reading a damaged zip raises; RuntimeError is a password, NotImplementedError an unknown compression.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
 
@@ -227,6 +228,9 @@ def _members(packed: zipfile.ZipFile, name: str, limits: ExportLimits) -> dict[s
             raise OneRosterError(f"{name} has {path} twice. Export it again.")
         if _table_of(parts[-1]) and member.flag_bits & _ENCRYPTED:
             raise OneRosterError(f"{name} has a password. Export it without one, or unpack it and name the folder.")
+        if _table_of(parts[-1]) and member.compress_type not in _COMPRESSIONS:
+            # The others have no bound on what a few bytes unpack to.
+            raise OneRosterError(f"{name} is compressed in an unusual way. Unpack it and name the folder.")
         found[path] = member
     return found
 

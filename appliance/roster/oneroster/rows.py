@@ -28,6 +28,7 @@ class Sheet:
         mark: whether it begins with a byte order mark.
         separator: what is between its cells.
         line_ends: the kinds of line ends so far.
+        last_line_ended: whether the latest line has a line end.
         undecodable: lines with bytes that are not text in the encoding: how many so far, and the first of them.
         on_bad_row: called with the line and what is wrong for a row that is no CSV; such rows are passed over.
     """
@@ -37,6 +38,7 @@ class Sheet:
         self.encoding = encoding
         self.mark = mark
         self.line_ends: set[str] = set()
+        self.last_line_ended = True
         self.undecodable = 0
         self.first_undecodable = 0
         self.on_bad_row: Callable[[int, str], None] = lambda line, wrong: None
@@ -76,7 +78,8 @@ class Sheet:
         ends = self.line_ends
         for line in lines:
             self._line += 1
-            if line[-1] in "\r\n":
+            self.last_line_ended = line[-1] in "\r\n"
+            if self.last_line_ended:
                 ends.add(line[-2:] if line.endswith("\r\n") else line[-1])
             if UNDECODABLE in line:
                 self.undecodable += 1
