@@ -224,6 +224,9 @@ SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambd
 
 TABLES: tuple[Table[Any], ...] = (CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS, EDUCATORS, SESSIONS)
 """All tables of the roster. Further ones are added here alone."""
+INDEX_RULES = 1
+"""Raised when an index finds rows under other texts than before, as when names are compared in another way: a store
+that was filled by earlier rules makes its indexes anew when it is opened."""
 
 
 def plain_code(code: str) -> str:
