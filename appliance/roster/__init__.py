@@ -19,9 +19,11 @@ import msgspec
 
 from appliance.backends import Facts, scheme_of
 from appliance.counters import Counters
-from appliance.errors import ObserverError, SettingsError
+from appliance.errors import SettingsError
 from appliance.health import Finding, nothing
 from appliance.listeners import Listeners
+from appliance.roster.codes import CODE_DIGITS, CODE_LETTERS, new_code
+from appliance.roster.errors import JoinError
 from appliance.roster.tables import Class, Student, plain_code
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ __all__ = (
 
 FIRST_CLASS = "class-1"
 """The id of the class that is created if there is none, and of students for whom a list names no class."""
-CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
-CODE_DIGITS = "23456789"
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -83,18 +83,6 @@ class RosterLimits(msgspec.Struct, frozen=True):
             limits.student_name_characters,
             limits.roster_file_bytes,
         )
-
-
-class JoinError(ObserverError):
-    """A student cannot join.
-
-    Attributes:
-        code: a stable word: ``class_closed``, ``class_full``, ``unknown_student``, ``bad_name``, ``unknown_class``.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Roster(ABC):
@@ -201,12 +189,6 @@ def open_shared_roster(settings: Settings, records: SharedRecords, counters: Cou
 
     folder, limits = settings.data_path / "roster", RosterLimits.of(settings.limits)
     return SharedRoster(records, folder, settings.node_name, limits, counters)
-
-
-def new_code() -> str:
-    """One of about 7 million join codes such as ``ABC-234``, without letters and digits that are easily confused."""
-    letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
-    return letters + "-" + "".join(secrets.choice(CODE_DIGITS) for _ in range(3))
 
 
 def new_student_id() -> str:

@@ -218,7 +218,13 @@ STUDENTS = Table(
 )
 TOKENS = Table("tokens", Token, "hash", Index("student_id", lambda row: [row.student_id]))
 SECRETS = Table("secrets", Secret, "student_id")
-REQUESTS = Table("requests", JoinRequest, "request_id", Index("class_id", lambda row: [row.class_id]))
+REQUESTS = Table(
+    "requests",
+    JoinRequest,
+    "request_id",
+    Index("class_id", lambda row: [row.class_id]),
+    Index("token_hash", lambda row: [row.token_hash]),
+)
 EDUCATORS = Table("educators", Educator, "educator_id", Index("login", lambda row: [row.login]))
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
 
