@@ -32,6 +32,22 @@ class RequestLimits(msgspec.Struct, frozen=True):
     tokens: int = 20
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What an educator is asked.
+
+    Attributes:
+        student: whose identity is asked for, or the newcomer.
+        name: as it was typed.
+        kind: of the question.
+        looks_like: name of another student of the class that a newcomer's name looks like; "" for none.
+    """
+
+    student: Student
+    name: str
+    kind: RequestKind
+    looks_like: str = ""
+
+
 class JoinRequests:
     """The questions of all classes."""
 
@@ -40,20 +56,22 @@ class JoinRequests:
         self._store = store
         self._counters = counters
 
-    async def add(self, student: Student, name: str, kind: RequestKind, token_hash: str) -> JoinRequest:
-        """Ask a question. One about the same student from the same class takes no more place than the limit allows.
-
-        Args:
-            student: whose identity is asked for, or the newcomer.
-            name: as it was typed.
-            kind: of the question.
-            token_hash: hash of the token that the waiting browser gets.
+    async def add(self, question: Question, token_hash: str) -> JoinRequest:
+        """Ask a question; the token of that hash is valid after a yes.
 
         Raises:
             JoinError: ``too_many_requests``.
         """
+        student = question.student
         request = JoinRequest(
-            "q-" + secrets.token_hex(8), student.class_id, student.student_id, name, kind, token_hash, time.time()
+            "q-" + secrets.token_hex(8),
+            student.class_id,
+            student.student_id,
+            question.name,
+            question.kind,
+            token_hash,
+            time.time(),
+            looks_like=question.looks_like,
         )
 
         async def work(transaction: Transaction) -> None:

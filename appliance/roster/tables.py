@@ -133,6 +133,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
         created: when it was asked.
         answer: "" until an educator answered.
         answered_at: when.
+        looks_like: name of another student of the class that a newcomer's name looks like; "" for none.
     """
 
     request_id: str
@@ -144,6 +145,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     created: float
     answer: Answer = ""
     answered_at: float | None = None
+    looks_like: str = ""
 
 
 class Educator(msgspec.Struct, frozen=True):
