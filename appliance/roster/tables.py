@@ -133,6 +133,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
         created: when it was asked.
         answer: "" until an educator answered.
         answered_at: when.
+        looks_like: name of another student of the class that a newcomer's name looks like; "" for none.
     """
 
     request_id: str
@@ -144,6 +145,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     created: float
     answer: Answer = ""
     answered_at: float | None = None
+    looks_like: str = ""
 
 
 class Educator(msgspec.Struct, frozen=True):
@@ -218,7 +220,13 @@ STUDENTS = Table(
 )
 TOKENS = Table("tokens", Token, "hash", Index("student_id", lambda row: [row.student_id]))
 SECRETS = Table("secrets", Secret, "student_id")
-REQUESTS = Table("requests", JoinRequest, "request_id", Index("class_id", lambda row: [row.class_id]))
+REQUESTS = Table(
+    "requests",
+    JoinRequest,
+    "request_id",
+    Index("class_id", lambda row: [row.class_id]),
+    Index("token_hash", lambda row: [row.token_hash]),
+)
 EDUCATORS = Table("educators", Educator, "educator_id", Index("login", lambda row: [row.login]))
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
 
