@@ -252,18 +252,57 @@ class LimitSettings(msgspec.Struct, frozen=True):
         ),
     ] = 67108864
     join_tries: Annotated[
-        Count, Meta(description="Wrong join codes per address and minute; further tries must wait.")
+        Count,
+        Meta(
+            description="Wrong join codes per device and minute; further ones are answered with a time to wait. The "
+            "right code is always taken, since others may use the same address."
+        ),
     ] = 20
+    address_join_tries: Annotated[
+        Count, Meta(description="Wrong join codes per address and minute, of all its devices together; as above.")
+    ] = 200
+    all_join_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong join codes an hour from everywhere together; beyond it the codes of all are compared one "
+            "after the other, 20 a second, and a finding says so."
+        ),
+    ] = 50_000
+    secret_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong PINs or picture passwords of one student within an hour; then only a teacher can let "
+            "the student in from another device."
+        ),
+    ] = 10
+    address_secret_tries: Annotated[
+        Count, Meta(description="Wrong PINs and picture passwords per address and minute; further tries must wait.")
+    ] = 60
+    join_requests: Annotated[
+        Count,
+        Meta(description="Students of one class who wait for a teacher's yes; further ones must ask the teacher."),
+    ] = 100
+    address_join_requests: Annotated[
+        Count,
+        Meta(description="Students who wait for a teacher's yes, per address; further ones must ask the teacher."),
+    ] = 60
+    join_request_seconds: Annotated[
+        int, Meta(description="Seconds for which a student waits for a teacher's yes.", ge=60, le=86400)
+    ] = 1800
     joins_per_minute: Annotated[
-        Count, Meta(description="Joins of one class within a minute; further ones must wait.")
-    ] = 300
+        Count,
+        Meta(
+            description="Joins of one class within a minute. 300 may come at once; then they wait in line for some "
+            "seconds, and further ones are refused for a moment."
+        ),
+    ] = 2400
     address_joins_per_minute: Annotated[
         Count,
         Meta(
             description="Joins within a minute from one address, which may be that of a whole school; further ones "
-            "must wait."
+            "wait as above."
         ),
-    ] = 600
+    ] = 4800
     login_tries: Annotated[
         Count, Meta(description="Wrong teacher logins per address and minute; further tries must wait.")
     ] = 10

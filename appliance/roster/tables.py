@@ -133,6 +133,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
         created: when it was asked.
         answer: "" until an educator answered.
         answered_at: when.
+        looks_like: name of another student of the class that a newcomer's name looks like; "" for none.
     """
 
     request_id: str
@@ -144,6 +145,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     created: float
     answer: Answer = ""
     answered_at: float | None = None
+    looks_like: str = ""
 
 
 class Educator(msgspec.Struct, frozen=True):
@@ -245,7 +247,13 @@ STUDENTS = Table(
 )
 TOKENS = Table("tokens", Token, "hash", Index("student_id", lambda row: [row.student_id]))
 SECRETS = Table("secrets", Secret, "student_id")
-REQUESTS = Table("requests", JoinRequest, "request_id", Index("class_id", lambda row: [row.class_id]))
+REQUESTS = Table(
+    "requests",
+    JoinRequest,
+    "request_id",
+    Index("class_id", lambda row: [row.class_id]),
+    Index("token_hash", lambda row: [row.token_hash]),
+)
 EDUCATORS = Table("educators", Educator, "educator_id", Index("role", lambda row: [row.role]))
 LOGINS = Table("logins", Login, "login")
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
@@ -256,6 +264,9 @@ TABLES: tuple[Table[Any], ...] = (
     *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
 )
 """All tables of the roster. Further ones are added here alone."""
+INDEX_RULES = 1
+"""Raised when an index finds rows under other texts than before, as when names are compared in another way: a store
+that was filled by earlier rules makes its indexes anew when it is opened."""
 
 
 def plain_code(code: str) -> str:
