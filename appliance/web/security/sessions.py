@@ -1,8 +1,8 @@
 """Educators' sessions in their browsers: the cookie, whose session it is, and the connections that use it.
 
-A session is a row of the roster's store. What was read of it is used for a few seconds, so that a request costs no read.
-A session that ends, and an account that changes, apply at once at the node where that was done and where its hint
-arrives; a node that misses the hint reads the sessions of open WebSockets again within seconds.
+A session is a row of the roster's store. What was read of it is used for a few seconds, so that a request costs no
+read. The end of a session and a change of an account apply at once at the node where that was done, and at those where
+its hint arrives; a node that misses the hint reads the sessions of open WebSockets again within seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from appliance.pubsub.hints import Hints, Listening
 from appliance.roster.sessions import SEEN_SECONDS, SignedIn, StoredSessions, session_hash
 from appliance.tasks import Supervised, in_background
 from appliance.web.security.agents import agent_in_words
-from appliance.web.security.principal import NOBODY, OWNER, Principal
+from appliance.web.security.principal import NOBODY, OWNER, PRINCIPAL, Principal
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +63,14 @@ class Sessions:
         on_change: called with the new principal of each open session whose account has changed.
     """
 
-    def __init__(self, stored: StoredSessions, hints: Hints, *, shared: bool) -> None:
+    def __init__(self, stored: StoredSessions, hints: Hints | None = None) -> None:
         """Args:
         stored: the sessions in the roster's store.
-        hints: announce that sessions or accounts have changed.
-        shared: whether other nodes use the same store.
+        hints: announce to other nodes that sessions or accounts have changed; None where no other node uses the store.
         """
         self.on_change: Listeners[[Principal]] = Listeners("a change of an account")
         self._stored = stored
         self._hints = hints
-        self._shared = shared
         self._listening: Listening | None = None
         # By hash: what was read, and when.
         self._known: OrderedDict[str, tuple[SignedIn | None, float]] = OrderedDict()
@@ -155,6 +153,8 @@ class Sessions:
             return
         name = signed_in.session.session_hash
         use = self._in_use.setdefault(name, _Use(principal_of_session(signed_in)))
+        # The account may have changed while this request waited for a reading of it.
+        request[PRINCIPAL] = use.principal
         use.transports.add(transport)
         try:
             yield
@@ -175,12 +175,12 @@ class Sessions:
             besides: a connection that is not closed; the request that made the change still needs its answer.
         """
         await self._apply(besides)
-        if self._shared:
+        if self._hints is not None:
             await self._hints.send_surely(TOPIC, b"{}")
 
     def listen(self) -> None:
         """Listen to the hints of other nodes from now on."""
-        if self._shared:
+        if self._hints is not None:
             self._listening = self._hints.listen(
                 "sessions", TOPIC, owner="node", on_message=self._on_message, reread=self._reread, polls=False
             )
@@ -228,6 +228,8 @@ class Sessions:
 
     async def _end(self, name: str, besides: asyncio.BaseTransport | None = None) -> None:
         await self._stored.end(name)
+        # A store that is away from now on must not make it valid again.
+        self._known[name] = (None, time.monotonic())
         await self.changed(besides)
 
     async def _apply(self, besides: asyncio.BaseTransport | None = None) -> None:
