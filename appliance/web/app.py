@@ -15,7 +15,8 @@ from appliance.roster.accounts import AccountLimits, Accounts
 from appliance.roster.pairing import Pairings
 from appliance.roster.sessions import StoredSessions
 from appliance.web.accounts import AccountRoutes, SessionRoutes
-from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
+from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
+from appliance.web.educators.class_parts import no_requests
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
@@ -92,7 +93,9 @@ class WebApp:
         self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
         self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
         self._create_educators_side(services, monitoring)
-        self.program_routes = ProgramRoutes(self.security, network, launch_secret, stop, self.educators.classes.views)
+        self.program_routes = ProgramRoutes(
+            self.security, network, launch_secret, stop, self.educators.classes.seen_views
+        )
         self.idle_connections = IdleConnections(limits, counters)
         self.application = web.Application(client_max_size=limits.body_bytes)
         self.routes = Routes(self.application)
@@ -127,13 +130,12 @@ class WebApp:
             hint=self._firewall_hint,
         )
         self.feed = Feed(
-            students,
+            ClassParts(students, self.educators.classes.views, no_requests),
             services.roster,
             services.hints,
             monitoring.tasks,
             counters,
-            classes=self.educators.classes.views,
-            limits=FeedLimits.of(limits),
+            FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
@@ -243,6 +245,6 @@ class WebApp:
         )
 
     def _presence(self, class_id: str, student_id: str) -> None:
-        self.feed.students_changed((student_id,))
+        self.feed.students_changed((student_id,), class_id)
         if self._membership is not None:
             self._membership.present(student_id, self.registry.online(student_id))
