@@ -9,7 +9,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from appliance.web import routes
+from appliance.web.security import Permission
 from tests.web.world import PATIENCE, World, world
 
 EDUCATOR_ROUTES = [
@@ -55,11 +58,38 @@ async def signed_in(w: World) -> aiohttp.ClientSession:
     return browser
 
 
-def test_every_educator_route_is_in_the_list() -> None:
-    source = (Path(__file__).parents[3] / "appliance/web/app.py").read_text()
-    guarded = re.findall(r'route\("(GET|POST)", "([^"]+)", educator\(', source)
-    listed = {(method, path.replace("s-ada", "{id}").replace("class-1", "{id}")) for method, path in EDUCATOR_ROUTES}
-    assert set(guarded) == listed
+async def test_an_application_with_a_route_without_permission_does_not_start() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    def declared(application: web.Application) -> None:
+        routes.Routes(application).add("GET", "/a", handler, Permission.ANYONE)
+
+    def added(application: web.Application) -> None:
+        application.router.add_route("POST", "/a", handler)
+
+    def implicit_head(application: web.Application) -> None:
+        application.router.add_get("/b", handler)
+
+    def static(application: web.Application) -> None:
+        application.router.add_static("/files", Path(__file__).parent)
+
+    def inner(application: web.Application) -> None:
+        other = web.Application()
+        other.router.add_get("/c", handler, allow_head=False)
+        application.add_subapp("/inner", other)
+
+    for more, expected in ((added, "POST /a"), (implicit_head, "/b"), (static, "/files"), (inner, "GET /inner/c")):
+        application = web.Application()
+        declared(application)
+        more(application)
+        with pytest.raises(RuntimeError, match=expected):
+            await web.AppRunner(application).setup()
+    application = web.Application()
+    declared(application)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await runner.cleanup()
 
 
 @pytest.mark.parametrize(("method", "path"), EDUCATOR_ROUTES)
@@ -91,8 +121,28 @@ async def test_the_link_works_once_and_leaves_the_address_bar(tmp_path: Path) ->
             assert "SameSite=Strict" in cookie
             assert "Path=/" in cookie
         async with aiohttp.ClientSession() as other, other.get(link, allow_redirects=False) as second:
-            assert second.status == 403
+            assert second.status == 410
+            assert "used already" in await second.text()
             assert "Set-Cookie" not in second.headers
+
+
+async def test_a_browser_that_loads_a_link_in_advance_does_not_use_it_up(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        link = (await w.node.ready()).dashboard_url
+        for name, value in (("Sec-Purpose", "prefetch;prerender"), ("Purpose", "prefetch"), ("X-Moz", "prefetch")):
+            async with w.client.get(link, allow_redirects=False, headers={name: value}) as early:
+                assert early.status == 503
+                assert "Set-Cookie" not in early.headers
+        async with w.client.get(link, allow_redirects=False) as opened:
+            assert opened.status == 303
+
+
+async def test_of_many_links_the_newest_are_valid_and_the_others_count_as_used(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        links = [w.node.launch_url() for _ in range(21)]
+        for link, expected in ((links[0], 410), (links[1], 303)):
+            async with aiohttp.ClientSession() as browser, browser.get(link, allow_redirects=False) as answer:
+                assert answer.status == expected
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 5000, "%00", "%F0%9F%98%80"])
