@@ -252,21 +252,95 @@ class LimitSettings(msgspec.Struct, frozen=True):
         ),
     ] = 67108864
     join_tries: Annotated[
-        Count, Meta(description="Wrong join codes per address and minute; further tries must wait.")
+        Count,
+        Meta(
+            description="Wrong join codes per device and minute; further ones are answered with a time to wait. The "
+            "right code is always taken, since others may use the same address."
+        ),
     ] = 20
+    address_join_tries: Annotated[
+        Count, Meta(description="Wrong join codes per address and minute, of all its devices together; as above.")
+    ] = 200
+    all_join_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong join codes an hour from everywhere together; beyond it the codes of all are compared one "
+            "after the other, 20 a second, and a finding says so."
+        ),
+    ] = 50_000
+    secret_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong PINs or picture passwords of one student within an hour; then only a teacher can let "
+            "the student in from another device."
+        ),
+    ] = 10
+    address_secret_tries: Annotated[
+        Count, Meta(description="Wrong PINs and picture passwords per address and minute; further tries must wait.")
+    ] = 60
+    join_requests: Annotated[
+        Count,
+        Meta(description="Students of one class who wait for a teacher's yes; further ones must ask the teacher."),
+    ] = 100
+    address_join_requests: Annotated[
+        Count,
+        Meta(description="Students who wait for a teacher's yes, per address; further ones must ask the teacher."),
+    ] = 60
+    join_request_seconds: Annotated[
+        int, Meta(description="Seconds for which a student waits for a teacher's yes.", ge=60, le=86400)
+    ] = 1800
     joins_per_minute: Annotated[
-        Count, Meta(description="Joins of one class within a minute; further ones must wait.")
-    ] = 300
+        Count,
+        Meta(
+            description="Joins of one class within a minute. 300 may come at once; then they wait in line for some "
+            "seconds, and further ones are refused for a moment."
+        ),
+    ] = 2400
     address_joins_per_minute: Annotated[
         Count,
         Meta(
             description="Joins within a minute from one address, which may be that of a whole school; further ones "
-            "must wait."
+            "wait as above."
         ),
-    ] = 600
+    ] = 4800
     login_tries: Annotated[
         Count, Meta(description="Wrong teacher logins per address and minute; further tries must wait.")
     ] = 10
+    account_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong passwords for one account in a minute, from browsers in which it never signed in; "
+            "further tries must wait. Other browsers have as many tries each."
+        ),
+    ] = 30
+    accounts: Annotated[Count, Meta(description="Accounts of educators; a further one is refused.")] = 5000
+    account_sessions: Annotated[
+        Count,
+        Meta(description="Browsers in which one educator stays signed in; a further one signs the oldest out."),
+    ] = 20
+    session_seconds: Annotated[
+        int,
+        Meta(description="Seconds after which an educator must sign in again.", ge=60, le=43200),
+    ] = 43200
+    password_characters: Annotated[
+        int, Meta(description="Length of the shortest password of an educator; a shorter one is refused.", ge=8, le=64)
+    ] = 10
+    passwords_at_once: Annotated[
+        int,
+        Meta(
+            description="Passwords that are checked at a time, 19 MiB and a processor each; 20 times as many may wait, "
+            "and further ones are asked to try again.",
+            ge=1,
+            le=64,
+        ),
+    ] = 2
+    pairing_tries: Annotated[
+        int,
+        Meta(description="Wrong pairing codes, from all devices together, after which a code ends.", ge=1, le=20),
+    ] = 5
+    pairing_seconds: Annotated[
+        int, Meta(description="Seconds for which a pairing code can be used.", ge=10, le=600)
+    ] = 180
     message_characters: Annotated[
         Count, Meta(description="Length of a teacher's message to students; a longer one is refused.")
     ] = 1000

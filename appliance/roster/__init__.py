@@ -19,9 +19,11 @@ import msgspec
 
 from appliance.backends import Facts, scheme_of
 from appliance.counters import Counters
-from appliance.errors import ObserverError, SettingsError
+from appliance.errors import SettingsError
 from appliance.health import Finding, nothing
 from appliance.listeners import Listeners
+from appliance.roster.codes import CODE_DIGITS, CODE_LETTERS, new_code
+from appliance.roster.errors import JoinError
 from appliance.roster.tables import Class, Student, plain_code
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ __all__ = (
 
 FIRST_CLASS = "class-1"
 """The id of the class that is created if there is none, and of students for whom a list names no class."""
-CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
-CODE_DIGITS = "23456789"
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -67,12 +67,16 @@ class RosterLimits(msgspec.Struct, frozen=True):
     tokens: the most tokens of one student; a further one replaces the oldest.
     name_characters: the most characters of a student's name.
     file_bytes: the most bytes of one class list.
+    requests: the most open questions of one class to its educators.
+    request_seconds: after so long such a question is deleted.
     """
 
     students: int = 1000
     tokens: int = 20
     name_characters: int = 80
     file_bytes: int = 10 * 1024 * 1024
+    requests: int = 100
+    request_seconds: int = 1800
 
     @classmethod
     def of(cls, limits: LimitSettings) -> RosterLimits:
@@ -82,19 +86,9 @@ class RosterLimits(msgspec.Struct, frozen=True):
             limits.tokens_per_student,
             limits.student_name_characters,
             limits.roster_file_bytes,
+            limits.join_requests,
+            limits.join_request_seconds,
         )
-
-
-class JoinError(ObserverError):
-    """A student cannot join.
-
-    Attributes:
-        code: a stable word: ``class_closed``, ``class_full``, ``unknown_student``, ``bad_name``, ``unknown_class``.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Roster(ABC):
@@ -201,12 +195,6 @@ def open_shared_roster(settings: Settings, records: SharedRecords, counters: Cou
 
     folder, limits = settings.data_path / "roster", RosterLimits.of(settings.limits)
     return SharedRoster(records, folder, settings.node_name, limits, counters)
-
-
-def new_code() -> str:
-    """One of about 7 million join codes such as ``ABC-234``, without letters and digits that are easily confused."""
-    letters = "".join(secrets.choice(CODE_LETTERS) for _ in range(3))
-    return letters + "-" + "".join(secrets.choice(CODE_DIGITS) for _ in range(3))
 
 
 def new_student_id() -> str:

@@ -27,7 +27,7 @@ from appliance.roster import (
     plain_code,
     token_hash,
 )
-from appliance.roster.joining import JoinPolicy
+from appliance.roster.policy import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists
 
 JOURNAL = "roster.jsonl"

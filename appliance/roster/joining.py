@@ -1,102 +1,313 @@
-"""Join policy: who may join a class, and as which student. Every roster that stores students shares it."""
+"""Join rules: who may join a class, and as which student.
+
+A student whom the class list names, or who joined by a name before, is an identity. Nobody holds it until a browser has
+got a token of it. From then on it is given to another browser only with the answer of an educator, or with the student's
+PIN or picture password. Names are compared by one rule, `appliance.roster.names`.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import asyncio
+import time
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+import msgspec
+from msgspec.structs import replace
 
 from appliance.counters import Counters
-from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student, new_student_id
-from appliance.roster.names import clean_name, listed_as
+from appliance.roster import Joined, JoinError, RosterLimits, new_student_id, new_token, token_hash
+from appliance.roster.names import clean_name, compared, looks_like
+from appliance.roster.requests import JoinRequests, Question, RequestLimits, give_token
+from appliance.roster.store import RosterStore, Transaction
+from appliance.roster.student_secrets import StudentSecrets
+from appliance.roster.students import students_of
+from appliance.roster.tables import (
+    CLASSES,
+    SECRETS,
+    STUDENTS,
+    TOKENS,
+    Class,
+    JoinRequest,
+    RequestKind,
+    SecretKind,
+    Student,
+)
+
+_READ_AT_ONCE = 50
 
 
-class JoinPolicy(Roster):
-    """The rules of `Roster.join`; a subclass stores the result.
+class JoinAttempt(msgspec.Struct, frozen=True):
+    """What a student's page sends to join.
 
     Attributes:
-        limits: limits of the roster.
-        counters: counts limits that are hit.
+        name: as it was typed; None if `student_id` is given.
+        student_id: chosen from the class list.
+        token: the token that the browser has from an earlier join.
+        proof: that the student's secret is known: what `StudentSecrets.check` returned.
+        ask: whether to ask an educator although the student has a secret.
+        new_id: the id of a student who is new.
     """
 
-    def __init__(self, limits: RosterLimits, counters: Counters) -> None:
-        super().__init__()
-        self.limits = limits
-        self.counters = counters
+    name: str | None = None
+    student_id: str | None = None
+    token: str | None = None
+    proof: str | None = None
+    ask: bool = False
+    new_id: str = ""
 
-    async def join(
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A join that an educator must answer: the question, and the token that is valid after a yes."""
+
+    request: JoinRequest
+    token: str
+
+
+class ListedName(msgspec.Struct, frozen=True):
+    """A student of the class list as the join page shows it.
+
+    Attributes:
+        taken: whether somebody holds the identity.
+        secret: the kind of secret that the student has; "" for none.
+    """
+
+    student_id: str
+    name: str
+    taken: bool
+    secret: SecretKind | str
+
+
+class SecretNeededError(JoinError):
+    """The student has a PIN or picture password, and no proof was given.
+
+    Attributes:
+        kind: of the secret.
+        student_id: of the student.
+    """
+
+    def __init__(self, kind: SecretKind, student_id: str) -> None:
+        what = "PIN" if kind == "pin" else "pictures"
+        super().__init__("secret_needed", f"Enter your {what}, so that nobody else can use your name.")
+        self.kind = kind
+        self.student_id = student_id
+
+
+class _Ask(Exception):
+    """An educator must answer."""
+
+    def __init__(self, student: Student, kind: RequestKind, looks_like: str = "") -> None:
+        super().__init__(kind)
+        self.student = student
+        self.kind = kind
+        self.looks_like = looks_like
+
+
+class JoinRules:
+    """The rules, over a store.
+
+    Attributes:
+        requests: the questions that educators answer.
+        secrets: PINs and picture passwords.
+    """
+
+    def __init__(self, store: RosterStore, limits: RosterLimits, counters: Counters) -> None:
+        """Args:
+        store: the tables.
+        limits: of a class, a student and a name.
+        counters: counts limits that are hit.
+        """
+        self.requests = JoinRequests(
+            store,
+            RequestLimits(limits.requests, limits.request_seconds, limits.students, limits.tokens),
+            counters,
+        )
+        self.secrets = StudentSecrets(store)
+        self._store = store
+        self._limits = limits
+        self._counters = counters
+        # Those with one name join one after the other: of two who give it at once one is new, and the other is asked.
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        # By class, the ids of new students who are being stored.
+        self._joining: dict[str, set[str]] = {}
+
+    async def join(self, class_id: str, attempt: JoinAttempt) -> Joined | Waiting:
+        """Let a student into a class, or ask an educator.
+
+        Raises:
+            SecretNeededError: the student has a secret, and there is no proof of it.
+            JoinError: with the code of the reason.
+            BackendError: the store cannot be reached.
+        """
+        name = None if attempt.name is None else self._clean(attempt.name)
+        attempt = attempt if attempt.new_id else replace(attempt, new_id=new_student_id())
+        key = (class_id, attempt.student_id or compared(name or ""))
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            try:
+                students = [versioned.row for versioned in await self._store.find(STUDENTS, "class_id", class_id)]
+
+                async def work(transaction: Transaction) -> Joined:
+                    return await self._joined(transaction, class_id, attempt, name, students)
+
+                return await self._store.transact(work)
+            except _Ask as ask:
+                token = new_token()
+                question = Question(ask.student, name or ask.student.name, ask.kind, ask.looks_like)
+                return Waiting(await self.requests.add(question, token_hash(token)), token)
+            finally:
+                self._joining.get(class_id, set()).discard(attempt.new_id)
+
+    async def names(self, class_id: str) -> list[ListedName]:
+        """The students whom the class list names, by name."""
+        listed = [student for student in await students_of(self._store, class_id) if student.listed]
+        kinds = await self.secrets.of([student.student_id for student in listed])
+        taken: list[bool] = []
+        for start in range(0, len(listed), _READ_AT_ONCE):
+            some = listed[start : start + _READ_AT_ONCE]
+            taken += await asyncio.gather(*(self._is_held(student.student_id) for student in some))
+        return [
+            ListedName(student.student_id, student.name, held, kinds.get(student.student_id, ""))
+            for student, held in zip(listed, taken, strict=True)
+        ]
+
+    async def _is_held(self, student_id: str) -> bool:
+        return bool(await self._store.find(TOKENS, "student_id", student_id, limit=1))
+
+    async def _joined(
         self,
+        transaction: Transaction,
         class_id: str,
-        *,
-        name: str | None = None,
-        student_id: str | None = None,
-        token: str | None = None,
-        new_id: str | None = None,
+        attempt: JoinAttempt,
+        name: str | None,
+        students: Iterable[Student],
     ) -> Joined:
-        section = next((section for section in await self.classes() if section.class_id == class_id), None)
-        if section is None:
+        """The result of a join.
+
+        Args:
+            transaction: reads and changes the store.
+            class_id: of the class.
+            attempt: what the page sent.
+            name: the typed name in one form.
+            students: all of the class, as they were before the transaction.
+        """
+        section = await transaction.get(CLASSES, class_id)
+        if section is None or section.ended_at is not None:
             raise JoinError("unknown_class", "There is no such class.")
         if not section.open:
             raise JoinError("class_closed", "This class is closed to new students right now. Ask your teacher.")
-        if name is not None:
-            name = self._clean(name)
-        known = await self.student_by_token(token) if token is not None else None
-        if known is not None and known.class_id == class_id and student_id in (None, known.student_id):
-            return Joined(await self._renamed(known, name), token or "")
-        if student_id is not None:
-            listed = await self._listed(class_id, student_id)
-            if listed is None:
+        known = await self._known(transaction, attempt.token)
+        if known is not None and known.class_id == class_id and attempt.student_id in (None, known.student_id):
+            if known.present:
+                return Joined(self._renamed(transaction, known, name, students), attempt.token or "")
+            return await self._given(transaction, known, attempt)
+        student = await self._chosen(transaction, class_id, attempt, name, students)
+        if student is not None:
+            return await self._given(transaction, student, attempt)
+        assert name is not None
+        return await self._new(transaction, section, Student(attempt.new_id, name, class_id), students)
+
+    async def _known(self, transaction: Transaction, token: str | None) -> Student | None:
+        """The student whose token the browser has."""
+        if token is None:
+            return None
+        stored = await transaction.get(TOKENS, token_hash(token))
+        return await transaction.get(STUDENTS, stored.student_id) if stored is not None else None
+
+    async def _chosen(
+        self,
+        transaction: Transaction,
+        class_id: str,
+        attempt: JoinAttempt,
+        name: str | None,
+        students: Iterable[Student],
+    ) -> Student | None:
+        """The student who was chosen from the list, or has the typed name; None for a newcomer."""
+        if attempt.student_id is not None:
+            student = await transaction.get(STUDENTS, attempt.student_id)
+            if student is None or student.class_id != class_id or not student.listed:
                 raise JoinError("unknown_student", "The class list has no such student.")
-            return await self._give_token(listed)
+            return student
         if name is None:
             raise JoinError("bad_name", "Write a name first.")
-        listed = listed_as(name, await self.students(class_id))
-        claimed = await self._claim(listed) if listed is not None else None
-        return claimed or await self._admit(Student(new_id or new_student_id(), name, class_id))
+        same = [one for one in students if not one.merged_into and compared(one.name) == compared(name)]
+        in_class = [one for one in same if one.present]
+        if len(in_class) == 1:
+            return await transaction.get(STUDENTS, in_class[0].student_id)
+        if in_class or not same:
+            # Of several with one name nobody knows which is meant: this is one more.
+            return None
+        newest = max(same, key=lambda one: one.removed_at or 0.0)
+        return await transaction.get(STUDENTS, newest.student_id)
+
+    async def _given(self, transaction: Transaction, student: Student, attempt: JoinAttempt) -> Joined:
+        """An identity that exists, with a new token; where somebody holds it, only with a proof."""
+        if student.barred_until is not None and student.barred_until > time.time():
+            raise JoinError("barred", "You may not come back to this class today. Ask your teacher.")
+        if not student.present:
+            raise _Ask(student, "again")
+        if await transaction.find(TOKENS, "student_id", student.student_id):
+            secret = await transaction.get(SECRETS, student.student_id)
+            if secret is None or attempt.ask:
+                raise _Ask(student, "again")
+            if attempt.proof != secret.hash:
+                raise SecretNeededError(secret.kind, student.student_id)
+        return await self._with_token(transaction, student)
+
+    async def _new(
+        self, transaction: Transaction, section: Class, student: Student, students: Iterable[Student]
+    ) -> Joined:
+        """A student who is new to the class."""
+        in_class = [one for one in students if one.present]
+        alike = looks_like(student.name, (one.name for one in in_class))
+        if section.approval or alike:
+            raise _Ask(student, "new", alike or "")
+        if not await self._has_room(student):
+            raise self.full()
+        return await self._with_token(transaction, replace(student, created=time.time()))
+
+    async def _has_room(self, student: Student) -> bool:
+        """Whether the class has room for a new student, with those who are being stored at the moment."""
+        joining = self._joining.setdefault(student.class_id, set())
+        joining.add(student.student_id)
+        # Read once the place is taken: those who took theirs before are in the store or among those being stored.
+        rows = [versioned.row for versioned in await self._store.find(STUDENTS, "class_id", student.class_id)]
+        in_class = {row.student_id for row in rows if row.present}
+        return len(in_class | joining) <= self._limits.students
+
+    async def _with_token(self, transaction: Transaction, student: Student) -> Joined:
+        token = new_token()
+        # The row is written also if it is the same: of two who claim it at once the second must read it again.
+        transaction.put(STUDENTS, student)
+        await give_token(transaction, student.student_id, token_hash(token), self._limits.tokens, self._counters)
+        return Joined(student, token)
 
     def full(self) -> JoinError:
         """The error for a class without room; it is counted."""
-        self.counters.add("limit_students_per_class")
+        self._counters.add("limit_students_per_class")
         return JoinError("class_full", "This class is full. Ask your teacher.")
 
-    @abstractmethod
-    async def _listed(self, class_id: str, student_id: str) -> Student | None:
-        """A listed student of a class, None if there is none with this id."""
-
-    @abstractmethod
-    async def _rename(self, student: Student) -> None:
-        """Change the name of a student who joined by a name.
-
-        Raises:
-            JoinError: the student has been removed from the class.
-        """
-
-    @abstractmethod
-    async def _give_token(self, student: Student) -> Joined:
-        """Give a listed student one more token."""
-
-    @abstractmethod
-    async def _claim(self, listed: Student) -> Joined | None:
-        """Give a listed student the first token, at any node; None if the student has a token already."""
-
-    @abstractmethod
-    async def _admit(self, student: Student) -> Joined:
-        """Add a new student to a class.
-
-        Raises:
-            JoinError: the class is `full`.
-        """
-
-    def _clean(self, name: str) -> str:
-        try:
-            return clean_name(name, self.limits.name_characters)
-        except ValueError as error:
-            if len(name) > self.limits.name_characters:
-                self.counters.add("limit_student_name_characters")
-            raise JoinError("bad_name", str(error)) from None
-
-    async def _renamed(self, student: Student, name: str | None) -> Student:
+    def _renamed(
+        self, transaction: Transaction, student: Student, name: str | None, students: Iterable[Student]
+    ) -> Student:
         """The student whose browser joins again; a new name replaces the one that it gave before."""
         if name is None or name == student.name or student.listed:
             return student
-        renamed = Student(student.student_id, name, student.class_id)
-        await self._rename(renamed)
+        others = [one for one in students if one.present and one.student_id != student.student_id]
+        if any(compared(one.name) == compared(name) for one in others):
+            raise JoinError("bad_name", "Another student of this class has this name. Add a part of your family name.")
+        if looks_like(name, (one.name for one in others)):
+            raise JoinError(
+                "bad_name", "This name looks like that of another student of this class. Write it differently."
+            )
+        renamed = replace(student, name=name)
+        transaction.put(STUDENTS, renamed)
         return renamed
+
+    def _clean(self, name: str) -> str:
+        try:
+            return clean_name(name, self._limits.name_characters)
+        except ValueError as error:
+            if len(name) > self._limits.name_characters:
+                self._counters.add("limit_student_name_characters")
+            raise JoinError("bad_name", str(error)) from None
