@@ -4,6 +4,8 @@
 there. The forms are from the programs' documents and sources, which each group names.
 """
 
+# ruff: noqa: RUF001 (letters that look alike)
+
 from __future__ import annotations
 
 import csv
@@ -212,7 +214,7 @@ def _google() -> Iterator[Fixture]:
     ]
     two = [("Ada Lovelace", "", ""), ("Bo Ek", "", "")]
     yield Fixture("google-classroom-grades.csv", written(grades).encode(), two, questions=["headings"], left=[2, 3])
-    yield Fixture("google-classroom-people.txt", "Ada Lovelace\nBo Ek\n".encode(), two, questions=["no_headings"])
+    yield Fixture("google-classroom-people.txt", b"Ada Lovelace\nBo Ek\n", two, questions=["no_headings"])
 
 
 def _kolibri() -> Iterator[Fixture]:
