@@ -117,7 +117,8 @@ class Table:
 
     async def cookie(self, educator_id: str) -> dict[str, str]:
         """The header of a new session."""
-        value, _ = await self._sessions.add(educator_id, "password", "")
+        value, session = self._sessions.new(educator_id, "password", "")
+        await self._sessions.add(session)
         return {"Cookie": f"classroom_observer_{self.w.node.port}={value}"}
 
     async def headers(self, actor: str) -> dict[str, str]:

@@ -238,3 +238,24 @@ async def _leaks_nothing(t: Table, route: web.AbstractRoute, requirement: Requir
     if "{id}" in (route.resource.canonical if route.resource else "") and actor == "educator of another class":
         nobodys = await asked(t, route.method, t.path(route, {}), headers, body_about(t.a))
         assert found == nobodys, "what is not seen answers as what does not exist"
+
+
+async def test_a_route_whose_handler_checks_the_permission_refuses_those_who_lack_it(tmp_path: Path) -> None:
+    async with table(tmp_path) as t:
+        for route, requirement in t.routes():
+            if not requirement.later:
+                continue
+            assert requirement.permission is Permission.STUDENT, "say here how such a permission is shown"
+            path = t.path(route, {})
+            if not path.startswith("/ws/"):
+                for actor in ("nobody", "unknown token", "unknown cookie", "administrator", "owner"):
+                    found = await asked(t, route.method, path, await t.headers(actor))
+                    assert found[0] in (400, 401), (route, actor, found)
+                continue
+            owner = t.w.educator["Authorization"].removeprefix("Bearer ")
+            for token in ("", "nonsense", owner, t.w.node.web.program_routes.launch_secret):
+                async with t.w.connect(headers=await t.headers("administrator")) as student:
+                    await student.say_hello(token)
+                    assert await student.close_code() in (4400, 4401), route
+            async with t.w.connect() as student:
+                assert (await student.hello(t.a.token))["type"] == "welcome"
