@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def _import_roster(parsed: argparse.Namespace) -> int:
     from appliance.roster import RosterLimits, roster_facts
-    from appliance.roster.imports import import_list
+    from appliance.roster.imports.list_files import import_list
 
     settings = settings_of(parsed)
     roster = roster_facts(settings.roster_url)

@@ -12,7 +12,7 @@ from appliance import cli
 from appliance.counters import Counters
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import FlatFileRoster
-from appliance.roster.imports import Outcome, RosterImportError, import_list
+from appliance.roster.imports.list_files import Outcome, RosterImportError, import_list
 
 LIMITS = RosterLimits(students=5)
 
