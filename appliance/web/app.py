@@ -138,6 +138,7 @@ class WebApp:
             FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
+        self.security.on_change.add(self.feed.principal_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
 
     def start(self) -> None:

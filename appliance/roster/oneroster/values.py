@@ -12,6 +12,8 @@ from appliance.roster.oneroster.rows import Sheet
 
 DELETED = ("tobedeleted", "inactive")
 """What a status says of a row that is to be removed; OneRoster 1.0 had the second one too."""
+NO_NAME = "-"
+"""What is written for a given or family name that a person does not have, since both are required."""
 # Better ones come first, where several rows are about the same.
 STATES: tuple[State, ...] = ("current", "future", "ended", "disabled", "deleted")
 
