@@ -18,10 +18,7 @@ from appliance.roster.tables import CLASSES, EVERY_LIST, LISTS, PEOPLE, STUDENTS
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _READ_AT_ONCE = 500
-OWN_FORM = Form(
-    headings=["student id", "name", "given name", "family name", "class"],
-    meanings=["id", "name", "given", "family", "class"],
-)
+OWN_FORM = Form(headings=["student id", "name", "class"], meanings=["id", "name", "class"])
 """The form of a list that never came from elsewhere."""
 
 
@@ -127,7 +124,7 @@ def _rows(students: Iterable[Enrolled], form: Form) -> Iterable[list[str]]:
 
 
 def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
-    given, family = _parts(one)
+    given, family = name_parts(one)
     if meaning == "name":
         turned = is_family_first(heading) and given and family
         return f"{family}, {given}" if turned else one.student.name
@@ -144,7 +141,7 @@ def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
     return cells.get(meaning, "")
 
 
-def _parts(one: Enrolled) -> tuple[str, str]:
+def name_parts(one: Enrolled) -> tuple[str, str]:
     """Given and family name: those of the list, if the student still has that name; else divided at the last space."""
     person = one.person
     if person is not None and person.name == one.student.name and (person.given or person.family):

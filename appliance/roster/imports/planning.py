@@ -236,7 +236,7 @@ class _Planner:
         for student in students:
             if student.class_id not in theirs or student.present:
                 theirs[student.class_id] = student
-        spare = [s for s in students if s.present and s.class_id not in wanted and s.listed and self._speaks_for(s)]
+        spare = [s for s in students if s.present and s.listed and s.class_id not in wanted and self._speaks_for(s)]
         changes = [
             self._enrol(theirs.get(class_id), spare, entry, person, before) for class_id, entry in wanted.items()
         ]
@@ -276,7 +276,10 @@ class _Planner:
 
     def _speaks_for(self, student: Student) -> bool:
         """Whether the list decides that a student is no longer in a class which it does not give."""
-        section = self.old.classes.get(student.class_id)
+        section = self.classes.get(student.class_id) or self.old.classes.get(student.class_id)
+        if section is not None and section.ended_at is not None:
+            # The class is over, and its students stay in it.
+            return False
         named = any(known.class_id == student.class_id for known in self.sections.values())
         person = self.old.people.get(student.person_id)
         own = person is not None and person.origin == self.incoming.origin
@@ -375,8 +378,8 @@ class _Planner:
     def _is_ended(self, student: Student, ended: Ended) -> bool:
         if not student.present or not student.listed or student.student_id in self.students:
             return False
-        if student.class_id in self.classes and self.classes[student.class_id].ended_at is not None:
-            # The class is over, and its students stay in it.
+        now = self.classes.get(student.class_id) or self.old.classes.get(student.class_id)
+        if now is not None and now.ended_at is not None:
             return False
         section = self.old.class_named(ended.class_id) if ended.class_id else None
         return not ended.class_id or (section is not None and section.class_id == student.class_id)
