@@ -180,3 +180,21 @@ def test_a_damaged_export_is_reported_or_means_the_same(seed: int) -> None:
     # A whole row less, or another value of the right form, is a good export of something else.
     silent = mutation in (drop_a_line, change_a_cell, flip_bytes, repeat_a_line)
     assert same or found > EXPECTED[name][1] or invalid or silent
+
+
+def test_a_zip_with_damaged_bytes_gets_a_sentence_or_is_read() -> None:
+    sound = packed(files_of("v12-bulk")).getvalue()
+    chance = random.Random(13)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(sound)
+        # Half of the damage is in the directory, which is at the end.
+        begin = chance.choice((0, len(sound) - 900))
+        damaged[chance.randrange(begin, len(sound))] = chance.randrange(256)
+        try:
+            with open_export(io.BytesIO(bytes(damaged)), name="export.zip") as export:
+                list(read(export, today=TODAY).enrollments())
+                validate(export)
+        except OneRosterError as error:
+            refused += str(error).endswith(".")
+    assert refused
