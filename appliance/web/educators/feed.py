@@ -247,6 +247,9 @@ class Feed:
         self._closing = True
         for task in self._running:
             await self._tasks.end(task)
+        for dashboard in self.dashboards:
+            # Their requests end after this, and find no channel any more.
+            self._show_classes(dashboard, [])
         await self._close_channels(list(self._channels))
         await asyncio.gather(*(one.close(_GOING_AWAY, "The server stops.") for one in self._dashboards))
 
