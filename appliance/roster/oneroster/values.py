@@ -10,6 +10,7 @@ from operator import itemgetter
 from appliance.roster.oneroster.findings import Findings, OneRosterError
 from appliance.roster.oneroster.records import State
 from appliance.roster.oneroster.rows import Sheet
+from appliance.roster.oneroster.tables import TABLES
 
 DELETED = ("tobedeleted", "inactive")
 """What a status says of a row that is to be removed; OneRoster 1.0 had the second one too."""
@@ -44,7 +45,7 @@ def picked(
     for (name, spellings), place in zip(wanted.items(), places, strict=True):
         if place < 0 and name in needed:
             raise OneRosterError(
-                f"{sheet.file}: the header, which is line 1, has no column {spellings[-1]!r}. Export it again."
+                f"{sheet.file}: the header, which is line 1, has no column {_HEADINGS[spellings[0]]}. Export it again."
             )
     width = len(headings)
     choose = itemgetter(*places)
@@ -67,6 +68,14 @@ def picked(
         chosen = list(map(str.strip, choose(cells)))
         if any(chosen):
             yield line, chosen
+
+
+_HEADINGS = {
+    plain(column.name): column.name
+    for table in TABLES.values()
+    for columns in table.columns.values()
+    for column in columns
+}
 
 
 def _place(headings: list[str], spellings: tuple[str, ...]) -> int:
