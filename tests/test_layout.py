@@ -63,7 +63,6 @@ ARROWS: dict[str, set[str]] = {
     "export": {
         "archive",
         "config",
-        "counters",
         "datafolder",
         "errors",
         "events",
