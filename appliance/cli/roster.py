@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def _import_roster(parsed: argparse.Namespace) -> int:
     from appliance.roster import RosterLimits
-    from appliance.roster.imports import import_list
+    from appliance.roster.imports.list_files import import_list
     from appliance.roster.place import RosterPlace
 
     settings = settings_of(parsed)

@@ -166,6 +166,7 @@ class Node:
                 place.url, place.lists, RosterLimits.of(settings.limits), self.counters, node=settings.node_name
             )
         )
+        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -188,6 +189,7 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
+            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,
@@ -248,6 +250,7 @@ class Node:
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
+        self._run("sessions", self.web.security.sessions.run)
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         await self.http_server.start(listener)
@@ -261,10 +264,7 @@ class Node:
     async def _join_cluster(self, cluster: Cluster) -> None:
         await cluster.start(self.roster_watch)
         self.credentials = cluster.credentials
-        sessions = self.web.security.signed_out
         self.web.security.use(self.credentials)
-        sessions.share(cluster.records)
-        self._run("sessions", lambda task: sessions.run())
         cluster.membership.on_presence.add(self.web.feed.students_changed)
 
     def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:

@@ -79,6 +79,8 @@ class Student(msgspec.Struct, frozen=True):
         barred_until: until then the student may not join again.
         merged_into: id of the student with whom an educator merged this one; "" if not merged.
         ends: when the enrolment ends, by the list.
+        left_at: when the list no longer had the student; None for others. Such a student is no longer `listed`, and is
+            removed when no longer connected.
     """
 
     student_id: str
@@ -91,6 +93,7 @@ class Student(msgspec.Struct, frozen=True):
     barred_until: float | None = None
     merged_into: str = ""
     ends: float | None = None
+    left_at: float | None = None
 
     @property
     def present(self) -> bool:
@@ -148,6 +151,35 @@ class JoinRequest(msgspec.Struct, frozen=True):
     looks_like: str = ""
 
 
+class ListRecord(msgspec.Struct, frozen=True):
+    """A list that was imported: how it was written, and what was decided about it.
+
+    Attributes:
+        origin: name of the list, as in `Person.origin`; `EVERY_LIST` for the row that every import changes, so that of
+            two at the same time one fails.
+        taken_at: when it was imported last.
+        digest: SHA-256 of what was imported, or decided to be left.
+        kind: ``plain`` or ``oneroster``.
+        encoding: Python's name of the encoding.
+        separator: between two cells.
+        line_end: of a line.
+        headings: of the columns.
+        meanings: of the columns, as in `appliance.roster.imports.model.Column`.
+        standard: version of OneRoster.
+    """
+
+    origin: str
+    taken_at: float
+    digest: str = ""
+    kind: str = "plain"
+    encoding: str = ""
+    separator: str = ""
+    line_end: str = ""
+    headings: list[str] = []
+    meanings: list[str] = []
+    standard: str = ""
+
+
 class Educator(msgspec.Struct, frozen=True):
     """An educator's account.
 
@@ -172,6 +204,13 @@ class Educator(msgspec.Struct, frozen=True):
     created: float = 0.0
 
 
+class Login(msgspec.Struct, frozen=True):
+    """The account of a name to sign in with: a key, so that two accounts never have the same one."""
+
+    login: str
+    educator_id: str
+
+
 class Session(msgspec.Struct, frozen=True):
     """An educator's session in one browser.
 
@@ -194,6 +233,26 @@ class Session(msgspec.Struct, frozen=True):
     how: str = ""
 
 
+class Pairing(msgspec.Struct, frozen=True):
+    """A code with which an educator signs in on a further device.
+
+    Attributes:
+        owner: id of the account that it signs in to; `OWNER_PAIRING` for the owner of the appliance.
+        code_hash: SHA-256 of the six digits.
+        link_hash: SHA-256 of the secret in the QR code.
+        until: when it ends.
+        wrong: how many wrong codes were tried since it was made.
+    """
+
+    owner: str
+    code_hash: str
+    link_hash: str
+    until: float
+    wrong: int = 0
+
+
+OWNER_PAIRING = "owner"
+
 CLASSES = Table(
     "classes",
     Class,
@@ -215,6 +274,7 @@ STUDENTS = Table(
     Index("class_id", lambda row: [row.class_id]),
     Index("person_id", lambda row: [row.person_id] if row.person_id else []),
     Index("merged_into", lambda row: [row.merged_into] if row.merged_into else []),
+    Index("leaving", lambda row: ["yes"] if row.left_at is not None and row.present else []),
     # Each word of the name, in the form in which names are compared: a search is for the beginning of a word.
     Index("word", lambda row: search_words(row.name) if row.present else []),
 )
@@ -227,10 +287,17 @@ REQUESTS = Table(
     Index("class_id", lambda row: [row.class_id]),
     Index("token_hash", lambda row: [row.token_hash]),
 )
-EDUCATORS = Table("educators", Educator, "educator_id", Index("login", lambda row: [row.login]))
+EVERY_LIST = "*"
+LISTS = Table("lists", ListRecord, "origin")
+EDUCATORS = Table("educators", Educator, "educator_id", Index("role", lambda row: [row.role]))
+LOGINS = Table("logins", Login, "login")
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
+PAIRINGS = Table("pairings", Pairing, "owner", Index("all", lambda row: ["all"]))
 
-TABLES: tuple[Table[Any], ...] = (CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS, EDUCATORS, SESSIONS)
+TABLES: tuple[Table[Any], ...] = (
+    *(CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS, LISTS),
+    *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
+)
 """All tables of the roster. Further ones are added here alone."""
 INDEX_RULES = 1
 """Raised when an index finds rows under other texts than before, as when names are compared in another way: a store

@@ -10,7 +10,7 @@ import pytest
 
 from appliance import cli
 from appliance.roster import RosterLimits
-from appliance.roster.imports import Outcome, RosterImportError, import_list
+from appliance.roster.imports.list_files import Outcome, RosterImportError, import_list
 from appliance.roster.tables import PEOPLE
 from tests.roster.world import roster_in
 
