@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.roster.store import Write
-from appliance.roster.tables import EDUCATORS
+from appliance.roster.tables import CLASSES, STUDENTS
 from tests.web.security.permissions import A as WORD_A
 from tests.web.security.permissions import B as WORD_B
 from tests.web.security.permissions import Members, Table, table
@@ -122,11 +122,8 @@ async def educator(t: Table, role: Any, *class_ids: str) -> Educator:
 
 
 async def change_account(t: Table, who: Educator, **fields: Any) -> None:
-    """Change an account, as the route for it does; open dashboards know it when this returns."""
-    row = await t.w.node.store.get(EDUCATORS, who.educator_id)
-    assert row is not None
-    assert await t.w.node.store.commit([Write(EDUCATORS, who.educator_id, None, replace(row, **fields))])
-    await t.w.node.web.security.sessions.recheck()
+    """Change an account; open dashboards know it when this returns."""
+    assert (await owner(t).ask("POST", f"/api/v1/educators/{who.educator_id}", fields))[0] == 200
 
 
 def owner(t: Table) -> Educator:
@@ -262,32 +259,48 @@ async def test_only_the_classes_that_are_shown_are_listened_to(tmp_path: Path) -
         await until(lambda: [task.name for task in t.w.node.tasks.states() if task.kind == "feed"] == [])
 
 
-async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(tmp_path: Path) -> None:
     async with table(tmp_path) as t:
         a, b = await educator(t, "educator", t.a.class_id), await educator(t, "educator", t.b.class_id)
         async with a.dashboard() as of_a, b.dashboard() as of_b, owner(t).dashboard() as of_both:
             for dashboard in (of_a, of_b, of_both):
                 await dashboard.frame()
             moved = replace(t.a.students[1], class_id=WORD_B, name="Moved")
-            merged = replace(t.a.students[2], merged_into=t.a.students[0].student_id)
-            known = t.w.node.roster.student
-            changed = {row.student_id: row for row in (moved, merged)}
-
-            async def student(student_id: str) -> Any:
-                return changed.get(student_id) or await known(student_id)
-
-            monkeypatch.setattr(t.w.node.roster, "student", student)
+            into = t.a.students[0].student_id
+            merged = replace(t.a.students[2], merged_into=into)
+            for row in (moved, merged):
+                assert await t.w.node.store.commit([Write(STUDENTS, row.student_id, None, row)])
             # Only the old class announces it.
             await t.w.node.class_control.changed(WORD_A, moved.student_id)
             assert (await of_a.frame())["removed"] == [moved.student_id]
             assert "removed" not in await of_both.until(shows(moved.student_id, class_id=WORD_B))
             await of_b.until(shows(moved.student_id, class_id=WORD_B))
-            into = merged.merged_into
             await t.w.node.class_control.changed(WORD_A, merged.student_id, into)
             frame = await of_a.frame()
             assert (frame["removed"], frame["merged"]) == ([merged.student_id], {merged.student_id: into})
+
+
+async def test_a_class_that_is_added_or_ends_is_in_open_dashboards_at_once(tmp_path: Path) -> None:
+    async with table(tmp_path) as t:
+        administrator, a = await educator(t, "administrator"), await educator(t, "educator", t.a.class_id)
+        assert (await a.ask("POST", "/api/v1/classes", {"title": "Okapi"}))[0] == 403
+        async with administrator.dashboard() as of_all, a.dashboard() as of_a:
+            await of_all.until(classes(WORD_A, WORD_B))
+            await of_a.until(classes(WORD_A))
+            status, text = await administrator.ask("POST", "/api/v1/classes", {"title": " Okapi "})
+            added = json.loads(text)
+            assert (status, added["title"], added["state"]) == (200, "Okapi", "open")
+            snapshot = await of_all.until(classes(WORD_A, WORD_B, added["class_id"]))
+            assert snapshot["classes"][2] == added
+            row = await t.w.node.store.get(CLASSES, WORD_A)
+            assert row is not None
+            assert await t.w.node.store.commit([Write(CLASSES, WORD_A, None, replace(row, ended_at=1.0))])
+            t.w.node.roster.on_change()
+            await of_all.until(classes(WORD_B, added["class_id"]))
+            await of_a.until(classes())
+            assert [text for text in of_a.texts if "Okapi" in text] == []
+        for body in ({"title": " "}, {"title": "x" * 101}, {}):
+            assert (await administrator.ask("POST", "/api/v1/classes", body))[0] == 400
 
 
 async def test_messages_and_pauses_reach_the_own_classes_alone(tmp_path: Path) -> None:
