@@ -199,6 +199,7 @@ class WebApp:
         add("GET", "/api/v1/students/{id}", educators.students.one_student, Permission.SEE)
         add("POST", "/api/v1/students/{id}/remove", educators.students.remove_student, Permission.CHANGE)
         add("GET", "/api/v1/classes", educators.classes.list_classes, Permission.SEE)
+        add("POST", "/api/v1/classes", educators.classes.add, Permission.ADMINISTER)
         add("GET", "/api/v1/classes/{id}/qr.svg", educators.classes.qr, Permission.SEE)
         add("POST", "/api/v1/class/pause", educators.classes.pause, Permission.CHANGE)
         add("POST", "/api/v1/class/resume", educators.classes.resume, Permission.CHANGE)
