@@ -94,7 +94,8 @@ def read_classes(content: bytes, name: str, options: ReadOptions, limits: Roster
         raise RosterImportError(f"{name} is larger than {limits.file_bytes:,} bytes and was not read.")
     decoded = decode(content, options.encoding, heading_hits)
     sheet = read_rows(decoded.text)
-    incoming = Incoming(name, Form("plain", decoded.encoding, sheet.separator, sheet.line_end))
+    form = Form("plain", decoded.encoding, sheet.separator, sheet.line_end)
+    incoming = Incoming(name, form, people_too=False)
     incoming.refused += [Note(name, bad.line, bad.why) for bad in sheet.bad]
     if not sheet.rows:
         return incoming

@@ -386,6 +386,8 @@ class _Planner:
 
     def plan_missing(self) -> None:
         """Take out or keep those whom the list does not have."""
+        if not self.incoming.people_too or any(not question.yes for question in self.questions):
+            return
         named = {section.class_id for section in self.sections.values()}
         missing = [
             student
