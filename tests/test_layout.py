@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "archive",
         "config",
+        "counters",
         "datafolder",
         "desktop",
         "errors",

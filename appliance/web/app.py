@@ -91,7 +91,7 @@ class WebApp:
         pairings = Pairings.of(services.store, counters, limits)
         self._account_routes = AccountRoutes(self.security, accounts, limits, counters)
         self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
-        self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
+        self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster, accounts)
         self._create_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
             self.security, network, launch_secret, stop, self.educators.classes.seen_views

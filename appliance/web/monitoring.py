@@ -12,6 +12,7 @@ from appliance.errors import ObserverError
 from appliance.health import Finding
 from appliance.metrics import Metrics
 from appliance.roster import Roster
+from appliance.roster.accounts import Accounts
 from appliance.tasks import TaskState
 from appliance.web.errors import answer
 
@@ -26,7 +27,7 @@ class Running(msgspec.Struct):
         findings: as educators get them, without ids of students.
         tasks: the supervised tasks.
         metrics: the text of ``/metrics``.
-        people: ids and names of all students of the roster: the command removes them from what it collects.
+        people: ids and names of students and educators of the roster: the command removes them from what it collects.
         whole: whether `people` is complete, as the roster could be read.
     """
 
@@ -40,13 +41,15 @@ class Running(msgspec.Struct):
 class MonitoringRoutes:
     """Handlers of the routes for other programs."""
 
-    def __init__(self, metrics: Metrics, roster: Roster) -> None:
+    def __init__(self, metrics: Metrics, roster: Roster, accounts: Accounts) -> None:
         """Args:
         metrics: the metrics.
         roster: the students whose names must not be in diagnostics.
+        accounts: the educators whose names must not be there.
         """
         self._metrics = metrics
         self._roster = roster
+        self._accounts = accounts
 
     async def metrics(self, request: web.Request) -> web.Response:
         """``GET /metrics``."""
@@ -63,6 +66,8 @@ class MonitoringRoutes:
                 for section in await self._roster.classes():
                     for student in await self._roster.students(section.class_id):
                         people |= {student.student_id, student.name}
+                for educator in await self._accounts.all():
+                    people |= {educator.educator_id, educator.name, educator.login}
         except (ObserverError, TimeoutError):
             whole = False
         findings = [_without_student(finding) for finding in sources.findings()]

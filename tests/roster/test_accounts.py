@@ -31,6 +31,12 @@ class World:
         self.sessions = StoredSessions(self.store, self.counters, most=3)
         self.pairings = Pairings(self.store, self.counters)
 
+    async def sign_in(self, educator: Educator) -> str:
+        """Begin a session; returns its hash."""
+        _, session = self.sessions.new(educator.educator_id, "password", "")
+        await self.sessions.add(session)
+        return session.session_hash
+
     async def add(self, login: str = "ada", **fields: Any) -> Educator:
         fields = {"name": "Ada Lovelace", "role": "educator", "password": PASSWORD, **fields}
         return await self.accounts.add(login=login, **fields)
@@ -142,7 +148,7 @@ async def test_disabling_removing_and_a_new_password_end_the_sessions_and_the_pa
         w = World()
         educator, other = await w.add(), await w.add("bo")
         for one in (educator, other):
-            await w.sessions.add(one.educator_id, "password", "")
+            await w.sign_in(one)
             await w.pairings.create(one.educator_id)
         if change is None:
             await w.accounts.remove(educator.educator_id)
@@ -165,7 +171,7 @@ async def test_a_change_of_role_or_classes_keeps_the_sessions() -> None:
     w = World()
     await w.store.commit([Write(CLASSES, "7a", 0, Class("7a", "7a", "ABC-234"))])
     educator = await w.add()
-    await w.sessions.add(educator.educator_id, "password", "")
+    await w.sign_in(educator)
     changed = await w.accounts.change(educator.educator_id, AccountChange(role="assistant", class_ids=["7a", "7a"]))
     assert (changed.role, changed.class_ids) == ("assistant", ["7a"])
     assert len(w.store.table(SESSIONS)) == 1
@@ -177,15 +183,13 @@ async def test_a_change_of_role_or_classes_keeps_the_sessions() -> None:
 async def test_the_own_password_needs_the_old_one_and_keeps_the_own_session_alone() -> None:
     w = World()
     educator = await w.add()
-    _, own = await w.sessions.add(educator.educator_id, "password", "")
-    await w.sessions.add(educator.educator_id, "password", "")
+    own = await w.sign_in(educator)
+    await w.sign_in(educator)
     set_password = w.accounts.set_password
-    assert await refused(set_password(educator.educator_id, "wrong", "a new password", own.session_hash)) == (
-        "wrong_password"
-    )
-    assert await refused(set_password(educator.educator_id, PASSWORD, "short", own.session_hash)) == "bad_password"
-    await set_password(educator.educator_id, PASSWORD, "a new password", own.session_hash)
-    assert list(w.store.table(SESSIONS)) == [own.session_hash]
+    assert await refused(set_password(educator.educator_id, "wrong", "a new password", own)) == ("wrong_password")
+    assert await refused(set_password(educator.educator_id, PASSWORD, "short", own)) == "bad_password"
+    await set_password(educator.educator_id, PASSWORD, "a new password", own)
+    assert list(w.store.table(SESSIONS)) == [own]
     await w.accounts.sign_in("ada", "a new password")
 
 

@@ -297,7 +297,8 @@ def test_a_file_over_the_limits_is_not_read() -> None:
 
 def test_a_place_without_an_export_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    if os.name != "nt":
+        (tmp_path / "a" / "loop").symlink_to(tmp_path)
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(OneRosterError, match=r"none of OneRoster's files|no file or folder"), open_export(path):
             pass
