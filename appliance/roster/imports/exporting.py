@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -69,6 +69,36 @@ async def known_lists(store: RosterStore) -> list[ListRecord]:
     """The lists that were imported, the last one first."""
     records = [record async for record in store.scan(LISTS) if record.origin != EVERY_LIST]
     return sorted(records, key=lambda record: -record.taken_at)
+
+
+def grouped_by_list(
+    students: Iterable[Enrolled], lists: Sequence[ListRecord]
+) -> list[tuple[str, ListRecord | None, list[Enrolled]]]:
+    """Students by the list that brought them: name of a file, the list, and its students.
+
+    Students whom no list has are with those of the list that was imported last.
+
+    Args:
+        students: with their people.
+        lists: as `known_lists` gives them.
+    """
+    known = {record.origin: record for record in lists}
+    first = next((record for record in lists if record.kind == "oneroster" or record.meanings), None)
+    groups: dict[str, list[Enrolled]] = {}
+    for one in students:
+        origin = one.person.origin if one.person is not None else ""
+        if origin not in known:
+            origin = first.origin if first is not None else ""
+        groups.setdefault(origin, []).append(one)
+    if not groups:
+        groups[first.origin if first is not None else ""] = []
+    found = []
+    for origin, group in groups.items():
+        record = known.get(origin)
+        name = origin.rpartition("/")[2] or "students.csv"
+        ending = ".zip" if record is not None and record.kind == "oneroster" else ".csv"
+        found.append((name if "." in name else name + ending, record, group))
+    return found
 
 
 def form_of(record: ListRecord | None) -> Form:
