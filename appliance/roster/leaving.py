@@ -12,7 +12,7 @@ from appliance.roster.store import RosterStore, Transaction
 from appliance.roster.tables import STUDENTS, Student
 
 GRACE_SECONDS = 30.0
-"""How long such a student may be without a connection, as when a page is loaded again."""
+"""How long such a student may be without a connection where students are served, as when a page is loaded again."""
 LOOK_SECONDS = 5.0
 """How often the store is asked who has left a list."""
 
@@ -21,15 +21,15 @@ class Leaving:
     """Removes students who left a list, when they are no longer connected.
 
     Attributes:
-        connected: whether the student of an id is connected, to any node; None where nobody serves students.
+        connected: whether the student of an id is connected, to any node; None where another process may know that.
         on_leaving: called with each connected student who has left a list, once.
-        grace_seconds: see `GRACE_SECONDS`.
+        grace_seconds: how long such a student may be without a connection.
     """
 
     def __init__(self, store: RosterStore) -> None:
         self.connected: Callable[[str], bool] | None = None
         self.on_leaving: Listeners[[Student]] = Listeners("students who left a list")
-        self.grace_seconds = GRACE_SECONDS
+        self.grace_seconds = 0.0
         self._store = store
         self._began = time.monotonic()
         self._asked = float("-inf")

@@ -18,13 +18,13 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance.health import Finding, finding
-from appliance.roster import RosterLimits
 from appliance.roster.imports.applying import PlanChangedError, apply_plan, plan_import, record_decision
-from appliance.roster.imports.model import Form, Incoming, Question, ReadOptions, RosterImportError
+from appliance.roster.imports.model import Form, Incoming, Note, Question, ReadOptions, RosterImportError
 from appliance.roster.imports.plain import read_classes
-from appliance.roster.imports.plan import Plan, PlanOptions
+from appliance.roster.imports.plan import Item, Plan, PlanOptions
 from appliance.roster.imports.reading import read_path
 from appliance.roster.leaving import Leaving
+from appliance.roster.limits import RosterLimits
 from appliance.roster.store import RosterStore
 from appliance.roster.tables import LISTS, PEOPLE, STUDENTS, ListRecord, Student
 
@@ -390,21 +390,22 @@ def _form_of(record: ListRecord | None) -> Form:
 
 
 def _row_findings(incoming: Incoming) -> Iterator[Finding]:
-    """The rows that are refused, with file and line."""
+    """The rows that are refused, and those of classes of which a part is not used, with file and line."""
     for note in incoming.refused:
-        text = f"{note.text} The line is left out."
-        yield finding("roster.line", f"{note.file}:{note.line}", file=note.file, line=note.line, detail=text)
+        yield _line_finding(note, f"{note.text} The line is left out.")
+    if not incoming.people_too:
+        for note in incoming.notes:
+            yield _line_finding(note, note.text)
 
 
 def _findings_of(plan: Plan) -> list[Finding]:
     refused = [item for item in plan.items if item.kind == "refused"]
+    notes = [] if plan.incoming.people_too else plan.incoming.notes
     return [
-        finding(
-            "roster.line",
-            f"{item.file}:{item.line}",
-            file=item.file,
-            line=item.line,
-            detail=f"{item.detail} The line is left out.",
-        )
-        for item in refused
+        *(_line_finding(item, f"{item.detail} The line is left out.") for item in refused),
+        *(_line_finding(note, note.text) for note in notes),
     ]
+
+
+def _line_finding(at: Note | Item, detail: str) -> Finding:
+    return finding("roster.line", f"{at.file}:{at.line}", file=at.file, line=at.line, detail=detail)

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from appliance.roster import RosterLimits
 from appliance.roster.imports.model import Incoming, RosterImportError
 from appliance.roster.imports.plan import Change, Plan, PlanOptions
 from appliance.roster.imports.planning import make_plan
 from appliance.roster.imports.snapshot import read_snapshot
+from appliance.roster.limits import RosterLimits
 from appliance.roster.store import RosterStore, Table, Write
 from appliance.roster.tables import EVERY_LIST, LISTS, ListRecord
 

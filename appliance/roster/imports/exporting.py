@@ -6,6 +6,7 @@ A cell that a spreadsheet would take for a formula gets an apostrophe before it,
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,8 @@ import msgspec
 
 from appliance.roster.imports.headings import is_family_first
 from appliance.roster.imports.model import Form
+from appliance.roster.oneroster.tables import Version
+from appliance.roster.oneroster_export import write_roster
 from appliance.roster.store import RosterStore
 from appliance.roster.tables import CLASSES, EVERY_LIST, LISTS, PEOPLE, STUDENTS, Class, ListRecord, Person, Student
 
@@ -130,6 +133,27 @@ def written(students: Iterable[Enrolled], form: Form) -> Exported:
         return Exported(text.getvalue().encode("utf-8-sig"), "utf-8-sig", len(rows))
 
 
+def packed(students: Sequence[Enrolled], version: Version = "1.2") -> Exported:
+    """Students as a bulk OneRoster export: a zip. Blocks.
+
+    Args:
+        students: with their classes.
+        version: of OneRoster.
+    """
+    file = io.BytesIO()
+    sections = {one.section.class_id: one.section for one in students}
+    people = {one.person.person_id: one.person for one in students if one.person is not None}
+    write_roster(
+        file,
+        sections.values(),
+        [one.student for one in students],
+        people,
+        today=datetime.date.today(),
+        version=version,
+    )
+    return Exported(file.getvalue(), "utf-8", len(students))
+
+
 def guarded(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
@@ -154,7 +178,7 @@ def _rows(students: Iterable[Enrolled], form: Form) -> Iterable[list[str]]:
 
 
 def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
-    given, family = name_parts(one)
+    given, family = _parts(one)
     if meaning == "name":
         turned = is_family_first(heading) and given and family
         return f"{family}, {given}" if turned else one.student.name
@@ -171,7 +195,7 @@ def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
     return cells.get(meaning, "")
 
 
-def name_parts(one: Enrolled) -> tuple[str, str]:
+def _parts(one: Enrolled) -> tuple[str, str]:
     """Given and family name: those of the list, if the student still has that name; else divided at the last space."""
     person = one.person
     if person is not None and person.name == one.student.name and (person.given or person.family):

@@ -23,10 +23,10 @@ from appliance.roster.imports.exporting import (
     form_of,
     grouped_by_list,
     known_lists,
+    packed,
     written,
 )
 from appliance.roster.imports.model import RosterImportError
-from appliance.roster.imports.oneroster_export import packed
 from appliance.roster.imports.plan import Plan
 from appliance.roster.imports.reading import read_bytes
 from appliance.roster.store import RosterStore
