@@ -211,11 +211,18 @@ class WebApp:
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
         add = self.routes.add
         add("GET", "/", pages.dashboard, Permission.SEE, refused=pages.visitor)
-        add("GET", "/setup", pages.page("teacher/setup.html"), Permission.SEE, refused=pages.welcome)
+        for path, name, permission in (
+            ("/setup", "teacher/setup.html", Permission.SEE),
+            ("/people", "teacher/people.html", Permission.SEE),
+            ("/accounts", "teacher/accounts.html", Permission.SEE),
+            ("/roster", "teacher/roster.html", Permission.ADMINISTER),
+        ):
+            add("GET", path, pages.page(name), permission, refused=pages.welcome)
         for path, name in (
             ("/join", "student/join.html"),
             ("/write", "student/write.html"),
             ("/login", "teacher/login.html"),
+            ("/pair", "teacher/pair.html"),
             ("/client.js", "client.js"),
             ("/client.classic.js", "client.classic.js"),
             ("/favicon.ico", "icon.svg"),
