@@ -104,7 +104,7 @@ async def undo_remove(store: RosterStore, student_id: str) -> Student:
         student = await transaction.get(STUDENTS, student_id)
         if student is None or student.merged_into:
             raise unknown_student()
-        back = replace(student, removed_at=None, barred_until=None)
+        back = replace(student, removed_at=None, barred_until=None, left_at=None)
         transaction.put(STUDENTS, back)
         return back
 

@@ -91,7 +91,7 @@ class WebApp:
         pairings = Pairings.of(services.store, counters, limits)
         self._account_routes = AccountRoutes(self.security, accounts, limits, counters)
         self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
-        self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
+        self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster, accounts)
         self._create_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
             self.security, network, launch_secret, stop, self.educators.classes.seen_views
@@ -138,6 +138,7 @@ class WebApp:
             FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
+        self.security.on_change.add(self.feed.principal_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
 
     def start(self) -> None:
@@ -198,6 +199,7 @@ class WebApp:
         add("GET", "/api/v1/students/{id}", educators.students.one_student, Permission.SEE)
         add("POST", "/api/v1/students/{id}/remove", educators.students.remove_student, Permission.CHANGE)
         add("GET", "/api/v1/classes", educators.classes.list_classes, Permission.SEE)
+        add("POST", "/api/v1/classes", educators.classes.add, Permission.ADMINISTER)
         add("GET", "/api/v1/classes/{id}/qr.svg", educators.classes.qr, Permission.SEE)
         add("POST", "/api/v1/class/pause", educators.classes.pause, Permission.CHANGE)
         add("POST", "/api/v1/class/resume", educators.classes.resume, Permission.CHANGE)
@@ -209,11 +211,18 @@ class WebApp:
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
         add = self.routes.add
         add("GET", "/", pages.dashboard, Permission.SEE, refused=pages.visitor)
-        add("GET", "/setup", pages.page("teacher/setup.html"), Permission.SEE, refused=pages.welcome)
+        for path, name, permission in (
+            ("/setup", "teacher/setup.html", Permission.SEE),
+            ("/people", "teacher/people.html", Permission.SEE),
+            ("/accounts", "teacher/accounts.html", Permission.SEE),
+            ("/roster", "teacher/roster.html", Permission.ADMINISTER),
+        ):
+            add("GET", path, pages.page(name), permission, refused=pages.welcome)
         for path, name in (
             ("/join", "student/join.html"),
             ("/write", "student/write.html"),
             ("/login", "teacher/login.html"),
+            ("/pair", "teacher/pair.html"),
             ("/client.js", "client.js"),
             ("/client.classic.js", "client.classic.js"),
             ("/favicon.ico", "icon.svg"),

@@ -26,7 +26,7 @@ from appliance.states import student_key
 from appliance.text import counted
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
-from appliance.web.security import RateLimit
+from appliance.web.security import RateLimit, principal_of
 
 # A student who joined has this time to connect and to write.
 GRACE_SECONDS = 60.0
@@ -121,11 +121,13 @@ class Admission:
         Students of the class list stay: they do not count towards the limit of a class.
         """
         body = await body_of(request, _IdleBody) if request.can_read_body else _IdleBody()
-        classes = [section.class_id for section in await self._roster.classes()]
+        principal = principal_of(request)
+        classes = principal.seen_of(section.class_id for section in await self._roster.classes())
         if body.class_id is not None:
             if body.class_id not in classes:
                 raise ApiError(404, "unknown_class", "There is no such class.")
             classes = [body.class_id]
+        classes = [class_id for class_id in classes if principal.changes(class_id)]
         removed = 0
         async with self._freeing:
             for class_id in classes:
