@@ -182,6 +182,7 @@ ARROWS: dict[str, set[str]] = {
         "kvs",
         "listeners",
         "tasks",
+        "text",
     },
     "states": {"archive", "config", "counters", "errors", "events", "health", "kvs", "plugins", "reducer"},
     "tasks": {"counters", "errors", "health"},

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from aiohttp import WSMsgType, web
 
 from appliance.web.pages import WEBUI, Pages
+from tests.browser.fake_desk import Desk
 from tests.browser.world import HOST, until
 
 ALIVE_SECONDS = 2.0
@@ -25,6 +26,8 @@ PAGES = {
     "/": "shared/welcome.html",
     "/join": "student/join.html",
     "/login": "teacher/login.html",
+    "/people": "teacher/people.html",
+    "/roster": "teacher/roster.html",
     "/write": "student/write.html",
     "/dashboard": "teacher/dashboard.html",
 }
@@ -37,6 +40,7 @@ class Fake:
         silent: send nothing on any connection, and answer no request.
         away: a close code and a reason with which every new connection is closed; None to serve them.
         unusable: how many more times events are refused with 4422.
+        classes: titles of the classes of the dashboard, by id.
         students: the entries of the dashboard.
         findings: those of `/api/v1/status`.
         whole: data of a student's window in addition to the entry.
@@ -44,12 +48,14 @@ class Fake:
         events: accepted events, in the order of receipt.
         hellos: the time of each hello, by the monotonic clock.
         closed: how many connections ended.
+        desk: people and lists, for the pages beside the dashboard.
     """
 
     def __init__(self) -> None:
         self.silent = False
         self.away: tuple[int, str] | None = None
         self.unusable = 0
+        self.classes = {"c-1": "7A"}
         self.students: list[dict[str, Any]] = []
         self.findings: list[dict[str, Any]] = []
         self.whole: dict[str, Any] = {}
@@ -57,6 +63,7 @@ class Fake:
         self.events: list[dict[str, Any]] = []
         self.hellos: list[float] = []
         self.closed = 0
+        self.desk = Desk()
         self.port = 0
         self._acks: dict[str, int] = {}
         self._resync: set[str] = set()
@@ -127,6 +134,7 @@ class Fake:
         route("GET", "/api/v1/me", self._join)
         route("GET", "/api/v1/status", self._status)
         route("GET", "/api/v1/students/{id}", self._student)
+        application.add_routes(self.desk.routes())
         route("GET", "/{path:.*}", self._page)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
@@ -239,11 +247,12 @@ class Fake:
         return socket
 
     def _snapshot(self) -> dict[str, Any]:
-        view = {"class_id": "c-1", "title": "7A", "code": "ABC-234", "open": True, "state": "open", "hint": ""}
+        view = {"code": "ABC-234", "open": True, "state": "open", "hint": ""}
         view |= {"join_url": "http://192.168.1.5:8080", "addresses": ["http://192.168.1.5:8080"], "name_url": ""}
         view |= {"qr": "/static/icon.svg"}
         now = int(self.now() * 1000)
-        return {"type": "snapshot", "version": 1, "now": now, "classes": [view], "students": self.students}
+        classes = [{"class_id": class_id, "title": title, **view} for class_id, title in self.classes.items()]
+        return {"type": "snapshot", "version": 1, "now": now, "classes": classes, "students": self.students}
 
 
 def entry(name: str, **more: Any) -> dict[str, Any]:

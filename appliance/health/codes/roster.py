@@ -9,13 +9,14 @@ from appliance.health.codes.code import Code
 
 ROSTER: Mapping[str, Code] = MappingProxyType(
     {
-        "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", label="{source} list"),
-        "roster.file": Code("warning", "roster", "{detail}", label="{source} list"),
+        "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", of_lists=True, label="{source} list"),
+        "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
         "roster.question": Code(
             "warning",
             "roster",
             "{subject}: {detail} Nothing of this list is taken until an administrator answers, on the page of the "
             "roster or by import-roster --answer.",
+            of_lists=True,
             label="{subject}",
         ),
         "journal.unwritable": Code(
@@ -47,6 +48,7 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "roster",
             "Its last row has fewer cells than its first one and no line break, so the file may be cut off. Save the "
             "list again.",
+            of_lists=True,
             label="{subject}",
         ),
         "journal.damaged": Code(

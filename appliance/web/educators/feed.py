@@ -298,9 +298,10 @@ class Feed:
         new = [channel for channel in self._channels.values() if channel.listening is None]
         for channel in new:
             channel.listening = self._hints.listen(
-                f"feed {channel.class_id}",
+                "feed",
                 class_topic(channel.class_id),
                 owner="dashboards",
+                class_id=channel.class_id,
                 on_message=partial(self._on_message, channel.class_id),
                 reread=partial(self._reread, channel.class_id),
                 polls=False,

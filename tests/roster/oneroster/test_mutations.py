@@ -186,7 +186,7 @@ def test_a_zip_with_damaged_bytes_gets_a_sentence_or_is_read() -> None:
     sound = packed(files_of("v12-bulk")).getvalue()
     chance = random.Random(13)
     refused = 0
-    for _ in range(300):
+    for _ in range(150):
         damaged = bytearray(sound)
         # Half of the damage is in the directory, which is at the end.
         begin = chance.choice((0, len(sound) - 900))

@@ -269,7 +269,7 @@ V12 = files_of("v12-bulk")
         (lambda: packed({f"{number}.txt": b"" for number in range(2001)}), "2,001 files"),
         (lambda: packed({**V12, "users.csv": b"a" * 300_000}, zipfile.ZIP_STORED), "more than 200,000 characters"),
         (lambda: packed({**V12, "users.csv": b"," * 600}), "601 columns"),
-        (lambda: packed({**V12, "users.csv": b""}), "no column 'sourcedid'"),
+        (lambda: packed({**V12, "users.csv": b""}), "no column sourcedId"),
         (lambda: packed({**V12, "users.csv": b'"sourced"Id,a\n'}), "the header is no CSV"),
         (lambda: packed({"manifest.csv": b"propertyName,value\n"}), "neither users.csv nor enrollments.csv"),
     ],

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from appliance.roster import oneroster
 from appliance.roster.oneroster.tables import DATA_TABLES, TABLES, VERSIONS, tables_of
 
 NUMBERS = {"1.1": 13, "1.2": 21}
@@ -57,3 +61,10 @@ def test_each_version_is_whole(version: str) -> None:
             assert bool(column.values) == (column.format == "words")
             assert not column.refers or column.format == "guid"
     assert list(DATA_TABLES) == sorted(DATA_TABLES, key=str.casefold)
+
+
+def test_the_folder_is_useful_alone() -> None:
+    allowed = re.compile(r"appliance\.(errors|roster\.oneroster(\.\w+)?)")
+    for file in Path(oneroster.__path__[0]).glob("*.py"):
+        imported = re.findall(r"(?m)^ *(?:from|import) (appliance[\w.]*)", file.read_text(encoding="utf-8"))
+        assert [name for name in imported if not allowed.fullmatch(name)] == [], file.name

@@ -224,6 +224,14 @@ def test_files_are_checked_as_a_whole() -> None:
     }
 
 
+def test_a_first_row_that_is_no_header_is_not_repeated() -> None:
+    files = files_of("v12-bulk")
+    files["users.csv"] = files["users.csv"].split(b"\n", 1)[1]
+    report = check(files)
+    assert ("header-missing", "users.csv:1") in places(report)
+    assert "Lovelace" not in str(report.findings.kept)
+
+
 @pytest.mark.parametrize("encoding", ["cp1250", "utf-16"])
 def test_another_encoding_is_an_error(encoding: str) -> None:
     files = files_of("v12-bulk")
