@@ -64,7 +64,6 @@ ARROWS: dict[str, set[str]] = {
     "export": {
         "archive",
         "config",
-        "counters",
         "datafolder",
         "errors",
         "events",
