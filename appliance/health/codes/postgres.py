@@ -65,8 +65,8 @@ POSTGRES: Mapping[str, Code] = MappingProxyType(
         "postgres.rights_missing": Code(
             "error",
             "postgres",
-            "This user lacks rights; as an administrator of the database: GRANT {rights} ON ALL TABLES IN SCHEMA "
-            "{schema} TO {user};",
+            "This user lacks rights; let an administrator of the database run: GRANT {rights} ON ALL TABLES IN SCHEMA "
+            "{schema} TO {user}",
             label="{source} rights",
         ),
         "postgres.superuser": Code(

@@ -11,6 +11,14 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
     {
         "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", of_lists=True, label="{source} list"),
         "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
+        "roster.question": Code(
+            "warning",
+            "roster",
+            "{subject}: {detail} Nothing of this list is taken until an administrator answers, on the page of the "
+            "roster or by import-roster --answer.",
+            of_lists=True,
+            label="{subject}",
+        ),
         "journal.unwritable": Code(
             "error",
             "roster",
