@@ -255,7 +255,7 @@ class Node:
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
-        self._run("sessions", self.web.security.sessions.run)
+        self._run("sessions.read", self.web.security.sessions.run)
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         await self.http_server.start(listener)

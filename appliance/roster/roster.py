@@ -23,6 +23,8 @@ from appliance.roster.store import RosterStore, Transaction
 from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student, Token, plain_code
 from appliance.roster.watch import ListWatch
 
+_ADDED_ELSEWHERE = 300
+"""So many students may join a class at other nodes before this node reads the class again."""
 _MERGES = 10
 """Students who were merged one into the other are followed this far."""
 
@@ -85,6 +87,9 @@ class Roster:
             async with self._making:
                 if not await self._shown():
                     await self.add_class("My class", FIRST_CLASS)
+                    if self.store.shared:
+                        # Another node may have made it first.
+                        self._cache.forget()
             found = await self._shown()
         return found
 
@@ -300,11 +305,36 @@ class Roster:
         # Nothing was awaited since the places were counted, so those who come at once take different ones.
         self._joining[class_id] = self._joining.get(class_id, 0) + 1
         try:
-            return await self._give_token(student)
+            joined = await self._give_token(student)
+            if self.store.shared:
+                await self._check_room(joined.student)
+            return joined
         finally:
             self._joining[class_id] -= 1
             if not self._joining[class_id]:
                 del self._joining[class_id]
+
+    async def _check_room(self, student: Student) -> None:
+        """Take back who was added to a class that other nodes have filled meanwhile: the first commits count.
+
+        Raises:
+            JoinError: the class is full.
+        """
+        present = len((await self._cache.students(student.class_id)).present)
+        if present + _ADDED_ELSEWHERE < self.limits.students:
+            return
+        found = await self.store.find(STUDENTS, "class_id", student.class_id)
+        order = sorted((one.version, one.row.student_id) for one in found if one.row.present)
+        if student.student_id not in [student_id for _, student_id in order[self.limits.students :]]:
+            return
+
+        async def take_back(transaction: Transaction) -> None:
+            for token in await transaction.find(TOKENS, "student_id", student.student_id):
+                transaction.remove(TOKENS, token.hash)
+            transaction.remove(STUDENTS, student.student_id)
+
+        await self.store.transact(take_back)
+        raise self.full()
 
     async def _give_token(self, student: Student) -> Joined:
         """Give a student one more token; a student who is not there is added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from appliance.kvs import open_kvs
+from appliance.kvs.memory import MemoryKVS
+from appliance.kvs.records import SharedRecords
+from appliance.roster.shared_store import SharedStore
 from appliance.roster.sqlite import SqliteStore
-from appliance.roster.store import RosterStore, Transaction, Versioned, Write
+from appliance.roster.store import RosterStore, Transaction, Write
 from appliance.roster.tables import (
     CLASSES,
     EDUCATORS,
@@ -25,6 +30,7 @@ from appliance.roster.tables import (
     Student,
     Token,
 )
+from tests.services.servers import RedisServer
 
 Open = Callable[[], Awaitable[RosterStore]]
 """Opens a store over the same rows; the caller closes it."""
@@ -38,11 +44,41 @@ async def sqlite(folder: Path) -> AsyncIterator[Open]:
     yield open_one
 
 
-BACKENDS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Open]]] = {"sqlite": sqlite}
+@asynccontextmanager
+async def over_memory(folder: Path) -> AsyncIterator[Open]:
+    kvs = MemoryKVS()
+    numbers = itertools.count()
+
+    async def open_one() -> RosterStore:
+        return SharedStore(kvs, SharedRecords(kvs, folder / f"shared-{next(numbers)}.jsonl"))
+
+    yield open_one
+
+
+@asynccontextmanager
+async def over_redis(folder: Path) -> AsyncIterator[Open]:
+    with RedisServer(folder) as server:
+        kvs = open_kvs(server.url())
+        numbers = itertools.count()
+
+        async def open_one() -> RosterStore:
+            return SharedStore(kvs, SharedRecords(kvs, folder / f"shared-{next(numbers)}.jsonl"))
+
+        yield open_one
+        await kvs.close()
+
+
+BACKENDS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Open]]] = {
+    "sqlite": sqlite,
+    "memory": over_memory,
+    "redis": over_redis,
+}
 """By name, a place for the rows of one test."""
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.services) if name == "redis" else name for name in sorted(BACKENDS)]
+)
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     async with BACKENDS[request.param](tmp_path) as open_one:
         yield open_one
@@ -263,7 +299,7 @@ async def test_a_transaction_sees_its_own_changes(store: RosterStore) -> None:
         return [row.student_id for row in await transaction.find(STUDENTS, "class_id", "class-1")]
 
     assert await store.transact(work) == ["s-3"]
-    assert await store.find(STUDENTS, "class_id", "class-1") == [Versioned(student(3), 1)]
+    assert await store.find(STUDENTS, "class_id", "class-1") == await store.read(STUDENTS, ["s-3"])
 
 
 async def test_a_transaction_that_raises_changes_nothing(store: RosterStore) -> None:
