@@ -110,6 +110,7 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     """
     from appliance.archive.markers import known_missing
     from appliance.archive.stored_files import ARCHIVE
+    from appliance.roster.watch import other_lists
 
     yield "Backups and exports elsewhere, and data in browsers."
     moved = [missing.marker.to for missing in known_missing(data / ARCHIVE) if missing.marker.kind == "moved"]
@@ -119,6 +120,8 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."
+    for name in other_lists(roster.lists):
+        yield f"{roster.lists / name}, if it has the student: remove the row, so that the list brings nobody back."
     if roster.file is None:
         yield "The roster, which is not in files; remove the student there."
     if nodes is not None:
