@@ -37,8 +37,8 @@ FILE = "roster.sqlite"
 CHECKED_BYTES = 8_000_000
 """A file up to this size is checked when it is opened; a larger one in the background, which takes seconds."""
 VFS = ""
-"""The layer of SQLite below which files are; "" for that of the system. With ``unix-excl`` nothing is mapped into memory,
-and no other process can read. Source: https://sqlite.org/vfs.html"""
+"""The layer of SQLite below which files are; "" for that of the system. With ``unix-excl`` nothing is mapped into
+memory, and no other process can read. Source: https://sqlite.org/vfs.html"""
 BUSY_SECONDS = 5.0
 """How long another process, such as a backup, may hold the file."""
 LOG, SHARED_MEMORY, ROLLBACK = "-wal", "-shm", "-journal"
@@ -86,6 +86,9 @@ class RosterFile:
         except ERRORS as error:
             raise SettingsError(f"The roster {path} cannot be used: {reason_of(error)}. {advice_for(error)}") from error
         self._reader: sqlite3.Connection | None = None
+        # A number that SQLite changes when another connection than the writer has committed.
+        self._data_version: int | None = None
+        self.changed_elsewhere()
         if self.path.stat().st_size <= CHECKED_BYTES:
             self.check(self._writer)
 
@@ -170,6 +173,13 @@ class RosterFile:
             connection.execute("PRAGMA temp_store=DEFAULT")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def changed_elsewhere(self) -> bool:
+        """As `RosterStore.changed_elsewhere`."""
+        with self._writing() as connection:
+            [version] = connection.execute("PRAGMA data_version").fetchone()
+        before, self._data_version = self._data_version, version
+        return before not in (None, version)
 
     def commit(self, commits: Sequence[Sequence[Write[Any]]]) -> list[bool | ValueError]:
         """Do several commits with one sync; for each of them, whether its versions were right.
