@@ -373,11 +373,6 @@ def examine_lists(folder: Path, limits: RosterLimits) -> Iterator[Finding]:
             yield finding("roster.file", name, detail=str(error))
 
 
-def other_lists(folder: Path) -> list[str]:
-    """Names of the lists of a folder besides ``students.csv`` and ``classes.csv``."""
-    return [name for name in _lists_in(folder) if name not in (CLASSES_LIST, STUDENTS_LIST)]
-
-
 def _lists_in(folder: Path) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir() if _is_list(path))
