@@ -66,6 +66,8 @@ def _erase_student(parsed: argparse.Namespace) -> int:
                 return erase.InStore()
             return asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
 
+        for merged in erase.merged_with(roster, student_id):
+            erase.erase(data, roster, merged, limits, in_store)
         erased = erase.erase(data, roster, student_id, limits, in_store, receipt)
     _print_erased(erased, data, left)
     if store is not None:
@@ -110,6 +112,7 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     """
     from appliance.archive.markers import known_missing
     from appliance.archive.stored_files import ARCHIVE
+    from appliance.roster.stored_files import other_lists
 
     yield "Backups and exports elsewhere, and data in browsers."
     moved = [missing.marker.to for missing in known_missing(data / ARCHIVE) if missing.marker.kind == "moved"]
@@ -119,6 +122,11 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."
+    if others := other_lists(roster.lists):
+        yield (
+            f"Lists in {roster.lists} ({', '.join(others)}): take the student out of them, or the next import brings the "
+            "student back."
+        )
     if roster.file is None:
         yield "The roster, which is not in files; remove the student there."
     if nodes is not None:
