@@ -19,6 +19,7 @@ from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.ends import complete_bytes
 from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
+from appliance.archive.merged_students import read_merged
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -30,7 +31,7 @@ from appliance.maintenance.chain_report import chain_findings
 from appliance.maintenance.folded_states import FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
-from appliance.recovery.start import stale_reducers, without
+from appliance.recovery.start import merged_rows, stale_reducers, without
 from appliance.roster import RosterLimits, open_roster, roster_facts
 from appliance.states import VERSION, student_key
 
@@ -92,10 +93,12 @@ async def verify(
         found(finding("states.none"))
     else:
         stored = FoldedStates(settings, catalog)
-        stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
-        stored.rows = {row.key: without(row, stale) for row in usable.rows}
+        # As a start does.
+        rows = merged_rows(usable.rows, read_merged(folder)[0], stored.fold)
+        stale = stale_reducers(stored.fold, usable.head.reducers, rows)
+        stored.rows = {row.key: without(row, stale) for row in rows}
         stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None, accepted)
-        _snapshot_states(archived, stored, usable.rows, stale, settings, found)
+        _snapshot_states(archived, stored, rows, stale, settings, found)
     if shared:
         await _store_states(settings, catalog, [*([folder] if segments else []), *others], found)
     await _roster(settings, found)

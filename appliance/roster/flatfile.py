@@ -27,8 +27,8 @@ from appliance.roster import (
     plain_code,
     token_hash,
 )
-from appliance.roster.policy import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists
+from appliance.roster.policy import JoinPolicy
 
 JOURNAL = "roster.jsonl"
 

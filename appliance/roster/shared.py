@@ -33,8 +33,8 @@ from appliance.roster import (
     token_hash,
 )
 from appliance.roster.class_members import FRESH_SECONDS, ClassMembers
-from appliance.roster.policy import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists, read_lists
+from appliance.roster.policy import JoinPolicy
 from appliance.roster.shared_rows import (
     CLASSES,
     ClassRecord,
