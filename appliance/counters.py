@@ -115,7 +115,7 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
             "requests_refused",
             "HTTP requests that were refused, by rule.",
             "rule",
-            ("host", "origin", "educator", "metrics"),
+            ("host", "origin", "educator", "student", "metrics", "program"),
         ),
         "bad_requests": Declared("bad_requests", "Requests that are not HTTP."),
         "places_reused": Declared("places_reused", "Unused places of a full class that were reused."),

@@ -235,6 +235,7 @@ ARROWS: dict[str, set[str]] = {
         "errors",
         "health",
         "kvs",
+        "listeners",
         "roster",
         "text",
         "web.errors",

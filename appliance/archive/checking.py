@@ -20,7 +20,7 @@ from typing import IO
 import msgspec
 
 from appliance.archive.chain import GROUP_BYTES, NOTHING, field
-from appliance.archive.ends import before_following, is_in_segment_before, last_group, own_before
+from appliance.archive.ends import before_following, first_group, is_in_segment_before, last_group, own_before
 from appliance.archive.groups import Group, parts_of, split
 from appliance.archive.links import explained
 from appliance.archive.records import Damage, Line, parse_line
@@ -100,6 +100,7 @@ class SegmentLines:
             somebody may be writing it.
         """
         self.byte = 0
+        self._starts_inside = False
         self._path = path
         self._name = path.name
         self._state = state
@@ -121,6 +122,7 @@ class SegmentLines:
             ArchiveError: it cannot be read.
         """
         self.byte = byte
+        self._starts_inside = byte > 0
         waiting: Group | None = None
         failure = ""
         groups = split(file, byte, end)
@@ -346,7 +348,9 @@ class SegmentLines:
         if self._has_groups:
             return False
         if self._state.seen is None:
-            self._state.seen = own_before(self._path) is not None
+            # Groups of this segment before the byte at which reading began count too.
+            has_groups = self._starts_inside and first_group(self._path) is not None
+            self._state.seen = has_groups or own_before(self._path) is not None
         return not self._state.seen
 
     def _own(self) -> bytes | None:

@@ -129,7 +129,7 @@ class Index(msgspec.Struct, array_like=True):
         escaped: whether ids of students may be written with escape sequences, so that a search for their bytes does not
             find all of their lines.
         blocks: all blocks.
-        students: by id.
+        students: by id, each an `IndexedStudent` that is still encoded: one of a thousand is wanted.
     """
 
     content: Content
@@ -138,7 +138,19 @@ class Index(msgspec.Struct, array_like=True):
     damaged: bool
     escaped: bool
     blocks: list[IndexedBlock]
-    students: dict[str, IndexedStudent]
+    students: dict[str, msgspec.Raw]
+
+    def student(self, student_id: str) -> IndexedStudent | None:
+        """What the index has of a student.
+
+        Raises:
+            DamagedIndexError: this cannot be decoded.
+        """
+        found = self.students.get(student_id)
+        try:
+            return None if found is None else msgspec.msgpack.decode(found, type=IndexedStudent)
+        except msgspec.DecodeError as error:
+            raise DamagedIndexError(f"its content is not as expected: {error}") from None
 
     @property
     def summary(self) -> Summary:

@@ -193,7 +193,10 @@ class IndexBuilder:
             not all(block.whole for block in indexed),
             self._escaped,
             indexed,
-            {student_id: _student(*found) for student_id, found in sorted(self._students.items())},
+            {
+                student_id: msgspec.Raw(msgspec.msgpack.encode(_student(*found)))
+                for student_id, found in sorted(self._students.items())
+            },
         )
 
 

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 32 * 1024
 MEMBER_BYTES = 1024 * 1024
 
 # What blocks that stand alone cost in size, this level saves against level 3, which takes two thirds of the time.

@@ -11,6 +11,7 @@ from appliance.archive.accepted_gaps import ACCEPTED_GAPS, read_accepted, withou
 from appliance.archive.compression import PackedWriter, save_index
 from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import doubles, file_findings, is_copy
+from appliance.archive.index import DamagedIndexError
 from appliance.archive.index_files import INDEX_NAMES, proven_index, remove_indexes_with, verify_indexes
 from appliance.archive.markers import (
     MARKERS,
@@ -97,11 +98,14 @@ class ArchiveFiles(StoredFiles):
         streams: set[str] = set()
         for path in self._edited():
             index = proven_index(path)
-            if index and not index.damaged:
-                if known := index.students.get(student_id):
-                    count += known.lines
-                    streams |= known.streams.keys()
-                continue
+            try:
+                if index and not index.damaged:
+                    if known := index.student(student_id):
+                        count += known.lines
+                        streams |= known.streams.keys()
+                    continue
+            except DamagedIndexError:
+                pass
             try:
                 with open_segment(path) as file:
                     for raw in file:

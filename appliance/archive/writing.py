@@ -42,7 +42,7 @@ class Archive:
     """
 
     def __init__(
-        self, folder: Path, counters: Counters, *, segment_bytes: int = 64 * 1024 * 1024, sync: Sync = "strict"
+        self, folder: Path, counters: Counters, *, segment_bytes: int = 16 * 1024 * 1024, sync: Sync = "strict"
     ) -> None:
         """Open the archive for appending.
 

@@ -248,7 +248,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
             ge=4096,
             le=LARGEST,
         ),
-    ] = 67108864
+    ] = 16777216
     buffer_bytes: Annotated[
         int,
         Meta(

@@ -13,15 +13,15 @@ from appliance.config import Settings
 from appliance.network.network import Network
 from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
 from appliance.web.health_route import HealthRoute
-from appliance.web.middleware import Handler, Middleware, note_response
+from appliance.web.middleware import Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
 from appliance.web.monitoring import MonitoringRoutes
 from appliance.web.page_routes import PageRoutes
 from appliance.web.pages import installed_pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.request_body import IDLE_CONNECTIONS
-from appliance.web.security import IdleConnections, Security, SignedOut
-from appliance.web.security.principal import OWNER, PRINCIPAL
+from appliance.web.routes import Routes
+from appliance.web.security import IdleConnections, Keys, Permission, Security, Sessions, SignedOut
 from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry
 
@@ -33,6 +33,7 @@ class WebApp:
 
     Attributes:
         application: the application that aiohttp runs.
+        routes: the table of routes.
         security: the security rules; it creates launch links.
         educators: the educators' routes.
         program_routes: the routes of the program; they have the secret of this run.
@@ -68,26 +69,26 @@ class WebApp:
         self._settings = settings
         self._network = network
         self._membership = services.membership
+        launch_secret = secrets.token_urlsafe(32)
+        self._create_students_side(services, monitoring)
         self.security = Security(
-            credentials,
+            Keys(credentials.educator_token, launch_secret, settings.metrics.token),
             counters,
-            SignedOut(settings.data_path),
+            Sessions(bytes.fromhex(credentials.session_key), SignedOut(settings.data_path)),
+            self._joining.student_of,
             hosts=settings.web.hosts,
             origins=settings.web.origins,
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        self._monitoring = MonitoringRoutes(
-            self.security, monitoring.metrics, services.roster, settings.metrics.token, counters
-        )
-        self._create_students_side(services, monitoring)
+        self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
         self._create_educators_side(services, monitoring)
-        self.program_routes = ProgramRoutes(
-            self.security, network, secrets.token_urlsafe(32), stop, self.educators.classes.views
-        )
+        self.program_routes = ProgramRoutes(self.security, network, launch_secret, stop, self.educators.classes.views)
         self.idle_connections = IdleConnections(limits, counters)
-        middleware = Middleware(self.security, self.idle_connections, counters)
-        self.application = web.Application(middlewares=[middleware.handle], client_max_size=limits.body_bytes)
+        self.application = web.Application(client_max_size=limits.body_bytes)
+        self.routes = Routes(self.application)
+        middleware = Middleware(self.security, self.routes, self.idle_connections, counters)
+        self.application.middlewares.append(middleware.handle)
         self.application.on_response_prepare.append(note_response)
         self.application[IDLE_CONNECTIONS] = self.idle_connections
         self._add_api_routes(HealthRoute(settings, monitoring.health))
@@ -143,40 +144,46 @@ class WebApp:
         self.idle_connections.close()
 
     def _add_api_routes(self, health: HealthRoute) -> None:
-        route = self.application.router.add_route
-        educator = self._educator
-        educators, joining = self.educators, self._joining
-        route("GET", "/healthz", health.healthz)
-        route("GET", "/metrics", self._monitoring.metrics)
-        route("POST", "/api/v1/join", joining.join)
-        route("GET", "/api/v1/me", joining.me)
-        route("GET", "/ws/events", self._conversations.handle)
-        route("POST", "/api/v1/login", educators.session.login)
-        route("POST", "/api/v1/logout", educator(educators.session.logout))
-        route("GET", "/api/v1/status", educator(educators.status.status))
-        route("GET", "/api/v1/tasks", educator(educators.status.tasks))
-        route("GET", "/api/v1/students", educator(educators.students.list_students))
-        route("GET", "/api/v1/students/{id}", educator(educators.students.one_student))
-        route("POST", "/api/v1/students/{id}/remove", educator(educators.students.remove_student))
-        route("GET", "/api/v1/classes", educator(educators.classes.list_classes))
-        route("GET", "/api/v1/classes/{id}/qr.svg", educator(educators.classes.qr))
-        route("POST", "/api/v1/launch", self.program_routes.launch)
-        route("POST", "/api/v1/quit", self.program_routes.quit)
-        route("POST", DIAGNOSTICS, self._diagnostics)
-        route("POST", "/api/v1/address", educator(self.program_routes.address))
-        route("POST", "/api/v1/stop", educator(self.program_routes.stop))
-        route("GET", "/api/v1/licences", educator(self.program_routes.licences))
-        route("POST", "/api/v1/class/pause", educator(educators.classes.pause))
-        route("POST", "/api/v1/class/resume", educator(educators.classes.resume))
-        route("POST", "/api/v1/class/message", educator(educators.classes.message))
-        route("POST", "/api/v1/class/change", educator(educators.classes.change))
-        route("POST", "/api/v1/class/remove-idle", educator(self._admission.remove_idle))
-        route("GET", "/ws/dashboard", educator(self.feed.handle))
+        add, joining = self.routes.add, self._joining
+        add("GET", "/healthz", health.healthz, Permission.ANYONE)
+        add("GET", "/metrics", self._monitoring.metrics, Permission.METRICS)
+        add("POST", "/api/v1/join", joining.join, Permission.ANYONE)
+        add("GET", "/api/v1/me", joining.me, Permission.STUDENT)
+        add("GET", "/ws/events", self._conversations.handle, Permission.STUDENT, later=True)
+        self._add_program_routes()
+        self._add_educators_routes()
+
+    def _add_program_routes(self) -> None:
+        add, program = self.routes.add, self.program_routes
+        add("POST", "/api/v1/launch", program.launch, Permission.PROGRAM)
+        add("POST", "/api/v1/quit", program.quit, Permission.PROGRAM)
+        add("POST", DIAGNOSTICS, self._monitoring.diagnostics, Permission.PROGRAM)
+        add("POST", "/api/v1/address", program.address, Permission.ADMINISTER)
+        add("POST", "/api/v1/stop", program.stop, Permission.ADMINISTER)
+        add("GET", "/api/v1/licences", program.licences, Permission.SEE)
+
+    def _add_educators_routes(self) -> None:
+        add, educators = self.routes.add, self.educators
+        add("POST", "/api/v1/login", educators.session.login, Permission.ANYONE)
+        add("POST", "/api/v1/logout", educators.session.logout, Permission.SEE)
+        add("GET", "/api/v1/status", educators.status.status, Permission.SEE)
+        add("GET", "/api/v1/tasks", educators.status.tasks, Permission.ADMINISTER)
+        add("GET", "/api/v1/students", educators.students.list_students, Permission.SEE)
+        add("GET", "/api/v1/students/{id}", educators.students.one_student, Permission.SEE)
+        add("POST", "/api/v1/students/{id}/remove", educators.students.remove_student, Permission.CHANGE)
+        add("GET", "/api/v1/classes", educators.classes.list_classes, Permission.SEE)
+        add("GET", "/api/v1/classes/{id}/qr.svg", educators.classes.qr, Permission.SEE)
+        add("POST", "/api/v1/class/pause", educators.classes.pause, Permission.CHANGE)
+        add("POST", "/api/v1/class/resume", educators.classes.resume, Permission.CHANGE)
+        add("POST", "/api/v1/class/message", educators.classes.message, Permission.CHANGE)
+        add("POST", "/api/v1/class/change", educators.classes.change, Permission.CHANGE)
+        add("POST", "/api/v1/class/remove-idle", self._admission.remove_idle, Permission.CHANGE)
+        add("GET", "/ws/dashboard", self.feed.handle, Permission.SEE)
 
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
-        route = self.application.router.add_route
-        route("GET", "/", pages.dashboard)
-        route("GET", "/setup", pages.educators_page("teacher/setup.html"))
+        add = self.routes.add
+        add("GET", "/", pages.dashboard, Permission.SEE, refused=pages.visitor)
+        add("GET", "/setup", pages.page("teacher/setup.html"), Permission.SEE, refused=pages.welcome)
         for path, name in (
             ("/join", "student/join.html"),
             ("/write", "student/write.html"),
@@ -185,20 +192,9 @@ class WebApp:
             ("/client.classic.js", "client.classic.js"),
             ("/favicon.ico", "icon.svg"),
         ):
-            route("GET", path, pages.page(name))
-        route("GET", "/static/{name:.+}", pages.static)
-        route("OPTIONS", "/api/v1/{name:join|me}", middleware.preflight)
-
-    def _educator(self, handler: Handler) -> Handler:
-        """A handler that only educators reach."""
-
-        async def only_educators(request: web.Request) -> web.StreamResponse:
-            self.security.require_educator(request)
-            request[PRINCIPAL] = OWNER
-            with self.security.sessions.in_use(request):
-                return await handler(request)
-
-        return only_educators
+            add("GET", path, pages.page(name), Permission.ANYONE)
+        add("GET", "/static/{name:.+}", pages.static, Permission.ANYONE)
+        add("OPTIONS", "/api/v1/{name:join|me}", middleware.preflight, Permission.ANYONE)
 
     @property
     def students_online(self) -> int:
@@ -215,11 +211,6 @@ class WebApp:
         if not WINDOWS or self.registry.from_elsewhere:
             return ""
         return FIREWALL_HINT.format(port=self._network.port)
-
-    async def _diagnostics(self, request: web.Request) -> web.StreamResponse:
-        """``POST /api/v1/diagnostics``, for the command ``diagnostics``."""
-        self.program_routes.only_program(request)
-        return await self._monitoring.diagnostics()
 
     def _online(self, student_id: str) -> bool:
         """Whether a student is connected to this node or another."""

@@ -1,20 +1,20 @@
-"""What every request passes: idle limits, the rules on Host and Origin, errors as JSON, and headers for browsers."""
+"""What every request passes: idle limits, the rules on Host and Origin, authentication and the permission of the route,
+errors as JSON, and headers for browsers."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError, WSCloseCode, web
 
 from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.web.errors import ApiError, as_api_error
-from appliance.web.security import HEADERS, IdleConnections, Security
+from appliance.web.routes import Handler, Routes
+from appliance.web.security import HEADERS, IdleConnections, Permission, Security
+from appliance.web.security.principal import PRINCIPAL
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _RESPONSE = web.RequestKey("response", web.StreamResponse)
 """The key under which a request keeps a response that has begun."""
@@ -30,13 +30,17 @@ _FOREIGN = ("/api/v1/join", "/api/v1/me", "/client.js", "/client.classic.js")
 class Middleware:
     """The middleware of the web application."""
 
-    def __init__(self, security: Security, idle_connections: IdleConnections, counters: Counters) -> None:
+    def __init__(
+        self, security: Security, routes: Routes, idle_connections: IdleConnections, counters: Counters
+    ) -> None:
         """Args:
         security: the rules.
+        routes: what each route requires.
         idle_connections: bounds connections without a request.
         counters: where failures are counted.
         """
         self._security = security
+        self._routes = routes
         self._idle_connections = idle_connections
         self._counters = counters
 
@@ -47,7 +51,7 @@ class Middleware:
         request = self._security.proxies.original(request)
         try:
             self._security.guard(request)
-            response = await handler(request)
+            response = await self._answer(request, handler)
         except Exception as error:
             begun = request.get(_RESPONSE)
             response = as_api_error(error).response() if begun is None else await self._abort(request, begun, error)
@@ -59,6 +63,33 @@ class Middleware:
             if request.path in _FOREIGN and self._security.origins.is_configured(origin):
                 response.headers.update({"Access-Control-Allow-Origin": origin or "", "Vary": "Origin"})
         return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Authenticate a request, check the permission of its route, and call its handler.
+
+        Raises:
+            ApiError: the request is refused.
+        """
+        if request.match_info.http_exception is not None:
+            # There is no such route; this handler raises the error.
+            return await handler(request)
+        route = request.match_info.route
+        requirement = self._routes.requirement(route)
+        if requirement is None:
+            raise ApiError(404, "not_found", "There is nothing at this address.")
+        if requirement.permission is Permission.ANYONE or requirement.later:
+            return await handler(request)
+        principal = await self._security.authenticate(request)
+        request[PRINCIPAL] = principal
+        try:
+            self._security.permit(request, principal, requirement)
+        except ApiError as error:
+            refused = self._routes.refused(route)
+            if refused is None:
+                raise
+            return await refused(request, error)
+        with self._security.sessions.in_use(request):
+            return await handler(request)
 
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         """``OPTIONS``, with which a browser asks for a page of another site."""

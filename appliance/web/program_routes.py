@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import sys
 from collections.abc import Awaitable, Callable
 from importlib import metadata
@@ -17,7 +16,7 @@ from appliance.network.network import Network
 from appliance.web.educators import ClassView
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
-from appliance.web.security import Security, bearer_token, is_here
+from appliance.web.security import Security, is_here
 
 # Written when the program is packaged; missing in a source checkout.
 LICENCES = Path(appliance.__file__).parent.parent / "licences.txt"
@@ -37,7 +36,7 @@ class ProgramRoutes:
     """Handlers of routes that concern the program on this computer.
 
     Attributes:
-        launch_secret: with it, a program on this computer may request a link to the dashboard; new at every start.
+        launch_secret: with it, a program on this computer has `Permission.PROGRAM`; new at every start.
     """
 
     def __init__(
@@ -56,12 +55,10 @@ class ProgramRoutes:
 
     async def launch(self, request: web.Request) -> web.Response:
         """``POST /api/v1/launch``: a link that opens the dashboard once; for a second start of the program."""
-        self.only_program(request)
         return answer({"url": f"http://{request.host}/?token={self._security.launch_links.create()}"})
 
     async def quit(self, request: web.Request) -> web.Response:
         """``POST /api/v1/quit``: end the program; for the command ``stop``."""
-        self.only_program(request)
         self._stop()
         return answer({"stopping": True}, status=202)
 
@@ -80,20 +77,6 @@ class ProgramRoutes:
             raise ApiError(403, "not_here", "The program can be stopped only on the computer that it runs on.")
         self._stop()
         return answer({"stopping": True}, status=202)
-
-    def only_program(self, request: web.Request) -> None:
-        """Allow only the program itself: a request from this computer with the secret of this run.
-
-        Raises:
-            ApiError: 403 for any other request; 415 where the body is not JSON.
-        """
-        shown = bearer_token(request) or ""
-        if not is_here(request) or not hmac.compare_digest(
-            shown.encode("utf-8", "surrogatepass"), self.launch_secret.encode()
-        ):
-            raise ApiError(403, "not_here", "Only the program itself, on this computer, can ask for that.")
-        if request.content_type != "application/json":
-            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
 
     async def licences(self, request: web.Request) -> web.Response:
         """``GET /api/v1/licences``: the licence notices of all components, as text."""

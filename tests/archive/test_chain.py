@@ -326,6 +326,31 @@ class TestReadingOn:
         assert [record.seq for record in reader.records() if isinstance(record, Record)] == [2, 3]
         assert reader.position == (1, len(first + second))
 
+    @pytest.mark.parametrize("before", [0, 1])
+    async def test_an_unfinished_group_right_after_the_position_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+    ) -> None:
+        first, second = groups((1,), (2, 3, 4))
+        byte = len(first) * before
+        if not before:
+            (tmp_path / (SEGMENT % 1)).write_bytes(first)
+        path = tmp_path / (SEGMENT % (2 - before))
+        path.write_bytes(first * before + second[: 2 * len(line(2)) + 20])
+
+        def fails(folder: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        # The disk refuses to set its lines aside, so they stay.
+        monkeypatch.setattr("appliance.archive.torn_lines.make_folder", fails)
+        archive = open_archive(tmp_path)
+        reader = Reader(tmp_path, Position(2 - before, byte))
+        assert list(reader.records()) == []
+        archive.append([line(2), line(3), line(4)])
+        await archive.sync()
+        await archive.close()
+        assert [record.seq for record in reader.records() if isinstance(record, Record)] == [2, 3, 4]
+        assert found_in(tmp_path)[:2] == ([1, 2, 3, 4], [])
+
     @pytest.mark.parametrize("compressed", [False, True])
     def test_a_position_where_no_group_begins_means_the_whole_segment(self, tmp_path: Path, compressed: bool) -> None:
         texts = groups((1,), (2, 3), (4,))

@@ -6,10 +6,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import Raw
+from msgspec.structs import replace
 
-from appliance.archive import Damage, Record, lines, read, segments
+from appliance.archive import Damage, Record, StreamLines, lines, read, segments
+from appliance.archive.chain import NOTHING, chained
 from appliance.archive.compression import compress
-from appliance.archive.index import index_path
+from appliance.archive.index import index_path, write_index
+from appliance.archive.indexing import stored_index
 from appliance.archive.members import blocks
 from appliance.archive.search import Selection, selected_lines
 from appliance.errors import ArchiveError
@@ -145,3 +149,25 @@ def test_a_segment_that_was_compressed_since_it_was_listed_is_read(tmp_path: Pat
     path = Writer(tmp_path, 12).segment(10, "packed")
     plain = path.with_suffix("")
     assert list(read(plain, student="s-1")) == list(read(path, student="s-1")) != []
+
+
+def test_a_student_that_an_index_has_and_cannot_be_decoded(tmp_path: Path) -> None:
+    mixed(tmp_path, 6)
+    for path in segments(tmp_path):
+        if index := stored_index(path):
+            write_index(path, replace(index, students=dict.fromkeys(index.students, Raw(b"\xc0"))))
+    check(tmp_path)
+
+
+def test_a_group_that_is_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    long = StreamLines("s-1", "class-1", "source", "stream")
+    pieces: list[bytes] = []
+    own = NOTHING
+    with (tmp_path / "events-20260921-0001.jsonl").open("wb") as file:
+        for first, count in ((1, 3), (4, 2000), (2004, 3), (2007, 9000), (11007, 2)):
+            pieces = []
+            at = [START + 1000 * number for number in range(first, first + count)]
+            long.events(pieces, first, at, at, [b'{"event":"edit","insert":"x"}'] * count)
+            text, own = chained(b"".join(pieces), own)
+            file.write(text)
+    check(tmp_path)

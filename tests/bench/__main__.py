@@ -261,7 +261,7 @@ def _measure_parts(parsed: argparse.Namespace) -> None:
 def on_files(parsed: argparse.Namespace) -> None:
     """The parts that need no server."""
     if parsed.only in (None, "archive"):
-        archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 64 << 20)))
+        archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 16 << 20)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only in (None, "checksums"):

@@ -6,6 +6,7 @@ tests/test_growth.py, which counts steps in place of seconds.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import gzip
 import shutil
@@ -20,7 +21,6 @@ from aiohttp.test_utils import make_mocked_request
 
 from appliance import archive, config
 from appliance.archive.records import parse_line
-from appliance.cluster.credentials import Credentials
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.events import EventLimits, decode_events
@@ -28,7 +28,7 @@ from appliance.roster import RosterLimits, plain_code
 from appliance.roster.lists import read_lists, unknown_columns, without
 from appliance.roster.names import clean_name
 from appliance.web.errors import ApiError
-from appliance.web.security import Security, SignedOut, bearer_token, cookie_name
+from appliance.web.security import Keys, Security, Sessions, SignedOut, bearer_token, cookie_name
 from appliance.web.students.protocol import FrameLimits, Protocol
 
 HELLO = b'{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f","source":"a.b","now":5}'
@@ -220,9 +220,14 @@ def _names() -> Iterator[Shape]:
         yield Shape("join code", name, _quietly(plain_code), _text_of(unit))
 
 
+async def _no_student(token: str) -> None:
+    return None
+
+
 def _headers() -> Iterator[Shape]:
     """Host, Origin, cookies, tokens and headers of proxies."""
-    security = Security(Credentials("t", "00" * 32), Counters(), SignedOut(Path("nowhere")), proxies=("10.0.0.0/8",))
+    sessions = Sessions(b"key", SignedOut(Path("nowhere")))
+    security = Security(Keys("t", "s", "m"), Counters(), sessions, _no_student, proxies=("10.0.0.0/8",))
     for name, unit in {
         "signs": "=",
         "pairs": "a=b; ",
@@ -252,12 +257,13 @@ def _headers() -> Iterator[Shape]:
                     "X-Forwarded-Proto": text,
                 },
             )
-            for step in (security.guard, security.proxies.original, security.is_educator, bearer_token, cookie_name):
+            for step in (security.guard, security.proxies.original, bearer_token, cookie_name):
                 try:
                     step(request)
                 except (ValueError, ApiError):
                     # Other tests check their error messages.
                     pass
+            asyncio.run(security.authenticate(request))
 
         yield Shape("headers", name, headers, _text_of(unit))
 

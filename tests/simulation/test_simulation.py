@@ -10,9 +10,13 @@ import sys
 from contextvars import copy_context
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.datafolder import files
+from appliance.reducer import Event
+from reducers.responses import Response, ResponsesReducer
+from tests.simulation.check import orderless
 from tests.simulation.disk import DiskOfNode, Disks
 from tests.simulation.loop import DeadlockError, PowerCutError, SimulationLoop
 from tests.simulation.plan import Case, plan_of
@@ -61,6 +65,23 @@ def test_a_part_that_is_left_out_changes_no_other() -> None:
     left = Case(8, faults=frozenset({whole.faults[0][0]})).plan()
     assert left.faults == whole.faults[1:]
     assert (left.students, left.dashboards) == (whole.students, whole.dashboards)
+
+
+def test_the_same_answers_at_other_times_and_in_another_order_are_the_same_without_order() -> None:
+    field, first, second = "state/responses/item/q", answers(3.0, True, False), answers(5.0, False, True)
+    assert first != second
+    assert orderless(field, {field: first}) == orderless(field, {field: second}) == [2, 1]
+    assert orderless(field, {field: answers(3.0, True)}) != orderless(field, {field: first})
+    assert orderless(field, {}) is None
+
+
+def answers(at: float, *correct: bool) -> bytes:
+    """The stored state of answers to one item, a second apart."""
+    reducer, state = ResponsesReducer(), Response()
+    for number, one in enumerate(correct):
+        body = {"event": "answer", "item": "q", "answer": "7", "correct": one}
+        state = reducer.reduce(state, Event("answer", at + number, "org.example", body))
+    return msgspec.msgpack.encode(state)
 
 
 class TestLoop:

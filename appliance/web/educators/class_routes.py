@@ -1,6 +1,6 @@
 """The routes of classes: the join panel, pausing, messages, changes.
 
-Only educators reach them: `WebApp` wraps each route in a check by `Security.require_educator`.
+`WebApp` declares the permission of each route.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from appliance.web.services import ClassServices, Monitoring
 
 
 class Educators:
-    """Handlers of the educators' routes; `Security.require_educator` precedes all of them but `SessionRoutes.login`.
+    """Handlers of the educators' routes.
 
     Attributes:
         classes: classes as a whole.

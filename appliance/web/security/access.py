@@ -1,24 +1,48 @@
-"""What every request passes before its handler, and who counts as an educator.
+"""What every request passes before its handler: the rules on Host and Origin, and authentication.
 
-An educator shows the educator token or a session cookie. A request that changes something must be JSON: a foreign page
-cannot send that without a permission that the browser asks us for.
+`Security.authenticate` makes the principal of a request, in this one place: an educator by the session cookie or the
+educator token, this program and monitoring programs by secrets of their own, a student by the token of joining. A
+request that changes something must be JSON: a foreign page cannot send that without a permission that the browser asks
+us for.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from aiohttp import web
 
 from appliance.cluster.credentials import Credentials
 from appliance.counters import Counters
+from appliance.listeners import Listeners
+from appliance.roster import Student
 from appliance.web.errors import ApiError
 from appliance.web.security.launch_links import LaunchLinks
 from appliance.web.security.origins import Origins
-from appliance.web.security.proxies import Proxies
+from appliance.web.security.permissions import Requirement, check_content_type, has_permission, refusal
+from appliance.web.security.principal import NOBODY, OWNER, Permission, Principal
+from appliance.web.security.proxies import Proxies, is_here
 from appliance.web.security.sessions import Sessions
 from appliance.web.security.signed_out import SignedOut
+
+_PROGRAM = Principal("program")
+_MONITORING = Principal("monitoring")
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Bearer tokens of others than students.
+
+    Attributes:
+        educator_token: of the owner of the appliance.
+        program_secret: of this program itself, new at every start; it counts on this computer alone.
+        metrics_token: of programs that read metrics; "" if they have none.
+    """
+
+    educator_token: str
+    program_secret: str
+    metrics_token: str = ""
 
 
 class Security:
@@ -30,13 +54,16 @@ class Security:
         sessions: educators' sessions.
         signed_out: the sessions that ended early.
         launch_links: one-use links to the dashboard.
+        on_change: called with the new principal of an educator whose role or classes have changed. Open sockets have
+            the principal of the request that opened them, so they replace it.
     """
 
     def __init__(
         self,
-        credentials: Credentials,
+        keys: Keys,
         counters: Counters,
-        signed_out: SignedOut,
+        sessions: Sessions,
+        student_of: Callable[[str], Awaitable[Student | None]],
         *,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
@@ -44,9 +71,10 @@ class Security:
         announced: Callable[[], str] = lambda: "",
     ) -> None:
         """Args:
-        credentials: the educator token and the key of sessions.
+        keys: tokens of others than students.
         counters: counts refused requests, by rule.
-        signed_out: the sessions that ended early.
+        sessions: educators' sessions.
+        student_of: returns the student of a token, also one who was removed.
         hosts: names that this server answers to, besides its own.
         origins: origins of other sites whose pages may join and stream here.
         proxies: addresses and networks of reverse proxies in front of this server.
@@ -55,17 +83,22 @@ class Security:
         Raises:
             SettingsError: one of the proxies is neither an address nor a network.
         """
-        self._credentials = credentials
+        self._keys = keys
         self._counters = counters
+        self._student_of = student_of
         self.origins = Origins(counters, hosts=hosts, origins=origins, announced=announced)
         self.proxies = Proxies(proxies)
-        self.signed_out = signed_out
-        self.sessions = Sessions(bytes.fromhex(credentials.session_key), signed_out)
+        self.sessions = sessions
         self.launch_links = LaunchLinks()
+        self.on_change: Listeners[[Principal]] = Listeners("a change of an account")
+
+    @property
+    def signed_out(self) -> SignedOut:
+        return self.sessions.signed_out
 
     def use(self, credentials: Credentials) -> None:
         """Require these credentials from now on."""
-        self._credentials = credentials
+        self._keys = msgspec.structs.replace(self._keys, educator_token=credentials.educator_token)
         self.sessions.key = bytes.fromhex(credentials.session_key)
 
     def guard(self, request: web.Request) -> None:
@@ -83,37 +116,47 @@ class Security:
             raise ApiError(400, "bad_request", "The request cannot be understood.")
         self.origins.check_origin(request)
 
-    def require_educator(self, request: web.Request) -> None:
-        """Refuse everybody but educators.
+    async def authenticate(self, request: web.Request) -> Principal:
+        """Who sends a request. A bearer token counts before a cookie.
 
         Raises:
-            ApiError: 401 without a valid session; 403 with a token that is not an educator's, such as a student's; 415
-                if something would change and the body is not JSON.
+            BackendError: the roster cannot be reached.
         """
-        if not self.is_educator(request):
-            self._counters.add("requests_refused{educator}")
-            if "Authorization" in request.headers:
-                raise ApiError(403, "not_an_educator", "This token is not a teacher's.")
-            raise ApiError(401, "sign_in", "Sign in as a teacher first.", {"WWW-Authenticate": "Bearer"})
-        if request.method not in ("GET", "HEAD") and request.content_type != "application/json":
-            # A foreign page can send other content types without asking; the browser would add the session cookie.
-            raise ApiError(415, "not_json", "Send the request with the content type application/json.")
+        token = bearer_token(request)
+        if token is None:
+            return OWNER if self.sessions.of(request) is not None else NOBODY
+        if self.is_educator_token(token):
+            return OWNER
+        if is_here(request) and _is_same(token, self._keys.program_secret):
+            return _PROGRAM
+        if self._keys.metrics_token and _is_same(token, self._keys.metrics_token):
+            return _MONITORING
+        student = await self._student_of(token)
+        return NOBODY if student is None else Principal("student", student=student)
 
-    def is_educator(self, request: web.Request) -> bool:
-        """Whether the request shows the educator token or a valid session."""
-        bearer = bearer_token(request)
-        if bearer is not None:
-            return self.is_educator_token(bearer)
-        return self.sessions.of(request) is not None
+    def permit(self, request: web.Request, principal: Principal, requirement: Requirement) -> None:
+        """Refuse a request whose principal lacks the permission of its route.
+
+        Raises:
+            ApiError: 401 without a valid session or token; 403 with one that does not have the permission; 415 if
+                something would change and the body is not JSON.
+        """
+        permission = requirement.permission
+        surely_here = permission is Permission.METRICS and self.proxies.is_surely_here(request)
+        if not has_permission(principal, permission, surely_here=surely_here):
+            raise refusal(request, principal, permission, self._counters)
+        check_content_type(request, requirement)
 
     def is_educator_token(self, token: str) -> bool:
         """Whether this is the educator token."""
-        return hmac.compare_digest(
-            token.encode("utf-8", "surrogatepass"), self._credentials.educator_token.encode("utf-8")
-        )
+        return _is_same(token, self._keys.educator_token)
 
 
 def bearer_token(request: web.Request) -> str | None:
     """The token of an ``Authorization: Bearer`` header; None without such a header."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
+
+
+def _is_same(shown: str, secret: str) -> bool:
+    return hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), secret.encode("utf-8"))

@@ -19,7 +19,12 @@ SESSION_SECONDS = 12 * 3600
 
 
 class Sessions:
-    """The sessions of educators' browsers. Only those that ended early are stored; a cookie proves the others."""
+    """The sessions of educators' browsers. Only those that ended early are stored; a cookie proves the others.
+
+    Attributes:
+        key: signs the cookies.
+        signed_out: the sessions that ended early.
+    """
 
     def __init__(self, key: bytes, signed_out: SignedOut) -> None:
         """Args:
@@ -27,7 +32,7 @@ class Sessions:
         signed_out: the sessions that ended early; it reports those that another node ended.
         """
         self.key = key
-        self._signed_out = signed_out
+        self.signed_out = signed_out
         signed_out.on_ended = self._close_connections
         # By hash of their session, the connections of requests that are being answered.
         self._in_use: dict[str, set[asyncio.BaseTransport]] = {}
@@ -53,7 +58,7 @@ class Sessions:
         """
         session = self.of(request)
         if session is not None:
-            await self._signed_out.add(session, _until(session))
+            await self.signed_out.add(session, _until(session))
             self._close_connections(session_hash(session), besides=request.transport)
         response.del_cookie(cookie_name(request), path="/")
 
@@ -99,7 +104,7 @@ class Sessions:
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(value).encode()):
             return False
         until = _until(value)
-        return until > time.time() and not self._signed_out.has(value, until - SESSION_SECONDS)
+        return until > time.time() and not self.signed_out.has(value, until - SESSION_SECONDS)
 
     def _sign(self, value: str) -> str:
         return hmac.new(self.key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

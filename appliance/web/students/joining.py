@@ -9,10 +9,10 @@ from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
-from appliance.roster import Class, JoinError, Roster, plain_code
+from appliance.roster import Class, JoinError, Roster, Student, plain_code
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
-from appliance.web.security import GuessLimit, bearer_token
+from appliance.web.security import GuessLimit, principal_of
 from appliance.web.students.admission import Admission
 
 _JOIN_STATUS = {"class_closed": 409, "class_full": 409, "unknown_student": 404, "bad_name": 400, "unknown_class": 403}
@@ -77,16 +77,23 @@ class Joining:
 
     async def me(self, request: web.Request) -> web.Response:
         """``GET /api/v1/me``: the student of a token."""
-        token = bearer_token(request) or ""
-        student = await self._roster.student_by_token(token)
-        if student is None:
-            student = await self._pipeline.read_whole(lambda: self._roster.student_by_token(token))
-        if student is None:
-            raise ApiError(401, "bad_token", "This browser has not joined a class, or was removed from it.")
+        student = principal_of(request).student
+        assert student is not None
         title = next((c.title for c in await self._roster.classes() if c.class_id == student.class_id), "")
         return answer(
             {"student_id": student.student_id, "name": student.name, "class_id": student.class_id, "class_title": title}
         )
+
+    async def student_of(self, token: str) -> Student | None:
+        """The student of a token; None if no student has it.
+
+        Raises:
+            BackendError: the roster cannot be reached, or lacks data.
+        """
+        student = await self._roster.student_by_token(token)
+        if student is None:
+            student = await self._pipeline.read_whole(lambda: self._roster.student_by_token(token))
+        return student
 
     async def _by_code(self, code: str) -> Class | None:
         wanted = plain_code(code)
