@@ -11,7 +11,8 @@ from aiohttp import web
 from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.network.network import Network
-from appliance.web.educators import Educators, Feed, FeedLimits, StudentViews
+from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
+from appliance.web.educators.class_parts import no_requests
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
@@ -83,7 +84,9 @@ class WebApp:
         )
         self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
         self._create_educators_side(services, monitoring)
-        self.program_routes = ProgramRoutes(self.security, network, launch_secret, stop, self.educators.classes.views)
+        self.program_routes = ProgramRoutes(
+            self.security, network, launch_secret, stop, self.educators.classes.seen_views
+        )
         self.idle_connections = IdleConnections(limits, counters)
         self.application = web.Application(client_max_size=limits.body_bytes)
         self.routes = Routes(self.application)
@@ -119,13 +122,12 @@ class WebApp:
             hint=self._firewall_hint,
         )
         self.feed = Feed(
-            students,
+            ClassParts(students, self.educators.classes.views, no_requests),
             services.roster,
             services.hints,
             monitoring.tasks,
             counters,
-            classes=self.educators.classes.views,
-            limits=FeedLimits.of(limits),
+            FeedLimits.of(limits),
         )
         self._network.on_change.add(self.feed.classes_changed)
         services.class_control.on_changed.add(self.feed.changed_here)
@@ -219,6 +221,6 @@ class WebApp:
         )
 
     def _presence(self, class_id: str, student_id: str) -> None:
-        self.feed.students_changed((student_id,))
+        self.feed.students_changed((student_id,), class_id)
         if self._membership is not None:
             self._membership.present(student_id, self.registry.online(student_id))

@@ -45,7 +45,7 @@ class ProgramRoutes:
         network: Network,
         launch_secret: str,
         stop: Callable[[], None],
-        views: Callable[[], Awaitable[list[ClassView]]],
+        views: Callable[[web.Request], Awaitable[list[ClassView]]],
     ) -> None:
         self.launch_secret = launch_secret
         self._security = security
@@ -69,7 +69,7 @@ class ProgramRoutes:
             self._network.choose(body.url)
         except ValueError:
             raise ApiError(400, "bad_address", "That is not an address of this server.") from None
-        return answer(await self._views())
+        return answer(await self._views(request))
 
     async def stop(self, request: web.Request) -> web.Response:
         """``POST /api/v1/stop``: end the program; only for an educator at this computer, who can start it again."""

@@ -1,11 +1,8 @@
-"""The routes of classes: the join panel, pausing, messages, changes.
-
-`WebApp` declares the permission of each route.
-"""
+"""The routes of classes: the join panel, pausing, messages, changes. Each is about classes that the principal sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from aiohttp import web
@@ -18,6 +15,7 @@ from appliance.network.network import Network
 from appliance.roster import Class, JoinError, Roster, new_code
 from appliance.text import counted
 from appliance.web.educators.views import ClassView
+from appliance.web.educators.visibility import changed_classes, seen_classes
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
 
@@ -73,23 +71,28 @@ class ClassRoutes:
 
     async def list_classes(self, request: web.Request) -> web.Response:
         """``GET /api/v1/classes``."""
-        return answer(await self.views())
+        return answer(await self.seen_views(request))
 
-    async def views(self) -> list[ClassView]:
-        """All classes as the join panel shows them."""
-        urls = self._network.urls()
-        return [self._view(section, urls) for section in await self._roster.classes()]
+    async def views(self, class_ids: Collection[str] | None = None) -> list[ClassView]:
+        """Classes as the join panel shows them: those of some ids that exist, or all."""
+        sections = await self._roster.classes()
+        if class_ids is not None:
+            wanted = set(class_ids)
+            sections = [section for section in sections if section.class_id in wanted]
+        return self._views(sections)
+
+    async def seen_views(self, request: web.Request) -> list[ClassView]:
+        """The classes that a request may see, as the join panel shows them."""
+        return self._views(await seen_classes(request, self._roster))
 
     async def qr(self, request: web.Request) -> web.Response:
         """``GET /api/v1/classes/{id}/qr.svg``: the QR code of the join address with the join code."""
-        for view in await self.views():
-            if view.class_id == request.match_info["id"]:
-                chosen = request.query.get("address", view.join_url)
-                if chosen not in view.addresses:
-                    raise ApiError(400, "bad_address", "That is not an address of this server.")
-                svg = addresses.qr_svg(f"{chosen}#{view.code}")
-                return web.Response(body=svg, content_type="image/svg+xml", headers={"Cache-Control": "no-store"})
-        raise ApiError(404, "unknown_class", "There is no such class.")
+        [view] = self._views(await seen_classes(request, self._roster, request.match_info["id"]))
+        chosen = request.query.get("address", view.join_url)
+        if chosen not in view.addresses:
+            raise ApiError(400, "bad_address", "That is not an address of this server.")
+        svg = addresses.qr_svg(f"{chosen}#{view.code}")
+        return web.Response(body=svg, content_type="image/svg+xml", headers={"Cache-Control": "no-store"})
 
     async def pause(self, request: web.Request) -> web.Response:
         """``POST /api/v1/class/pause``."""
@@ -105,7 +108,7 @@ class ClassRoutes:
         text = self._checked_message(body.text)
         sent = 0
         failed = False
-        for section in await self._chosen(body.class_id):
+        for section in await changed_classes(request, self._roster, body.class_id):
             students = await self._roster.students(section.class_id)
             try:
                 await self._class_control.message(section.class_id, text)
@@ -120,17 +123,16 @@ class ClassRoutes:
     async def change(self, request: web.Request) -> web.Response:
         """``POST /api/v1/class/change``: title, open or closed to joining, a new code."""
         body = await body_of(request, _ChangeBody)
-        title = body.title.strip() if body.title is not None else None
-        if title is not None and not 1 <= len(title) <= _TITLE_CHARACTERS:
-            raise ApiError(400, "bad_title", f"The title of a class needs 1 to {_TITLE_CHARACTERS} characters.")
+        await changed_classes(request, self._roster, body.class_id)
+        title = None if body.title is None else _checked_title(body.title)
         try:
-            await self._roster.change_class(
+            section = await self._roster.change_class(
                 body.class_id, title=title, open=body.open, code=new_code() if body.new_code else None
             )
         except JoinError as error:
             raise ApiError(404, error.code, str(error)) from None
         await self._class_control.changed(body.class_id)
-        return answer(next(view for view in await self.views() if view.class_id == body.class_id))
+        return answer(self._views([section])[0])
 
     def _checked_message(self, text: str) -> str:
         """The text of a message without spaces around it.
@@ -149,19 +151,13 @@ class ClassRoutes:
 
     async def _set_state(self, request: web.Request, state: ClassState) -> web.Response:
         body = await body_of(request, _ClassBody) if request.can_read_body else _ClassBody()
-        for section in await self._chosen(body.class_id):
+        for section in await changed_classes(request, self._roster, body.class_id):
             await self._class_control.set_state(section.class_id, state)
         return answer({"state": state})
 
-    async def _chosen(self, class_id: str | None) -> list[Class]:
-        """The class that a request names, or all classes if it names none."""
-        sections = await self._roster.classes()
-        if class_id is None:
-            return sections
-        chosen = [section for section in sections if section.class_id == class_id]
-        if not chosen:
-            raise ApiError(404, "unknown_class", "There is no such class.")
-        return chosen
+    def _views(self, sections: Collection[Class]) -> list[ClassView]:
+        urls = self._network.urls()
+        return [self._view(section, urls) for section in sections]
 
     def _view(self, section: Class, urls: list[str]) -> ClassView:
         return ClassView(
@@ -176,3 +172,15 @@ class ClassRoutes:
             self._network.name_url,
             self._hint(),
         )
+
+
+def _checked_title(title: str) -> str:
+    """The title of a class without spaces around it.
+
+    Raises:
+        ApiError: 400; it is empty or too long.
+    """
+    title = title.strip()
+    if not 1 <= len(title) <= _TITLE_CHARACTERS:
+        raise ApiError(400, "bad_title", f"The title of a class needs 1 to {_TITLE_CHARACTERS} characters.")
+    return title

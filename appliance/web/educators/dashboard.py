@@ -11,6 +11,8 @@ from aiohttp import ClientError, WSMsgType, web
 
 from appliance.errors import BackendError, place_of
 from appliance.tasks import cancelled, in_background
+from appliance.web.educators import frames
+from appliance.web.security.principal import Principal
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +20,7 @@ ALIVE_SECONDS = 5.0
 """After so long without a frame a dashboard gets "alive"."""
 _TRY_LATER = 1013
 _INTERNAL = 1011
-_UNKNOWN_TYPE = '{"type":"error","code":"unknown_type","message":"Send {\\"type\\":\\"snapshot\\"}."}'
+_UNKNOWN_TYPE = b'{"type":"error","code":"unknown_type","message":"Send {\\"type\\":\\"snapshot\\"}."}'
 
 
 class Dashboard:
@@ -26,10 +28,21 @@ class Dashboard:
 
     Attributes:
         stale: whether it needs a snapshot before it can use updates.
+        principal: who opened it, with the classes that the principal sees now.
+        placed: whether `class_ids` was set since it was opened.
+        only: id of the one class that it asked for; None for all that the principal sees.
+        class_ids: the classes whose data it gets. No other class is in a frame that is put together from now on.
     """
 
-    def __init__(self, request: web.Request, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self, request: web.Request, socket: web.WebSocketResponse, principal: Principal, only: str | None = None
+    ) -> None:
         self.stale = True
+        self.placed = False
+        self.principal = principal
+        self.only = only
+        self.class_ids: dict[str, None] = {}
+        self._version = 0
         self._request = request
         self._socket = socket
         self._sent_at = time.monotonic()
@@ -46,15 +59,30 @@ class Dashboard:
         """Whether at most this many bytes wait to be sent."""
         return (self._sending is None or self._sending.done()) and self.waiting_bytes() <= bytes
 
-    def post(self, frame: str) -> None:
+    def sees(self, class_id: str) -> bool:
+        """Whether it may show a class and asks for it."""
+        return self.only in (None, class_id) and self.principal.sees(class_id)
+
+    def post_frame(self, type: str, body: bytes, channel_version: int) -> None:
+        """Send a snapshot or an update to a dashboard that keeps up.
+
+        Args:
+            type: ``snapshot`` or ``update``.
+            body: as `frames` makes it.
+            channel_version: version of the channel, which is the version of the frame if only one class was asked for.
+        """
+        self._version = self._version + 1 if self.only is None else channel_version
+        self.post(frames.frame(type, self._version, body))
+
+    def post(self, frame: bytes) -> None:
         """Send a frame to a dashboard that keeps up, without waiting: to a slow one it may take long."""
         self._sending = in_background(self.send(frame), "dashboard")
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         """Send a frame, and wait while much waits to be sent."""
         self._sent_at = time.monotonic()
         try:
-            await self._socket.send_str(frame)
+            await self._socket.send_frame(frame, WSMsgType.TEXT)
         except (ConnectionError, ClientError):
             pass
 
@@ -69,7 +97,7 @@ class Dashboard:
     def post_alive(self) -> None:
         """Send a sign of life if nothing was sent for a while."""
         if time.monotonic() - self._sent_at >= ALIVE_SECONDS and self.keeps_up(0):
-            self.post(f'{{"type":"alive","now":{time.time_ns() // 1_000_000}}}')
+            self.post(b'{"type":"alive","now":%d}' % (time.time_ns() // 1_000_000))
 
     def stuck_seconds(self) -> float:
         """For how long the network has accepted nothing of what waits, as seen from one call to the next."""

@@ -1,7 +1,8 @@
-"""The dashboard feed: follows classes through the pubsub, reads what changed, and sends dashboards merged updates.
+"""The dashboard feed: one channel a class, which follows the class through the pubsub and reads what changed.
 
-Each update is made once and sent to all dashboards. A dashboard that reads slowly gets no updates until it has caught
-up, and then a snapshot: it delays nobody, and what waits for it is bounded.
+What changed in a class is read and encoded once, for all dashboards that see the class (`class_parts`, `frames`). A
+dashboard gets one frame at a time, about the classes of its principal alone. One that reads slowly gets no updates
+until it has caught up, and then a snapshot: it delays nobody, and what waits for it is bounded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -18,12 +19,15 @@ from aiohttp import web
 from appliance.config import LimitSettings
 from appliance.counters import Counters
 from appliance.pipeline import class_topic
-from appliance.pubsub.hints import Hints, Listening, decoded
+from appliance.pubsub.hints import Hints, decoded
 from appliance.roster import Roster
-from appliance.tasks import BackOff, Supervised, Tasks
+from appliance.tasks import BackOff, Supervised, Tasks, in_background
+from appliance.web.educators.channel import Channel
+from appliance.web.educators.class_parts import ClassParts
 from appliance.web.educators.dashboard import Dashboard, close
-from appliance.web.educators.student_views import StudentViews
-from appliance.web.educators.views import ClassView, StudentView
+from appliance.web.educators.frames import ClassPart, snapshot_body, update_body
+from appliance.web.educators.visibility import unknown_class
+from appliance.web.security.principal import Principal, principal_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ CHECK_SECONDS = 0.5
 _FIRST_SECONDS = 0.5
 _AGAIN_SECONDS = 2.0
 _GOING_AWAY = 1001
+_SIGNED_OUT = 4401
+_NO_LONGER_SEEN = 4403
 _TOO_MANY = 4429
 
 
@@ -68,71 +74,49 @@ class FeedLimits(msgspec.Struct, frozen=True):
         )
 
 
-class _Frame(msgspec.Struct, omit_defaults=True):
-    type: str
-    version: int
-    now: int
-    students: list[StudentView]
-    classes: list[ClassView] | None = None
-    removed: list[str] | None = None
-
-
 class _Changes(msgspec.Struct):
-    """What changed since the last update.
+    """What changed since the last update, besides what the channels have.
 
     Attributes:
-        students: ids of the students that changed.
-        classes: whether the join panel changed.
+        unplaced: ids of students that changed, and whose class is not known.
         everything: whether anything may have changed.
-        topics: whether the topics to listen to may have changed.
+        subscriptions: whether the classes that dashboards see may have changed.
     """
 
-    students: set[str] = msgspec.field(default_factory=set)
-    classes: bool = False
+    unplaced: set[str] = msgspec.field(default_factory=set)
     everything: bool = False
-    topics: bool = False
+    subscriptions: bool = False
 
 
 class Feed:
-    """Sends the state of all classes to the dashboards that are open on this node.
+    """Sends classes to the dashboards that are open on this node.
 
     Attributes:
-        classes: returns the classes as the join panel shows them.
+        parts: reads and encodes classes.
     """
 
     def __init__(
-        self,
-        students: StudentViews,
-        roster: Roster,
-        hints: Hints,
-        tasks: Tasks,
-        counters: Counters,
-        *,
-        classes: Callable[[], Awaitable[list[ClassView]]],
-        limits: FeedLimits,
+        self, parts: ClassParts, roster: Roster, hints: Hints, tasks: Tasks, counters: Counters, limits: FeedLimits
     ) -> None:
         """Args:
-        students: reads students.
+        parts: reads and encodes classes.
         roster: the classes.
         hints: announce what changed.
         tasks: runs what updates dashboards.
         counters: counts limits that were hit.
-        classes: returns the classes as the join panel shows them.
         limits: on dashboards.
         """
-        self.classes = classes
-        self._students = students
+        self.parts = parts
         self._roster = roster
         self._hints = hints
         self._tasks = tasks
         self._counters = counters
         self._limits = limits
         self._dashboards: dict[Dashboard, None] = {}
-        self._version = 0
+        self._channels: dict[str, Channel] = {}
         self._changes = _Changes()
         self._polled = float("-inf")
         self._wake = asyncio.Event()
-        self._listening: dict[str, Listening] = {}
         self._running: list[Supervised] = []
         self._closing = False
 
@@ -146,9 +130,15 @@ class Feed:
         return list(self._dashboards)
 
     @property
+    def class_ids(self) -> list[str]:
+        """The classes that have an open channel."""
+        return list(self._channels)
+
+    @property
     def all_live(self) -> bool:
         """Whether every class that is shown is listened to, as far as is known."""
-        return not self._hints.away and all(listening.live for listening in self._listening.values())
+        channels = self._channels.values()
+        return not self._hints.away and all(one.listening is not None and one.listening.live for one in channels)
 
     def start(self) -> None:
         """Begin to update dashboards."""
@@ -159,8 +149,14 @@ class Feed:
         ]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """``GET /ws/dashboard``, after the educator was authenticated."""
-        limits = self._limits
+        """``GET /ws/dashboard``: all classes of the principal, or with ``?class_id=ID`` one of them.
+
+        Raises:
+            ApiError: 404; the class does not exist, or the principal does not see it.
+        """
+        limits, principal, only = self._limits, principal_of(request), request.query.get("class_id")
+        if only is not None and only not in principal.seen_of(await self._roster.class_ids()):
+            raise unknown_class()
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=limits.message_bytes, compress=False, timeout=2.0)
         await socket.prepare(request)
         if self._closing:
@@ -170,11 +166,11 @@ class Feed:
             self._counters.add("limit_dashboards")
             await close(socket, _TOO_MANY, "No more dashboards can be opened now.")
             return socket
-        dashboard = Dashboard(request, socket)
+        dashboard = Dashboard(request, socket, principal, only)
         self._dashboards[dashboard] = None
         try:
             self._roster.forget()
-            self._topics_changed()
+            self._subscriptions_changed()
             while await dashboard.wait_for_request():
                 dashboard.stale = True
                 self._wake.set()
@@ -183,21 +179,30 @@ class Feed:
             await dashboard.close_after(error)
         finally:
             del self._dashboards[dashboard]
+            self._show_classes(dashboard, [])
             await dashboard.drop()
-            # After the last dashboard nothing needs to be listened to.
-            self._topics_changed()
+            # After the last dashboard of a class nothing of it needs to be listened to.
+            self._subscriptions_changed()
         return socket
 
     def classes_changed(self) -> None:
-        """Send dashboards the join panel, which has changed."""
-        self._changes.classes = True
+        """Send dashboards the join panel, which has changed in all classes."""
+        for channel in self._channels.values():
+            channel.changes.view = True
         self._wake.set()
 
-    def students_changed(self, student_ids: Iterable[str]) -> None:
-        """Send dashboards some students again, whose presence has changed."""
-        if self._dashboards:
-            self._changes.students.update(student_ids)
-            self._wake.set()
+    def students_changed(self, student_ids: Iterable[str], class_id: str = "") -> None:
+        """Send dashboards some students again, whose presence has changed.
+
+        Args:
+            student_ids: the students.
+            class_id: their class; "" if it is not known.
+        """
+        if class_id in self._channels:
+            self._channels[class_id].changes.students.update(student_ids)
+        elif self._dashboards and not class_id:
+            self._changes.unplaced.update(student_ids)
+        self._wake.set()
 
     def refresh(self) -> None:
         """Read the classes again, and send dashboards a snapshot."""
@@ -208,6 +213,20 @@ class Feed:
     def changed_here(self, class_id: str, ids: Sequence[str]) -> None:
         """Show at once what was changed on this node; `ids` are those of `ClassControl.changed`."""
         self._note(class_id, ids)
+
+    def principal_changed(self, principal: Principal) -> None:
+        """Note that an educator's role or classes have changed; open dashboards follow at once.
+
+        No frame that is put together after this call is about a class that the educator no longer sees.
+        """
+        for dashboard in self.dashboards:
+            if not principal.educator_id or dashboard.principal.educator_id != principal.educator_id:
+                continue
+            dashboard.principal = principal
+            if principal.kind != "educator":
+                self._end(dashboard, _SIGNED_OUT, "Sign in again.")
+            self._show_classes(dashboard, [class_id for class_id in dashboard.class_ids if dashboard.sees(class_id)])
+            self._subscriptions_changed()
 
     def check_dashboards(self) -> None:
         """Send signs of life, close dashboards that accept nothing, and poll while the pubsub is away."""
@@ -228,7 +247,7 @@ class Feed:
         self._closing = True
         for task in self._running:
             await self._tasks.end(task)
-        await self._stop_listening(list(self._listening))
+        await self._close_channels(list(self._channels))
         await asyncio.gather(*(one.close(_GOING_AWAY, "The server stops.") for one in self._dashboards))
 
     async def push(self) -> None:
@@ -239,44 +258,73 @@ class Feed:
         """
         # What changes while this awaits is for the next call.
         changes, self._changes = self._changes, _Changes()
-        if changes.topics or changes.everything or changes.classes:
-            await self._listen_to_all()
-            changes.everything |= self._changes.everything
-            self._changes.everything = False
+        taken = {id: channel.take_changes() for id, channel in self._channels.items() if channel.has_changed}
+        if changes.subscriptions or changes.everything or any(one.view for one in taken.values()):
+            await self._subscribe()
+        for class_id, of_class in taken.items():
+            if changes.everything or of_class.everything:
+                for dashboard in self._channels[class_id].dashboards if class_id in self._channels else ():
+                    dashboard.stale = True
         if changes.everything:
             for dashboard in self._dashboards:
                 dashboard.stale = True
         if not self._dashboards:
             return
-        await self._send_update(changes)
+        if not all(dashboard.stale for dashboard in self._dashboards):
+            still_open = {class_id: one for class_id, one in taken.items() if class_id in self._channels}
+            self._send_updates(await self.parts.changed(self._channels, still_open, changes.unplaced))
         await self._send_snapshots()
-        if any(dashboard.stale for dashboard in self._dashboards):
+        if any(dashboard.stale for dashboard in self._dashboards) or any(
+            channel.has_changed for channel in self._channels.values()
+        ):
             self._wake.set()
 
-    def _topics_changed(self) -> None:
-        self._changes.topics = True
+    def _subscriptions_changed(self) -> None:
+        self._changes.subscriptions = True
         self._wake.set()
 
-    async def _listen_to_all(self) -> None:
-        """Listen to every class while a dashboard is open. Only `push` calls this, so there is one call at a time."""
-        wanted = [section.class_id for section in await self._roster.classes()] if self._dashboards else []
-        await self._stop_listening([class_id for class_id in self._listening if class_id not in wanted])
-        new = [class_id for class_id in wanted if class_id not in self._listening]
-        for class_id in new:
-            self._listening[class_id] = self._hints.listen(
-                f"feed {class_id}",
-                class_topic(class_id),
+    async def _subscribe(self) -> None:
+        """Give each dashboard the classes that it sees now, and listen to these. There is one call at a time."""
+        class_ids = [section.class_id for section in await self._roster.classes()] if self._dashboards else []
+        for dashboard in self.dashboards:
+            self._show_classes(dashboard, [class_id for class_id in class_ids if dashboard.sees(class_id)])
+            dashboard.placed = True
+            if dashboard.only is not None and not dashboard.class_ids:
+                self._end(dashboard, _NO_LONGER_SEEN, "This class has ended, or you no longer teach it.")
+        await self._close_channels([id for id, channel in self._channels.items() if not channel.dashboards])
+        new = [channel for channel in self._channels.values() if channel.listening is None]
+        for channel in new:
+            channel.listening = self._hints.listen(
+                f"feed {channel.class_id}",
+                class_topic(channel.class_id),
                 owner="dashboards",
-                on_message=partial(self._on_message, class_id),
-                reread=partial(self._reread, class_id),
+                on_message=partial(self._on_message, channel.class_id),
+                reread=partial(self._reread, channel.class_id),
                 polls=False,
             )
         # After this wait one snapshot is enough. It is short, so that a new dashboard shows the store soon, also while
         # the pubsub is away.
-        await asyncio.gather(*(self._listening[class_id].first(_FIRST_SECONDS) for class_id in new))
+        await asyncio.gather(*(one.listening.first(_FIRST_SECONDS) for one in new if one.listening is not None))
+        for channel in new:
+            channel.changes.everything = False
 
-    async def _stop_listening(self, class_ids: Iterable[str]) -> None:
-        await asyncio.gather(*(self._listening.pop(class_id).close() for class_id in class_ids))
+    def _show_classes(self, dashboard: Dashboard, class_ids: list[str]) -> None:
+        """Show a dashboard these classes from now on."""
+        if list(dashboard.class_ids) == class_ids:
+            return
+        for class_id in dashboard.class_ids:
+            self._channels[class_id].dashboards.pop(dashboard, None)
+        for class_id in class_ids:
+            self._channels.setdefault(class_id, Channel(class_id)).dashboards[dashboard] = None
+        dashboard.class_ids = dict.fromkeys(class_ids)
+        dashboard.stale = True
+
+    async def _close_channels(self, class_ids: Iterable[str]) -> None:
+        channels = [self._channels.pop(class_id) for class_id in class_ids]
+        await asyncio.gather(*(one.listening.close() for one in channels if one.listening is not None))
+
+    def _end(self, dashboard: Dashboard, code: int, reason: str) -> None:
+        in_background(dashboard.close(code, reason), "dashboard")
 
     async def _on_message(self, class_id: str, message: bytes) -> None:
         self._note(class_id, decoded(message, list[str]))
@@ -284,14 +332,15 @@ class Feed:
     def _note(self, class_id: str, ids: Sequence[str]) -> None:
         if not ids or ids[0] == "":
             self._roster.forget(class_id)
-        self._changes.students.update(id for id in ids if id)
-        self._changes.classes |= not ids
-        self._wake.set()
+        if class_id in self._channels:
+            self._channels[class_id].note(ids)
+            self._wake.set()
 
     async def _reread(self, class_id: str, missed: bool) -> None:
         self._roster.forget(class_id)
-        self._changes.everything = True
-        self._wake.set()
+        if class_id in self._channels:
+            self._channels[class_id].changes.everything = True
+            self._wake.set()
 
     async def _push(self, task: Supervised) -> None:
         pause = 1 / self._limits.updates_per_second
@@ -316,41 +365,47 @@ class Feed:
             await asyncio.sleep(CHECK_SECONDS)
             self.check_dashboards()
 
-    async def _send_update(self, changes: _Changes) -> None:
+    def _send_updates(self, parts: Sequence[ClassPart]) -> None:
         """Send what changed to the dashboards that keep up; the others become stale."""
-        classes = await self.classes() if changes.classes else None
-        if not changes.students and classes is None:
-            return
-        self._version += 1
-        students, removed = await self._students.of_ids(sorted(changes.students))
-        frame = _Frame("update", self._version, _now(), students, classes, removed or None)
-        text = msgspec.json.encode(frame).decode()
-        for dashboard in self.dashboards:
-            if dashboard.stale:
-                continue
-            if dashboard.keeps_up(self._limits.send_buffer_bytes):
-                dashboard.post(text)
-                self._counters.add("dashboard_frames{update}")
-            else:
+        changed: dict[Dashboard, list[ClassPart]] = {}
+        for part in parts:
+            for dashboard in self._channels[part.class_id].dashboards:
+                if not dashboard.stale:
+                    changed.setdefault(dashboard, []).append(part)
+        bodies: dict[tuple[str, ...], bytes] = {}
+        for dashboard, of_dashboard in changed.items():
+            if not dashboard.keeps_up(self._limits.send_buffer_bytes):
                 self._counters.add("limit_send_buffer_bytes")
                 dashboard.stale = True
+                continue
+            key = tuple(dashboard.class_ids)
+            if key not in bodies:
+                bodies[key] = update_body(of_dashboard, self._views(dashboard))
+            self._post(dashboard, "update", bodies[key])
 
     async def _send_snapshots(self) -> None:
         """Send a snapshot to the stale dashboards that have caught up."""
-        ready = [dashboard for dashboard in self._dashboards if dashboard.stale and dashboard.keeps_up(0)]
+        ready = [one for one in self._dashboards if one.stale and one.placed and one.keeps_up(0)]
         if not ready:
             return
         for dashboard in ready:
             # Before the snapshot is read: a request that arrives meanwhile gets a newer one.
             dashboard.stale = False
-        classes = await self.classes()
-        students = await self._students.of_classes(section.class_id for section in classes)
-        frame = _Frame("snapshot", self._version, _now(), students, classes)
-        text = msgspec.json.encode(frame).decode()
+        wanted = dict.fromkeys(class_id for dashboard in ready for class_id in dashboard.class_ids)
+        parts = await self.parts.whole([self._channels[class_id] for class_id in wanted])
+        bodies: dict[tuple[str, ...], bytes] = {}
         for dashboard in ready:
-            dashboard.post(text)
-            self._counters.add("dashboard_frames{snapshot}")
+            if dashboard not in self._dashboards:
+                continue
+            key = tuple(dashboard.class_ids)
+            if key not in bodies:
+                bodies[key] = snapshot_body([parts[id] for id in key if id in parts], self._views(dashboard))
+            self._post(dashboard, "snapshot", bodies[key])
 
+    def _views(self, dashboard: Dashboard) -> Mapping[str, bytes]:
+        return {class_id: self._channels[class_id].view for class_id in dashboard.class_ids}
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+    def _post(self, dashboard: Dashboard, type: str, body: bytes) -> None:
+        version = self._channels[dashboard.only].version if dashboard.only in self._channels else 0
+        dashboard.post_frame(type, body, version)
+        self._counters.add(f"dashboard_frames{{{type}}}")

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from appliance.states import student_details, student_key
 from appliance.web.educators.student_views import StudentViews
-from appliance.web.errors import ApiError, answer
+from appliance.web.educators.visibility import changed_student, seen_classes, seen_student, unknown_student
+from appliance.web.errors import answer
 from appliance.web.services import ClassServices
 
 
@@ -32,13 +33,12 @@ class StudentRoutes:
 
     async def list_students(self, request: web.Request) -> web.Response:
         """``GET /api/v1/students``."""
-        return answer(await self._students.of_classes(c.class_id for c in await self._roster.classes()))
+        sections = await seen_classes(request, self._roster)
+        return answer(await self._students.of_classes(section.class_id for section in sections))
 
     async def one_student(self, request: web.Request) -> web.Response:
         """``GET /api/v1/students/{id}``."""
-        student = await self._roster.student(request.match_info["id"])
-        if student is None:
-            raise ApiError(404, "unknown_student", "There is no such student in your classes.")
+        student = await seen_student(request, self._roster, request.match_info["id"])
         [view] = await self._students.of_students([student])
         [row] = await self._kvs.read([student_key(student.student_id)])
         # Hundreds of documents take a while to decode; states are immutable, so another thread can do it.
@@ -48,9 +48,10 @@ class StudentRoutes:
 
     async def remove_student(self, request: web.Request) -> web.Response:
         """``POST /api/v1/students/{id}/remove``."""
-        student = await self._roster.remove(request.match_info["id"])
+        student_id = (await changed_student(request, self._roster, request.match_info["id"])).student_id
+        student = await self._roster.remove(student_id)
         if student is None:
-            raise ApiError(404, "unknown_student", "There is no such student in your classes.")
+            raise unknown_student()
         await self._class_control.removed(student.class_id, student.student_id)
         await self._class_control.changed(student.class_id, student.student_id)
         return answer({"student_id": student.student_id})

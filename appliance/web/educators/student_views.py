@@ -17,6 +17,18 @@ from appliance.web.educators.views import StudentView
 log = logging.getLogger(__name__)
 
 
+class Found(msgspec.Struct):
+    """What some ids stand for.
+
+    Attributes:
+        views: the students of classes, by id.
+        absent: by id, who was removed or merged, and None for an id that the roster does not know.
+    """
+
+    views: dict[str, StudentView]
+    absent: dict[str, Student | None]
+
+
 class StudentViews:
     """Reads students. A row that cannot be read affects one student, who is shown without summaries.
 
@@ -53,13 +65,14 @@ class StudentViews:
         rows = await self._rows([student_key(student.student_id) for student in students])
         return [self._view(student, row) for student, row in zip(students, rows, strict=True)]
 
-    async def of_ids(self, student_ids: Iterable[str]) -> tuple[list[StudentView], list[str]]:
-        """The students of some ids, and the ids that the roster does not know.
+    async def of_ids(self, student_ids: Iterable[str]) -> Found:
+        """The students of some ids, by id.
 
         Raises:
             BackendError: the roster or the store cannot be reached.
         """
-        students, unknown = [], []
+        students: list[Student] = []
+        absent: dict[str, Student | None] = {}
         for student_id in student_ids:
             try:
                 student = await self._roster.student(student_id)
@@ -69,11 +82,11 @@ class StudentViews:
                 # Damaged data of one student, or an impossible id, must not affect the others.
                 self._count_unreadable(error)
                 continue
-            if student is None:
-                unknown.append(student_id)
+            if student is None or not student.present:
+                absent[student_id] = student
             else:
                 students.append(student)
-        return await self.of_students(students), unknown
+        return Found({view.student_id: view for view in await self.of_students(students)}, absent)
 
     async def _rows(self, keys: list[str]) -> list[Row | None]:
         try:

@@ -58,3 +58,35 @@ class ClassView(msgspec.Struct):
     qr: str
     name_url: str = ""
     hint: str = ""
+
+
+class RequestView(msgspec.Struct):
+    """A student who waits for an educator's answer, as dashboards show them.
+
+    Attributes:
+        kind: ``again`` if somebody holds the identity already, ``new`` if newcomers need approval.
+        student_id: whose identity is asked for, or the id that a newcomer would get.
+        created: when it was asked, in seconds since the epoch.
+    """
+
+    request_id: str
+    class_id: str
+    name: str
+    kind: str
+    student_id: str
+    created: float
+
+
+class RemovedView(msgspec.Struct):
+    """A removed student, as educators see them who may undo it.
+
+    Attributes:
+        removed_at: when, in seconds since the epoch.
+        barred_until: until then the student may not join again; None if they may.
+    """
+
+    student_id: str
+    name: str
+    class_id: str
+    removed_at: float
+    barred_until: float | None

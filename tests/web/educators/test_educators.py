@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,17 @@ async def test_changes_during_an_update_are_in_the_next(tmp_path: Path) -> None:
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
-        views = feed.classes
+        views = feed.parts.classes
         asked = asyncio.Event()
         go_on = asyncio.Event()
 
-        async def slow() -> list[ClassView]:
-            found = await views()
+        async def slow(class_ids: Collection[str]) -> list[ClassView]:
+            found = await views(class_ids)
             asked.set()
             await go_on.wait()
             return found
 
-        feed.classes = slow
+        feed.parts.classes = slow
         feed.classes_changed()
         await asked.wait()
         await w.node.roster.change_class("class-1", title="History")
@@ -149,13 +150,13 @@ async def test_an_unexpected_error_stops_no_dashboard(tmp_path: Path, caplog: py
     async with world(tmp_path) as w, w.dashboard() as dashboard:
         await shown(dashboard, {"class-1": []})
         feed = w.node.web.feed
-        views = feed.classes
+        views = feed.parts.classes
 
-        async def broken() -> list[ClassView]:
-            feed.classes = views
+        async def broken(class_ids: Collection[str]) -> list[ClassView]:
+            feed.parts.classes = views
             raise KeyError("Ada")
 
-        feed.classes = broken
+        feed.parts.classes = broken
         feed.classes_changed()
         await shown(dashboard, {"class-1": []})
         assert w.node.counters["feed_failures"] == 1
@@ -220,7 +221,7 @@ async def test_a_dashboard_that_does_not_read_slows_nobody_and_gets_a_snapshot_l
                 # The buffers of the system must be full before anything waits in the server.
                 for dashboard in w.node.web.feed.dashboards:
                     if dashboard.keeps_up(0) and not dashboard.stale:
-                        dashboard.post(json.dumps({"type": "filler", "x": "x" * 500_000}))
+                        dashboard.post(json.dumps({"type": "filler", "x": "x" * 500_000}).encode())
                         break
             slow.resume_reading()
             assert (await slow.message("snapshot"))["version"] > snapshot["version"]
