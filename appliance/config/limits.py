@@ -306,6 +306,41 @@ class LimitSettings(msgspec.Struct, frozen=True):
     login_tries: Annotated[
         Count, Meta(description="Wrong teacher logins per address and minute; further tries must wait.")
     ] = 10
+    account_tries: Annotated[
+        Count,
+        Meta(
+            description="Wrong passwords for one account in a minute, from browsers in which it never signed in; "
+            "further tries must wait. Other browsers have as many tries each."
+        ),
+    ] = 30
+    accounts: Annotated[Count, Meta(description="Accounts of educators; a further one is refused.")] = 5000
+    account_sessions: Annotated[
+        Count,
+        Meta(description="Browsers in which one educator stays signed in; a further one signs the oldest out."),
+    ] = 20
+    session_seconds: Annotated[
+        int,
+        Meta(description="Seconds after which an educator must sign in again.", ge=60, le=43200),
+    ] = 43200
+    password_characters: Annotated[
+        int, Meta(description="Length of the shortest password of an educator; a shorter one is refused.", ge=8, le=64)
+    ] = 10
+    passwords_at_once: Annotated[
+        int,
+        Meta(
+            description="Passwords that are checked at a time, 19 MiB and a processor each; 20 times as many may wait, "
+            "and further ones are asked to try again.",
+            ge=1,
+            le=64,
+        ),
+    ] = 2
+    pairing_tries: Annotated[
+        int,
+        Meta(description="Wrong pairing codes, from all devices together, after which a code ends.", ge=1, le=20),
+    ] = 5
+    pairing_seconds: Annotated[
+        int, Meta(description="Seconds for which a pairing code can be used.", ge=10, le=600)
+    ] = 180
     message_characters: Annotated[
         Count, Meta(description="Length of a teacher's message to students; a longer one is refused.")
     ] = 1000

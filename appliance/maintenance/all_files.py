@@ -39,7 +39,6 @@ from appliance.recovery.start import CLASSES_FILE
 from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits
 from appliance.roster.stored_files import RosterFiles
-from appliance.web.security import signed_out
 
 ERASING = "erasing.json"
 """The student who is being erased, until that is done."""
@@ -52,8 +51,10 @@ KEYS = "keys"
 WORK_PREFIX = ".erasing-"
 """Of the folders in which backups are rewritten."""
 ROSTER = "roster"
+SIGNED_OUT = "signed-out.json"
+"""Of programs before format 4: sessions that had ended. Nothing reads it any more."""
 _SMALL_FILES = (
-    *(ERASED, ERASING, FORMAT_FILE, CLASSES_FILE, credentials.FILE, signed_out.FILE, upload_mark.FILE, network.FILE),
+    *(ERASED, ERASING, FORMAT_FILE, CLASSES_FILE, credentials.FILE, SIGNED_OUT, upload_mark.FILE, network.FILE),
     records.JOURNAL,
 )
 OWN_NAMES = (
@@ -87,7 +88,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         JsonFile(data, CLASSES_FILE, dict[str, dict[str, str]]),
         JsonFile(data, FORMAT_FILE, FormatFile, decode_format),
         JsonFile(data, credentials.FILE, credentials.Credentials),
-        JsonFile(data, signed_out.FILE, dict[str, Any]),
+        JsonFile(data, SIGNED_OUT, dict[str, Any]),
         JsonFile(data, upload_mark.FILE, dict[str, Any]),
         JsonFile(data, network.FILE, dict[str, Any]),
         SharedJournal(data),

@@ -6,8 +6,9 @@ key-value store on a server, are not in a backup.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from appliance.archive.markers import missing_findings
@@ -15,7 +16,8 @@ from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings, redact
 from appliance.datafolder import LOCK, PASSING, WORKERS, exchange
 from appliance.datafolder.files import remove, remove_folder, remove_tree, temporary_folder
-from appliance.errors import ArchiveError
+from appliance.datafolder.lock import FolderLock
+from appliance.errors import ArchiveError, SettingsError
 from appliance.kvs import kvs_facts
 from appliance.maintenance import backup_format
 from appliance.maintenance.all_files import backed_up, held
@@ -26,6 +28,8 @@ from appliance.roster import roster_facts
 from appliance.text import counted
 
 __all__ = ["BackupError", "Manifest", "archive_damage", "back_up", "check", "moved_away", "not_included", "restore"]
+
+_CHECK_NAME = re.compile(r"\..+\.check-[0-9a-f]{8}")
 
 
 def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
@@ -42,6 +46,7 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
         raise BackupError(f"{out} already exists; choose another name, or overwrite it with --force.")
     if not out.absolute().parent.is_dir():
         raise BackupError(f"There is no folder {out.absolute().parent}; make it first, or choose another one.")
+    _remove_ended_checks(out.absolute().parent)
     within = out.absolute().is_relative_to(data.absolute())
     return backup_format.write(out, data, backed_up(data), inherit=within)
 
@@ -74,14 +79,38 @@ def archive_damage(backup: Path) -> list[str]:
 
     Raises:
         BackupError: the backup itself is damaged.
+        SettingsError: the folder cannot be locked.
         OSError: a file cannot be read or written, as on a disk without room.
     """
     folder = temporary_folder(backup.absolute().parent, f".{backup.name}.check-")
     try:
-        backup_format.extract(backup, folder, _is_of_archive)
-        return _damage(folder)
+        # The lock shows the next backup whether this check still runs.
+        with _locked(folder):
+            backup_format.extract(backup, folder, _is_of_archive)
+            return _damage(folder)
     finally:
         remove_tree(folder, tolerant=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FolderLock(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_ended_checks(folder: Path) -> None:
+    """Remove what checks of backups left in a folder when they were killed; what is not surely theirs stays."""
+    for path in folder.iterdir():
+        if _CHECK_NAME.fullmatch(path.name) and not path.is_symlink() and (path / LOCK).is_file():
+            try:
+                FolderLock(path).release()
+            except SettingsError:
+                # The check still runs, or the folder is another user's.
+                continue
+            remove_tree(path, tolerant=True)
 
 
 def _is_of_archive(name: str) -> bool:

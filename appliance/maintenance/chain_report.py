@@ -8,14 +8,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from appliance.archive import Damage, Reader, Record, lines, numbered_segments
+from appliance.archive import Damage, Reader, numbered_segments
 from appliance.archive.checking import BrokenLink, SegmentCheck
-from appliance.archive.ends import complete_bytes, first_group, last_group, leftover_from
+from appliance.archive.ends import complete_bytes
 from appliance.archive.file_checks import link_findings, unaccepted
 from appliance.archive.head import head
-from appliance.archive.records import parse_line
-from appliance.archive.segments import disk_bytes, open_segment, uncompressed_bytes
+from appliance.archive.segments import disk_bytes
 from appliance.health import Finding, Severity, finding
+from appliance.maintenance.segment_tails import tail
 
 
 def chain_findings(reader: Reader, *, accept_gaps: bool) -> Iterator[Finding]:
@@ -67,25 +67,9 @@ def _outside(folder: Path) -> Iterator[Finding]:
     What a failed write left was written again to the next segment.
     """
     for (_, path), (_, following) in itertools.pairwise(numbered_segments(folder)):
-        first, last = first_group(following), last_group(path)
-        if first is None or last is None:
-            continue
-        start = leftover_from(path, first.before)
-        if start is None and last.own == first.before:
-            start = last.byte
-        if start is None or start >= uncompressed_bytes(path):
-            continue
-        with open_segment(path) as file:
-            file.seek(start)
-            records = [parse_line(line, path.name, 0, 0) for line in file]
-        # A damaged line has no number, so it repeats none.
-        again = {_number(line.record) for line in lines(following)} - {None}
-        is_repeated = all(_number(record) in again for record in records)
-        yield finding("archive.leftover" if is_repeated else "archive.added", path.name, count=len(records), byte=start)
-
-
-def _number(record: Record | Damage) -> tuple[str, str, int] | None:
-    return None if isinstance(record, Damage) else (record.student_id, record.stream, record.seq)
+        if found := tail(path, following):
+            code = "archive.leftover" if found.is_repeated else "archive.added"
+            yield finding(code, path.name, count=found.lines, byte=found.byte)
 
 
 def _kind(check: SegmentCheck) -> str:

@@ -25,6 +25,7 @@ from appliance.archive.markers import Marker, read_markers
 from appliance.archive.records import Record, parse_line
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, open_segment
 from appliance.health import Finding, finding
+from appliance.maintenance.segment_tails import tail
 
 
 class _Commit(NamedTuple):
@@ -114,17 +115,11 @@ class _Repeat(NamedTuple):
     earlier: Path
     later: Path
     number: int
-    before: bytes
 
     def adds(self) -> bool:
         """Whether the earlier segment has other lines at its end than the later one repeats."""
-        text = _whole(self.earlier)
-        ends = list(GROUP_END.finditer(text))
-        start = next((end.end() for end in ends if end[2] == self.before), None)
-        if start is None or start == ends[-2:][0].end():
-            return False
-        more = GROUP_END.sub(b"}\n", text[start : ends[-1].end()])
-        return not GROUP_END.sub(b"}\n", _whole(self.later)).startswith(more)
+        found = tail(self.earlier, self.later)
+        return found is not None and found.commits > 1 and not found.is_repeated
 
 
 class _Groups:
@@ -149,7 +144,7 @@ class _Groups:
                     # Within the text of several groups each names the one before it.
                     if not at and before not in (own, NOTHING):
                         if not byte and earlier:
-                            self.repeats.append(_Repeat(earlier, path, number, before))
+                            self.repeats.append(_Repeat(earlier, path, number))
                         if self._seeks() and (hit := sought.found(before, markers)):
                             self.commit = _Commit(*hit, before, path.name, number, line, byte, 0.0, there=False)
                     if self._seeks() and (hit := sought.found(this, markers)):
@@ -160,10 +155,6 @@ class _Groups:
 
     def _seeks(self) -> bool:
         return self.commit is None or not self.commit.there
-
-
-def _whole(path: Path) -> bytes:
-    return b"".join(text for text, _, _ in _texts(path))
 
 
 def _texts(path: Path) -> Iterator[tuple[bytes, int, int]]:

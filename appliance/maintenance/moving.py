@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from appliance.config import Settings
 from appliance.datafolder import WORKERS
 from appliance.datafolder.files import make_folder
 from appliance.kvs import kvs_facts
-from appliance.maintenance.all_files import ERASED
+from appliance.maintenance.all_files import ERASED, ErasedLine
 from appliance.recovery.retention import covered_before
 
 Progress = Callable[[float], None]
@@ -179,8 +180,21 @@ def _absent(folder: Path, *, named: bool) -> str:
 
 def erased_since(data: Path, when: float) -> bool:
     """Whether a student was erased after a time, in seconds since the epoch."""
+    return any(erased >= when for erased in erasings(data))
+
+
+def erasings(data: Path) -> list[float]:
+    """When students were erased, in seconds since the epoch; lines that cannot be read are left out.
+
+    Raises:
+        OSError: the list of erasings cannot be read.
+    """
+    found = []
     try:
         lines = (data / ERASED).read_bytes().splitlines()
-        return any(msgspec.json.decode(line.partition(b"\t")[0])["erased"] >= when for line in lines if line.strip())
-    except (FileNotFoundError, msgspec.DecodeError, KeyError, TypeError):
-        return False
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found.append(msgspec.json.decode(line.partition(b"\t")[0], type=ErasedLine).erased)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -28,7 +28,8 @@ from appliance.health import Finding, finding
 from appliance.kvs import Row, kvs_facts, open_kvs
 from appliance.maintenance.all_files import OtherFiles, stored_files
 from appliance.maintenance.chain_report import chain_findings
-from appliance.maintenance.folded_states import FoldedStates, checksums, differing, held_students, lacking
+from appliance.maintenance.erased_again import erased_again, erased_findings, unknown_findings
+from appliance.maintenance.folded_states import Fields, FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import merged_rows, stale_reducers, without
@@ -89,6 +90,8 @@ async def verify(
     if not damaged:
         found(finding("archive.read", segments=len(segments), events=archived.events))
     if usable is None:
+        for one in unknown_findings(settings.data_path):
+            found(one)
         _gaps(archived.gaps, folder, found)
         found(finding("states.none"))
     else:
@@ -168,7 +171,8 @@ def _snapshot_states(
     folder = settings.data_path / ARCHIVE
     ours, theirs = archived.rows_now(), stored.rows_now()
     held = held_students({row.key: row.fields for row in rows})
-    stored_gaps, others = lacking(rows, archived, archived.gaps)
+    erased = _erased_again(settings, theirs, found)
+    stored_gaps, others = lacking(rows, archived, _of_others(archived.gaps, erased))
     # Held states are from before the gap, so they do not have these events either.
     others += [gap for gap in stored_gaps if gap.student_id in held]
     stored_gaps = [gap for gap in stored_gaps if gap.student_id not in held]
@@ -190,7 +194,7 @@ def _snapshot_states(
         found(finding("states.held", students=len(released)))
     differ = _DIFFER_KEPT if better or held else _DIFFER
     snapshots = settings.data_path / snapshot.FOLDER
-    ours_by_name, theirs_by_name = checksums(ours, theirs, better | held)
+    ours_by_name, theirs_by_name = checksums(ours, theirs, better | held | erased)
     for name in sorted(ours_by_name.keys() | theirs_by_name.keys()):
         if name and name not in ours_by_name and name not in stored.fold.summarized:
             found(finding("states.removed", name))
@@ -202,6 +206,19 @@ def _snapshot_states(
             found(finding("states.equal", name, checksum=ours_by_name[name][:16]))
         else:
             found(finding("streams.equal"))
+
+
+def _erased_again(settings: Settings, stored: Fields, found: _Found) -> set[str]:
+    """The ids of erased students whose lines were put back; reports them."""
+    students = erased_again(settings.data_path, stored)
+    for one in erased_findings(students):
+        found(one)
+    return set(students)
+
+
+def _of_others(gaps: Iterable[Gap], students: set[str]) -> list[Gap]:
+    """The gaps of other students than some: what is missing of those who were erased must not be brought back."""
+    return [gap for gap in gaps if gap.student_id not in students]
 
 
 def _move_command(folder: Path) -> str:
@@ -237,11 +254,13 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
         for row in stored.rows.values()
         if row.fields.get(VERSION + scoped.name, scoped.version.data) != scoped.version.data
     }
-    gaps, others = lacking(stored.rows.values(), archived, merged.gaps)
+    theirs_now = stored.rows_now()
+    erased = _erased_again(settings, theirs_now, found)
+    gaps, others = lacking(stored.rows.values(), archived, _of_others(merged.gaps, erased))
     gaps = [replace(gap, explained=False) for gap in (*gaps, *others)]
     for one in gap_findings(gaps, settings.data_path / ARCHIVE, "store.gap", stored=True):
         found(one)
-    ours, theirs = checksums(archived.rows_now(), stored.rows_now(), {gap.student_id for gap in gaps})
+    ours, theirs = checksums(archived.rows_now(), theirs_now, {gap.student_id for gap in gaps} | erased)
     for name in sorted((ours.keys() | theirs.keys()) - stale):
         if name and name not in ours and name not in stored.fold.summarized:
             found(finding("states.removed", name))

@@ -39,6 +39,8 @@ from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
 from appliance.recovery.upkeep import Space, Upkeep
 from appliance.roster import Roster, RosterLimits, open_roster, roster_facts
+from appliance.roster.sqlite import SqliteStore
+from appliance.roster.store import RosterStore
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Supervised, Tasks
 from appliance.web.app import WebApp
@@ -162,6 +164,7 @@ class Node:
             if self.cluster and not settings.roster.url
             else open_roster(settings.roster_url, RosterLimits.of(settings.limits), self.counters)
         )
+        self.store: RosterStore = SqliteStore(settings.data_path / "roster" / "roster.sqlite")
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -184,6 +187,7 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
+            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,
@@ -244,6 +248,7 @@ class Node:
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
+        self._run("sessions", self.web.security.sessions.run)
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         await self.http_server.start(listener)
@@ -257,10 +262,7 @@ class Node:
     async def _join_cluster(self, cluster: Cluster) -> None:
         await cluster.start(self.roster_watch)
         self.credentials = cluster.credentials
-        sessions = self.web.security.signed_out
         self.web.security.use(self.credentials)
-        sessions.share(cluster.records)
-        self._run("sessions", lambda task: sessions.run())
         cluster.membership.on_presence.add(self.web.feed.students_changed)
 
     def _run(self, name: str, work: Callable[[Supervised], Awaitable[None]], *, says_so: bool = False) -> None:
@@ -298,6 +300,7 @@ class Node:
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
+            await self.store.close()
             await self.tasks.close()
 
     async def ready(self) -> Ready:

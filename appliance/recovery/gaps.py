@@ -2,17 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from appliance.archive import Damage, Reader
 from appliance.archive.accepted_gaps import ACCEPTED_GAPS, AcceptedGaps, read_accepted
 from appliance.archive.gaps import Gap, MissingFiles, by_student, gap_findings
 from appliance.counters import Counters
 from appliance.health import Finding, finding
+from appliance.kvs import Row
+from appliance.states import STREAM, Fold, StateLimits, Stream, StudentStates, decode_stream_position, student_key
+from appliance.states.replay import Gaps, replay_records
 
 if TYPE_CHECKING:
     from appliance.recovery.rebuild import Rebuild
+
+_LINES_AT_ONCE = 1000
+
+
+async def accept_earlier(folder: Path, accepted: AcceptedGaps, rows: Iterable[Row], only: Set[str] | None) -> None:
+    """Accept the gaps that the rebuild after a start will meet in the archive before the snapshot.
+
+    The rebuild runs in the background, and the program may end before it has met them; what was accepted would then be
+    forgotten. Lets the event loop run now and then.
+
+    Args:
+        folder: the archive folder; nothing is written to it meanwhile.
+        accepted: accepts them.
+        rows: of the snapshot.
+        only: ids of the students whose states are rebuilt; None for all.
+
+    Raises:
+        ArchiveError: a segment cannot be read.
+    """
+    # Without reducers only the numbers of the streams are followed.
+    fold = Fold([], Counters(), StateLimits(0, 0))
+    students: dict[str, StudentStates] = {}
+
+    def student_of(student_id: str, class_id: str) -> StudentStates:
+        if student_id not in students:
+            students[student_id] = StudentStates(fold, student_id, class_id)
+        return students[student_id]
+
+    reader = Reader(folder)
+    gaps = Gaps(reader, accepted)
+    for number, record in enumerate(reader.records()):
+        if only is None or isinstance(record, Damage) or record.student_id in only:
+            replay_records((record,), fold, student_of, _note_nothing, gaps)
+        if not number % _LINES_AT_ONCE:
+            await asyncio.sleep(0)
+    for student_id, stream_id, applied in _applied(rows):
+        if only is None or student_id in only:
+            gaps.missing_at_end(student_of(student_id, "").stream(stream_id, ""), student_id, stream_id, applied)
+
+
+def _applied(rows: Iterable[Row]) -> Iterator[tuple[str, str, int]]:
+    """Student, stream, and the number of the last event that was applied, of all streams in rows."""
+    prefix = student_key("")
+    for row in rows:
+        for field, encoded in row.fields.items() if row.key.startswith(prefix) else ():
+            if field.startswith(STREAM):
+                with contextlib.suppress(msgspec.DecodeError):
+                    applied = decode_stream_position(encoded).applied
+                    yield row.key.removeprefix(prefix), field.removeprefix(STREAM), applied
+
+
+def _note_nothing(stream: Stream, at: float, late: int, received: float) -> None:
+    """Ignore what a line changes."""
 
 
 def start_findings(gaps: Iterable[Gap], accepted: AcceptedGaps, folder: Path, counters: Counters) -> list[Finding]:

@@ -25,7 +25,7 @@ from appliance.health import Finding, finding
 from appliance.kvs import Row, VolatileKVS
 from appliance.pipeline import Pipeline
 from appliance.recovery import snapshot
-from appliance.recovery.gaps import start_findings
+from appliance.recovery.gaps import accept_earlier, start_findings
 from appliance.recovery.snapshot_writer import SavedRow, SnapshotWriter
 from appliance.states import (
     GAP,
@@ -146,6 +146,9 @@ class Recovery:
                 logged = time.monotonic()
                 log.info("Reading the archive: %.0f %%.", 100 - 100 * reader.remaining_bytes() / max(1, total))
         self.findings += self._damage.findings()
+        if found is not None and self.accepted.accept and (self.held or self.stale):
+            only = None if self.stale else self.held.keys()
+            await accept_earlier(self._archive.folder, self.accepted, found.rows, only)
         self.findings += start_findings(gaps.watch.gaps, self.accepted, self._archive.folder, self._counters)
         self.findings += link_findings(unaccepted(self._archive.folder, reader.broken_links))
         if events or found:

@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.errors import BackendError
 from appliance.health import Finding, nothing
+from appliance.listeners import Listeners
 
 R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -85,11 +86,18 @@ class Write(msgspec.Struct, Generic[R], frozen=True):
 class RosterStore(ABC):
     """Tables of rows. Every method raises `BackendError` if the store cannot be reached.
 
+    A text that not every backend can store, with NUL or half of a surrogate pair, finds nothing, and is a `ValueError`
+    in a row that is to be committed.
+
     Attributes:
         shared: whether other processes may change rows.
+        on_commit: called with the changes of a commit of this process, when they are durable.
     """
 
     shared: bool = False
+
+    def __init__(self) -> None:
+        self.on_commit: Listeners[[Sequence[Write[Any]]]] = Listeners("changes of the roster's rows")
 
     @abstractmethod
     async def read(self, table: Table[R], keys: Sequence[str]) -> list[Versioned[R] | None]:
@@ -119,11 +127,18 @@ class RosterStore(ABC):
 
     @abstractmethod
     async def commit(self, writes: Sequence[Write[Any]]) -> bool:
-        """Do all changes, durably, or none of them.
+        """Do all changes, durably, or none of them; then call `on_commit`.
 
         Returns:
             False if a row has not the required version; then nothing was changed.
+
+        Raises:
+            ValueError: a text cannot be stored; nothing was changed.
         """
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with the store now, without names of persons."""
+        return []
 
     def examine(self) -> AsyncGenerator[Finding, None]:
         """Findings for IT staff on the server of the store: its version, rights, settings.

@@ -172,6 +172,13 @@ class Educator(msgspec.Struct, frozen=True):
     created: float = 0.0
 
 
+class Login(msgspec.Struct, frozen=True):
+    """The account of a name to sign in with: a key, so that two accounts never have the same one."""
+
+    login: str
+    educator_id: str
+
+
 class Session(msgspec.Struct, frozen=True):
     """An educator's session in one browser.
 
@@ -193,6 +200,26 @@ class Session(msgspec.Struct, frozen=True):
     agent: str = ""
     how: str = ""
 
+
+class Pairing(msgspec.Struct, frozen=True):
+    """A code with which an educator signs in on a further device.
+
+    Attributes:
+        owner: id of the account that it signs in to; `OWNER_PAIRING` for the owner of the appliance.
+        code_hash: SHA-256 of the six digits.
+        link_hash: SHA-256 of the secret in the QR code.
+        until: when it ends.
+        wrong: how many wrong codes were tried since it was made.
+    """
+
+    owner: str
+    code_hash: str
+    link_hash: str
+    until: float
+    wrong: int = 0
+
+
+OWNER_PAIRING = "owner"
 
 CLASSES = Table(
     "classes",
@@ -227,11 +254,19 @@ REQUESTS = Table(
     Index("class_id", lambda row: [row.class_id]),
     Index("token_hash", lambda row: [row.token_hash]),
 )
-EDUCATORS = Table("educators", Educator, "educator_id", Index("login", lambda row: [row.login]))
+EDUCATORS = Table("educators", Educator, "educator_id", Index("role", lambda row: [row.role]))
+LOGINS = Table("logins", Login, "login")
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
+PAIRINGS = Table("pairings", Pairing, "owner", Index("all", lambda row: ["all"]))
 
-TABLES: tuple[Table[Any], ...] = (CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS, EDUCATORS, SESSIONS)
+TABLES: tuple[Table[Any], ...] = (
+    *(CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS),
+    *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
+)
 """All tables of the roster. Further ones are added here alone."""
+INDEX_RULES = 1
+"""Raised when an index finds rows under other texts than before, as when names are compared in another way: a store
+that was filled by earlier rules makes its indexes anew when it is opened."""
 
 
 def plain_code(code: str) -> str:

@@ -11,6 +11,10 @@ from aiohttp import web
 from appliance.cluster.credentials import Credentials
 from appliance.config import Settings
 from appliance.network.network import Network
+from appliance.roster.accounts import AccountLimits, Accounts
+from appliance.roster.pairing import Pairings
+from appliance.roster.sessions import StoredSessions
+from appliance.web.accounts import AccountRoutes, SessionRoutes
 from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
 from appliance.web.educators.class_parts import no_requests
 from appliance.web.health_route import HealthRoute
@@ -22,7 +26,7 @@ from appliance.web.pages import installed_pages
 from appliance.web.program_routes import FIREWALL_HINT, ProgramRoutes
 from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.routes import Routes
-from appliance.web.security import IdleConnections, Keys, Permission, Security, Sessions, SignedOut
+from appliance.web.security import IdleConnections, Keys, Permission, Security, Sessions
 from appliance.web.services import ClassServices, Monitoring
 from appliance.web.students import Admission, Conversations, Joining, Registry
 
@@ -72,16 +76,21 @@ class WebApp:
         self._membership = services.membership
         launch_secret = secrets.token_urlsafe(32)
         self._create_students_side(services, monitoring)
+        stored = StoredSessions.of(services.store, counters, limits)
         self.security = Security(
-            Keys(credentials.educator_token, launch_secret, settings.metrics.token),
+            Keys.of(credentials, launch_secret, settings.metrics.token),
             counters,
-            Sessions(bytes.fromhex(credentials.session_key), SignedOut(settings.data_path)),
+            Sessions(stored, services.hints if services.store.shared else None),
             self._joining.student_of,
             hosts=settings.web.hosts,
             origins=settings.web.origins,
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
+        accounts = Accounts(services.store, AccountLimits.of(limits), counters)
+        pairings = Pairings.of(services.store, counters, limits)
+        self._account_routes = AccountRoutes(self.security, accounts, limits, counters)
+        self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
         self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster)
         self._create_educators_side(services, monitoring)
         self.program_routes = ProgramRoutes(
@@ -115,7 +124,6 @@ class WebApp:
             settings,
             services,
             monitoring,
-            self.security,
             students,
             self._network,
             online=self._online,
@@ -137,12 +145,14 @@ class WebApp:
         self.registry.start()
         self._conversations.start()
         self.feed.start()
+        self.security.sessions.listen()
 
     async def close(self) -> None:
         """Close the WebSockets of students and dashboards."""
         await self._conversations.close()
         await self.registry.close()
         await self.feed.close()
+        await self.security.sessions.close()
         self.idle_connections.close()
 
     def _add_api_routes(self, health: HealthRoute) -> None:
@@ -153,6 +163,7 @@ class WebApp:
         add("GET", "/api/v1/me", joining.me, Permission.STUDENT)
         add("GET", "/ws/events", self._conversations.handle, Permission.STUDENT, later=True)
         self._add_program_routes()
+        self._add_account_routes()
         self._add_educators_routes()
 
     def _add_program_routes(self) -> None:
@@ -164,10 +175,23 @@ class WebApp:
         add("POST", "/api/v1/stop", program.stop, Permission.ADMINISTER)
         add("GET", "/api/v1/licences", program.licences, Permission.SEE)
 
+    def _add_account_routes(self) -> None:
+        add, sessions, accounts = self.routes.add, self._session_routes, self._account_routes
+        add("POST", "/api/v1/login", sessions.login, Permission.ANYONE)
+        add("POST", "/api/v1/logout", sessions.logout, Permission.SEE)
+        add("GET", "/api/v1/sessions", sessions.sessions, Permission.SEE)
+        add("POST", "/api/v1/sessions/{id}/end", sessions.end, Permission.SEE)
+        add("POST", "/api/v1/pairing", sessions.create_pairing, Permission.SEE)
+        add("POST", "/api/v1/pair", sessions.pair, Permission.ANYONE)
+        add("GET", "/api/v1/account", accounts.own, Permission.SEE)
+        add("POST", "/api/v1/account/password", accounts.set_password, Permission.SEE)
+        add("GET", "/api/v1/educators", accounts.all, Permission.ADMINISTER)
+        add("POST", "/api/v1/educators", accounts.add, Permission.ADMINISTER)
+        add("POST", "/api/v1/educators/{id}", accounts.change, Permission.ADMINISTER)
+        add("POST", "/api/v1/educators/{id}/remove", accounts.remove, Permission.ADMINISTER)
+
     def _add_educators_routes(self) -> None:
         add, educators = self.routes.add, self.educators
-        add("POST", "/api/v1/login", educators.session.login, Permission.ANYONE)
-        add("POST", "/api/v1/logout", educators.session.logout, Permission.SEE)
         add("GET", "/api/v1/status", educators.status.status, Permission.SEE)
         add("GET", "/api/v1/tasks", educators.status.tasks, Permission.ADMINISTER)
         add("GET", "/api/v1/students", educators.students.list_students, Permission.SEE)

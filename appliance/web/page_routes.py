@@ -8,6 +8,10 @@ from appliance.web.errors import ApiError
 from appliance.web.pages import Pages
 from appliance.web.routes import Handler
 from appliance.web.security import Security, is_here
+from appliance.web.security.launch_links import Redeemed
+
+_PURPOSE = ("Sec-Purpose", "Purpose", "X-Moz")
+"""Headers by which browsers say that they load a page in advance."""
 
 
 class PageRoutes:
@@ -42,30 +46,38 @@ class PageRoutes:
         token = request.query.get("token")
         if token is None:
             return self._pages.serve(request, "teacher/dashboard.html")
-        return self._signed_in(request) if self._redeem(request, token) else _without_token()
+        if self._redeem(request, token) == "valid":
+            return await self._signed_in(request)
+        return _without_token()
 
     async def visitor(self, request: web.Request, error: ApiError) -> web.StreamResponse:
         """``GET /`` for those who are not signed in."""
         token = request.query.get("token")
         if token is None:
             return await self.welcome(request, error)
-        if not self._redeem(request, token):
-            return self._pages.serve(request, "shared/welcome.html", status=403)
-        return self._signed_in(request)
+        redeemed = self._redeem(request, token)
+        if redeemed == "used":
+            return self._pages.serve(request, "shared/link-used.html", status=410)
+        if redeemed == "unknown":
+            return self._pages.serve(request, "shared/link-unknown.html", status=403)
+        return await self._signed_in(request)
 
-    def _redeem(self, request: web.Request, token: str) -> bool:
-        """Use up the token of a link; False if it is not valid.
+    def _redeem(self, request: web.Request, token: str) -> Redeemed:
+        """Use up the token of a link.
 
         Raises:
-            ApiError: 403; the link was opened on another computer.
+            ApiError: 403; the link was opened on another computer. 503; a browser loads the page before anybody has
+                opened it, to be faster, and loads it again then.
         """
         if not is_here(request):
             raise ApiError(403, "not_here", "That link works only on the computer that runs Classroom Observer.")
+        if any("prefetch" in request.headers.get(name, "").lower() for name in _PURPOSE):
+            raise ApiError(503, "prefetch", "This link works once, so it is not opened in advance.")
         return self._security.launch_links.redeem(token)
 
-    def _signed_in(self, request: web.Request) -> web.StreamResponse:
+    async def _signed_in(self, request: web.Request) -> web.StreamResponse:
         response = _without_token()
-        self._security.sessions.start(request, response)
+        await self._security.sessions.start(request, response, "", "link")
         return response
 
 

@@ -34,7 +34,6 @@ FILES = (
     "credentials.json",
     "classes.json",
     "format.json",
-    "signed-out.json",
     "address.json",
     "instance.json",
     "shared.jsonl",

@@ -27,9 +27,11 @@ from appliance.events import EventLimits, decode_events
 from appliance.roster import RosterLimits, plain_code
 from appliance.roster.lists import read_lists, unknown_columns, without
 from appliance.roster.names import clean_name
+from appliance.roster.sessions import StoredSessions
 from appliance.web.errors import ApiError
-from appliance.web.security import Keys, Security, Sessions, SignedOut, bearer_token, cookie_name
+from appliance.web.security import Keys, Security, Sessions, bearer_token, cookie_name
 from appliance.web.students.protocol import FrameLimits, Protocol
+from tests.roster.memory import MemoryStore
 
 HELLO = b'{"type":"hello","protocol":1,"token":"t","stream":"0f8fad5b-d9cb-469f","source":"a.b","now":5}'
 DEEP = b"[" * 3000 + b"]" * 3000
@@ -226,8 +228,8 @@ async def _no_student(token: str) -> None:
 
 def _headers() -> Iterator[Shape]:
     """Host, Origin, cookies, tokens and headers of proxies."""
-    sessions = Sessions(b"key", SignedOut(Path("nowhere")))
-    security = Security(Keys("t", "s", "m"), Counters(), sessions, _no_student, proxies=("10.0.0.0/8",))
+    sessions = Sessions(StoredSessions(MemoryStore(), Counters()))
+    security = Security(Keys("t", "s", "m", b"key"), Counters(), sessions, _no_student, proxies=("10.0.0.0/8",))
     for name, unit in {
         "signs": "=",
         "pairs": "a=b; ",

@@ -193,15 +193,19 @@ def test_what_is_not_shown_of_a_student_is_said(browser: Browser, fake: Fake) ->
     since = fake.now() - 1
     at = time.strftime("%H:%M", time.localtime(since))
     fake.students = [entry("Ada"), entry("Bo", limited_at=since), entry("Cy", limited_at=None)]
+    fake.students.append(entry("Di", held_at=since))
     fake.students[0]["summaries"]["writing"]["incomplete_since"] = since
     fake.students[2]["summaries"]["writing"]["incomplete_since"] = None
     writing = {"text": "x", "title": "", "position": None, "incomplete_since": since}
     fake.whole = {"documents": {"essay": {"writing": writing}}}
     page = teacher(browser, fake)
-    said = {name: page.locator(".tile", has_text=name).locator(".missing") for name in ("Ada", "Bo", "Cy")}
+    said = {name: page.locator(".tile", has_text=name).locator(".missing") for name in ("Ada", "Bo", "Cy", "Di")}
     assert said["Ada"].inner_text() == f"⚠ The text is shown as of {at}. Newer text is saved."
     assert f"Documents begun after {at} are saved, but not shown" in said["Bo"].inner_text()
     assert said["Cy"].is_hidden()
+    # A tile has little room; the window says why.
+    assert said["Di"].inner_text() == f"⚠ Partly shown as of {at}. Newer work is saved."
+    assert "a part of the archive is missing" in (said["Di"].get_attribute("title") or "")
     page.locator(".tile", has_text="Ada").click()
     page.wait_for_selector("#student .text")
     notes = page.locator("#student-content .notification")

@@ -12,7 +12,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.maintenance.verify import verify
 from appliance.network.network import Network
 from appliance.node import Node
-from appliance.web.security.signed_out import SignedOut
 from tests.datafolder.disks import HastyDisk
 from tests.web.world import settings, world
 
@@ -52,7 +50,6 @@ async def fill(folder: Path) -> None:
                 await student.send({"event": "edit", "document": "d", "offset": 0, "insert": "hello", "t": number})
                 await student.acked(number)
             await w.post("/api/v1/class/pause", {})
-    await SignedOut(data).add("session", time.time() + 1e6)
     UploadMarkFile(data).add_nodes(["other"])
     Network(data, Counters(), host="0.0.0.0", port=1).another_name()
     load_key(data / "keys" / "study")

@@ -16,6 +16,7 @@ import pytest
 
 from appliance.archive import segments
 from appliance.datafolder import FORMAT, DataFolder, format_of
+from appliance.datafolder.lock import FolderLock
 from appliance.errors import SettingsError
 from appliance.maintenance import backup
 from appliance.maintenance.backup import BackupError
@@ -281,3 +282,24 @@ class TestFormat:
     def test_the_fixture_is_of_the_present_format(self) -> None:
         assert format_of(FIXTURES / f"data-{FORMAT}") == FORMAT
         assert segments(FIXTURES / f"data-{FORMAT}" / "archive")
+
+
+def test_what_a_killed_check_left_is_removed_by_the_next_backup(tmp_path: Path) -> None:
+    data = copy(tmp_path)
+    ended, running = tmp_path / ".a.tar.check-0123abcd", tmp_path / ".a.tar.check-0123abce"
+    # Another program's folder, and one of a name that no check has.
+    others = [tmp_path / ".a.tar.check-0123abcf", tmp_path / ".a.tar.check-old"]
+    for folder in (ended, running, *others):
+        (folder / "archive").mkdir(parents=True)
+        (folder / "archive" / "events-20260921-0001.jsonl").write_bytes(b"x")
+    (ended / "lock").write_bytes(b" 1\n")
+    (others[1] / "lock").write_bytes(b" 1\n")
+    lock = FolderLock(running)
+    backup.back_up(data, tmp_path / "b.tar")
+    assert not ended.exists()
+    assert all((folder / "archive").is_dir() for folder in (running, *others))
+    lock.release()
+    backup.back_up(data, tmp_path / "c.tar")
+    assert not running.exists()
+    assert backup.archive_damage(tmp_path / "c.tar") == []
+    assert sorted(path for path in tmp_path.iterdir() if ".check-" in path.name) == sorted(others)

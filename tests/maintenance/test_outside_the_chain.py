@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.archive import Archive, Reader, StreamLines, segments
-from appliance.archive.chain import chained
+from appliance.archive.chain import GROUP_END, chained
 from appliance.archive.ends import last_group
 from appliance.counters import Counters
 from appliance.maintenance.chain_report import chain_findings
@@ -70,6 +70,22 @@ def test_a_line_that_was_added_in_the_middle(folder: Path) -> None:
 def test_what_a_failed_write_left_is_in_the_next_segment_too(folder: Path, seqs: tuple[int, ...]) -> None:
     add(segments(folder)[0], *seqs)
     assert found(folder) == [("archive.leftover", "info"), ("archive.head", "ok")]
+
+
+def test_another_event_of_a_number_that_the_next_segment_has_was_added(folder: Path) -> None:
+    path = segments(folder)[0]
+    add(path, 3, 4)
+    last = path.read_bytes().splitlines(keepends=True)[-2:]
+    other = [GROUP_END.sub(b"}\n", one).replace(b'"insert":"x"', b'"insert":"y"') for one in last]
+    path.write_bytes(path.read_bytes()[: -sum(map(len, last))])
+    found_last = last_group(path)
+    assert found_last
+    own = found_last.own
+    with path.open("ab") as file:
+        for one in other:
+            text, own = chained(one, own)
+            file.write(text)
+    assert ("archive.added", "error") in found(folder)
 
 
 def test_a_commit_that_is_being_written(folder: Path) -> None:

@@ -208,7 +208,8 @@ class TestStart:
         core = Core(tmp_path, Tally(), accept_gaps=True)
         await core.start()
         assert seen(core, "s-1") == 5
-        assert codes(await rebuilt(core)) == [("archive.gaps_accepted", "")]
+        assert codes(core.recovery.findings) == [("archive.gaps_accepted", "")]
+        assert await rebuilt(core) == []
         await send(core, "s-1")
         assert seen(core, "s-1") == 15
         assert core.pipeline.students()["s-1"].held_at is None
@@ -218,6 +219,35 @@ class TestStart:
         await core.start()
         assert not core.recovery.held
         assert core.states() == lived
+        await core.crash()
+
+    @pytest.mark.parametrize("missing", [1, 2])
+    async def test_a_start_that_ends_at_once_has_accepted_it_too(self, tmp_path: Path, missing: int) -> None:
+        await lesson(tmp_path, 3, save_after=3)
+        files(tmp_path)[missing].unlink()
+        # Another version makes the start rebuild the states, and so hold them.
+        core = Core(tmp_path, Doubled())
+        await core.start()
+        assert {code for code, _ in codes(await rebuilt(core))} == {"reducer.gap"}
+        await core.stop()
+        core = Core(tmp_path, Doubled(), accept_gaps=True)
+        await core.start()
+        assert core.recovery.held
+        await core.crash()
+        core = Core(tmp_path, Doubled())
+        await core.start()
+        assert core.recovery.findings == []
+        assert await rebuilt(core) == []
+        assert core.pipeline.students()["s-1"].held_at is None
+        await core.crash()
+
+    async def test_what_nobody_holds_is_not_accepted_with_it(self, tmp_path: Path) -> None:
+        await lesson(tmp_path, 3, save_after=3, students=("s-1",))
+        files(tmp_path)[1].unlink()
+        core = Core(tmp_path, Tally(), accept_gaps=True)
+        await core.start()
+        assert not core.recovery.held
+        assert read_accepted(tmp_path / "archive")[0] == []
         await core.crash()
 
     async def test_and_once_the_segment_is_back(self, tmp_path: Path) -> None:
@@ -392,7 +422,8 @@ class TestRebuild:
         files(tmp_path)[1].unlink()
         core = Core(tmp_path, Doubled(), accept_gaps=True)
         await core.start()
-        assert codes(await rebuilt(core)) == [("archive.gaps_accepted", "")]
+        assert codes(core.recovery.findings) == [("archive.gaps_accepted", "")]
+        assert await rebuilt(core) == []
         assert seen(core, "s-1") == 20
         await core.stop()
         # The next version, without the flag.

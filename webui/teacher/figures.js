@@ -28,8 +28,12 @@ export function duration(seconds) {
 export function moment(seconds, now = Date.now() / 1000) {
   const at = new Date(seconds * 1000);
   const time = { hour: "2-digit", minute: "2-digit" };
-  if (at.toDateString() === new Date(now * 1000).toDateString()) return at.toLocaleTimeString([], time);
-  return at.toLocaleString([], { weekday: "short", day: "numeric", month: "short", ...time });
+  const today = at.toDateString() === new Date(now * 1000).toDateString();
+  const text = today
+    ? at.toLocaleTimeString([], time)
+    : at.toLocaleString([], { weekday: "short", day: "numeric", month: "short", ...time });
+  // No line begins with "PM".
+  return text.replace(/\s(?=[AP]M$)/i, "\u00a0");
 }
 
 /** A sentence while events that waited in the student's browser have lately arrived; else "". */
@@ -37,13 +41,17 @@ export function lateOf(student, now) {
   return student.late && now - student.late_at <= LATE_SECONDS ? "Was offline, now up to date" : "";
 }
 
-/** What of a student's work is saved and not shown, in sentences; an empty list when all is shown. */
-export function missingOf(student, now) {
+/**
+ * What of a student's work is saved and not shown, in sentences; an empty list when all is shown.
+ * @param {boolean} brief whether they are for a tile, which has little room
+ */
+export function missingOf(student, now, brief = false) {
   const since = student.summaries.writing?.incomplete_since ?? null;
   const limited = student.limited_at ?? null;
   const held = student.held_at ?? null;
   const sentences = [];
-  if (held !== null)
+  if (held !== null && brief) sentences.push(`Partly shown as of ${moment(held, now)}. Newer work is saved.`);
+  else if (held !== null)
     sentences.push(
       `Some figures or texts are shown as of ${moment(held, now)}: a part of the archive is missing. Newer work is saved.`,
     );

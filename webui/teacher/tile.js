@@ -49,7 +49,10 @@ export class Tile {
     this.#put("words", wordsOf(student), (text) => words.replaceChildren(text));
     this.#put("time", timeOf(student), (text) => time.replaceChildren(text));
     this.#put("late", lateOf(student, now), (text) => showLine(late, text && `⇣ ${text}`));
-    this.#put("missing", missingOf(student, now).join(" "), (text) => showLine(missing, text && `⚠ ${text}`));
+    this.#put("missing", missingOf(student, now, true), (sentences) => {
+      showLines(missing, sentences);
+      missing.title = missingOf(student, now).join(" ");
+    });
     this.#put("bars", eventsPerMinute(student, now), (events) => drawBars(bars, events));
     return this.#put("excerpt", excerptOf(student), () => this.drawExcerpt());
   }
@@ -90,6 +93,16 @@ export class Tile {
 function showLine(node, text) {
   node.hidden = !text;
   node.textContent = text;
+}
+
+/** Sentences below one another, each with a warning sign. */
+function showLines(node, sentences) {
+  node.hidden = !sentences.length;
+  d3.select(node)
+    .selectAll("span")
+    .data(sentences)
+    .join("span")
+    .text((sentence) => `⚠ ${sentence}`);
 }
 
 function drawBars(svg, events) {

@@ -100,12 +100,6 @@ DATAFOLDER: Mapping[str, Code] = MappingProxyType(
             "{subject} was damaged, so there are new credentials: teachers sign in again, with the new token.",
             label="{subject}",
         ),
-        "datafolder.signed_out_lost": Code(
-            "error",
-            "archive",
-            "{subject} was damaged, so all teachers must sign in again.",
-            label="{subject}",
-        ),
         "datafolder.erasing_lost": Code(
             "error",
             "archive",

@@ -23,6 +23,18 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "{subject} is empty: its content was lost, unless a power cut came before its first line. Restore the file "
             "from a backup if students have to join again.",
         ),
+        "roster.damaged": Code(
+            "error",
+            "roster",
+            "{subject} is damaged: {detail}. What is damaged is left out, and some students may have to join again; "
+            "restore the file from a backup, and check the disk.",
+        ),
+        "roster.unwritable": Code("error", "roster", "{detail} Nobody new can join and no class can be changed now."),
+        "roster.no_log": Code(
+            "warning",
+            "roster",
+            "{subject} is written without SQLite's write-ahead log, so joining takes longer: {detail}.",
+        ),
         "roster.cut_off": Code(
             "warning",
             "roster",

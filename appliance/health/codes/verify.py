@@ -124,6 +124,30 @@ VERIFY: Mapping[str, Code] = MappingProxyType(
         "archive.damaged_more": Code(
             "error", "archive", "{count:further line|further lines} cannot be read.", label="archive"
         ),
+        "archive.erased_again": Code(
+            "error",
+            "archive",
+            "This student was erased while files of the archive were elsewhere. 'archive bring-back' has put them back "
+            "with {count:event|events} of the student. Stop the appliance and run 'erase-student' with this id again. "
+            "Leave the folder snapshots where it is until then: states that are computed from the archive have the "
+            "student.",
+            of_student=True,
+            label="archive, student {subject}",
+        ),
+        "archive.erased_again_more": Code(
+            "error",
+            "archive",
+            "The same is true of {students:further student|further students}. Erase the students that are named above, "
+            "then run 'verify' again.",
+            label="archive",
+        ),
+        "archive.erased_unknown": Code(
+            "info",
+            "archive",
+            "A student was erased while {subject} was elsewhere, and 'archive bring-back' has put it back. If it has "
+            "events of the student, a start computes the student's states from them: run 'erase-student' again before.",
+            label="archive",
+        ),
         "archive.gap_stored": Code(
             "error",
             "archive",

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from appliance.config import Settings
 from appliance.network.network import Network
 from appliance.web.educators.class_routes import ClassRoutes
-from appliance.web.educators.session_routes import SessionRoutes
 from appliance.web.educators.status_routes import StatusRoutes
 from appliance.web.educators.student_routes import StudentRoutes
 from appliance.web.educators.student_views import StudentViews
-from appliance.web.security import Security
 from appliance.web.services import ClassServices, Monitoring
 
 
@@ -22,7 +20,6 @@ class Educators:
         classes: classes as a whole.
         students: one student, or all.
         status: the state of the appliance.
-        session: signing in and out.
     """
 
     def __init__(
@@ -30,7 +27,6 @@ class Educators:
         settings: Settings,
         services: ClassServices,
         monitoring: Monitoring,
-        security: Security,
         students: StudentViews,
         network: Network,
         *,
@@ -41,7 +37,6 @@ class Educators:
         settings: of the node.
         services: classes, students and their states.
         monitoring: the content of the status.
-        security: checks tokens and has the sessions.
         students: reads students as dashboards show them.
         network: the addresses of this computer.
         online: whether the student of an id is connected, to any node.
@@ -59,4 +54,3 @@ class Educators:
         )
         self.students = StudentRoutes(services, students, window_bytes=limits.window_bytes)
         self.status = StatusRoutes(settings.node_name, services.catalog, monitoring)
-        self.session = SessionRoutes(security, counters, guesses=limits.login_tries)

@@ -2,8 +2,8 @@
 
 `access` is what every request passes: it authenticates requests (`principal`) and checks the permission that their
 route declares (`permissions`). It is made of the Host and Origin rules (`origins`), the reverse proxies in front
-of this server (`proxies`), educators' `sessions` with the list of those that ended early (`signed_out`), and one-use
-`launch_links`. `rate_limits` bound guesses and joins, `idle_connections` bounds connections that send no request.
+of this server (`proxies`), educators' `sessions`, and one-use `launch_links`. `rate_limits` bound guesses and joins;
+`known_browsers` have tries of their own. `idle_connections` bounds connections that send no request.
 """
 
 from appliance.web.security.access import Keys, Security, bearer_token
@@ -11,14 +11,14 @@ from appliance.web.security.headers import HEADERS
 from appliance.web.security.idle_connections import LINGER_SECONDS, IdleConnections
 from appliance.web.security.permissions import Requirement
 from appliance.web.security.principal import Permission, Principal, principal_of
-from appliance.web.security.proxies import is_here
+from appliance.web.security.proxies import client_address, is_here
 from appliance.web.security.rate_limits import GuessLimit, RateLimit
-from appliance.web.security.sessions import Sessions, cookie_name
-from appliance.web.security.signed_out import SignedOut
+from appliance.web.security.sessions import SESSION, Sessions, cookie_name
 
 __all__ = (
     "HEADERS",
     "LINGER_SECONDS",
+    "SESSION",
     "GuessLimit",
     "IdleConnections",
     "Keys",
@@ -28,8 +28,8 @@ __all__ = (
     "Requirement",
     "Security",
     "Sessions",
-    "SignedOut",
     "bearer_token",
+    "client_address",
     "cookie_name",
     "is_here",
     "principal_of",

@@ -16,33 +16,39 @@ from aiohttp import web
 
 from appliance.cluster.credentials import Credentials
 from appliance.counters import Counters
-from appliance.listeners import Listeners
 from appliance.roster import Student
 from appliance.web.errors import ApiError
+from appliance.web.security.known_browsers import KnownBrowsers
 from appliance.web.security.launch_links import LaunchLinks
 from appliance.web.security.origins import Origins
 from appliance.web.security.permissions import Requirement, check_content_type, has_permission, refusal
 from appliance.web.security.principal import NOBODY, OWNER, Permission, Principal
 from appliance.web.security.proxies import Proxies, is_here
 from appliance.web.security.sessions import Sessions
-from appliance.web.security.signed_out import SignedOut
 
 _PROGRAM = Principal("program")
 _MONITORING = Principal("monitoring")
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """Bearer tokens of others than students.
+    """Bearer tokens of others than students, and what signs cookies.
 
     Attributes:
         educator_token: of the owner of the appliance.
         program_secret: of this program itself, new at every start; it counts on this computer alone.
         metrics_token: of programs that read metrics; "" if they have none.
+        cookie_key: signs the cookies of known browsers.
     """
 
     educator_token: str
     program_secret: str
-    metrics_token: str = ""
+    metrics_token: str
+    cookie_key: bytes
+
+    @classmethod
+    def of(cls, credentials: Credentials, program_secret: str, metrics_token: str) -> Keys:
+        """Those of an installation."""
+        return cls(credentials.educator_token, program_secret, metrics_token, bytes.fromhex(credentials.session_key))
 
 
 class Security:
@@ -52,10 +58,10 @@ class Security:
         origins: the rules for Host and Origin.
         proxies: the reverse proxies in front of this server.
         sessions: educators' sessions.
-        signed_out: the sessions that ended early.
+        known_browsers: browsers in which an account has signed in before.
         launch_links: one-use links to the dashboard.
-        on_change: called with the new principal of an educator whose role or classes have changed. Open sockets have
-            the principal of the request that opened them, so they replace it.
+        on_change: called with the new principal of an educator who has a WebSocket open, and whose role or classes have
+            changed. A WebSocket has the principal of the request that opened it, so it replaces that.
     """
 
     def __init__(
@@ -89,17 +95,14 @@ class Security:
         self.origins = Origins(counters, hosts=hosts, origins=origins, announced=announced)
         self.proxies = Proxies(proxies)
         self.sessions = sessions
+        self.on_change = sessions.on_change
+        self.known_browsers = KnownBrowsers(keys.cookie_key)
         self.launch_links = LaunchLinks()
-        self.on_change: Listeners[[Principal]] = Listeners("a change of an account")
-
-    @property
-    def signed_out(self) -> SignedOut:
-        return self.sessions.signed_out
 
     def use(self, credentials: Credentials) -> None:
         """Require these credentials from now on."""
         self._keys = msgspec.structs.replace(self._keys, educator_token=credentials.educator_token)
-        self.sessions.key = bytes.fromhex(credentials.session_key)
+        self.known_browsers.key = bytes.fromhex(credentials.session_key)
 
     def guard(self, request: web.Request) -> None:
         """Refuse a request with a foreign Host or Origin, or a compressed body: a few bytes can expand to gigabytes.
@@ -124,7 +127,7 @@ class Security:
         """
         token = bearer_token(request)
         if token is None:
-            return OWNER if self.sessions.of(request) is not None else NOBODY
+            return await self.sessions.authenticate(request)
         if self.is_educator_token(token):
             return OWNER
         if is_here(request) and _is_same(token, self._keys.program_secret):

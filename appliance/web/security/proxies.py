@@ -86,3 +86,17 @@ def is_same_address(name: str, address: str) -> bool:
         return False
     mapped = own.ipv4_mapped if isinstance(own, ipaddress.IPv6Address) else None
     return found in (own, mapped) or (found.is_loopback and own.is_loopback)
+
+
+def client_address(request: web.Request) -> str:
+    """The address by which a client is counted. For IPv6 it is the network: one computer has 2^64 addresses."""
+    remote = request.remote or ""
+    try:
+        address = ipaddress.ip_address(remote.partition("%")[0])
+    except ValueError:
+        return remote
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

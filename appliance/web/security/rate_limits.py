@@ -44,6 +44,20 @@ class GuessLimit:
                 {"Retry-After": str(wait)},
             )
 
+    def begin(self, address: str) -> None:
+        """Count a guess as wrong before it is compared: others may begin meanwhile. `forgive` one that was right.
+
+        Raises:
+            ApiError: 429, as `check`.
+        """
+        self.check(address)
+        self.add_wrong(address)
+
+    def forgive(self, address: str) -> None:
+        """Count the newest guess no more, because it was right."""
+        if wrong := self._wrong.get(address):
+            wrong.pop()
+
     def add_wrong(self, address: str) -> None:
         """Count a wrong guess."""
         now = time.monotonic()

@@ -7,7 +7,6 @@ such connections there may be.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +16,7 @@ from appliance.config import LimitSettings
 from appliance.counters import Counters
 from appliance.tasks import in_background
 from appliance.web.errors import ApiError
+from appliance.web.security import client_address
 from appliance.web.students.budget import Account
 from appliance.web.students.input_limits import InputLimiter, ReceiveMonitor, early_bytes
 from appliance.web.students.protocol import Close
@@ -46,20 +46,6 @@ class RefusedError(Exception):
 
 class ClientGoneError(Exception):
     """The client closed the connection or lost it; there is nobody to answer."""
-
-
-def client_address(request: web.Request) -> str:
-    """The address by which a client is counted. For IPv6 it is the network: one computer has 2^64 addresses."""
-    remote = request.remote or ""
-    try:
-        address = ipaddress.ip_address(remote.partition("%")[0])
-    except ValueError:
-        return remote
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 class Handshake:

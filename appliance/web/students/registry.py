@@ -28,11 +28,11 @@ from appliance.pipeline import Pipeline, StreamClosedError
 from appliance.roster import Student
 from appliance.states import ACCEPTING, Stream
 from appliance.tasks import Supervised, Tasks, in_background
-from appliance.web.security import is_here
+from appliance.web.security import client_address, is_here
 from appliance.web.students import protocol
 from appliance.web.students.budget import Budgets, Rates
 from appliance.web.students.connection import StudentConnection
-from appliance.web.students.handshake import ClientGoneError, Handshake, RefusedError, client_address
+from appliance.web.students.handshake import ClientGoneError, Handshake, RefusedError
 from appliance.web.students.protocol import Close
 from appliance.web.students.unauthenticated import UnauthenticatedConnections
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from appliance.archive import segments
@@ -24,7 +23,6 @@ from appliance.network.network import FILE as NETWORK
 from appliance.network.network import SavedNetwork
 from appliance.roster import RosterLimits
 from appliance.roster.flatfile import FlatFileRoster
-from appliance.web.security.signed_out import SignedOut
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
 
@@ -104,7 +102,6 @@ async def _archive_files(data: Path) -> None:
 
 
 async def _small_files(data: Path) -> None:
-    await SignedOut(data).add("a session", time.time() + 1e9)
     SmallFile(data / NETWORK, SavedNetwork).write(SavedNetwork("192.0.2.7", "eth0", "classroom"))
     UploadMarkFile(data).save(UploadMark("generation", nodes=["node-2"]))
     records = SharedRecords(MemoryKVS(), data / "shared.jsonl")

@@ -24,7 +24,6 @@ from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.maintenance.verify import verify
 from appliance.network.network import Network
 from appliance.roster.flatfile import FlatFileRoster
-from appliance.web.security.signed_out import SignedOut
 from tests.faults.bit_flips.folder import LIMITS
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
@@ -185,7 +184,6 @@ class Bench:
         with DataFolder(data) as folder:
             bring_up_to_date(folder)
             credentials = load_credentials(data)
-            signed_out = SignedOut(data)
             network = Network(data, Counters(), host="127.0.0.1", port=0, preferred="", seconds=60)
             mark = UploadMarkFile(data)
             mark.load()
@@ -200,7 +198,6 @@ class Bench:
                 paused = dict(core.kvs.row(f"class/{CLASS}").fields)
                 others = {
                     "credentials": credentials,
-                    "signed out": signed_out.has("a session", 1e12),
                     "network": network.name,
                     "store": mark.mark,
                     "roster": students,

@@ -22,7 +22,6 @@ HALF_WRITTEN = {
     "datafolder.erasing_lost",
     "datafolder.lost",
     "datafolder.restored",
-    "datafolder.signed_out_lost",
     "snapshot.unusable",
 }
 """Findings that say that a file is neither the earlier one nor the new one."""

@@ -195,9 +195,12 @@ class _Schedule:
         chance = self._chance
         if chance.random() < 0.9:
             kinds = chance.choice((KINDS, SYNC, SYNC, *((kind,) for kind in KINDS[:7])))
+            end = chance.choice(("before", "after"))
+            if chance.random() < 0.3:
+                # The classic moment at which a file without content takes the place of a good one.
+                kinds, end = ("rename",), "after"
             most = 300 if len(kinds) > 1 or kinds[0] in SYNC else 20
             first = int(most ** chance.random())
-            end = chance.choice(("before", "after"))
             self._note(f"the end {end} {first} of {kinds}")
             self._disk.trouble(kinds, first, end=end)
         if self._troubled:

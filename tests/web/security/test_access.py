@@ -121,8 +121,28 @@ async def test_the_link_works_once_and_leaves_the_address_bar(tmp_path: Path) ->
             assert "SameSite=Strict" in cookie
             assert "Path=/" in cookie
         async with aiohttp.ClientSession() as other, other.get(link, allow_redirects=False) as second:
-            assert second.status == 403
+            assert second.status == 410
+            assert "used already" in await second.text()
             assert "Set-Cookie" not in second.headers
+
+
+async def test_a_browser_that_loads_a_link_in_advance_does_not_use_it_up(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        link = (await w.node.ready()).dashboard_url
+        for name, value in (("Sec-Purpose", "prefetch;prerender"), ("Purpose", "prefetch"), ("X-Moz", "prefetch")):
+            async with w.client.get(link, allow_redirects=False, headers={name: value}) as early:
+                assert early.status == 503
+                assert "Set-Cookie" not in early.headers
+        async with w.client.get(link, allow_redirects=False) as opened:
+            assert opened.status == 303
+
+
+async def test_of_many_links_the_newest_are_valid_and_the_others_count_as_used(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        links = [w.node.launch_url() for _ in range(21)]
+        for link, expected in ((links[0], 410), (links[1], 303)):
+            async with aiohttp.ClientSession() as browser, browser.get(link, allow_redirects=False) as answer:
+                assert answer.status == expected
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 5000, "%00", "%F0%9F%98%80"])

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import time
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
-from appliance.kvs.memory import MemoryKVS
-from appliance.kvs.records import SharedRecords
-from appliance.web.security import SignedOut
+from appliance.errors import BackendError
+from appliance.roster.store import Write
+from appliance.roster.tables import SESSIONS
+from appliance.web.security import sessions
 from tests.web.security.test_access import status
 from tests.web.world import PATIENCE, World, until, world
 
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
-async def signed_in_cookie(w: World) -> str:
-    async with w.client.post(f"{w.url}/api/v1/login", json={"token": w.node.credentials.educator_token}) as answer:
+
+async def signed_in_cookie(w: World, **headers: str) -> str:
+    body = {"token": w.node.credentials.educator_token}
+    async with w.client.post(f"{w.url}/api/v1/login", json=body, headers=headers) as answer:
         assert answer.status == 204
         return str(answer.headers["Set-Cookie"].partition(";")[0])
+
+
+async def listed(w: World, cookie: str) -> list[dict[str, Any]]:
+    async with w.client.get(f"{w.url}/api/v1/sessions", headers={"Cookie": cookie}) as answer:
+        assert answer.status == 200
+        found: list[dict[str, Any]] = await answer.json()
+        return found
+
+
+async def closed(socket: aiohttp.ClientWebSocketResponse) -> None:
+    while not socket.closed:
+        await socket.receive(timeout=PATIENCE)
 
 
 async def test_a_copied_cookie_is_invalid_after_signing_out_also_after_a_restart(tmp_path: Path) -> None:
@@ -27,11 +43,12 @@ async def test_a_copied_cookie_is_invalid_after_signing_out_also_after_a_restart
         port = w.node.port
         ended, other = await signed_in_cookie(w), await signed_in_cookie(w)
         headers = {"Cookie": ended, "Content-Type": "application/json"}
+        assert (await status(w, "GET", "/api/v1/students", headers=headers))[0] == 200
         assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
         assert await status(w, "GET", "/api/v1/students", headers=headers) == (401, "sign_in")
         assert (await status(w, "GET", "/api/v1/students", headers={"Cookie": other}))[0] == 200
-    kept = (tmp_path / "data" / "signed-out.json").read_text()
-    assert ended.partition("=")[2].rpartition(".")[0] not in kept
+        value = other.partition("=")[2]
+        assert not [row async for row in w.node.store.scan(SESSIONS) if value in row.session_hash]
     async with world(tmp_path) as w:
         ended, other = (cookie.replace(f"_{port}=", f"_{w.node.port}=") for cookie in (ended, other))
         assert await status(w, "GET", "/api/v1/students", headers={"Cookie": ended}) == (401, "sign_in")
@@ -42,87 +59,152 @@ async def test_the_connections_of_a_session_end_with_it(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         one, two = [{"Cookie": await signed_in_cookie(w), "Origin": w.url} for _ in range(2)]
         async with (
-            w.client.ws_connect(f"{w.url}/ws/dashboard", headers=one) as closed,
+            w.client.ws_connect(f"{w.url}/ws/dashboard", headers=one) as ends,
             w.client.ws_connect(f"{w.url}/ws/dashboard", headers=two) as open_still,
         ):
-            await closed.receive_json(timeout=PATIENCE)
+            await ends.receive_json(timeout=PATIENCE)
             await open_still.receive_json(timeout=PATIENCE)
             assert (await status(w, "POST", "/api/v1/logout", headers=one, json={}))[0] == 204
-            while not closed.closed:
-                await closed.receive(timeout=PATIENCE)
+            await closed(ends)
             await open_still.send_json({"type": "snapshot"})
             assert (await open_still.receive_json(timeout=PATIENCE))["type"] == "snapshot"
         await until(lambda: w.node.web.security.sessions.connections == 0)
+
+
+async def test_sessions_are_listed_and_ended_from_another_browser(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        own, other = await signed_in_cookie(w, **{"User-Agent": FIREFOX}), await signed_in_cookie(w)
+        found = await listed(w, own)
+        assert [(one["current"], one["how"], one["agent"]) for one in found] == [
+            (False, "token", ""),
+            (True, "token", "Firefox on Windows"),
+        ]
+        assert found[0]["until"] - found[0]["created"] == 43200
+        assert not any(len(one["session_id"]) > 16 or one["session_id"] in own + other for one in found)
+        socket = await w.client.ws_connect(f"{w.url}/ws/dashboard", headers={"Cookie": other, "Origin": w.url})
+        await socket.receive_json(timeout=PATIENCE)
+        headers = {"Cookie": own}
+        path = f"/api/v1/sessions/{found[0]['session_id']}/end"
+        assert (await status(w, "POST", path, headers=headers, json={}))[0] == 200
+        await closed(socket)
+        assert await status(w, "GET", "/api/v1/status", headers={"Cookie": other}) == (401, "sign_in")
+        assert await status(w, "POST", path, headers=headers, json={}) == (404, "unknown_session")
+        assert len(await listed(w, own)) == 1
+
+
+async def test_an_end_that_this_node_was_not_told_of_applies_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "RECHECK_SECONDS", 0.02)
+    monkeypatch.setattr(sessions, "FRESH_SECONDS", 0.02)
+    async with world(tmp_path) as w:
+        cookie = await signed_in_cookie(w)
+        socket = await w.client.ws_connect(f"{w.url}/ws/dashboard", headers={"Cookie": cookie, "Origin": w.url})
+        await socket.receive_json(timeout=PATIENCE)
+        [row] = [row async for row in w.node.store.scan(SESSIONS)]
+        await w.node.store.commit([Write(SESSIONS, row.session_hash, None)])
+        await closed(socket)
+        async with asyncio.timeout(PATIENCE):
+            while (await status(w, "GET", "/api/v1/status", headers={"Cookie": cookie}))[0] != 401:
+                await asyncio.sleep(0.005)
 
 
 async def test_a_sign_out_that_cannot_be_stored_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path) as w:
         headers = {"Cookie": await signed_in_cookie(w)}
 
-        def full(*arguments: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        async def away(*arguments: object) -> None:
+            raise BackendError("The disk is full.")
 
         with monkeypatch.context() as disk:
-            disk.setattr("appliance.datafolder.files.write_private", full)
-            assert await status(w, "POST", "/api/v1/logout", headers=headers, json={}) == (503, "storage")
+            disk.setattr(w.node.store, "commit", away)
+            assert await status(w, "POST", "/api/v1/logout", headers=headers, json={}) == (503, "backend")
         assert (await status(w, "GET", "/api/v1/students", headers=headers))[0] == 200
         assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"sessions":{"a":"b"}}', b'{"sessions":{"a":nan}}', b"\xff\xfe"]
-)
-async def test_a_damaged_list_of_ended_sessions_ends_all(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+async def test_while_the_store_is_away_those_who_were_signed_in_stay_so_and_those_who_were_not_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sessions, "FRESH_SECONDS", 0.0)
     async with world(tmp_path) as w:
-        cookie, port = await signed_in_cookie(w), w.node.port
-    (tmp_path / "data" / "signed-out.json").write_bytes(content)
-    # Cookies have whole seconds.
-    began = time.time() + 1
-    async with asyncio.timeout(PATIENCE):
-        while time.time() < began:
-            await asyncio.sleep(0.05)
-    async with world(tmp_path) as w:
-        found = await status(
-            w, "GET", "/api/v1/students", headers={"Cookie": cookie.replace(str(port), str(w.node.port))}
-        )
-        assert found == (401, "sign_in")
-    assert "All teachers must sign in again" in caplog.text
+        inside, ended = {"Cookie": await signed_in_cookie(w)}, {"Cookie": await signed_in_cookie(w)}
+        for headers in (inside, ended):
+            assert (await status(w, "GET", "/api/v1/tasks", headers=headers))[0] == 200
+        assert (await status(w, "POST", "/api/v1/logout", headers=ended, json={}))[0] == 204
 
+        async def away(*arguments: object) -> None:
+            raise BackendError("The server is away.")
 
-async def test_nodes_that_share_a_store_share_what_was_ended(tmp_path: Path) -> None:
-    store = MemoryKVS()
-    ended: list[str] = []
-    nodes = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        signed_out = SignedOut(tmp_path / name)
-        signed_out.share(SharedRecords(store, tmp_path / name / "shared.jsonl"))
-        nodes.append(signed_out)
-    one, two = nodes
-    two.on_ended = ended.append
-    until_then = time.time() + 60
-    await one.add("session", until_then)
-    assert not two.has("session", time.time())
-    await two.read_again()
-    assert two.has("session", time.time())
-    assert len(ended) == 1
-    # A store that lost its data gets it back.
-    empty = MemoryKVS()
-    for signed_out in nodes:
-        signed_out.share(SharedRecords(empty, tmp_path / "shared.jsonl"))
-    await two.read_again()
-    fresh = SignedOut(tmp_path)
-    fresh.share(SharedRecords(empty, tmp_path / "fresh.jsonl"))
-    await fresh.read_again()
-    assert fresh.has("session", time.time())
+        monkeypatch.setattr(w.node.store, "read", away)
+        assert (await status(w, "GET", "/api/v1/tasks", headers=inside))[0] == 200
+        assert await status(w, "GET", "/api/v1/tasks", headers=ended) == (401, "sign_in")
+        never = {"Cookie": f"classroom_observer_{w.node.port}=abc"}
+        assert await status(w, "GET", "/api/v1/tasks", headers=never) == (503, "backend")
+        assert (await status(w, "GET", "/healthz", headers=never))[0] == 200
 
 
 async def test_a_session_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.web.security.sessions.SESSION_SECONDS", -1)
-    async with world(tmp_path) as w:
+    async with world(tmp_path, limits={"session_seconds": -1}) as w:
         async with w.client.get((await w.node.ready()).dashboard_url, allow_redirects=False) as answer:
             cookie = answer.headers["Set-Cookie"].partition(";")[0]
         assert await status(w, "GET", "/api/v1/students", headers={"Cookie": cookie}) == (401, "sign_in")
+
+
+async def test_a_further_session_of_an_account_ends_its_oldest(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"account_sessions": 2}) as w:
+        cookies = [await signed_in_cookie(w) for _ in range(4)]
+        found = [(await status(w, "GET", "/api/v1/tasks", headers={"Cookie": cookie}))[0] for cookie in cookies]
+        assert found == [401, 401, 200, 200]
+        assert w.node.counters["limit_account_sessions"] == 2
+        assert len([row async for row in w.node.store.scan(SESSIONS)]) == 2
+
+
+async def test_a_second_login_in_the_same_browser_ends_its_first_session(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = await signed_in_cookie(w)
+        second = await signed_in_cookie(w, Cookie=first)
+        assert (await status(w, "GET", "/api/v1/tasks", headers={"Cookie": first}))[0] == 401
+        assert len(await listed(w, second)) == 1
+
+
+async def test_a_request_of_a_known_session_reads_nothing_and_its_use_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        cookie = await signed_in_cookie(w)
+        store, reads = w.node.store, 0
+        read = store.read
+
+        async def counting(*arguments: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await read(*arguments)
+
+        monkeypatch.setattr(store, "read", counting)
+        for _ in range(20):
+            assert (await status(w, "GET", "/api/v1/tasks", headers={"Cookie": cookie}))[0] == 200
+        assert reads <= 4
+        [before] = [row async for row in store.scan(SESSIONS)]
+        monkeypatch.setattr(sessions, "SEEN_SECONDS", 0.0)
+        monkeypatch.setattr("appliance.roster.sessions.SEEN_SECONDS", 0.0)
+        await status(w, "GET", "/api/v1/tasks", headers={"Cookie": cookie})
+        async with asyncio.timeout(PATIENCE):
+            while [row.seen async for row in store.scan(SESSIONS)] == [before.seen]:
+                await asyncio.sleep(0.005)
+
+
+async def test_rows_of_sessions_that_ended_by_themselves_are_removed(tmp_path: Path) -> None:
+    async with world(tmp_path, limits={"session_seconds": -1}) as w:
+        for _ in range(3):
+            await signed_in_cookie(w)
+    async with world(tmp_path) as w, asyncio.timeout(PATIENCE):
+        while [row async for row in w.node.store.scan(SESSIONS)]:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 5000, "9999999999.x.0123", '"\\303', "%00"])
+async def test_a_cookie_that_was_never_given_opens_nothing(tmp_path: Path, value: str) -> None:
+    async with world(tmp_path) as w:
+        cookie = {"Cookie": f"classroom_observer_{w.node.port}={value}"}
+        assert await status(w, "GET", "/api/v1/students", headers=cookie) == (401, "sign_in")

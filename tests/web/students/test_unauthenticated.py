@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from appliance.errors import BackendError
-from appliance.web.students.handshake import client_address
+from appliance.web.security import client_address
 from appliance.web.students.protocol import Close
 from tests.web.students.raw import Raw, frame, hello, raw
 from tests.web.world import World, until, world

@@ -75,4 +75,7 @@ test("what is saved and not shown has a sentence, with the time", () => {
   const [held, ...others] = missingOf(student({ summaries: {}, held_at: at }), at);
   assert.match(held, /^Some figures or texts are shown as of 12:05.*: a part of the archive is missing. Newer work/);
   assert.deepEqual(others, []);
+  const [brief, more] = missingOf(student({ ...both, held_at: at }), at, true);
+  assert.match(brief, /^Partly shown as of 12:05.*\. Newer work is saved\.$/);
+  assert.equal(more, incomplete);
 });

@@ -1,0 +1,45 @@
+"""Errors of SQLite in words, with what to do; nothing of the content of a file."""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+def reason_of(error: sqlite3.Error) -> str:
+    """What went wrong, in words; nothing of the content."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _REASONS.get(code, getattr(error, "sqlite_errorname", "") or type(error).__name__)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the content of the file is at fault."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk or the connection to it fails",
+    sqlite3.SQLITE_READONLY: "it may not be written",
+    sqlite3.SQLITE_PERM: "it may not be opened",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_BUSY: "another program holds it",
+    sqlite3.SQLITE_LOCKED: "another program holds it",
+    sqlite3.SQLITE_CORRUPT: "its content is damaged",
+    sqlite3.SQLITE_NOTADB: "its content is damaged",
+    sqlite3.SQLITE_PROTOCOL: "the file system cannot lock it",
+    sqlite3.SQLITE_NOLFS: "the file system cannot hold so large a file",
+}
+
+
+def advice_for(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return (
+            "Restore it from a backup; or move it, and the files whose names begin with its name, to another folder, "
+            "to begin with an empty roster."
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return "Free some space on that disk; then it is tried again."
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "It is tried again."
+    return "Check the disk and the permissions of the folder."
