@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "archive",
         "config",
+        "counters",
         "datafolder",
         "desktop",
         "errors",
@@ -63,7 +64,6 @@ ARROWS: dict[str, set[str]] = {
     "export": {
         "archive",
         "config",
-        "counters",
         "datafolder",
         "errors",
         "events",
@@ -182,6 +182,7 @@ ARROWS: dict[str, set[str]] = {
         "kvs",
         "listeners",
         "tasks",
+        "text",
     },
     "states": {"archive", "config", "counters", "errors", "events", "health", "kvs", "plugins", "reducer"},
     "tasks": {"counters", "errors", "health"},

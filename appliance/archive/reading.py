@@ -25,8 +25,8 @@ from appliance.archive.segments import (
 class Reader:
     """Reads an archive folder from a position to its present end, and further when more was written.
 
-    An unfinished group at the end of the last segment is left for the next time. A line of a student who was merged has the
-    id of the student who stays.
+    An unfinished group at the end of the last segment is left for the next time. A line of a student who was merged has
+    the id of the student who stays.
 
     Attributes:
         position: the end of the last group of which all lines were read.

@@ -10,7 +10,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from appliance.cli import archive, backup, check, erase, export, info, migrate, replay, roster, run
+from appliance.cli import (
+    accounts,
+    archive,
+    backup,
+    check,
+    check_roster,
+    erase,
+    export,
+    info,
+    migrate,
+    replay,
+    roster,
+    run,
+)
 from appliance.cli.commands import PROGRAM, Commands, Run
 from appliance.errors import ObserverError
 
@@ -63,6 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command_line() -> Commands:
     """All commands, in the order of the help."""
     commands = Commands()
-    for group in (run, check, info, replay, export, backup, archive, migrate, roster, erase):
+    for group in (run, check, info, replay, export, backup, archive, migrate, roster, check_roster, accounts, erase):
         group.add(commands)
     return commands

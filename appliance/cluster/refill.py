@@ -208,12 +208,14 @@ class Refill:
         self.marks.add_nodes(self._membership.others())
 
     async def keep_up(self) -> None:
-        """Note the position of the archive, and refresh shared records, each when its interval is over.
+        """Write what waits for the records' journal; note the position of the archive, and refresh shared records, each
+        when its interval is over.
 
         Raises:
             BackendError: the store cannot be reached.
             OSError: the mark cannot be written.
         """
+        await self._records.write_waiting()
         if time.monotonic() - self._marked >= self.times.mark:
             self._marked = time.monotonic()
             position = await self._position()

@@ -11,6 +11,7 @@ that name from its journal. The hash does not protect a short id against guessin
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,10 @@ _OVERWRITTEN = 100
 _LONG = 100
 # No field has a name that begins so: a read of these gives the row's version alone.
 _NOTHING = "\0"
+
+
+_Name = tuple[str, str]
+"""Of a record: the key of its row, and its field."""
 
 
 class _Stamped(msgspec.Struct, frozen=True, array_like=True):
@@ -92,9 +97,13 @@ class SharedRecords:
             SettingsError: the journal cannot be read.
         """
         self._kvs = kvs
-        self._own: dict[tuple[str, str], _Stamped] = {}
+        self._own: dict[_Name, _Stamped] = {}
         self._long: dict[str, _Known] = {}
         self._put_backs = 0
+        # Changes that the store has, and that could not be written to the journal yet.
+        self._unwritten: dict[_Name, _Stamped] = {}
+        # Changes of which it is not known whether the store has them, with the version of the row that was to change.
+        self._doubtful: dict[_Name, tuple[int, _Stamped]] = {}
         self._journal = Journal(journal, _Line, self._apply)
 
     def findings(self) -> list[Finding]:
@@ -125,6 +134,7 @@ class SharedRecords:
             put_backs = self._put_backs
             known = await self._row(key)
             before = known.records
+            self._settle(key, known.version, before)
             now = time.time_ns() // 1_000_000
             stamped = {}
             for field, new in work(known.there).items():
@@ -136,11 +146,17 @@ class SharedRecords:
                 stamped[field] = _Stamped(changed, msgspec.Raw(msgspec.json.encode(new)))
             if not stamped:
                 break
-            if await self._commit(key, known.version, stamped):
+            try:
+                committed = await self._commit(key, known.version, stamped)
+            except BaseException:
+                self._doubtful.update(((key, field), (known.version, record)) for field, record in stamped.items())
+                raise
+            if committed:
                 self._keep(key, known, stamped)
                 break
-        if stamped:
-            await self._journal.add([_Line(key, field, record) for field, record in stamped.items()])
+        if stamped or any(name[0] == key for name in self._unwritten):
+            # Where nothing is to be changed, an earlier attempt may have changed the store alone.
+            await self._write({(key, field): record for field, record in stamped.items()})
             if put_backs != self._put_backs:
                 # The store may have lost them before they were in the journal, and was refilled from it.
                 await self.put_back()
@@ -153,11 +169,12 @@ class SharedRecords:
         """
         # The store may be one with other rows of the same versions.
         self._long.clear()
+        await self.write_waiting()
         erased = await self.erased()
         await self._tidy(erased)
         self._put_backs += 1
         rows: dict[str, dict[str, _Stamped]] = {}
-        for (key, field), record in self._own.items():
+        for (key, field), record in (self._own | self._unwritten).items():
             rows.setdefault(key, {})[field] = record
         keys = list(rows)
         number = 0
@@ -214,9 +231,56 @@ class SharedRecords:
             await self._kvs.commit(Change(row.key, row.version, {}) for row in rows if row.version)
         await self.put_back()
 
+    async def write_waiting(self) -> None:
+        """Write to the journal what earlier changes left only in the store; what cannot be written waits on.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        doubtful = list(dict.fromkeys(key for key, _ in self._doubtful))
+        for row in await self._kvs.read(doubtful) if doubtful else ():
+            self._settle(row.key, row.version, _stamped(row.fields))
+        if self._unwritten:
+            with contextlib.suppress(BackendError):
+                await self._write({})
+
     async def close(self) -> None:
         """Wait until the journal is written."""
+        if self._unwritten:
+            with contextlib.suppress(BackendError):
+                await self._write({})
         await self._journal.close()
+
+    def _settle(self, key: str, version: int, records: Mapping[str, _Stamped]) -> None:
+        """Decide from a row which of the doubtful changes the store has."""
+        for name, (before, record) in [*self._doubtful.items()] if self._doubtful else ():
+            if name[0] != key:
+                continue
+            if records.get(name[1]) == record:
+                self._unwritten[name] = record
+            elif version == before:
+                # It may still arrive there.
+                continue
+            del self._doubtful[name]
+
+    async def _write(self, changes: Mapping[_Name, _Stamped]) -> None:
+        """Write changes to the journal, and those that wait for it.
+
+        Raises:
+            BackendError: it cannot be written; they wait.
+        """
+        entries = {**self._unwritten, **changes}
+        try:
+            await self._journal.add(_Line(key, field, record) for (key, field), record in entries.items())
+        except BaseException:
+            for name, record in changes.items():
+                later = max(_changed(self._own, name), _changed(self._unwritten, name))
+                if record.changed > later:
+                    self._unwritten[name] = record
+            raise
+        for name, record in entries.items():
+            if _changed(self._unwritten, name) <= record.changed:
+                self._unwritten.pop(name, None)
 
     async def _row(self, key: str) -> _Known:
         """The present row; a long one that nobody else has changed is not read again."""
@@ -248,16 +312,17 @@ class SharedRecords:
             BackendError: the journal cannot be written.
         """
         # Nothing is awaited between this and the writing, so nobody adds a line meanwhile.
-        await self.close()
+        await self._journal.close()
         gone = [
             (key, field)
-            for (key, field), record in (self._own.items() if erased else ())
+            for (key, field), record in ((self._own | self._unwritten).items() if erased else ())
             if max(erased.get(erased_mark(key), 0), erased.get(erased_mark(field), 0)) >= abs(record.changed)
         ]
         if not gone and self._journal.lines <= 2 * len(self._own) + _OVERWRITTEN:
             return
         for name in gone:
             self._own.pop(name, None)
+            self._unwritten.pop(name, None)
         try:
             self._journal.keep(_Line(key, field, record) for (key, field), record in self._own.items())
         except OSError as error:
@@ -280,6 +345,11 @@ class SharedRecords:
 
     def _apply(self, line: _Line) -> None:
         self._own[line.key, line.field] = line.record
+
+
+def _changed(records: Mapping[_Name, _Stamped], name: _Name) -> float:
+    """The stamp of a record; less than any other where there is none."""
+    return records[name].changed if name in records else float("-inf")
 
 
 def _stamped(fields: Mapping[str, bytes]) -> dict[str, _Stamped]:

@@ -105,9 +105,10 @@ class ClassControl:
         listening = self._listening.get(class_id)
         if listening is None:
             listening = self._listening[class_id] = self._hints.listen(
-                f"control {class_id}",
+                "control",
                 control_topic(class_id),
                 owner="classes",
+                class_id=class_id,
                 on_message=partial(self._on_message, class_id),
                 reread=partial(self._reread, class_id),
             )
@@ -116,13 +117,15 @@ class ClassControl:
             await self._read(class_id)
 
     async def reread(self) -> None:
-        """Read the states of all classes that are followed again: a store that lost its memory has got some back.
+        """Read the states of all classes that are followed again.
+
+        A store that lost its memory has got some back, or another node ended before it could announce a change.
 
         Raises:
             BackendError: the store cannot be reached.
         """
-        for class_id in list(self._listening):
-            await self._read(class_id)
+        if self._listening:
+            await self._read(*self._listening)
 
     def follows(self, class_id: str) -> bool:
         """Whether this node follows a class."""
@@ -216,21 +219,20 @@ class ClassControl:
             self.on_missed(class_id)
         await self._read(class_id)
 
-    async def _read(self, class_id: str) -> None:
+    async def _read(self, *class_ids: str) -> None:
         while True:
             writes = self._writes
-            paused = await self._stored_paused(f"class/{class_id}")
+            paused = await self._stored_paused([f"class/{class_id}" for class_id in class_ids])
             if writes == self._writes:
-                self._apply(class_id, Control(state="paused" if paused else "open"))
-                return
-            # The state that was read may be older than one that this node wrote in the meantime.
+                break
+            # The states that were read may be older than one that this node wrote in the meantime.
+        for class_id, is_paused in zip(class_ids, paused, strict=True):
+            self._apply(class_id, Control(state="paused" if is_paused else "open"))
 
-    async def _stored_paused(self, key: str) -> bool:
+    async def _stored_paused(self, keys: list[str]) -> list[bool]:
         if self._records is not None:
-            [records] = await self._records.read(key)
-            return bytes(records.get("state", b"")) == b'"paused"'
-        [row] = await self._kvs.read([key])
-        return row.fields.get("state") == b"paused"
+            return [bytes(row.get("state", b"")) == b'"paused"' for row in await self._records.read(*keys)]
+        return [row.fields.get("state") == b"paused" for row in await self._kvs.read(keys)]
 
     def _apply(self, class_id: str, control: Control) -> None:
         if control.state is not None:

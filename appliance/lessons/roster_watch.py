@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from appliance.lessons.class_control import ClassControl
 from appliance.listeners import Listeners
@@ -11,6 +12,8 @@ from appliance.tasks import Supervised
 
 CHECK_SECONDS = 1.0
 """Pause between two checks of the roster."""
+REREAD_SECONDS = 5.0
+"""The states of classes are read again this often: a node may end before it could announce a change."""
 STEP_SECONDS = 60.0
 """The most time that a check may take."""
 
@@ -65,6 +68,7 @@ class RosterWatch:
 
     async def run(self, task: Supervised) -> None:
         """The work of its task."""
+        reread = time.monotonic()
         while True:
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
@@ -73,9 +77,10 @@ class RosterWatch:
                 pass
             async with task.step(STEP_SECONDS):
                 await self.check()
-                if self._changed_elsewhere:
+                if self._changed_elsewhere or time.monotonic() - reread >= REREAD_SECONDS:
                     await self._class_control.reread()
                     self._changed_elsewhere = False
+                    reread = time.monotonic()
             task.works()
             if self._changed.is_set():
                 self._changed.clear()

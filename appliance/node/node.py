@@ -29,6 +29,7 @@ from appliance.network.network import WILDCARDS, Network
 from appliance.node.http_server import HttpServer
 from appliance.node.listening import is_loopback
 from appliance.node.measured import measure_archive, measure_kvs, measure_pubsub
+from appliance.node.merging import Merging
 from appliance.node.metric_sources import build_of, sources_of
 from appliance.node.ready_file import Ready
 from appliance.node.rebuilding import Rebuilding
@@ -38,9 +39,8 @@ from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
 from appliance.recovery.upkeep import Space, Upkeep
-from appliance.roster import Roster, RosterLimits, open_roster, roster_facts
-from appliance.roster.sqlite import SqliteStore
-from appliance.roster.store import RosterStore
+from appliance.roster import Roster, RosterLimits, open_roster
+from appliance.roster.place import RosterPlace
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Supervised, Tasks
 from appliance.web.app import WebApp
@@ -159,18 +159,30 @@ class Node:
             if self.kvs.shared
             else None
         )
+        place = RosterPlace.of(settings)
         self.roster: Roster = (
             self.cluster.roster()
-            if self.cluster and not settings.roster.url
-            else open_roster(settings.roster_url, RosterLimits.of(settings.limits), self.counters)
+            if self.cluster and not place.chosen
+            else open_roster(
+                place.url, place.lists, RosterLimits.of(settings.limits), self.counters, node=settings.node_name
+            )
         )
-        self.store: RosterStore = SqliteStore(settings.data_path / "roster" / "roster.sqlite")
+        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
         if self.recovery:
             self.class_control.on_stored.add(self.recovery.save_classes)
         self.roster_watch = RosterWatch(self.roster, self.class_control)
+        self.merging = Merging(
+            self.roster,
+            self.pipeline,
+            self.kvs,
+            self.class_control,
+            self.rebuilding,
+            settings.data_path / "archive",
+            self.recovery,
+        )
 
     def _create_network(self) -> None:
         web = self.settings.web
@@ -193,6 +205,7 @@ class Node:
             self.pipeline,
             self.kvs,
             self.hints,
+            self.merging.merge,
             self.cluster.membership if self.cluster else None,
         )
 
@@ -225,8 +238,8 @@ class Node:
 
     def _notes_of_files(self) -> list[Finding]:
         """What was found out about the data folder and the roster's folder while they were read and written."""
-        roster = roster_facts(self.settings.roster_url).folder
-        folders = {self.settings.data_path, *([] if roster is None else [roster])}
+        place = RosterPlace.of(self.settings)
+        folders = {self.settings.data_path, place.lists, *([] if place.file is None else [place.file])}
         return list({(one.code, one.subject): one for folder in folders for one in notes.findings(folder)}.values())
 
     async def start(self, listener: socket.socket) -> None:
@@ -237,12 +250,15 @@ class Node:
         """
         self.health.belong_to_this_loop()
         if self.recovery:
+            await self.merging.prepare()
             await self.recovery.restore()
         if self.cluster:
             await self._join_cluster(self.cluster)
+            await self.merging.prepare()
         self.pipeline.start()
         await self.pipeline.settle()
         self.rebuilding.start(self.recovery)
+        await self.merging.finish()
         self.supervised += self.upkeep.start(self.tasks)
         await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)
@@ -276,6 +292,7 @@ class Node:
         """
         self._closing = True
         self.watchdog.stop()
+        await self.merging.close()
         await self.rebuilding.close()
         await asyncio.gather(*(self.tasks.end(task) for task in self.supervised))
         await self.announcer.close()
@@ -300,7 +317,6 @@ class Node:
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
-            await self.store.close()
             await self.tasks.close()
 
     async def ready(self) -> Ready:

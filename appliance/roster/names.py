@@ -137,22 +137,23 @@ def looks_like(name: str, others: Iterable[str]) -> str | None:
 
     Some pairs of real names are alike too (``Arne`` and ``Ame`` in many fonts): mark such a name, do not refuse it.
     """
-    own, looks = compared(name), _skeleton(name)
-    return next((other for other in others if _skeleton(other) == looks and compared(other) != own), None)
+    own, looks = compared(name), look(name)
+    return next((other for other in others if look(other) == looks and compared(other) != own), None)
+
+
+def look(name: str) -> str:
+    """What a name looks like: the same text for names that look alike."""
+    text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", _ALL_INVISIBLE.sub("", name)))
+    text = text.translate(_PROTOTYPES)
+    for pair, letter in _PAIRS:
+        text = text.replace(pair, letter)
+    return compared(text)
 
 
 def character_named(character: str) -> str:
     """A character by code point and name, such as ``U+200B (ZERO WIDTH SPACE)``."""
     name = unicodedata.name(character, "")
     return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
-
-
-def _skeleton(name: str) -> str:
-    text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", _ALL_INVISIBLE.sub("", name)))
-    text = text.translate(_PROTOTYPES)
-    for pair, letter in _PAIRS:
-        text = text.replace(pair, letter)
-    return compared(text)
 
 
 def _without_invisible(name: str) -> str:

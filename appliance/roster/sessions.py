@@ -59,8 +59,8 @@ class StoredSessions:
         """With the limits of the configuration."""
         return cls(store, counters, most=limits.account_sessions, seconds=limits.session_seconds)
 
-    async def add(self, educator_id: str, how: str, agent: str) -> tuple[str, Session]:
-        """Begin a session; the oldest one of the account ends if it has too many.
+    def new(self, educator_id: str, how: str, agent: str) -> tuple[str, Session]:
+        """A session that is not stored yet.
 
         Args:
             educator_id: of the account; "" for the owner of the appliance.
@@ -72,7 +72,11 @@ class StoredSessions:
         """
         value = secrets.token_urlsafe(32)
         now = time.time()
-        session = Session(session_hash(value), educator_id, now, now + self._seconds, now, agent, how)
+        return value, Session(session_hash(value), educator_id, now, now + self._seconds, now, agent, how)
+
+    async def add(self, session: Session) -> None:
+        """Store a session; the oldest one of the account ends if it has too many."""
+        now, educator_id = session.created, session.educator_id
 
         async def work(transaction: Transaction) -> int:
             others = await transaction.find(SESSIONS, "educator_id", educator_id)
@@ -86,7 +90,6 @@ class StoredSessions:
 
         if await self._store.transact(work):
             self._counters.add("limit_account_sessions")
-        return value, session
 
     async def read(self, hashes: Sequence[str]) -> list[SignedIn | None]:
         """Sessions of hashes, in their order, also those that have ended by themselves."""

@@ -79,6 +79,8 @@ class Student(msgspec.Struct, frozen=True):
         barred_until: until then the student may not join again.
         merged_into: id of the student with whom an educator merged this one; "" if not merged.
         ends: when the enrolment ends, by the list.
+        left_at: when the list no longer had the student; None for others. Such a student is no longer `listed`, and is
+            removed when no longer connected.
     """
 
     student_id: str
@@ -91,6 +93,7 @@ class Student(msgspec.Struct, frozen=True):
     barred_until: float | None = None
     merged_into: str = ""
     ends: float | None = None
+    left_at: float | None = None
 
     @property
     def present(self) -> bool:
@@ -146,6 +149,35 @@ class JoinRequest(msgspec.Struct, frozen=True):
     answer: Answer = ""
     answered_at: float | None = None
     looks_like: str = ""
+
+
+class ListRecord(msgspec.Struct, frozen=True):
+    """A list that was imported: how it was written, and what was decided about it.
+
+    Attributes:
+        origin: name of the list, as in `Person.origin`; `EVERY_LIST` for the row that every import changes, so that of
+            two at the same time one fails.
+        taken_at: when it was imported last.
+        digest: SHA-256 of what was imported, or decided to be left.
+        kind: ``plain`` or ``oneroster``.
+        encoding: Python's name of the encoding.
+        separator: between two cells.
+        line_end: of a line.
+        headings: of the columns.
+        meanings: of the columns, as in `appliance.roster.imports.model.Column`.
+        standard: version of OneRoster.
+    """
+
+    origin: str
+    taken_at: float
+    digest: str = ""
+    kind: str = "plain"
+    encoding: str = ""
+    separator: str = ""
+    line_end: str = ""
+    headings: list[str] = []
+    meanings: list[str] = []
+    standard: str = ""
 
 
 class Educator(msgspec.Struct, frozen=True):
@@ -242,6 +274,7 @@ STUDENTS = Table(
     Index("class_id", lambda row: [row.class_id]),
     Index("person_id", lambda row: [row.person_id] if row.person_id else []),
     Index("merged_into", lambda row: [row.merged_into] if row.merged_into else []),
+    Index("leaving", lambda row: ["yes"] if row.left_at is not None and row.present else []),
     # Each word of the name, in the form in which names are compared: a search is for the beginning of a word.
     Index("word", lambda row: search_words(row.name) if row.present else []),
 )
@@ -254,13 +287,15 @@ REQUESTS = Table(
     Index("class_id", lambda row: [row.class_id]),
     Index("token_hash", lambda row: [row.token_hash]),
 )
+EVERY_LIST = "*"
+LISTS = Table("lists", ListRecord, "origin")
 EDUCATORS = Table("educators", Educator, "educator_id", Index("role", lambda row: [row.role]))
 LOGINS = Table("logins", Login, "login")
 SESSIONS = Table("sessions", Session, "session_hash", Index("educator_id", lambda row: [row.educator_id]))
 PAIRINGS = Table("pairings", Pairing, "owner", Index("all", lambda row: ["all"]))
 
 TABLES: tuple[Table[Any], ...] = (
-    *(CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS),
+    *(CLASSES, PEOPLE, STUDENTS, TOKENS, SECRETS, REQUESTS, LISTS),
     *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
 )
 """All tables of the roster. Further ones are added here alone."""

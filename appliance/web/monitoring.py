@@ -12,6 +12,7 @@ from appliance.errors import ObserverError
 from appliance.health import Finding
 from appliance.metrics import Metrics
 from appliance.roster import Roster
+from appliance.roster.accounts import Accounts
 from appliance.tasks import TaskState
 from appliance.web.errors import answer
 
@@ -23,10 +24,10 @@ class Running(msgspec.Struct):
     """The state of a running program, for the command ``diagnostics``.
 
     Attributes:
-        findings: as educators get them, without ids of students.
+        findings: as educators get them, without ids of students and classes.
         tasks: the supervised tasks.
         metrics: the text of ``/metrics``.
-        people: ids and names of all students of the roster: the command removes them from what it collects.
+        people: ids and names of students and educators of the roster: the command removes them from what it collects.
         whole: whether `people` is complete, as the roster could be read.
     """
 
@@ -40,13 +41,15 @@ class Running(msgspec.Struct):
 class MonitoringRoutes:
     """Handlers of the routes for other programs."""
 
-    def __init__(self, metrics: Metrics, roster: Roster) -> None:
+    def __init__(self, metrics: Metrics, roster: Roster, accounts: Accounts) -> None:
         """Args:
         metrics: the metrics.
         roster: the students whose names must not be in diagnostics.
+        accounts: the educators whose names must not be there.
         """
         self._metrics = metrics
         self._roster = roster
+        self._accounts = accounts
 
     async def metrics(self, request: web.Request) -> web.Response:
         """``GET /metrics``."""
@@ -63,13 +66,17 @@ class MonitoringRoutes:
                 for section in await self._roster.classes():
                     for student in await self._roster.students(section.class_id):
                         people |= {student.student_id, student.name}
+                for educator in await self._accounts.all():
+                    people |= {educator.educator_id, educator.name, educator.login}
         except (ObserverError, TimeoutError):
             whole = False
-        findings = [_without_student(finding) for finding in sources.findings()]
-        return answer(Running(findings, list(sources.tasks()), self._metrics.text().decode(), sorted(people), whole))
+        findings = [_without_names(finding) for finding in sources.findings()]
+        tasks = [msgspec.structs.replace(task, name=task.kind, class_id="") for task in sources.tasks()]
+        return answer(Running(findings, tasks, self._metrics.text().decode(), sorted(people), whole))
 
 
-def _without_student(finding: Finding) -> dict[str, Any]:
-    """A finding with its sentence, without the id of a student."""
-    shown = msgspec.structs.replace(finding, subject="") if finding.of_student else finding
-    return {**msgspec.to_builtins(shown), "text": shown.text}
+def _without_names(finding: Finding) -> dict[str, Any]:
+    """A finding with its sentence, without the id of a student or a class."""
+    subject = "" if finding.of_student else finding.subject.removesuffix(f" {finding.class_id}")
+    shown = msgspec.structs.replace(finding, subject=subject)
+    return shown.content

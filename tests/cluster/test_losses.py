@@ -21,6 +21,8 @@ from appliance.errors import BackendError
 from appliance.health import Health
 from appliance.kvs import Change, Encoded
 from appliance.kvs.memory import MemoryKVS
+from appliance.kvs.records import JOURNAL, SharedRecords
+from appliance.lessons import roster_watch
 from appliance.lessons.class_control import ClassControl
 from appliance.lessons.roster_watch import RosterWatch
 from appliance.listeners import Listeners
@@ -75,7 +77,8 @@ async def test_a_check_that_is_wanted_soon_is_made_at_once(tmp_path: Path, monke
     pipeline: Any = SimpleNamespace(on_lost=Listeners("a loss"), confirm_with=lambda confirm: None)
     unused: Any = None
     times = RefillTimes(wait=1.0, mark=3600.0)
-    refill = Refill(pipeline, unused, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
+    records = SharedRecords(MemoryKVS(), tmp_path / JOURNAL)
+    refill = Refill(pipeline, records, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
     checks: list[None] = []
 
     async def check() -> None:
@@ -105,7 +108,8 @@ async def test_a_mark_does_not_wait_for_a_commit_that_waits_for_the_refill(tmp_p
     pipeline: Any = SimpleNamespace(on_lost=on_lost, confirm_with=lambda confirm: None, checkpoint=checkpoint)
     unused: Any = None
     times = RefillTimes(wait=1.0, mark=0.0)
-    refill = Refill(pipeline, unused, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
+    records = SharedRecords(MemoryKVS(), tmp_path / JOURNAL)
+    refill = Refill(pipeline, records, unused, unused, UploadMarkFile(tmp_path), unused, Counters(), times)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(refill.keep_up())
         await began.wait()
@@ -132,7 +136,12 @@ async def test_an_upload_does_not_wait_for_what_a_second_loss_has_taken(tmp_path
     await core.archive.close()
 
 
-async def test_the_state_of_a_class_that_another_node_put_back_is_read_again() -> None:
+@pytest.mark.parametrize("knows", [False, True])
+async def test_the_state_of_a_class_that_another_node_put_back_or_did_not_announce_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    monkeypatch.setattr(roster_watch, "REREAD_SECONDS", 3600.0 if knows else 0.0)
+    monkeypatch.setattr(roster_watch, "CHECK_SECONDS", 0.01)
     kvs, counters = MemoryKVS(), Counters()
     health = Health(counters)
     tasks = Tasks(health, counters)
@@ -147,7 +156,8 @@ async def test_the_state_of_a_class_that_another_node_put_back_is_read_again() -
     await control.follow("class-1")
     await kvs.commit([Change("class/class-1", 0, {"state": Encoded(b"paused")})])
     running = tasks.run("following", watch.run, owner="node")
-    watch.note_foreign_change()
+    if knows:
+        watch.note_foreign_change()
     await until(lambda: control.state("class-1") == "paused", "it is paused")
     await tasks.end(running)
     await control.close()

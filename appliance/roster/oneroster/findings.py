@@ -24,12 +24,13 @@ class RosterFinding(msgspec.Struct, frozen=True):
     """One thing that is wrong with an export.
 
     Attributes:
-        rule: name of the rule, such as ``unknown-reference``; a key of `validating.RULES` or `reading.RULES`.
+        rule: name of the rule, such as ``unknown-reference``; a key of `rules.RULES`.
         severity: an error makes an export invalid; a warning is not forbidden, or often accepted; the rest is info.
         file: name of the file in the export, such as ``users.csv``; "" for the export as a whole.
         line: number of the row's first line; the header is line 1, and 0 means the whole file.
         column: heading of the column; "" if the whole row or file is meant.
-        text: a sentence that says what is wrong and what to do. It has no name of a person; it may have a sourcedId.
+        text: a sentence that says what is wrong and what to do, without names, ids or other
+            values of persons.
     """
 
     rule: str

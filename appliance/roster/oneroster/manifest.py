@@ -28,7 +28,7 @@ def read_manifest(export: Export, folder: str, encoding: str | None, findings: F
             "warning",
             "The export has no manifest.csv, which says what is complete. All files are taken as complete (bulk).",
         )
-    version = _version(properties.get("onerosterversion", ""), export, folder, encoding)
+    version = version_of(properties.get("onerosterversion", ""), export, folder, encoding)
     modes: dict[str, Mode] = {}
     for table in DATA_TABLES:
         modes[table] = _mode(export, folder, table, properties, findings)
@@ -61,7 +61,8 @@ def _mode(export: Export, folder: str, table: str, properties: dict[str, str], f
     return mode or ("bulk" if there else "absent")
 
 
-def _version(written: str, export: Export, folder: str, encoding: str | None) -> Version:
+def version_of(written: str, export: Export, folder: str, encoding: str | None) -> Version:
+    """The version that a manifest names as `written`; without one, that by which the files look to be made."""
     if written.startswith(("1.0", "1.1")):
         return "1.1"
     if written or export.has(folder, "roles") or not export.has(folder, "users"):

@@ -17,7 +17,7 @@ from appliance.roster.oneroster.findings import Findings
 from appliance.roster.oneroster.records import Educator, Enrollment, Section, State, Suggestion, User
 from appliance.roster.oneroster.rows import Sheet, open_sheet
 from appliance.roster.oneroster.source import Source
-from appliance.roster.oneroster.values import STATES, day, deleted, picked, plain, several, state_of, worse
+from appliance.roster.oneroster.values import NO_NAME, STATES, day, deleted, picked, plain, several, state_of, worse
 
 _USERS = {
     "source_id": ("sourcedid",),
@@ -276,9 +276,9 @@ class People:
             column = "userSourcedId" if class_id else "classSourcedId"
             return "required", column, f"The row has no {column}."
         if self._source.complete("classes") and class_id not in self._sections:
-            return "unknown-reference", "classSourcedId", f"classes.csv has no class {class_id}."
+            return "unknown-reference", "classSourcedId", "classes.csv has no such class."
         if self._users is not None and hash(user) not in self._users:
-            return "unknown-reference", "userSourcedId", f"users.csv has no user {user}."
+            return "unknown-reference", "userSourcedId", "users.csv has no such user."
         return None
 
     def _enrollment(self, cells: list[str], file: str, line: int) -> Enrollment:
@@ -300,6 +300,7 @@ def _user(key: str, names: list[str], state: State, file: str, line: int) -> Use
     """A user from its cells of `_USERS`, beginning with the given name."""
     given, middle, family, preferred_given, preferred_middle, preferred_family, username, identifier, email = names
     preferred = (preferred_given, preferred_middle, preferred_family)
+    given, family = ("" if name == NO_NAME else name for name in (given, family))
     return User(key, given, middle, family, *preferred, username, identifier, email, state, file, line)
 
 

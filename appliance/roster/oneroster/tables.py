@@ -384,7 +384,7 @@ _ADDED = (
     ),
 )
 
-_MANIFEST_COLUMNS = (_string("propertyName", "yes"), _string("value", "yes"))
+_MANIFEST_COLUMNS = (_string("propertyName", "yes"), _string("value"))
 MANIFEST = Table("manifest", dict.fromkeys(VERSIONS, _MANIFEST_COLUMNS))
 MODES = ("absent", "bulk", "delta")
 """What the manifest says about a file (section 3, manifest.csv)."""

@@ -16,6 +16,8 @@ from appliance.web.educators.views import StudentView
 
 log = logging.getLogger(__name__)
 
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+
 
 class Found(msgspec.Struct):
     """What some ids stand for.
@@ -144,4 +146,4 @@ def _checked(json: bytes) -> msgspec.Raw:
     """
     if not json.isascii():
         json.decode()
-    return msgspec.json.decode(json, type=msgspec.Raw)
+    return _RAW.decode(json)

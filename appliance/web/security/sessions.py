@@ -21,6 +21,7 @@ from appliance.errors import BackendError
 from appliance.listeners import Listeners
 from appliance.pubsub.hints import Hints, Listening
 from appliance.roster.sessions import SEEN_SECONDS, SignedIn, StoredSessions, session_hash
+from appliance.roster.tables import Session
 from appliance.tasks import Supervised, in_background
 from appliance.web.security.agents import agent_in_words
 from appliance.web.security.principal import NOBODY, OWNER, PRINCIPAL, Principal
@@ -38,6 +39,8 @@ _CLEAN_SECONDS = 3600.0
 _KEPT = 10_000
 """Sessions of which is remembered what was read; the least recently used ones are read again."""
 _COOKIE_CHARACTERS = 64
+_UNSTORED = 20
+"""Sessions that may go on although they could not be stored."""
 
 SESSION = web.RequestKey("session", SignedIn)
 """The key under which a request keeps its session."""
@@ -74,6 +77,8 @@ class Sessions:
         self._listening: Listening | None = None
         # By hash: what was read, and when.
         self._known: OrderedDict[str, tuple[SignedIn | None, float]] = OrderedDict()
+        # By hash: sessions that could not be stored, the oldest first.
+        self._unstored: dict[str, SignedIn] = {}
         self._in_use: dict[str, _Use] = {}
         self._changes = 0
 
@@ -87,11 +92,18 @@ class Sessions:
             how: ``link``, ``password``, ``token`` or ``pairing``.
 
         Raises:
-            BackendError: it cannot be stored.
+            BackendError: it cannot be stored. A session by a link begins even so, and lasts until the program ends.
         """
         before = await self.of(request)
         agent = agent_in_words(request.headers.get("User-Agent", ""))
-        value, session = await self._stored.add(educator_id, how, agent)
+        value, session = self._stored.new(educator_id, how, agent)
+        try:
+            await self._stored.add(session)
+        except BackendError:
+            if how != "link":
+                raise
+            # The owner, at this computer, must see what is wrong with it.
+            self._keep_unstored(session)
         if before is not None:
             await self._end(before.session.session_hash)
         response.set_cookie(
@@ -168,6 +180,11 @@ class Sessions:
         """How many connections are registered by `in_use`."""
         return sum(len(use.transports) for use in self._in_use.values())
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether hints of other nodes arrive."""
+        return self._listening is not None and self._listening.live
+
     async def changed(self, besides: asyncio.BaseTransport | None = None) -> None:
         """Apply what was changed in the store: sessions that ended, accounts that changed. Never raises.
 
@@ -227,7 +244,8 @@ class Sessions:
             await self._listening.close()
 
     async def _end(self, name: str, besides: asyncio.BaseTransport | None = None) -> None:
-        await self._stored.end(name)
+        if self._unstored.pop(name, None) is None:
+            await self._stored.end(name)
         # A store that is away from now on must not make it valid again.
         self._known[name] = (None, time.monotonic())
         await self.changed(besides)
@@ -248,7 +266,14 @@ class Sessions:
     async def _reread(self, missed: bool) -> None:
         await self._apply()
 
+    def _keep_unstored(self, session: Session) -> None:
+        self._unstored[session.session_hash] = SignedIn(session)
+        while len(self._unstored) > _UNSTORED:
+            del self._unstored[next(iter(self._unstored))]
+
     async def _read(self, name: str) -> SignedIn | None:
+        if name in self._unstored:
+            return self._unstored[name]
         known = self._known.get(name)
         age = time.monotonic() - known[1] if known is not None else float("inf")
         if known is not None and age < FRESH_SECONDS:
@@ -265,7 +290,8 @@ class Sessions:
     async def _read_stored(self, names: list[str]) -> list[SignedIn | None]:
         while True:
             changes, began = self._changes, time.monotonic()
-            found = await self._stored.read(names)
+            stored = await self._stored.read(names)
+            found = [self._unstored.get(name, one) for name, one in zip(names, stored, strict=True)]
             if changes == self._changes:
                 break
         for name, signed_in in zip(names, found, strict=True):

@@ -8,11 +8,20 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from appliance.counters import Counters
 from appliance.errors import BackendError
+from appliance.health import Health
+from appliance.pubsub.hints import Hints
+from appliance.pubsub.memory import MemoryPubSub
+from appliance.roster.accounts import AccountChange, AccountLimits, Accounts
+from appliance.roster.sessions import StoredSessions
 from appliance.roster.store import Write
 from appliance.roster.tables import SESSIONS
-from appliance.web.security import sessions
+from appliance.tasks import Tasks
+from appliance.web.security import Principal, sessions
+from tests.roster.memory import MemoryStore
 from tests.web.security.test_access import status
 from tests.web.world import PATIENCE, World, until, world
 
@@ -208,3 +217,83 @@ async def test_a_cookie_that_was_never_given_opens_nothing(tmp_path: Path, value
     async with world(tmp_path) as w:
         cookie = {"Cookie": f"classroom_observer_{w.node.port}={value}"}
         assert await status(w, "GET", "/api/v1/students", headers=cookie) == (401, "sign_in")
+
+
+async def test_the_owner_signs_in_at_the_appliance_though_the_roster_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+
+        async def away(*arguments: object) -> None:
+            raise BackendError("The disk is full.")
+
+        monkeypatch.setattr(w.node.store, "commit", away)
+        async with w.client.get(w.node.launch_url(), allow_redirects=False) as answer:
+            assert answer.status == 303
+            headers = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0], "Origin": w.url}
+        async with w.client.ws_connect(f"{w.url}/ws/dashboard", headers=headers) as socket:
+            assert (await socket.receive_json(timeout=PATIENCE))["type"] == "snapshot"
+            await w.node.web.security.sessions.recheck()
+            await socket.send_json({"type": "snapshot"})
+            assert (await socket.receive_json(timeout=PATIENCE))["type"] == "snapshot"
+        token = {"token": w.node.credentials.educator_token}
+        assert await status(w, "POST", "/api/v1/login", json=token) == (503, "backend")
+        assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
+        assert await status(w, "GET", "/api/v1/tasks", headers=headers) == (401, "sign_in")
+
+
+class Browser:
+    """A connection with a session cookie, at one of several nodes."""
+
+    def __init__(self, node: sessions.Sessions, cookie: str) -> None:
+        self._node = node
+        self.closed = False
+        headers = {"Host": "localhost", "Cookie": f"classroom_observer_80={cookie}"}
+        self.request = make_mocked_request("GET", "/ws/dashboard", headers=headers, transport=self)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+async def test_another_node_applies_an_end_and_a_change_by_a_hint_or_by_reading_again(
+    hinted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, counters = MemoryStore(), Counters()
+    health = Health(counters)
+    tasks = Tasks(health, counters)
+    hints = Hints(MemoryPubSub(counters, 10), tasks, health, counters)
+    stored = StoredSessions(store, counters)
+    here, other = sessions.Sessions(stored, hints), sessions.Sessions(stored, hints)
+    changes: list[Principal] = []
+    other.on_change.add(changes.append)
+    accounts = Accounts(store, AccountLimits(), counters)
+    educator = await accounts.add(name="Ada", login="ada", role="educator")
+    value, session = stored.new(educator.educator_id, "password", "")
+    await stored.add(session)
+    if hinted:
+        other.listen()
+    else:
+        monkeypatch.setattr(sessions, "RECHECK_SECONDS", 0.01)
+        reading = tasks.run("sessions", other.run, owner="node")
+    browser = Browser(other, value)
+    assert (await other.authenticate(browser.request)).role == "educator"
+    with other.in_use(browser.request):
+        if hinted:
+            await until(lambda: other.is_listening)
+        await accounts.change(educator.educator_id, AccountChange(role="assistant"))
+        await here.changed()
+        await until(lambda: changes)
+        assert [(one.educator_id, one.role) for one in changes] == [(educator.educator_id, "assistant")]
+        assert not browser.closed
+        await accounts.remove(educator.educator_id)
+        await here.changed()
+        await until(lambda: browser.closed)
+    assert other.connections == 0
+    await other.close()
+    if not hinted:
+        await tasks.end(reading)
+    await tasks.close()
