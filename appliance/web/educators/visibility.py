@@ -52,7 +52,7 @@ async def changed_classes(request: web.Request, roster: Roster, class_id: str | 
 
 
 async def seen_student(request: web.Request, roster: Roster, student_id: str) -> Student:
-    """The student of an id, also a removed one.
+    """The student of an id.
 
     Raises:
         ApiError: 404; there is none, or the principal does not see the class.
@@ -64,7 +64,7 @@ async def seen_student(request: web.Request, roster: Roster, student_id: str) ->
 
 
 async def changed_student(request: web.Request, roster: Roster, student_id: str) -> Student:
-    """The student of an id whom the request may change, also a removed one.
+    """The student of an id whom the request may change.
 
     Raises:
         ApiError: 404; there is none, or the principal does not see the class. 403; the principal may not change it.
