@@ -96,11 +96,16 @@ async def _row(program: Program, what: str, number: int) -> str:
         waits = sorted(await made.students())
         await pranks
     answers = ", ".join(f"{count:,} x {status}" for status, count in sorted(made.statuses.items()))
-    status = Path(f"/proc/{program.pid}/status").read_text()
-    mib = int(status.split("VmRSS:")[1].split()[0]) / 1024
-    roster = sum(file.stat().st_size for file in (program.data / "roster").iterdir()) / 1024
+    mib, roster = _taken(program)
     students = len(program.get("/api/v1/students"))
     return (
-        f"{f'{number:,} {what}':24} {answers:36} p50 {waits[len(waits) // 2]:5.1f} s, most {waits[-1]:4.1f} s "
+        f"{f'{number:,} {what}':24} {answers:36} p50 {waits[len(waits) // 2]:4.1f} s, most {waits[-1]:4.1f} s "
         f"{mib:4.0f} MiB {roster:5,.0f} KiB {students:10,}"
     )
+
+
+def _taken(program: Program) -> tuple[float, float]:
+    """The memory of the program in MiB, and the size of the roster's files in KiB."""
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    roster = sum(file.stat().st_size for file in (program.data / "roster").iterdir())
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024, roster / 1024
