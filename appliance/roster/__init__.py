@@ -10,14 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.backends import Facts, scheme_of
+from appliance.backends import Facts, missing_driver, scheme_of
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.roster.codes import CODE_DIGITS, CODE_LETTERS, new_code
 from appliance.roster.errors import JoinError
 from appliance.roster.identity import FIRST_CLASS, Joined, new_student_id, new_token, token_hash
 from appliance.roster.limits import RosterLimits
-from appliance.roster.lists import ListFolder
 from appliance.roster.place import RosterPlace
 from appliance.roster.roster import Roster
 from appliance.roster.tables import Class, Student, plain_code
@@ -42,6 +41,7 @@ __all__ = (
     "new_token",
     "open_roster",
     "open_shared_roster",
+    "open_store",
     "plain_code",
     "roster_facts",
     "token_hash",
@@ -59,7 +59,7 @@ def open_shared_roster(settings: Settings, records: SharedRecords, counters: Cou
     from appliance.roster.shared import SharedRoster
 
     place, limits = RosterPlace.of(settings), RosterLimits.of(settings.limits)
-    store = open_store(f"sqlite:{place.file}")
+    store = open_store(f"sqlite:{place.file}", counters)
     return SharedRoster(records, store, place.lists, settings.node_name, limits, counters)
 
 
@@ -71,7 +71,15 @@ def roster_facts(url: str) -> Facts:
     return Facts(scheme, shared=True)
 
 
-def open_roster(url: str, lists: Path | None, limits: RosterLimits, counters: Counters, *, node: str = "") -> Roster:
+def open_roster(
+    url: str,
+    lists: Path | None,
+    limits: RosterLimits,
+    counters: Counters,
+    *,
+    node: str = "",
+    ask_removed: int = 5,
+) -> Roster:
     """The roster in a store. The scheme selects the store, whose driver is imported only then.
 
     Args:
@@ -80,17 +88,20 @@ def open_roster(url: str, lists: Path | None, limits: RosterLimits, counters: Co
         limits: of the roster.
         counters: counts limits that are hit.
         node: this node's name.
+        ask_removed: so many students of a class a list may take out or change at once without a question.
 
     Raises:
         SettingsError: no store has that scheme, or it cannot be opened.
     """
-    return Roster(
-        open_store(url), limits, counters, ListFolder(lists, limits) if lists is not None else None, node=node
-    )
+    return Roster(open_store(url, counters), limits, counters, lists, node=node, ask_removed=ask_removed)
 
 
-def open_store(url: str) -> RosterStore:
-    """The store that a URL names.
+def open_store(url: str, counters: Counters | None = None) -> RosterStore:
+    """The store that a URL names; its driver is imported only then.
+
+    Args:
+        url: ``sqlite:PATH`` or ``postgresql://...``.
+        counters: counts limits that are hit, and errors.
 
     Raises:
         SettingsError: no store has that scheme, or it cannot be opened.
@@ -100,9 +111,17 @@ def open_store(url: str) -> RosterStore:
         from appliance.roster.sqlite import SqliteStore
 
         return SqliteStore(Path(path))
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from appliance.roster.postgres import PostgresStore
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "asyncpg":
+                raise
+            raise missing_driver("roster", scheme, "postgres") from error
+        return PostgresStore(url, counters or Counters())
     if scheme == "shared":
         raise SettingsError("roster: shared: needs a key-value store that nodes share, such as --kvs redis://...")
     raise SettingsError(
-        f"roster: {scheme_of(url)!r} is not a roster this version knows; use sqlite: and a file, or file: and a folder "
-        "of lists."
+        f"roster: {scheme_of(url)!r} is not a roster this version knows; use sqlite: and a file, postgresql:// and a "
+        "server, or file: and a folder of lists."
     )

@@ -17,6 +17,14 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "join. See who is in your class, and create a new code if somebody is there who should not be.",
         ),
         "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
+        "roster.question": Code(
+            "warning",
+            "roster",
+            "{subject}: {detail} Nothing of this list is taken until an administrator answers, on the page of the "
+            "roster or by import-roster --answer.",
+            of_lists=True,
+            label="{subject}",
+        ),
         "journal.unwritable": Code(
             "error",
             "roster",
@@ -36,6 +44,18 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "restore the file from a backup, and check the disk.",
         ),
         "roster.unwritable": Code("error", "roster", "{detail} Nobody new can join and no class can be changed now."),
+        "roster.away": Code(
+            "error",
+            "roster",
+            "{detail} This is tried again by itself; until it works, nobody can join or sign in. Students who are "
+            "connected go on.",
+        ),
+        "postgres.damaged": Code(
+            "error",
+            "roster",
+            "The roster in PostgreSQL is damaged, or another program has changed it: {detail}. What is damaged is left "
+            "out, and some students may have to join again; restore the database from a backup.",
+        ),
         "roster.no_log": Code(
             "warning",
             "roster",
