@@ -171,7 +171,7 @@ class Merged:
         self._read.append((source.label, found))
         for line in found:
             count(line.end - line.byte)
-            record = owners.of(line.record)
+            record = owners.of(line.record) if owners.merged else line.record
             if isinstance(record, Damage):
                 file = f"{source.label}/{line.file}" if source.label else line.file
                 yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
