@@ -165,6 +165,8 @@ class Merged:
         """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
         found = FileLines(source.files, source.end)
+        if not source.files:
+            return
         owners = Owners(source.files[0].parent)
         if students is not None:
             students = frozenset(owners.merged.get(student, student) for student in students)
