@@ -165,7 +165,7 @@ class ListRecord(msgspec.Struct, frozen=True):
         line_end: of a line.
         headings: of the columns.
         meanings: of the columns, as in `appliance.roster.imports.model.Column`.
-        version: of OneRoster.
+        standard: version of OneRoster.
     """
 
     origin: str
@@ -177,7 +177,7 @@ class ListRecord(msgspec.Struct, frozen=True):
     line_end: str = ""
     headings: list[str] = []
     meanings: list[str] = []
-    version: str = ""
+    standard: str = ""
 
 
 class Educator(msgspec.Struct, frozen=True):

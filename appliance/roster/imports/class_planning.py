@@ -34,11 +34,11 @@ class PlannedClasses:
         self._plan()
 
     def _plan(self) -> None:
-        listed = dict(self._incoming.classes)
         for entry in self._incoming.entries:
-            if entry.class_id and entry.class_id not in listed:
-                listed[entry.class_id] = ListedClass(entry.file, entry.line, entry.class_id, entry.class_id)
-        for name, of_list in listed.items():
+            known = self._old.class_named(entry.class_id) if entry.class_id else None
+            if known is not None and entry.class_id not in self._incoming.classes:
+                self.sections[entry.class_id] = known
+        for name, of_list in self._incoming.classes.items():
             known = self._old.class_named(name)
             if of_list.ended:
                 self._end_class(known, of_list)

@@ -179,9 +179,8 @@ def read_headings(cells: Sequence[str], chosen: Mapping[str, str] | None = None)
     _settle_names(cells, meanings, fixed)
     if "classes" in meanings and "class" in meanings:
         meanings[meanings.index("classes")] = IGNORED
-    family_first = any(
-        meaning == "name" and plain(cell) in _FAMILY_FIRST_WORDS for cell, meaning in zip(cells, meanings, strict=True)
-    )
+    named = zip(cells, meanings, strict=True)
+    family_first = any(meaning == "name" and is_family_first(cell) for cell, meaning in named)
     return Headings(meanings, family_first)
 
 
@@ -197,6 +196,11 @@ def heading_hits(text: str) -> int:
     first = next((line for line in text.splitlines() if line.strip()), "")
     cells = [cell for cell in re.split(r"[,;\t|]", first) if not cell.isascii()]
     return sum(_is_word(cell) for cell in cells)
+
+
+def is_family_first(heading: str) -> bool:
+    """Whether names below a heading are written ``Lovelace, Ada``."""
+    return plain(heading) in _FAMILY_FIRST_WORDS
 
 
 def is_no_student(role: str) -> bool:

@@ -79,7 +79,7 @@ class Entry(msgspec.Struct, frozen=True):
         file, line: where.
         source_id: id in the school's system; "" if the list has none for this student.
         given, family, preferred: parts of the name; "" where the list has none.
-        name: the name to show, as `names.clean_name` gives it.
+        name: the name to show, as `names.clean_name` gives it; "" for a person who must be in the roster already.
         class_id: id of the class in the list; "" for the class of a list that names none.
         ends: when the enrolment ends, in seconds since the epoch.
     """
@@ -168,12 +168,13 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Incoming(msgspec.Struct):
-    """What a list says.
+    """What a list says. Only classes in `classes` may be new to the roster.
 
     Attributes:
         origin: name of the list: its file name.
         form: how it was written.
         entries: its students, in its order.
+        people: people about whom it says a name, and nothing about their classes (`Entry.class_id` is "").
         ended: enrolments that it ends.
         classes: its classes by id in the list; also those that only entries name.
         refused: rows that cannot be used.
@@ -181,13 +182,14 @@ class Incoming(msgspec.Struct):
         notes: what else to know.
         questions: what must be decided first.
         columns: of a plain list.
-        bulk: whether it has all students of its origin, by what it says about itself (OneRoster's manifest).
+        bulk: whether it has all students of its classes, by what it says about itself (OneRoster's manifest).
         whole: whether it was read to its end, so that who is missing in it has left.
     """
 
     origin: str
     form: Form
     entries: list[Entry] = []
+    people: list[Entry] = []
     ended: list[Ended] = []
     classes: dict[str, ListedClass] = {}
     refused: list[Note] = []

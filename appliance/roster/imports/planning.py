@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from appliance.roster import RosterLimits, new_student_id
 from appliance.roster.imports.class_planning import PlannedClasses
 from appliance.roster.imports.ids import without_zeros
-from appliance.roster.imports.model import Ended, Entry, Incoming, Question
+from appliance.roster.imports.model import Ended, Entry, Incoming, Note, Question
 from appliance.roster.imports.plan import Change, Item, ItemKind, Plan, PlanOptions
 from appliance.roster.imports.snapshot import Snapshot
 from appliance.roster.names import compared
@@ -54,10 +54,14 @@ class _Planner:
         self.old = snapshot
         self.limits = limits
         self.options = options
+        self.notes = list(incoming.notes)
+        if incoming.form.kind == "oneroster" and not incoming.bulk and options.scope != "none":
+            self.options = replace(options, scope="none")
+            text = "The export has only what has changed (delta), so nobody is taken out who is not in it."
+            self.notes.append(Note(incoming.origin, 0, text))
         self.now = time.time()
         self.items: list[Item] = []
         self.questions = list(incoming.questions)
-        self.notes = list(incoming.notes)
         self.unchanged = self.kept = 0
         # New states of rows; None for none yet.
         planned = PlannedClasses(incoming, snapshot, self.now)
@@ -82,8 +86,13 @@ class _Planner:
         for entry in self.incoming.entries:
             if entry.class_id in self.sections:
                 groups.setdefault(entry.source_id or entry, []).append(entry)
+            elif entry.class_id:
+                detail = f"Neither the list nor the roster has a class {entry.class_id}."
+                self.items.append(Item("refused", entry.file, entry.line, entry.name, detail=detail))
         for entries in groups.values():
             self._plan_person(entries)
+        for entry in self.incoming.people:
+            self._rename_person(entry)
 
     def _plan_person(self, entries: list[Entry]) -> None:
         entry = entries[0]
@@ -97,6 +106,9 @@ class _Planner:
         person, adopted = self._person_of(entries)
         if person is _AMBIGUOUS:
             self._refuse(entries, "Two students of this class have this name. The list needs a column with ids.")
+            return
+        if person is None and not entry.name:
+            self._refuse(entries, f"Neither the export nor the roster has the user {entry.source_id}.")
             return
         if person is None:
             person_id = "p" + new_student_id()[1:]
@@ -179,7 +191,27 @@ class _Planner:
             (self.sections[class_id].class_id, name) for class_id, name in self.in_list if class_id in self.sections
         }
 
+    def _rename_person(self, entry: Entry) -> None:
+        """Give a person of the roster another name, in all classes."""
+        own = [p for p in self.old.by_source.get(entry.source_id, ()) if p.person_id not in self.seen]
+        for person in own[:1]:
+            changed = self._changed_person(person, entry)
+            if changed != person:
+                self.people[person.person_id] = changed
+            for student in self.old.of_person.get(person.person_id, ()):
+                if student.present and student.listed and self._is_renamed(student, changed, person):
+                    self.students[student.student_id] = replace(student, name=changed.name)
+                    title = self._title_of(student.class_id)
+                    self.items.append(Item("renamed", entry.file, entry.line, changed.name, title, student.name))
+                    self.many[student.class_id] = self.many.get(student.class_id, 0) + 1
+
+    def _title_of(self, class_id: str) -> str:
+        section = self.old.classes.get(class_id)
+        return section.title if section is not None else ""
+
     def _changed_person(self, person: Person, entry: Entry) -> Person:
+        if not entry.name:
+            return person
         source_id, given, family, preferred, name = _names_of(entry)
         return replace(
             person,
@@ -204,7 +236,7 @@ class _Planner:
         for student in students:
             if student.class_id not in theirs or student.present:
                 theirs[student.class_id] = student
-        spare = [s for s in students if s.present and s.class_id not in wanted and s.listed and self._speaks_for(s)]
+        spare = [s for s in students if s.present and s.listed and s.class_id not in wanted and self._speaks_for(s)]
         changes = [
             self._enrol(theirs.get(class_id), spare, entry, person, before) for class_id, entry in wanted.items()
         ]
@@ -244,7 +276,10 @@ class _Planner:
 
     def _speaks_for(self, student: Student) -> bool:
         """Whether the list decides that a student is no longer in a class which it does not give."""
-        section = self.old.classes.get(student.class_id)
+        section = self.classes.get(student.class_id) or self.old.classes.get(student.class_id)
+        if section is not None and section.ended_at is not None:
+            # The class is over, and its students stay in it.
+            return False
         named = any(known.class_id == student.class_id for known in self.sections.values())
         person = self.old.people.get(student.person_id)
         own = person is not None and person.origin == self.incoming.origin
@@ -283,14 +318,13 @@ class _Planner:
         section = self.sections[entry.class_id]
         if not self._has_room(section, entry, student.name):
             return
-        was = self.old.classes.get(student.class_id)
         self.sizes[student.class_id] -= 1
         self.sizes[section.class_id] += 1
         name = person.name if self._is_renamed(student, person, before) else student.name
         self.students[student.student_id] = replace(
             student, class_id=section.class_id, name=name, person_id=person.person_id, ends=entry.ends, left_at=None
         )
-        self._say("moved", entry, name, was.title if was is not None else "")
+        self._say("moved", entry, name, self._title_of(student.class_id))
         self._count_many(entry)
 
     def _take_back(self, student: Student, entry: Entry, person: Person) -> None:
@@ -326,9 +360,8 @@ class _Planner:
         return False
 
     def _remove(self, student: Student, detail: str, file: str = "", line: int = 0) -> None:
-        section = self.old.classes.get(student.class_id)
         self.students[student.student_id] = replace(student, listed=False, left_at=self.now)
-        title = section.title if section is not None else ""
+        title = self._title_of(student.class_id)
         self.items.append(Item("removed", file or self.incoming.origin, line, student.name, title, detail=detail))
         self.many[student.class_id] = self.many.get(student.class_id, 0) + 1
 
@@ -345,6 +378,9 @@ class _Planner:
     def _is_ended(self, student: Student, ended: Ended) -> bool:
         if not student.present or not student.listed or student.student_id in self.students:
             return False
+        now = self.classes.get(student.class_id) or self.old.classes.get(student.class_id)
+        if now is not None and now.ended_at is not None:
+            return False
         section = self.old.class_named(ended.class_id) if ended.class_id else None
         return not ended.class_id or (section is not None and section.class_id == student.class_id)
 
@@ -359,7 +395,9 @@ class _Planner:
             and student.person_id not in self.seen
             and student.student_id not in self.students
         ]
-        refused = bool(self.incoming.refused) or any(item.kind == "refused" for item in self.items)
+        # A row of a OneRoster export that is refused has an id of its own; a row of a plain list could be anybody's.
+        plain = self.incoming.form.kind == "plain"
+        refused = plain and (bool(self.incoming.refused) or any(item.kind == "refused" for item in self.items))
         for student in sorted(missing, key=lambda row: (row.class_id, compared(row.name), row.student_id)):
             if self._takes_out(student, named):
                 if self.incoming.whole and not refused:
@@ -386,8 +424,7 @@ class _Planner:
 
     def _stay(self, student: Student, detail: str) -> None:
         self.kept += 1
-        section = self.old.classes.get(student.class_id)
-        title = section.title if section is not None else ""
+        title = self._title_of(student.class_id)
         self.items.append(Item("left", self.incoming.origin, 0, student.name, title, detail=detail))
 
     # ---- Many at once ----

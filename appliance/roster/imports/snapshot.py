@@ -89,7 +89,7 @@ async def read_snapshot(store: RosterStore, incoming: Incoming, *, whole: bool =
     snapshot.record = record.row if record is not None else None
     async for section in store.scan(CLASSES):
         snapshot.classes[section.class_id] = section
-    if whole or len(incoming.entries) + len(incoming.ended) > _MANY:
+    if whole or len(incoming.entries) + len(incoming.people) + len(incoming.ended) > _MANY:
         async for student in store.scan(STUDENTS):
             if not student.merged_into:
                 snapshot.students[student.student_id] = student
@@ -110,7 +110,8 @@ async def _read_part(store: RosterStore, incoming: Incoming, snapshot: Snapshot)
     if "" in names:
         class_ids = list(snapshot.classes) if len(snapshot.classes) < _AT_ONCE else class_ids
     _keep(snapshot, await _find_all(store, STUDENTS, "class_id", class_ids))
-    sources = {entry.source_id for entry in incoming.entries} | {ended.source_id for ended in incoming.ended}
+    sources = {entry.source_id for entry in (*incoming.entries, *incoming.people)}
+    sources |= {ended.source_id for ended in incoming.ended}
     people = await _find_all(store, PEOPLE, "source_id", sorted(sources - {""}))
     people += await _find_all(store, PEOPLE, "origin", [incoming.origin])
     snapshot.people.update({person.person_id: person for person in people})
