@@ -21,12 +21,14 @@ class Facts(msgspec.Struct, frozen=True):
         scheme: the scheme of the URL.
         shared: whether several nodes and processes can use it together; otherwise it is private to one process and its
             data folder. A scheme that no backend has counts as shared: nothing of it can be in the data folder.
-        folder: where its files are, if the URL names a folder.
+        folder: where its files are, if the URL names a folder or a file.
+        file: the file, if the URL names one.
     """
 
     scheme: str
     shared: bool
     folder: Path | None = None
+    file: Path | None = None
 
 
 def scheme_of(url: str) -> str:

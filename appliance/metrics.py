@@ -298,10 +298,11 @@ class _CurrentValues(Collector):
             ),
             (
                 GaugeMetricFamily(
-                    PREFIX + "task_up", "1 while a supervised task runs, 0 while it waits for a restart."
+                    PREFIX + "task_up",
+                    "1 while a supervised task runs, 0 while it, or that of any class, waits for a restart.",
                 ),
                 ("task",),
-                {(task.name,): float(task.state == "running") for task in tasks},
+                _up(tasks),
             ),
             (GaugeMetricFamily(PREFIX + "findings", "Current findings."), ("code", "severity"), findings),
         ):
@@ -322,3 +323,11 @@ class _CurrentValues(Collector):
                 self._failing.add(name)
                 log.error("The source of metrics %s failed: %s.", name, place_of(error))
             return otherwise
+
+
+def _up(tasks: Iterable[TaskState]) -> dict[tuple[str], float]:
+    """By kind, 1 while all tasks of the kind run: there may be one for each class, and metrics name no class."""
+    up: dict[tuple[str], float] = {}
+    for task in tasks:
+        up[(task.kind,)] = min(up.get((task.kind,), 1.0), float(task.state == "running"))
+    return up

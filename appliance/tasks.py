@@ -65,7 +65,9 @@ class TaskState(msgspec.Struct, frozen=True):
     """A supervised task as ``GET /api/v1/tasks`` lists it.
 
     Attributes:
-        name: unique on a node.
+        name: unique on a node: its kind, and the class that it is for if there is one of each class.
+        kind: what it does.
+        class_id: the class that it is for; "" if it is for none.
         owner: the part of the program that it belongs to.
         state: ``running``, or ``waiting`` for its restart.
         restarts: how often it was restarted.
@@ -74,6 +76,8 @@ class TaskState(msgspec.Struct, frozen=True):
     """
 
     name: str
+    kind: str
+    class_id: str
     owner: str
     state: Literal["running", "waiting"]
     restarts: int
@@ -86,7 +90,8 @@ class Supervised:
 
     def __init__(
         self,
-        name: str,
+        kind: str,
+        class_id: str,
         owner: str,
         work: Callable[[Supervised], Awaitable[None]],
         health: Health,
@@ -95,7 +100,9 @@ class Supervised:
         back_off: BackOff,
         reports: bool,
     ) -> None:
-        self.name = name
+        self.name = _name_of(kind, class_id)
+        self.kind = kind
+        self.class_id = class_id
         self.owner = owner
         self._work = work
         self._health = health
@@ -108,13 +115,15 @@ class Supervised:
         self._since = time.time()
         self._inner: asyncio.Task[None] | None = None
         self._settled: asyncio.TimerHandle | None = None
-        self.task = asyncio.get_running_loop().create_task(self._supervise(), name=f"supervise {name}")
+        self.task = asyncio.get_running_loop().create_task(self._supervise(), name=f"supervise {self.name}")
 
     @property
     def state(self) -> TaskState:
         """Its current state."""
         state: Literal["running", "waiting"] = "waiting" if self._waiting else "running"
-        return TaskState(self.name, self.owner, state, self._restarts, self._failure, self._since)
+        return TaskState(
+            self.name, self.kind, self.class_id, self.owner, state, self._restarts, self._failure, self._since
+        )
 
     def works(self) -> None:
         """The work calls this once it succeeds: the finding ends, and the next back-off begins short."""
@@ -154,8 +163,8 @@ class Supervised:
             self._forget_timer()
             self._failure = _failure_of(self._inner)
             self._restarts += 1
-            self._counters.add(f"task_restarts{{{self.name}}}")
-            self._health.report("task.down", self.name, place=self._failure)
+            self._counters.add(f"task_restarts{{{self.kind}}}")
+            self._health.report("task.down", self.name, class_id=self.class_id, place=self._failure)
             self._waiting = True
             await asyncio.sleep(self._back_off.next())
             self._waiting = False
@@ -187,25 +196,28 @@ class Tasks:
         work: Callable[[Supervised], Awaitable[None]],
         *,
         owner: str,
+        class_id: str = "",
         back_off: BackOff | None = None,
         says_so: bool = False,
     ) -> Supervised:
         """Run an endless task, and restart it with back-off whenever it ends.
 
         Args:
-            name: unique among the running tasks.
+            name: unique among the running tasks of the class, or among those for no class.
             work: called with the task at each start.
             owner: the part of the program that it belongs to.
+            class_id: the class that it is for, if there is such a task for each class. Metrics do not name it.
             back_off: how long to wait before a restart; None for the default.
             says_so: whether the work calls `Supervised.works` itself; otherwise it works after `SETTLED_SECONDS`.
 
         Raises:
             ValueError: a task of this name runs already.
         """
-        if name in self._tasks and not self._tasks[name].task.done():
-            raise ValueError(f"A task named {name} runs already.")
-        supervised = self._tasks[name] = Supervised(
-            name, owner, work, self._health, self._counters, back_off=back_off or BackOff(), reports=says_so
+        unique = _name_of(name, class_id)
+        if unique in self._tasks and not self._tasks[unique].task.done():
+            raise ValueError(f"A task named {unique} runs already.")
+        supervised = self._tasks[unique] = Supervised(
+            name, class_id, owner, work, self._health, self._counters, back_off=back_off or BackOff(), reports=says_so
         )
         return supervised
 
@@ -260,6 +272,10 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
         if not task.cancelled():
             # Retrieved, so that asyncio does not report it as never retrieved.
             task.exception()
+
+
+def _name_of(kind: str, class_id: str) -> str:
+    return f"{kind} {class_id}" if class_id else kind
 
 
 def _failure_of(task: asyncio.Task[None]) -> str:

@@ -31,8 +31,9 @@ def test_only_the_store_in_this_process_is_private_to_its_data_folder() -> None:
     assert all(pubsub_facts(f"{scheme}://host").shared for scheme in (*REDIS, "xmpp"))
 
 
-def test_a_roster_of_files_has_a_folder_and_is_private() -> None:
-    assert roster_facts("file:/school/roster") == Facts("file", shared=False, folder=Path("/school/roster"))
+def test_a_roster_in_a_file_is_private() -> None:
+    file = Path("/school/roster.sqlite")
+    assert roster_facts("sqlite:/school/roster.sqlite") == Facts("sqlite", shared=False, folder=file.parent, file=file)
     assert roster_facts("file:").folder is None
     assert roster_facts("postgresql://host/school") == Facts("postgresql", shared=True)
 
@@ -54,7 +55,7 @@ def test_a_scheme_that_no_backend_has_counts_as_shared_until_it_is_opened() -> N
     with pytest.raises(SettingsError, match="carrier-pigeon"):
         open_pubsub("carrier-pigeon://", Counters(), queue=1)
     with pytest.raises(SettingsError, match="ldap"):
-        open_roster("ldap://host", RosterLimits(), Counters())
+        open_roster("ldap://host", None, RosterLimits(), Counters())
 
 
 def test_only_openers_compare_schemes() -> None:

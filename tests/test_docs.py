@@ -20,11 +20,20 @@ from appliance.errors import SettingsError
 from appliance.health import codes as health_codes
 from appliance.health.codes import SEVERITIES
 from appliance.reducer import Column, Event, Kind, UnusableError
+from appliance.roster.oneroster.rules import RULES
 
 DOCS = Path(appliance.__file__).parent.parent / "docs"
 TABLE = re.compile(r"(?s)(?<=<!-- options: begin \(written by `make docs`\) -->\n).*(?=<!-- options: end -->)")
 
 CODES_TABLE = re.compile(r"(?s)(?<=<!-- codes: begin \(written by `make docs`\) -->\n).*(?=<!-- codes: end -->)")
+
+RULES_TABLE = re.compile(r"(?s)(?<=<!-- rules: begin \(written by `make docs`\) -->\n).*(?=<!-- rules: end -->)")
+
+
+def rules_table() -> str:
+    """The rules of `check-roster`, without those of the reader."""
+    rows = [f"| `{name}` | {rule.severity} | {rule.text} |" for name, rule in RULES.items() if not rule.reader_alone]
+    return "\n".join(["| rule | severity | what is right |", "|---|---|---|", *rows])
 
 
 def codes_tables() -> str:
@@ -115,7 +124,8 @@ class TestCommands:
 
     # Those of `run` are options, which docs/configuration.md lists.
     @pytest.mark.parametrize(
-        "command", ["replay", "export", "import-roster", "erase-student", "backup", "restore", "diagnostics"]
+        "command",
+        ["replay", "export", "import-roster", "check-roster", "erase-student", "backup", "restore", "diagnostics"],
     )
     def test_its_flags_are_documented(self, command: str) -> None:
         flags = COMMANDS[command].flags - {"-h", "--help", "--yes"}
@@ -127,6 +137,13 @@ class TestCommands:
             if command not in COMMANDS and words:
                 command, words = f"{command} {words[0]}", words[1:]
             assert {word for word in words if word.startswith("--")} <= COMMANDS[command].flags, line
+
+
+class TestRosterPage:
+    def test_its_table_of_rules_is_current(self) -> None:
+        found = RULES_TABLE.search((DOCS / "roster.md").read_text(encoding="utf-8"))
+        assert found is not None
+        assert found[0] == f"\n{rules_table()}\n\n", "run `make docs`"
 
 
 class TestReducersPage:
@@ -194,6 +211,7 @@ if __name__ == "__main__":
     for page, pattern, content in (
         (DOCS / "configuration.md", TABLE, f"\n{config.table()}\n"),
         (DOCS / "health.md", CODES_TABLE, f"\n{codes_tables()}\n\n"),
+        (DOCS / "roster.md", RULES_TABLE, f"\n{rules_table()}\n\n"),
     ):
         text = page.read_text(encoding="utf-8")
         page.write_text(pattern.sub(lambda _, content=content: content, text), encoding="utf-8", newline="\n")

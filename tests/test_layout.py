@@ -64,7 +64,6 @@ ARROWS: dict[str, set[str]] = {
     "export": {
         "archive",
         "config",
-        "counters",
         "datafolder",
         "errors",
         "events",
@@ -183,6 +182,7 @@ ARROWS: dict[str, set[str]] = {
         "kvs",
         "listeners",
         "tasks",
+        "text",
     },
     "states": {"archive", "config", "counters", "errors", "events", "health", "kvs", "plugins", "reducer"},
     "tasks": {"counters", "errors", "health"},

@@ -122,7 +122,7 @@ class TestReading:
                 reducer_seconds=lambda: {"writing": 1.5},
                 disk=lambda: Disk(1, 2, 3),
                 findings=health.findings,
-                tasks=lambda: [TaskState("upkeep", "upkeep", "waiting", 1, "", 0.0)],
+                tasks=lambda: [TaskState("upkeep", "upkeep", "", "upkeep", "waiting", 1, "", 0.0)],
             ),
             Build(node="n1", kvs="memory"),
         )

@@ -81,11 +81,13 @@ class Merged:
         sources: Sequence[Source],
         *,
         students: frozenset[str] | None = None,
+        classes: frozenset[str] | None = None,
         acceptance: Acceptance | None = None,
     ) -> None:
         """Args:
         sources: see `sources`.
         students: whose lines are wanted, by id; None for all.
+        classes: of which classes repeated lines are counted, by id; None for all. The lines of all are read.
         acceptance: which gaps are accepted; None for none.
         """
         self.repeated = 0
@@ -96,6 +98,7 @@ class Merged:
         self.total_bytes = passes * sum(uncompressed_bytes(path) for source in sources for path in source.files)
         self._sources = sources
         self._students = students
+        self._classes = classes
         self._read: list[tuple[str, FileLines]] = []
 
     @property
@@ -181,7 +184,7 @@ class Merged:
                 key = record.student_id, record.stream
                 before = last.get(key, 0)
                 if record.seq <= before:
-                    self.repeated += 1
+                    self._count_repeated(record)
                     continue
                 if record.seq != before + 1:
                     self.watch.missing(key, *key, (before + 1, record.seq - 1), line[1:4])
@@ -212,13 +215,16 @@ class Merged:
                 key = record.student_id, record.stream
                 awaited = _next(ranges[key], self.last.get(key, 0))
                 if awaited is None or record.seq < awaited or waiting.has(key, record.seq):
-                    self.repeated += 1
+                    self._count_repeated(record)
                 elif record.seq > awaited:
                     waiting.put(key, line)
                 else:
                     yield self._passed(key, record.seq, line)
                     while (following := _next(ranges[key], self.last[key])) is not None and waiting.has(key, following):
                         yield self._passed(key, following, waiting.take(key, following))
+
+    def _count_repeated(self, record: Record) -> None:
+        self.repeated += self._classes is None or record.class_id in self._classes
 
     def _passed(self, key: _Key, seq: int, line: Line) -> Line:
         """Note the next line of a stream, and the numbers that are missing before it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from appliance.datafolder.stored_files import StudentTraces
     from appliance.maintenance.erase import Erased, InStore, ReceiptWanted
     from appliance.maintenance.search import Sought
+    from appliance.roster.place import RosterPlace
 
 
 def add(commands: Commands) -> None:
@@ -42,13 +43,14 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     from appliance.kvs import kvs_facts
     from appliance.maintenance import erase, erase_store
     from appliance.maintenance.all_files import held, nested_folders, other_nodes
-    from appliance.roster import RosterLimits, roster_facts
+    from appliance.roster import RosterLimits
+    from appliance.roster.place import RosterPlace
 
     settings = settings_of(parsed)
     if (parsed.student is None) == (parsed.name is None):
         raise SettingsError("Name one student: erase-student ID, or erase-student --name NAME.")
     data, limits = data_folder(settings), RosterLimits.of(settings.limits)
-    roster = roster_facts(settings.roster_url).folder
+    roster = RosterPlace.of(settings)
     store = settings.kvs.url if kvs_facts(settings.kvs.url).shared else None
     with disk_errors(data), held(data):
         folders = [data, *(folder for folder, _ in nested_folders(data))]
@@ -98,12 +100,12 @@ def _confirmed() -> bool:
     return sys.stdin.readline().strip().casefold() == "yes"
 
 
-def _not_reached(data: Path, roster: Path | None, nodes: list[str] | None) -> Iterator[str]:
+def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> Iterator[str]:
     """Sentences on where data of the student may be that this command does not reach; they name no student.
 
     Args:
         data: the data folder.
-        roster: the roster's folder, None where it is none of files.
+        roster: the files of the roster.
         nodes: names of other nodes as far as they are known; None where there are none.
     """
     from appliance.archive.markers import known_missing
@@ -117,7 +119,7 @@ def _not_reached(data: Path, roster: Path | None, nodes: list[str] | None) -> It
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."
-    if roster is None:
+    if roster.file is None:
         yield "The roster, which is not in files; remove the student there."
     if nodes is not None:
         named = f" ({', '.join(nodes)})" if nodes else ""

@@ -127,7 +127,7 @@ def _print_done(done: Exported, out: Path, key: Path | None) -> bool:
     """Print what was exported; returns whether all figures are complete."""
     replay = done.replay
     print_broken_links(replay.merged.broken_links)
-    whole = print_losses(replay.damaged, replay.merged.repeated, replay.merged.gaps, len(replay.held))
+    whole = print_losses(replay.damaged, replay.merged.repeated, replay.gaps, len(replay.held))
     students = counted(len(replay.students), "student")
     print(f"{out.absolute()} holds {counted(replay.events, 'event')} of {students}:")
     for line in columns([(f"  {file}", counted(rows, "row")) for file, rows in done.files.items()]):

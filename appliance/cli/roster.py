@@ -8,7 +8,6 @@ from pathlib import Path
 from appliance.cli.commands import Commands
 from appliance.cli.options import add_data_flags, add_roster_flag, settings_of
 from appliance.cli.output import disk_errors
-from appliance.errors import SettingsError
 from appliance.text import counted
 
 
@@ -31,17 +30,16 @@ def add(commands: Commands) -> None:
 
 
 def _import_roster(parsed: argparse.Namespace) -> int:
-    from appliance.roster import RosterLimits, roster_facts
+    from appliance.roster import RosterLimits
     from appliance.roster.imports.list_files import import_list
+    from appliance.roster.place import RosterPlace
 
     settings = settings_of(parsed)
-    roster = roster_facts(settings.roster_url)
-    if roster.folder is None:
-        raise SettingsError(f"import-roster writes to a roster of files; this one is {roster.scheme}:.")
+    lists = RosterPlace.of(settings).lists
     with disk_errors(parsed.list):
         outcome = import_list(
             parsed.list,
-            roster.folder,
+            lists,
             RosterLimits.of(settings.limits),
             classes=parsed.classes,
             replace=parsed.replace,
@@ -63,5 +61,5 @@ def _import_roster(parsed: argparse.Namespace) -> int:
     elif parsed.dry_run:
         print("Nothing was changed: this was a dry run.")
     else:
-        print(f"The list is in {roster.folder.absolute()}.")
+        print(f"The list is in {lists.absolute()}.")
     return 1 if refused else 0

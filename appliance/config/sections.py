@@ -172,9 +172,17 @@ class RosterSettings(_Private, frozen=True):
     url: Annotated[
         Text,
         Meta(
-            description="The roster of classes and students; empty is the folder roster in the data folder, and "
-            "changes by students and teachers are kept there too, or in a key-value store that several nodes share.",
+            description="Where classes, students and accounts are kept: sqlite: and a file, or postgresql:// and a "
+            "server; empty is the file roster/roster.sqlite in the data folder, or a key-value store that several "
+            "nodes share. file: and a folder is the file in the data folder, too, with lists from that folder.",
             extra={"flag": "--roster"},
+        ),
+    ] = ""
+    lists: Annotated[
+        Text,
+        Meta(
+            description="The folder whose class lists, students.csv and classes.csv, are imported into the roster, and "
+            "again whenever they change; empty is the folder roster in the data folder."
         ),
     ] = ""
 

@@ -87,8 +87,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def roster_url(self) -> str:
-        """The roster, never empty."""
-        return self.roster.url or f"file:{self.data_path / 'roster'}"
+        """The roster as it is configured, never empty; `appliance.roster.place` says what it means."""
+        return self.roster.url or f"sqlite:{self.data_path / 'roster' / 'roster.sqlite'}"
 
     @property
     def node_name(self) -> str:

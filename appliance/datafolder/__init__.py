@@ -9,6 +9,7 @@ format  what is there
 1       ``archive/`` with plain segments, ``roster/``, ``credentials.json``; no ``format.json``
 2       closed segments are compressed; beside them ``snapshots/``, ``classes.json`` and ``format.json``
 3       commit groups of the archive are chained (`appliance.archive.chain`); small files have checksums and copies
+4       the roster is in ``roster/roster.sqlite``; before, in ``roster/roster.jsonl`` and the lists beside it
 ======  ==========================================================================================================
 """
 

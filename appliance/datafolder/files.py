@@ -175,7 +175,7 @@ def written_whole(path: Path, part: Path | None = None, *, inherit: bool = True)
         OSError: it cannot be written; the file is as it was.
     """
     if part is None:
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        part = unfinished_path(path)
     else:
         remove(part)
     raw = create(part, inherit=inherit)
@@ -237,6 +237,11 @@ def write_private(path: Path, content: bytes | Iterable[bytes], *, inherit: bool
     """
     with written_whole(path, inherit=inherit) as file:
         file.writelines((content,) if isinstance(content, bytes) else content)
+
+
+def unfinished_path(path: Path) -> Path:
+    """A name beside a file for its content while it is written, which `unfinished_name` knows."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def unfinished_name(path: Path) -> str | None:

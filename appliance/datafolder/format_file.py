@@ -16,7 +16,7 @@ from appliance.datafolder.sealed import SEAL_BYTES, SealError, seal_of
 from appliance.datafolder.small_file import SmallFile, copy_path
 from appliance.errors import SettingsError
 
-FORMAT = 3
+FORMAT = 4
 FORMAT_FILE = "format.json"
 _CHECKSUMS_SINCE = 3
 _BEFORE, _AFTER = b',"checksum":"', b'"}'
@@ -100,6 +100,6 @@ def decode_format(content: bytes, kind: Any) -> FormatFile:
     if text.endswith(_BEFORE):
         if checksum != seal_of(text.removesuffix(_BEFORE)):
             raise SealError("The checksum is wrong.")
-    elif found.format == _CHECKSUMS_SINCE:
+    elif _CHECKSUMS_SINCE <= found.format <= FORMAT:
         raise SealError("The checksum is missing.")
     return found

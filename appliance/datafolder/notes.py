@@ -53,7 +53,7 @@ def findings(folder: Path) -> list[Finding]:
         noted = [(code, note) for (code, path, _), note in _noted.items() if path.is_relative_to(folder)]
     found: dict[tuple[str, str], Finding] = {}
     for code, (subject, params, at) in noted:
-        one = finding(code, subject, severity=None, **params)
+        one = finding(code, subject, severity=None, class_id="", **params)
         found.setdefault((code, subject), Finding(code, one.severity, one.source, subject, one.params, at))
     return list(found.values())
 

@@ -137,7 +137,7 @@ def _replace(folder: Path, out: Path, used: bool) -> Path | None:
 
 
 def _remarks(replay: Replay, plan: Plan) -> list[str]:
-    missing = sum(gap.last - gap.first + 1 for gap in replay.merged.gaps)
+    missing = sum(gap.last - gap.first + 1 for gap in replay.gaps)
     remarks = [
         f"Written by classroom-observer {__version__} on {time.strftime('%Y-%m-%d', time.gmtime())}: "
         f"{counted(replay.events, 'event')} of {counted(len(replay.students), 'student')}.",

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from appliance.config import Settings
-from appliance.counters import Counters
-from appliance.roster import RosterLimits, open_roster, roster_facts
+from appliance.roster import open_store
+from appliance.roster.place import RosterPlace
+from appliance.roster.tables import STUDENTS
 
 
 @contextmanager
@@ -18,18 +19,19 @@ def roster_names(settings: Settings) -> Iterator[Callable[[str], str | None]]:
     Raises:
         ObserverError: the roster cannot be read.
     """
-    folder = roster_facts(settings.roster_url).folder
-    if folder is not None and not folder.is_dir():
+    place = RosterPlace.of(settings)
+    if place.file is not None and not place.file.exists():
         yield lambda student_id: None
         return
-    roster = open_roster(settings.roster_url, RosterLimits.of(settings.limits), Counters())
+    store = open_store(place.url)
     with asyncio.Runner() as runner:
 
         def name_of(student_id: str) -> str | None:
-            student = runner.run(roster.student(student_id))
+            # Also of a student who was removed: the archive still has the work.
+            student = runner.run(store.get(STUDENTS, student_id))
             return student.name if student else None
 
         try:
             yield name_of
         finally:
-            runner.run(roster.close())
+            runner.run(store.close())

@@ -31,6 +31,7 @@ class Finding(msgspec.Struct, frozen=True):
         subject: one of several of that part, such as the name of a reducer; "" if there is only one.
         params: the parameters of the sentence; no student's name and no text.
         since: when it began, in seconds since the epoch; 0 for the result of a check.
+        class_id: the class that it is about, if it is about one; only those who see the class get it.
     """
 
     code: str
@@ -39,6 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
     subject: str = ""
     params: dict[str, Param] = {}
     since: float = 0.0
+    class_id: str = ""
 
     @property
     def text(self) -> str:
@@ -68,6 +70,13 @@ class Finding(msgspec.Struct, frozen=True):
         return self.severity in ("error", "critical")
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What programs get: its fields and its sentence, without the class that decides who gets it."""
+        fields = msgspec.structs.asdict(self)
+        del fields["class_id"]
+        return {**fields, "text": self.text}
+
+    @property
     def log_level(self) -> int:
         """The level at which it is logged."""
         if self.severity == "info":
@@ -76,8 +85,13 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def of_student(self) -> bool:
-        """Whether the subject is a student's id, for educators alone."""
+        """Whether the subject is a student's id, for educators of the class alone."""
         return CODES[self.code].of_student
+
+    @property
+    def of_lists(self) -> bool:
+        """Whether the sentence may name classes or persons of a list, for administrators alone."""
+        return CODES[self.code].of_lists
 
     def _filled(self, text: str) -> str:
         return _SENTENCES.vformat(text, (), {**self.params, "subject": self.subject, "source": self.source})
@@ -93,17 +107,20 @@ async def nothing() -> AsyncGenerator[Finding, None]:
 _WORDS = {"info": "info", "warning": "warn", "error": "bad", "critical": "bad"}
 
 
-def finding(code: str, subject: str = "", *, severity: Severity | None = None, **params: Param) -> Finding:
+def finding(
+    code: str, subject: str = "", *, severity: Severity | None = None, class_id: str = "", **params: Param
+) -> Finding:
     """A new finding.
 
     Args:
         code: a key of `CODES`.
         subject: one of several of the part that the code is about.
         severity: if it is not the code's own.
+        class_id: the class that it is about; "" for none.
         params: the parameters of the sentence.
     """
     kind = CODES[code]
-    return Finding(code, severity or kind.severity, kind.source, subject, params, time.time())
+    return Finding(code, severity or kind.severity, kind.source, subject, params, time.time(), class_id)
 
 
 class _Sentences(string.Formatter):

@@ -66,6 +66,7 @@ class Health:
         *,
         seconds: float | None = None,
         severity: Severity | None = None,
+        class_id: str = "",
         **params: Param,
     ) -> None:
         """Add a finding, or change its parameters; a changed one keeps the time at which it began.
@@ -75,10 +76,13 @@ class Health:
             subject: one of several of the part that the code is about.
             seconds: how long it stays if it is not reported again; None until `clear`.
             severity: if it is not the code's own.
+            class_id: the class that it is about; "" for none.
             params: the parameters of the sentence.
         """
         if self._loop is not None and threading.get_ident() != self._thread:
-            report = partial(self.report, code, subject, seconds=seconds, severity=severity, **params)
+            report = partial(
+                self.report, code, subject, seconds=seconds, severity=severity, class_id=class_id, **params
+            )
             self._loop.call_soon_threadsafe(report)
             return
         key = (code, subject)
@@ -86,7 +90,7 @@ class Health:
         self._drop_expired()
         before = self._found.get(key)
         since = before.since if before else self._now()
-        found = Finding(code, severity or kind.severity, kind.source, subject, params, since)
+        found = Finding(code, severity or kind.severity, kind.source, subject, params, since, class_id)
         self._found[key] = found
         if seconds is not None:
             self._until[key] = self._now() + seconds

@@ -103,9 +103,10 @@ class ClassControl:
         listening = self._listening.get(class_id)
         if listening is None:
             listening = self._listening[class_id] = self._hints.listen(
-                f"control {class_id}",
+                "control",
                 control_topic(class_id),
                 owner="classes",
+                class_id=class_id,
                 on_message=partial(self._on_message, class_id),
                 reread=partial(self._reread, class_id),
             )

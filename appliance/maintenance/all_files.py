@@ -38,7 +38,8 @@ from appliance.network import network
 from appliance.recovery.start import CLASSES_FILE
 from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits
-from appliance.roster.stored_files import RosterFiles
+from appliance.roster.place import RosterPlace
+from appliance.roster.stored_files import RosterListFiles, RosterStoreFiles
 
 ERASING = "erasing.json"
 """The student who is being erased, until that is done."""
@@ -72,7 +73,7 @@ class ErasedLine(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: str | None = None
 
 
-def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[StoredFiles]:
+def stored_files(data: Path, roster: RosterPlace | None, limits: RosterLimits) -> list[StoredFiles]:
     """The stored files of each part of the program.
 
     The order matters. Snapshots come before the archive: so the archive of a backup has all that its snapshot has, and
@@ -80,7 +81,7 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
 
     Args:
         data: the data folder.
-        roster: the roster's folder, None where it is none of files.
+        roster: the files of the roster, None where they belong to another folder.
         limits: of the roster's lists.
     """
     parts: list[StoredFiles] = [
@@ -92,7 +93,9 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
         JsonFile(data, upload_mark.FILE, dict[str, Any]),
         JsonFile(data, network.FILE, dict[str, Any]),
         SharedJournal(data),
-        *([] if roster is None else [RosterFiles(roster, limits)]),
+        # The lists come first: which row of them is a student's, the store knows.
+        *([] if roster is None else [RosterListFiles(roster.lists, roster.file, limits)]),
+        *([] if roster is None or roster.file is None else [RosterStoreFiles(roster.file)]),
         StoredFiles(data, READY),
         KeyFiles(data),
         ErasureFiles(data),
@@ -111,17 +114,17 @@ def stored_files(data: Path, roster: Path | None, limits: RosterLimits) -> list[
     ]
 
 
-def nested_folders(data: Path) -> list[tuple[Path, Path | None]]:
+def nested_folders(data: Path) -> list[tuple[Path, RosterPlace | None]]:
     """The data folders within one, each with its roster: those of workers, and of what a restore moved aside."""
-    found: list[tuple[Path, Path | None]] = []
+    found: list[tuple[Path, RosterPlace | None]] = []
     for folder in (*WorkerFolders(data).folders(), *EarlierFolders(data).folders()):
         # A worker's folder may have a link to the roster of the data folder, which is not treated twice.
-        found.append((folder, None if (folder / ROSTER).is_symlink() else folder / ROSTER))
+        found.append((folder, None if (folder / ROSTER).is_symlink() else RosterPlace.within(folder / ROSTER)))
         found += nested_folders(folder)
     return found
 
 
-def all_parts(data: Path, roster: Path | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
+def all_parts(data: Path, roster: RosterPlace | None, limits: RosterLimits) -> list[tuple[str, StoredFiles]]:
     """The stored files of a data folder and of those within it, each with the folder's name and ``/``, or ""."""
     folders = [(data, roster), *nested_folders(data)]
     return [
@@ -160,7 +163,7 @@ def held(data: Path) -> Iterator[DataFolder]:
 def backed_up(data: Path) -> Iterator[tuple[StoredFiles, Path]]:
     """The files of a data folder and of the workers' folders in it, each with its owner, in the order for a backup."""
     workers = [one for one in nested_folders(data) if one[0].parent.name == WORKERS]
-    for folder, roster in (*workers, (data, data / ROSTER)):
+    for folder, roster in (*workers, (data, RosterPlace.within(data / ROSTER))):
         parts = stored_files(folder, roster, RosterLimits())
         *first, archive = [part for part in parts if not isinstance(part, NotBackedUp)]
         for part in (*first, OtherFiles(folder, parts), archive):
@@ -333,7 +336,7 @@ class BackupFiles(NotBackedUp):
         streams: set[str] = set()
         for path in self.files():
             with self._unpacked(path) as inside:
-                for _, part in all_parts(inside, inside / ROSTER, self._limits):
+                for _, part in all_parts(inside, RosterPlace.within(inside / ROSTER), self._limits):
                     traces = part.find_student(student_id)
                     found = found or traces.found
                     streams.update(traces.streams)
@@ -342,7 +345,7 @@ class BackupFiles(NotBackedUp):
     def count(self, student: StudentTraces) -> Iterator[Place]:
         for path in self.files():
             with self._unpacked(path) as inside:
-                for within, part in all_parts(inside, inside / ROSTER, self._limits):
+                for within, part in all_parts(inside, RosterPlace.within(inside / ROSTER), self._limits):
                     for place in part.count(student):
                         yield Place(f"{self.name_of(path)}: {within}{place.where}", place.count, place.what)
 
@@ -350,7 +353,7 @@ class BackupFiles(NotBackedUp):
         """Put each backup back into a folder of its own, remove the student there, and back it up again."""
         for path in self.files():
             with self._unpacked(path) as inside:
-                for _, part in all_parts(inside, inside / ROSTER, self._limits):
+                for _, part in all_parts(inside, RosterPlace.within(inside / ROSTER), self._limits):
                     part.remove_student(student)
                 backup_format.write(path, inside, backed_up(inside), inherit=True)
 

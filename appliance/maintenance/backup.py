@@ -24,7 +24,7 @@ from appliance.maintenance.all_files import backed_up, held
 from appliance.maintenance.backup_format import BackupError, Manifest, check
 from appliance.maintenance.chain_report import problems
 from appliance.maintenance.moving import archives
-from appliance.roster import roster_facts
+from appliance.roster.place import RosterPlace
 from appliance.text import counted
 
 __all__ = ["BackupError", "Manifest", "archive_damage", "back_up", "check", "moved_away", "not_included", "restore"]
@@ -53,9 +53,11 @@ def back_up(data: Path, out: Path, *, force: bool = False) -> Manifest:
 
 def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
     """What of an installation is not in its data folder: what it is, and its URL without passwords."""
-    folder = roster_facts(settings.roster_url).folder
-    if folder is None or settings.data_path.resolve() not in folder.resolve().parents:
-        yield "roster", redact(settings.roster_url)
+    place = RosterPlace.of(settings)
+    if place.file is None or place.file in place.outside(settings.data_path):
+        yield "roster", redact(place.url)
+    if place.lists in place.outside(settings.data_path):
+        yield "class lists", str(place.lists)
     if kvs_facts(settings.kvs.url).shared:
         yield "key-value store", redact(settings.kvs.url)
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.config import Configuration, LimitSettings, Settings, redact
+from appliance.config import Configuration, Settings, redact
 from appliance.datafolder import files, filesystem, instance
 from appliance.datafolder.disk import advice
 from appliance.errors import ObserverError, SettingsError
 from appliance.health import Finding, finding
 from appliance.kvs import kvs_facts
+from appliance.roster.place import RosterPlace
 
 SECONDS_TO_ANSWER = 10
 
@@ -59,8 +60,8 @@ async def check(configuration: Callable[[], Configuration], report: Callable[[Fi
         ("pubsub", settings.pubsub.url, _try_pubsub(settings.pubsub.url)),
         (
             ("roster", settings.kvs.url, _try_shared_roster(settings))
-            if kvs_facts(settings.kvs.url).shared and not settings.roster.url
-            else ("roster", settings.roster_url, _try_roster(settings.roster_url, settings.limits))
+            if kvs_facts(settings.kvs.url).shared and not RosterPlace.of(settings).chosen
+            else ("roster", RosterPlace.of(settings).url, _try_roster(settings))
         ),
     ):
         async for one in _backend(what, url, attempt):
@@ -179,20 +180,20 @@ async def _try_pubsub(url: str) -> AsyncIterator[Finding]:
     raise ObserverError("A message that was published did not come back; check the rights of this account.")
 
 
-async def _try_roster(url: str, limits: LimitSettings) -> AsyncIterator[Finding]:
+async def _try_roster(settings: Settings) -> AsyncIterator[Finding]:
     from appliance.counters import Counters
-    from appliance.roster import RosterLimits, open_roster, roster_facts
+    from appliance.roster import RosterLimits, open_roster
 
-    folder = roster_facts(url).folder
-    if folder is not None and not folder.exists():
-        # To open it would make it, and a first class in it.
+    place = RosterPlace.of(settings)
+    if place.file is not None and not place.file.exists():
+        # To open it would make it.
         return
-    roster = open_roster(url, RosterLimits.of(limits), Counters())
+    limits = RosterLimits.of(settings.limits)
+    roster = open_roster(place.url, place.lists, limits, Counters())
     try:
         async with aclosing(roster.examine()) as findings:
             async for one in findings:
                 yield one
-        await roster.classes()
     finally:
         await roster.close()
 

@@ -36,7 +36,8 @@ from appliance.maintenance import check
 from appliance.maintenance.all_files import WorkerFolders
 from appliance.maintenance.erase import known_students
 from appliance.maintenance.redaction import Redaction, secrets_of
-from appliance.roster import RosterLimits, roster_facts
+from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 from appliance.text import counted
 from appliance.web.monitoring import ROUTE, Running
 
@@ -183,8 +184,7 @@ class Diagnostics:
     def _people(self) -> set[str]:
         """Ids and names of all students that the running program and the roster's files know."""
         settings = self._settings
-        facts = roster_facts(settings.roster_url)
-        roster = facts.folder or settings.data_path / "roster"
+        roster = RosterPlace.of(settings)
         found = {word for running in self._running.values() for word in running.people}
         try:
             for data in self._folders():
@@ -192,7 +192,7 @@ class Diagnostics:
                     found |= {student.student_id, student.name}
         except (ObserverError, OSError) as error:
             self.notes.append(f"The roster's files cannot be read ({place_of(error)}).")
-        elsewhere = facts.shared or kvs_facts(settings.kvs.url).shared
+        elsewhere = roster.file is None or kvs_facts(settings.kvs.url).shared
         if (elsewhere and not self._running) or not all(running.whole for running in self._running.values()):
             self.notes.append(
                 "The roster could not be asked for students' names, so they were not searched for in these files. None "

@@ -40,6 +40,7 @@ from appliance.maintenance.all_files import (
 )
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 
 __all__ = ["EraseError", "Erased", "InStore", "KnownStudent", "ReceiptWanted", "erase", "finish", "known_students"]
 __all__ += ["student_named"]
@@ -82,7 +83,8 @@ class Intent(msgspec.Struct, frozen=True):
 
     Attributes:
         student_id: the student.
-        roster: the folder of the roster, None where it is none of files.
+        roster: the SQLite roster, None where it is none of files; without `lists`, as before format 4, the folder of
+            the roster.
         lines: number of the student's lines in the archive.
         streams: ids of the student's streams.
         limits: of the roster's lists.
@@ -90,6 +92,7 @@ class Intent(msgspec.Struct, frozen=True):
         receipt: the receipt that is asked for.
         removed: for the receipt, what is removed from where.
         store: for the receipt, what was done in the store.
+        lists: the folder of the roster's lists.
     """
 
     student_id: str
@@ -101,6 +104,15 @@ class Intent(msgspec.Struct, frozen=True):
     receipt: ReceiptWanted | None = None
     removed: list[Place] = []
     store: InStore = InStore()
+    lists: str | None = None
+
+    @property
+    def place(self) -> RosterPlace | None:
+        """The files of the roster."""
+        file = None if self.roster is None else Path(self.roster)
+        if self.lists is None:
+            return None if file is None else RosterPlace.within(file)
+        return RosterPlace("", file, Path(self.lists))
 
     @property
     def student(self) -> StudentTraces:
@@ -129,7 +141,7 @@ class Erased(msgspec.Struct, frozen=True):
     unwritten: str = ""
 
 
-def known_students(data: Path, roster: Path | None, limits: RosterLimits) -> list[KnownStudent]:
+def known_students(data: Path, roster: RosterPlace | None, limits: RosterLimits) -> list[KnownStudent]:
     """All students whom stored files name, now or once; one of them may be there with several names."""
     parts = [part for _, part in all_parts(data, roster, limits)]
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
@@ -156,7 +168,7 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
 
 def erase(
     data: Path,
-    roster: Path | None,
+    roster: RosterPlace | None,
     student_id: str,
     limits: RosterLimits,
     in_store: Callable[[StudentTraces, Sought], InStore] = lambda traces, sought: InStore(),
@@ -166,7 +178,7 @@ def erase(
 
     Args:
         data: the data folder.
-        roster: the roster's folder, None where it is none of files.
+        roster: the files of the roster.
         student_id: the student.
         limits: of the roster's lists.
         in_store: erases the student from a store that nodes share, once all files were searched. Its arguments are
@@ -188,7 +200,7 @@ def erase(
         raise EraseError("There is no trace of such a student in the data folder.")
     intent = Intent(
         student_id,
-        None if roster is None else str(roster.absolute()),
+        None if roster is None or roster.file is None else str(roster.file.absolute()),
         traces.archive_lines,
         list(traces.streams),
         limits,
@@ -196,6 +208,7 @@ def erase(
         receipt,
         removed,
         done,
+        None if roster is None else str(roster.lists.absolute()),
     )
     _erasing(data).write(intent)
     return _carry_out(data, intent)
@@ -241,14 +254,15 @@ def _count(parts: Iterable[tuple[str, StoredFiles]], student: StudentTraces) -> 
 
 
 def _carry_out(data: Path, intent: Intent) -> Erased:
-    roster = None if intent.roster is None else Path(intent.roster)
+    roster = intent.place
     parts = [part for _, part in all_parts(data, roster, intent.limits)]
     for part in parts:
         part.remove_student(intent.student)
     _remove_unfinished(data, parts)
-    _sync_folders(data, roster)
+    outside = [] if roster is None else roster.outside(data)
+    _sync_folders(data, outside)
     ignored = [data / ERASING, copy_path(data / ERASING)]
-    found = search([data, *([] if roster is None else [roster])], intent.sought, OWN_NAMES, ignored)
+    found = search([data, *outside], intent.sought, OWN_NAMES, ignored)
     unwritten = _write_receipt(data, intent, found)
     _note(data, intent)
     _erasing(data).remove()
@@ -269,9 +283,9 @@ def _remove_unfinished(data: Path, parts: Sequence[StoredFiles]) -> None:
             remove(path)
 
 
-def _sync_folders(data: Path, roster: Path | None) -> None:
+def _sync_folders(data: Path, outside: Sequence[Path]) -> None:
     """Make it durable that files are gone, before the note of the erasing goes."""
-    for top in (data, *([] if roster is None or not roster.is_dir() else [roster])):
+    for top in (data, *(path if path.is_dir() else path.parent for path in outside if path.exists())):
         for folder, _, _ in os.walk(top, topdown=False):
             sync_folder(Path(folder))
 

@@ -34,6 +34,7 @@ from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery import snapshot
 from appliance.recovery.rebuild import Rebuild
 from appliance.recovery.start import CLASS_ROWS, Recovery, classes_file
+from appliance.roster.place import RosterPlace
 from appliance.states import VERSION, Fold, StateLimits
 from appliance.text import counted
 
@@ -90,7 +91,7 @@ async def migrate(
     # A data folder that is not there is not made for stores which do not need it.
     with DataFolder(data) if local or data.is_dir() else nullcontext() as folder:
         if local and folder is not None:
-            bring_up_to_date(folder)
+            bring_up_to_date(folder, lists=RosterPlace.of(settings).lists)
         async with _opened_source(settings, catalog, source) as giver, _opened_target(data, target) as taker:
             if await giver.epoch() == await taker.epoch():
                 raise MigrateError("Both URLs name the same store; name another one with --to.")

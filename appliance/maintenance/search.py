@@ -132,7 +132,7 @@ def search(folders: Iterable[Path], sought: Sought, own: Iterable[str], ignored:
     """Search all files of some folders.
 
     Args:
-        folders: the data folder first; others are within or beside it.
+        folders: the data folder first; others are within or beside it. A file is searched alone.
         sought: what to find.
         own: the names of files and folders that the program gives at the top of a data folder.
         ignored: files that are left out.
@@ -152,9 +152,9 @@ class _Searching:
     def run(self, folders: Iterable[Path]) -> Search:
         seen: set[Path] = set()
         for folder in folders:
-            for path in sorted(folder.rglob("*")):
+            for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
                 if path not in seen and path not in self._ignored and path.is_file():
-                    self._file(folder, path)
+                    self._file(folder if folder.is_dir() else folder.parent, path)
                 seen.add(path)
         self._result.places = [self._places[name] for name in sorted(self._places)]
         return self._result

@@ -32,7 +32,12 @@ from appliance.maintenance.folded_states import Fields, FoldedStates, checksums,
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import stale_reducers, without
-from appliance.roster import RosterLimits, open_roster, roster_facts
+from appliance.roster import RosterLimits, open_roster
+from appliance.roster.lists import read_lists
+from appliance.roster.place import RosterPlace
+from appliance.roster.sqlite_errors import ERRORS
+from appliance.roster.sqlite_read import counts
+from appliance.roster.tables import CLASSES, STUDENTS
 from appliance.states import VERSION, student_key
 
 _DAMAGED_LINES_SHOWN = 20
@@ -107,8 +112,7 @@ async def verify(
 
 def _files(settings: Settings, found: _Found) -> None:
     """The checks of each part of the program on its own files, and files that no part knows."""
-    roster = roster_facts(settings.roster_url).folder
-    parts = stored_files(settings.data_path, roster, RosterLimits.of(settings.limits))
+    parts = stored_files(settings.data_path, RosterPlace.of(settings), RosterLimits.of(settings.limits))
     for part in (*parts, OtherFiles(settings.data_path, parts)):
         for one in part.verify():
             found(_as_error(one))
@@ -268,22 +272,30 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
 
 
 async def _roster(settings: Settings, found: _Found) -> None:
-    folder = roster_facts(settings.roster_url).folder
-    if folder is not None and not folder.exists():
+    """How much is in the roster, and what is wrong with its lists; a file was checked as a file."""
+    limits, place = RosterLimits.of(settings.limits), RosterPlace.of(settings)
+    for one in read_lists(place.lists, limits).findings:
+        found(_as_error(one))
+    if place.file is not None and not place.file.exists():
         found(finding("roster.none"))
         return
     try:
-        roster = open_roster(settings.roster_url, RosterLimits.of(settings.limits), Counters())
+        if place.file is not None:
+            classes, students = counts(place.file, CLASSES, STUDENTS)
+        else:
+            classes, students = await _counted(place.url, limits)
+        found(finding("roster.read", classes=classes, students=students))
     except ObserverError as error:
         found(finding("roster.unreadable", detail=str(error)))
+    except (*ERRORS, OSError):
+        # The check of the file says what is wrong.
         return
+
+
+async def _counted(url: str, limits: RosterLimits) -> tuple[int, int]:
+    roster = open_roster(url, None, limits, Counters())
     try:
-        # Asked for its classes, the roster would make those that are new; only the appliance does that.
-        students = [await roster.students(class_id) for class_id in await roster.class_ids()]
-        for one in roster.findings():
-            found(_as_error(one))
-        found(finding("roster.read", classes=len(students), students=sum(map(len, students))))
-    except ObserverError as error:
-        found(finding("roster.unreadable", detail=str(error)))
+        class_ids = await roster.class_ids()
+        return len(class_ids), sum([len(await roster.students(class_id)) for class_id in class_ids])
     finally:
         await roster.close()

@@ -12,6 +12,7 @@ from appliance.pipeline import Pipeline
 from appliance.pubsub import pubsub_facts
 from appliance.recovery.upkeep import Space
 from appliance.roster import roster_facts
+from appliance.roster.place import RosterPlace
 from appliance.tasks import Tasks
 from appliance.web.app import WebApp
 
@@ -45,5 +46,6 @@ def sources_of(
 
 def build_of(settings: Settings) -> Build:
     """The node's name, and the kinds of its backends."""
-    backends = (kvs_facts(settings.kvs.url), pubsub_facts(settings.pubsub.url), roster_facts(settings.roster_url))
+    roster = roster_facts(RosterPlace.of(settings).url)
+    backends = (kvs_facts(settings.kvs.url), pubsub_facts(settings.pubsub.url), roster)
     return Build(settings.node_name, *(facts.scheme for facts in backends))

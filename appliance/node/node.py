@@ -38,9 +38,8 @@ from appliance.pubsub import open_pubsub
 from appliance.pubsub.hints import Hints
 from appliance.recovery.start import Recovery
 from appliance.recovery.upkeep import Space, Upkeep
-from appliance.roster import Roster, RosterLimits, open_roster, roster_facts
-from appliance.roster.sqlite import SqliteStore
-from appliance.roster.store import RosterStore
+from appliance.roster import Roster, RosterLimits, open_roster
+from appliance.roster.place import RosterPlace
 from appliance.states import Fold, StateLimits
 from appliance.tasks import Supervised, Tasks
 from appliance.web.app import WebApp
@@ -159,12 +158,15 @@ class Node:
             if self.kvs.shared
             else None
         )
+        place = RosterPlace.of(settings)
         self.roster: Roster = (
             self.cluster.roster()
-            if self.cluster and not settings.roster.url
-            else open_roster(settings.roster_url, RosterLimits.of(settings.limits), self.counters)
+            if self.cluster and not place.chosen
+            else open_roster(
+                place.url, place.lists, RosterLimits.of(settings.limits), self.counters, node=settings.node_name
+            )
         )
-        self.store: RosterStore = SqliteStore(settings.data_path / "roster" / "roster.sqlite")
+        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -225,8 +227,8 @@ class Node:
 
     def _notes_of_files(self) -> list[Finding]:
         """What was found out about the data folder and the roster's folder while they were read and written."""
-        roster = roster_facts(self.settings.roster_url).folder
-        folders = {self.settings.data_path, *([] if roster is None else [roster])}
+        place = RosterPlace.of(self.settings)
+        folders = {self.settings.data_path, place.lists, *([] if place.file is None else [place.file])}
         return list({(one.code, one.subject): one for folder in folders for one in notes.findings(folder)}.values())
 
     async def start(self, listener: socket.socket) -> None:
@@ -300,7 +302,6 @@ class Node:
             await self.pubsub.close()
             await self.kvs.close()
             await self.roster.close()
-            await self.store.close()
             await self.tasks.close()
 
     async def ready(self) -> Ready:

@@ -36,6 +36,7 @@ from appliance.listeners import Listeners
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.node import Node, Ready, Status
 from appliance.program import parent, signals
+from appliance.roster.place import RosterPlace
 from appliance.tasks import in_background
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def run(settings: Settings, ready_file: Path | None, desktop: Desktop | None = N
             shared = settings.web.workers > 1
             with contextlib.closing(node.bind(settings.web.host, settings.web.port, share=shared)) as listener:
                 instance.write(settings.data_path, Instance(os.getpid()))
-                bring_up_to_date(folder)
+                bring_up_to_date(folder, lists=RosterPlace.of(settings).lists)
                 return Program(settings, listener, ready_file, desktop).run()
         finally:
             instance.remove(settings.data_path)

@@ -31,6 +31,7 @@ from appliance.node.ready_file import read_ready_file, write_ready_file
 from appliance.program.parent import end_with_parent
 from appliance.pubsub import pubsub_facts
 from appliance.roster import roster_facts
+from appliance.roster.place import RosterPlace
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def run(settings: Settings, ready_file: Path | None) -> int:
     """
     check(settings)
     with DataFolder(settings.data_path) as folder:
-        bring_up_to_date(folder)
+        bring_up_to_date(folder, lists=RosterPlace.of(settings).lists)
         # Reserves the port for all of them, also one that the system chose; without `listen` it gets no connections.
         with contextlib.closing(node.bind(settings.web.host, settings.web.port, share=True, listen=False)) as holder:
             port = holder.getsockname()[1]
@@ -93,7 +94,8 @@ def check(settings: Settings) -> None:
                 f"--workers needs a {name} that processes can share, and {url} is for one process; set --{name} to "
                 "redis://..."
             )
-    if settings.roster.url and not roster_facts(settings.roster.url).shared:
+    place = RosterPlace.of(settings)
+    if place.chosen and not roster_facts(place.url).shared:
         raise SettingsError("--workers needs a roster that processes can share; leave --roster out.")
 
 

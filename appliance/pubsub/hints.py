@@ -260,6 +260,7 @@ class Hints:
         topic: str,
         *,
         owner: str,
+        class_id: str = "",
         on_message: Callable[[bytes], Awaitable[None]],
         reread: Callable[[bool], Awaitable[None]],
         polls: bool = True,
@@ -270,13 +271,14 @@ class Hints:
             name: of the task.
             topic: what to listen to.
             owner: the module, for findings about the task.
+            class_id: the class that it is for; "" for none.
             on_message: awaited with each message; the store is read if it raises `UnreadableError` or `BackendError`.
             reread: awaited when the store must be read; gets whether messages may have been missed. Repeated if it
                 raises `BackendError`.
             polls: whether the store is read at each try to listen again, as long as that fails.
         """
         listening = Listening(self, topic, on_message, reread, polls)
-        listening._task = self.tasks.run(name, listening.run, owner=owner, says_so=True)
+        listening._task = self.tasks.run(name, listening.run, owner=owner, class_id=class_id, says_so=True)
         return listening
 
     def down(self, listening: Listening, reason: str) -> None:

@@ -22,8 +22,10 @@ from pathlib import Path
 import msgspec
 
 from appliance.health import Finding, finding
-from appliance.roster import FIRST_CLASS, Class, RosterLimits, Student, plain_code
+from appliance.roster.identity import FIRST_CLASS
+from appliance.roster.limits import RosterLimits
 from appliance.roster.names import clean_name
+from appliance.roster.tables import Class, Student, plain_code
 
 CHECK_SECONDS = 1.0
 """The shortest time between two checks of the lists for changes."""
@@ -50,12 +52,14 @@ class Lists(msgspec.Struct, frozen=True):
     Attributes:
         classes: by id, in the order of the files; `code` is "" if the list has none.
         students: by id, each of them `listed`.
+        without_id: keys of students to whom the list gives no id; theirs is computed from class and name.
         findings: lines that could not be used, with file and line number, without names of persons.
         unread: names of files that could not be read, or not to their end.
     """
 
     classes: dict[str, Class] = {}
     students: dict[str, Student] = {}
+    without_id: set[str] = set()
     findings: list[Finding] = []
     unread: list[str] = []
 
@@ -77,17 +81,24 @@ class ListFolder:
         self._seen: object = None
         self._accepted: object = None
 
+    def is_due(self) -> bool:
+        """Whether it is time for another check."""
+        return time.monotonic() - self._checked >= CHECK_SECONDS
+
+    def read(self) -> Lists:
+        """The lists as they are now."""
+        return read_lists(self._folder, self._limits)
+
     def changed(self) -> Lists | None:
         """The lists if they have changed since the last `accept`; None if not, or if that is not certain yet."""
-        now = time.monotonic()
-        if now - self._checked < CHECK_SECONDS:
+        if not self.is_due():
             return None
         stamp = [_stamp(self._folder / name) for name in (CLASSES, STUDENTS)]
         before, self._seen = self._seen, stamp
         if stamp == self._accepted or (self._accepted is not None and stamp != before):
-            self._checked = now
+            self._checked = time.monotonic()
             return None
-        return read_lists(self._folder, self._limits)
+        return self.read()
 
     def accept(self) -> None:
         """Note that the lists that `changed` returned are in use."""
@@ -178,7 +189,7 @@ def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numb
         name = clean_name(_full_name(row), limits.name_characters)
     except ValueError as error:
         return str(error)
-    student_id = row.get("student_id") or _id_of(class_id, name)
+    student_id = row.get("student_id") or key_without_id(class_id, name)
     if student_id in lists.students:
         return "This student is in the list twice; two students of one name need a column student_id."
     if numbers[class_id] >= limits.students:
@@ -186,15 +197,17 @@ def add_student(lists: Lists, row: Mapping[str, str], limits: RosterLimits, numb
     numbers[class_id] += 1
     lists.classes.setdefault(class_id, Class(class_id, class_id, ""))
     lists.students[student_id] = Student(student_id, name, class_id, listed=True)
+    if not row.get("student_id"):
+        lists.without_id.add(student_id)
     return None
 
 
-def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
+def without(path: Path, keys: frozenset[str], limits: RosterLimits) -> bytes | None:
     """The content of a list of students without a student's rows, all other bytes unchanged; None if it has none.
 
     Args:
         path: the list.
-        student_id: the student to leave out.
+        keys: ids of the student to leave out, as the list has them or `key_without_id` computes them.
         limits: as for `read_lists`.
 
     Raises:
@@ -217,10 +230,10 @@ def without(path: Path, student_id: str, limits: RosterLimits) -> bytes | None:
         class_id = row.get("class_id") or FIRST_CLASS
         try:
             name = clean_name(_full_name(row), limits.name_characters)
-            found = row.get("student_id") or _id_of(class_id, name)
+            found = row.get("student_id") or key_without_id(class_id, name)
         except ValueError:
             found = row.get("student_id") or ""
-        if found == student_id:
+        if found in keys:
             gone.update(range(begins[end], end))
     if not gone:
         return None
@@ -257,8 +270,8 @@ def _full_name(row: Mapping[str, str]) -> str:
     return row.get("name") or f"{row.get('given', '')} {row.get('family', '')}"
 
 
-def _id_of(class_id: str, name: str) -> str:
-    """An id for a student without one: the same at every reading, as long as class and name are the same."""
+def key_without_id(class_id: str, name: str) -> str:
+    """A key for a student without an id: the same at every reading, as long as class and name are the same."""
     digest = hashlib.sha256(f"{class_id}\0{name}".encode()).digest()
     return "l-" + base64.b32encode(digest)[:10].decode().lower()
 

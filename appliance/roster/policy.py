@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
-from appliance.counters import Counters
-from appliance.roster import Joined, JoinError, Roster, RosterLimits, Student, new_student_id
-from appliance.roster.names import clean_name, listed_as
+from appliance.roster import Joined, JoinError, Roster, Student, new_student_id
+from appliance.roster.names import listed_as
 
 
-class JoinPolicy(Roster):
+class JoinPolicy(Roster, ABC):
     """The rules of `Roster.join`; a subclass stores the result.
 
     Attributes:
         limits: limits of the roster.
         counters: counts limits that are hit.
     """
-
-    def __init__(self, limits: RosterLimits, counters: Counters) -> None:
-        super().__init__()
-        self.limits = limits
-        self.counters = counters
 
     async def join(
         self,
@@ -45,17 +39,12 @@ class JoinPolicy(Roster):
             listed = await self._listed(class_id, student_id)
             if listed is None:
                 raise JoinError("unknown_student", "The class list has no such student.")
-            return await self._give_token(listed)
+            return await self._add_token(listed)
         if name is None:
             raise JoinError("bad_name", "Write a name first.")
         listed = listed_as(name, await self.students(class_id))
-        claimed = await self._claim(listed) if listed is not None else None
-        return claimed or await self._admit(Student(new_id or new_student_id(), name, class_id))
-
-    def full(self) -> JoinError:
-        """The error for a class without room; it is counted."""
-        self.counters.add("limit_students_per_class")
-        return JoinError("class_full", "This class is full. Ask your teacher.")
+        claimed = await self._claim_listed(listed) if listed is not None else None
+        return claimed or await self._admit_new(Student(new_id or new_student_id(), name, class_id))
 
     @abstractmethod
     async def _listed(self, class_id: str, student_id: str) -> Student | None:
@@ -70,28 +59,20 @@ class JoinPolicy(Roster):
         """
 
     @abstractmethod
-    async def _give_token(self, student: Student) -> Joined:
+    async def _add_token(self, student: Student) -> Joined:
         """Give a listed student one more token."""
 
     @abstractmethod
-    async def _claim(self, listed: Student) -> Joined | None:
+    async def _claim_listed(self, listed: Student) -> Joined | None:
         """Give a listed student the first token, at any node; None if the student has a token already."""
 
     @abstractmethod
-    async def _admit(self, student: Student) -> Joined:
+    async def _admit_new(self, student: Student) -> Joined:
         """Add a new student to a class.
 
         Raises:
             JoinError: the class is `full`.
         """
-
-    def _clean(self, name: str) -> str:
-        try:
-            return clean_name(name, self.limits.name_characters)
-        except ValueError as error:
-            if len(name) > self.limits.name_characters:
-                self.counters.add("limit_student_name_characters")
-            raise JoinError("bad_name", str(error)) from None
 
     async def _renamed(self, student: Student, name: str | None) -> Student:
         """The student whose browser joins again; a new name replaces the one that it gave before."""

@@ -33,8 +33,8 @@ from appliance.roster import (
     token_hash,
 )
 from appliance.roster.class_members import FRESH_SECONDS, ClassMembers
-from appliance.roster.policy import JoinPolicy
 from appliance.roster.lists import ListFolder, Lists, read_lists
+from appliance.roster.policy import JoinPolicy
 from appliance.roster.shared_rows import (
     CLASSES,
     ClassRecord,
@@ -47,6 +47,7 @@ from appliance.roster.shared_rows import (
     student_in,
     student_row,
 )
+from appliance.roster.store import RosterStore
 
 _TOKEN_CHARACTERS = 2000
 
@@ -55,23 +56,32 @@ class SharedRoster(JoinPolicy):
     """Classes and students of all nodes that share a store."""
 
     def __init__(
-        self, records: SharedRecords, folder: Path, node: str, limits: RosterLimits, counters: Counters
+        self,
+        records: SharedRecords,
+        store: RosterStore,
+        folder: Path,
+        node: str,
+        limits: RosterLimits,
+        counters: Counters,
     ) -> None:
         """Args:
         records: what the nodes share.
+        store: the tables of this node.
         folder: the folder of this node's lists; it need not exist.
         node: this node's name.
         limits: limits of the roster.
         counters: counts limits that are hit.
         """
-        super().__init__(limits, counters)
+        # Accounts and sessions are in a file of this node.
+        super().__init__(store, limits, counters)
+        self._list_findings: list[Finding] = []
         self._records = records
         self._folder = folder
         self._node = node
         self._class_list: list[ClassRecord] = []
         self._class_list_read = self._class_list_forgotten = float("-inf")
         self._members = ClassMembers(records, limits.students)
-        self._lists = ListFolder(folder, limits)
+        self._list_folder = ListFolder(folder, limits)
         self._sharing = asyncio.Lock()
         # When a whole school reconnects at once, its tokens are read together.
         self._students: RequestCoalescer[str, StudentRecord | None] = RequestCoalescer(self._read_students)
@@ -90,7 +100,13 @@ class SharedRoster(JoinPolicy):
         return [s.section for s in sections]
 
     async def change_class(
-        self, class_id: str, *, title: str | None = None, code: str | None = None, open: bool | None = None
+        self,
+        class_id: str,
+        *,
+        title: str | None = None,
+        code: str | None = None,
+        open: bool | None = None,
+        approval: bool | None = None,
     ) -> Class:
         changed: list[Class] = []
 
@@ -104,6 +120,7 @@ class SharedRoster(JoinPolicy):
                 before.title if title is None else title,
                 before.code if code is None else code,
                 before.open if open is None else open,
+                before.approval if approval is None else approval,
             )
             changed[:] = [after]
             return {} if after == before else {class_id: ClassRecord(after, record.order)}
@@ -111,6 +128,13 @@ class SharedRoster(JoinPolicy):
         await self._records.update(CLASSES, change)
         self._forget_class_list()
         return changed[0]
+
+    async def class_ids(self) -> list[str]:
+        return [section.class_id for section in await self.classes()]
+
+    async def class_by_code(self, code: str) -> Class | None:
+        plain = plain_code(code)
+        return next((one for one in await self.classes() if plain and plain_code(one.code) == plain), None)
 
     async def students(self, class_id: str) -> list[Student]:
         await self._share_changed_lists()
@@ -151,6 +175,9 @@ class SharedRoster(JoinPolicy):
             self.forget(student.class_id)
         return student
 
+    def findings(self) -> list[Finding]:
+        return [*self._list_findings, *self.store.findings()]
+
     async def examine(self) -> AsyncGenerator[Finding, None]:
         for found in read_lists(self._folder, self.limits).findings:
             yield found
@@ -164,6 +191,7 @@ class SharedRoster(JoinPolicy):
 
     async def close(self) -> None:
         await self._members.close()
+        await super().close()
 
     def _forget_class_list(self) -> None:
         self._class_list_forgotten = time.monotonic()
@@ -207,19 +235,19 @@ class SharedRoster(JoinPolicy):
         )
         self.forget(student.class_id)
 
-    async def _admit(self, student: Student) -> Joined:
+    async def _admit_new(self, student: Student) -> Joined:
         if len(await self._members.of(student.class_id)) >= self.limits.students:
             self.forget(student.class_id)
         if len(await self._members.of(student.class_id)) >= self.limits.students:
             raise self.full()
         # The student's own row comes first, so a node that ends in between leaves nobody in the class who never came.
-        joined = await self._give_token(student)
+        joined = await self._add_token(student)
         if not await self._members.add(MemberRecord(student)):
             await self._records.update(student_row(student.student_id), lambda row: student_change(None))
             raise self.full()
         return joined
 
-    async def _give_token(self, student: Student) -> Joined:
+    async def _add_token(self, student: Student) -> Joined:
         token = _token_for(student.student_id)
 
         def add(row: Mapping[str, msgspec.Raw]) -> dict[str, object]:
@@ -232,7 +260,7 @@ class SharedRoster(JoinPolicy):
         await self._records.update(student_row(student.student_id), add)
         return Joined(student, token)
 
-    async def _claim(self, listed: Student) -> Joined | None:
+    async def _claim_listed(self, listed: Student) -> Joined | None:
         token = _token_for(listed.student_id)
         claimed: list[bool] = []
 
@@ -247,10 +275,10 @@ class SharedRoster(JoinPolicy):
     async def _share_changed_lists(self) -> None:
         """Share this node's lists if they have changed."""
         async with self._sharing:
-            lists = self._lists.changed()
+            lists = self._list_folder.changed()
             if lists is not None:
                 changed = await self._share(lists)
-                self._lists.accept()
+                self._list_folder.accept()
                 self._list_findings = lists.findings
                 if changed:
                     self.on_change()

@@ -7,8 +7,10 @@ while one is under way are synced together.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +18,7 @@ import msgspec
 
 from appliance.errors import BackendError
 from appliance.health import Finding, finding
-from appliance.roster.sqlite_file import RosterFile
+from appliance.roster.sqlite_file import CHECKED_BYTES, RosterFile, connect
 from appliance.roster.store import RosterStore, Table, Versioned, Write
 from appliance.tasks import in_background
 
@@ -29,7 +31,12 @@ MOST_TOGETHER = 200
 
 
 class SqliteStore(RosterStore):
-    """Tables in one file."""
+    """Tables in one file.
+
+    Attributes:
+        path: the file.
+        reads: number of reads.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file; make it if it is not there.
@@ -39,6 +46,7 @@ class SqliteStore(RosterStore):
         """
         super().__init__()
         self.path = path
+        self.reads = 0
         self._file = RosterFile(path)
         self._reader = ThreadPoolExecutor(1, "roster-read")
         self._writer = ThreadPoolExecutor(1, "roster-write")
@@ -46,6 +54,7 @@ class SqliteStore(RosterStore):
         self._committing: asyncio.Task[None] | None = None
         self._unwritable = ""
         self._closed = False
+        self._checking = BackgroundCheck(self._file) if path.stat().st_size > CHECKED_BYTES else None
 
     async def read(self, table: Table[R], keys: Sequence[str]) -> list[Versioned[R] | None]:
         return await self._read(lambda: self._file.read(table, keys))
@@ -96,11 +105,19 @@ class SqliteStore(RosterStore):
         self._writer.shutdown()
 
     def _close(self) -> None:
+        if self._checking is not None:
+            self._checking.stop()
         self._reader.shutdown()
         self._file.close()
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way."""
+        return self._committing is not None
+
     async def _read(self, work: Callable[[], T]) -> T:
         self._check_open()
+        self.reads += 1
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     def _check_open(self) -> None:
@@ -143,6 +160,27 @@ class SqliteStore(RosterStore):
                 done.set_exception(result)
             else:
                 done.set_result(result)
+
+
+class BackgroundCheck:
+    """Checks a large file in a thread of its own."""
+
+    def __init__(self, file: RosterFile) -> None:
+        self._file = file
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="roster-check", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the check."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(connect(self._file.path)) as connection:
+            # SQLite asks so often whether it shall go on.
+            connection.set_progress_handler(self._stopped.is_set, 10_000)
+            self._file.check(connection)
 
 
 def _fail(waiting: Sequence[tuple[object, asyncio.Future[bool]]], error: Exception) -> None:

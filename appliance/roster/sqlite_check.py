@@ -8,12 +8,19 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from appliance.roster.sql import SCHEMA_TABLE, RowDamageError, TableSQL
-from appliance.roster.sqlite_schema import TABLES_SQL, signed, total_names
+from appliance.roster.sqlite_schema import (
+    APPLICATION,
+    SCHEMA_SUM,
+    TABLES_SQL,
+    schema_sum,
+    signed,
+    tables_of,
+    total_names,
+)
 
 
 def check(connection: sqlite3.Connection, tables: Mapping[str, TableSQL[Any]] = TABLES_SQL) -> Iterator[str]:
@@ -22,13 +29,26 @@ def check(connection: sqlite3.Connection, tables: Mapping[str, TableSQL[Any]] = 
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    for [line] in connection.execute("PRAGMA integrity_check(20)"):
-        if line != "ok":
-            yield "its pages are damaged"
-            break
-    numbers = dict(connection.execute(f"SELECT name, number FROM {SCHEMA_TABLE}"))
-    for sql in tables.values():
-        yield from _check_table(connection, sql, numbers)
+    # All is read as it is now, whatever the program commits meanwhile.
+    connection.execute("BEGIN")
+    try:
+        for [line] in connection.execute("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                yield "its pages are damaged"
+                break
+        if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
+            yield "a byte of its header is damaged"
+        numbers = dict(connection.execute(f"SELECT name, number FROM {SCHEMA_TABLE}"))
+        if numbers.get(SCHEMA_SUM) != schema_sum(connection):
+            yield "its schema is damaged"
+        there = tables_of(connection)
+        for sql in tables.values():
+            # A file of an earlier version may lack some.
+            if sql.table.name in there:
+                yield from _check_table(connection, sql, numbers)
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("COMMIT")
 
 
 def _check_table(connection: sqlite3.Connection, sql: TableSQL[Any], numbers: dict[str, int]) -> Iterator[str]:
@@ -61,5 +81,5 @@ def _check_table(connection: sqlite3.Connection, sql: TableSQL[Any], numbers: di
 
 def _entry(text: object, key: object) -> int:
     """A number for an entry of an index; the sum over all entries does not depend on their order."""
-    content = msgspec.json.encode((text, key)) if isinstance(text, str) and isinstance(key, str) else b"?"
+    content = repr((text, key)).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

@@ -25,18 +25,19 @@ from appliance.roster.sql import (
     is_storable,
     numbered,
 )
-from appliance.roster.sqlite_errors import advice_for, is_damage, reason_of
+from appliance.roster.sqlite_check import check
+from appliance.roster.sqlite_errors import ERRORS, advice_for, is_damage, reason_of
 from appliance.roster.sqlite_log import log_damage
-from appliance.roster.sqlite_schema import PUT_NUMBER, TABLES_SQL, set_up, signed, tables_of, total_names
+from appliance.roster.sqlite_schema import APPLICATION, PUT_NUMBER, TABLES_SQL, set_up, signed, tables_of, total_names
 from appliance.roster.store import Table, Versioned, Write
 
 R = TypeVar("R", bound=msgspec.Struct)
 
 FILE = "roster.sqlite"
+CHECKED_BYTES = 8_000_000
+"""A file up to this size is checked when it is opened; a larger one in the background, which takes seconds."""
 BUSY_SECONDS = 5.0
 """How long another process, such as a backup, may hold the file."""
-APPLICATION = 0x436C4F62
-"""The application id in the header of the file: ``ClOb``."""
 LOG, SHARED_MEMORY, ROLLBACK = "-wal", "-shm", "-journal"
 """Suffixes of the files that SQLite has beside the file while it is open, or after a kill."""
 _PRAGMAS = (
@@ -78,9 +79,24 @@ class RosterFile:
             self._writer = self._opened()
         except OSError as error:
             raise SettingsError(f"The roster {path} cannot be used: {error.strerror}.") from error
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise SettingsError(f"The roster {path} cannot be used: {reason_of(error)}. {advice_for(error)}") from error
         self._reader: sqlite3.Connection | None = None
+        if self.path.stat().st_size <= CHECKED_BYTES:
+            self.check(self._writer)
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Check every page, row and index, and note what is damaged.
+
+        Args:
+            connection: to use; it may be interrupted.
+        """
+        try:
+            for what in check(connection):
+                self.note_damage(what)
+        except ERRORS as error:
+            if is_damage(error):
+                self.note_damage(f"a page is damaged ({reason_of(error)})")
 
     def close(self) -> None:
         """Close the file. SQLite moves what is in the log into it, if nobody else has it open."""
@@ -138,6 +154,18 @@ class RosterFile:
         return found, str(rows[-1][sql.names.index(table.key)]) if len(rows) == most else None
 
     # ---- Writing: the writer's thread ----
+
+    def compact(self) -> None:
+        """Write the file anew without what was deleted, and empty the log. Nobody else may have it open.
+
+        Raises:
+            BackendError: it cannot be written.
+        """
+        with self._writing() as connection:
+            # The copy that is made meanwhile may be too large for the memory.
+            connection.execute("PRAGMA temp_store=DEFAULT")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def commit(self, commits: Sequence[Sequence[Write[Any]]]) -> list[bool | ValueError]:
         """Do several commits with one sync; for each of them, whether its versions were right.
@@ -283,10 +311,14 @@ class RosterFile:
             with closing(connection.execute("PRAGMA application_id")) as cursor:
                 [application] = cursor.fetchone()
             tables = tables_of(connection)
-            if application not in (0, APPLICATION) or (not application and tables):
+            ours = SCHEMA_TABLE in tables
+            if not ours and (application or tables):
                 raise SettingsError(f"{self.path} is not a roster of this program. Choose another --roster.")
+            if ours and application != APPLICATION:
+                self.note_damage("a byte of its header is damaged")
             set_up(connection)
-            connection.execute(f"PRAGMA application_id={APPLICATION}")
+            if application != APPLICATION:
+                connection.execute(f"PRAGMA application_id={APPLICATION}")
         except BaseException:
             connection.close()
             raise
@@ -339,7 +371,7 @@ class RosterFile:
         """Errors of SQLite as `BackendError`."""
         try:
             yield
-        except sqlite3.Error as error:
+        except ERRORS as error:
             if is_damage(error):
                 self.note_damage(f"a page is damaged ({reason_of(error)})")
             raise BackendError(
@@ -353,13 +385,20 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
+    # A text that is damaged is one that its row's checksum does not fit.
+    connection.text_factory = text_of
+    return connection
+
+
+def text_of(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _version(values: Sequence[object]) -> int:

@@ -6,6 +6,7 @@ each table the number of its rows and the sum of their checksums.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,9 @@ from appliance.roster.sql import (
 from appliance.roster.tables import INDEX_RULES, TABLES
 
 TABLES_SQL: Mapping[str, TableSQL[Any]] = tables_sql(TABLES, SQLITE)
+APPLICATION = 0x436C4F62
+"""The application id in the header of the file: ``ClOb``."""
+SCHEMA_SUM = "sum of the schema"
 _MASK = (1 << 64) - 1
 PUT_NUMBER = (
     f"INSERT INTO {SCHEMA_TABLE} (name, number) VALUES (?1, ?2) "
@@ -62,6 +66,8 @@ def set_up(connection: sqlite3.Connection, tables: Mapping[str, TableSQL[Any]] =
         for name, number in (("schema", SCHEMA), ("indexes", INDEX_RULES)):
             if numbers.get(name) != number:
                 connection.execute(PUT_NUMBER, (name, number))
+        if numbers.get(SCHEMA_SUM) != (total := schema_sum(connection)):
+            connection.execute(PUT_NUMBER, (SCHEMA_SUM, total))
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):
@@ -81,6 +87,13 @@ def _fill(connection: sqlite3.Connection, sql: TableSQL[Any], index: str) -> Non
 
 def tables_of(connection: sqlite3.Connection) -> set[str]:
     return {name for [name] in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+def schema_sum(connection: sqlite3.Connection) -> int:
+    """A checksum of the statements that made the tables."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    digest = hashlib.blake2b(repr(found).encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def total_names(table: str) -> tuple[str, str]:

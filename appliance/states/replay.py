@@ -164,7 +164,7 @@ class Replay:
         students: by id, those who have events that counted.
         events: lines that counted.
         damaged: lines that could not be read.
-        merged: the archives, which also give the repeated and the missing numbers.
+        merged: the archives, which also give the number of repeated lines.
         held: ids of students whose states end before a gap that nothing explains and nobody accepted.
     """
 
@@ -192,7 +192,7 @@ class Replay:
         self.held: set[str] = set()
         folders = dict.fromkeys(file.parent for source in sources for file in source.files)
         accepted = AcceptedGaps(folders, accept=accept_gaps)
-        self.merged = Merged(sources, students=event_filter.students, acceptance=accepted)
+        self.merged = Merged(sources, students=event_filter.students, classes=event_filter.classes, acceptance=accepted)
         self._filter = event_filter
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> Iterator[Record]:
@@ -221,6 +221,13 @@ class Replay:
             self.events += restored.events
             if restored.events:
                 yield record  # type: ignore[misc]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The missing numbers; where only some classes are reduced, those of their students."""
+        if self._filter.classes is None:
+            return self.merged.gaps
+        return [gap for gap in self.merged.gaps if gap.student_id in self.students]
 
     def _hold(self, record: Record) -> None:
         """Let the states of a student end before a line: numbers before it are missing."""
@@ -296,6 +303,4 @@ def replay(
         }
         students[student.id] = {"summaries": details.summaries, **scopes}
     merged = run.merged
-    return Replayed(
-        students, run.events, run.damaged, merged.repeated, merged.gaps, sorted(run.held), merged.broken_links
-    )
+    return Replayed(students, run.events, run.damaged, merged.repeated, run.gaps, sorted(run.held), merged.broken_links)

@@ -199,6 +199,7 @@ class WebApp:
         add("GET", "/api/v1/students/{id}", educators.students.one_student, Permission.SEE)
         add("POST", "/api/v1/students/{id}/remove", educators.students.remove_student, Permission.CHANGE)
         add("GET", "/api/v1/classes", educators.classes.list_classes, Permission.SEE)
+        add("POST", "/api/v1/classes", educators.classes.add, Permission.ADMINISTER)
         add("GET", "/api/v1/classes/{id}/qr.svg", educators.classes.qr, Permission.SEE)
         add("POST", "/api/v1/class/pause", educators.classes.pause, Permission.CHANGE)
         add("POST", "/api/v1/class/resume", educators.classes.resume, Permission.CHANGE)
@@ -210,11 +211,18 @@ class WebApp:
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
         add = self.routes.add
         add("GET", "/", pages.dashboard, Permission.SEE, refused=pages.visitor)
-        add("GET", "/setup", pages.page("teacher/setup.html"), Permission.SEE, refused=pages.welcome)
+        for path, name, permission in (
+            ("/setup", "teacher/setup.html", Permission.SEE),
+            ("/people", "teacher/people.html", Permission.SEE),
+            ("/accounts", "teacher/accounts.html", Permission.SEE),
+            ("/roster", "teacher/roster.html", Permission.ADMINISTER),
+        ):
+            add("GET", path, pages.page(name), permission, refused=pages.welcome)
         for path, name in (
             ("/join", "student/join.html"),
             ("/write", "student/write.html"),
             ("/login", "teacher/login.html"),
+            ("/pair", "teacher/pair.html"),
             ("/client.js", "client.js"),
             ("/client.classic.js", "client.classic.js"),
             ("/favicon.ico", "icon.svg"),

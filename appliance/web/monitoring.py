@@ -24,7 +24,7 @@ class Running(msgspec.Struct):
     """The state of a running program, for the command ``diagnostics``.
 
     Attributes:
-        findings: as educators get them, without ids of students.
+        findings: as educators get them, without ids of students and classes.
         tasks: the supervised tasks.
         metrics: the text of ``/metrics``.
         people: ids and names of students and educators of the roster: the command removes them from what it collects.
@@ -70,11 +70,13 @@ class MonitoringRoutes:
                     people |= {educator.educator_id, educator.name, educator.login}
         except (ObserverError, TimeoutError):
             whole = False
-        findings = [_without_student(finding) for finding in sources.findings()]
-        return answer(Running(findings, list(sources.tasks()), self._metrics.text().decode(), sorted(people), whole))
+        findings = [_without_names(finding) for finding in sources.findings()]
+        tasks = [msgspec.structs.replace(task, name=task.kind, class_id="") for task in sources.tasks()]
+        return answer(Running(findings, tasks, self._metrics.text().decode(), sorted(people), whole))
 
 
-def _without_student(finding: Finding) -> dict[str, Any]:
-    """A finding with its sentence, without the id of a student."""
-    shown = msgspec.structs.replace(finding, subject="") if finding.of_student else finding
-    return {**msgspec.to_builtins(shown), "text": shown.text}
+def _without_names(finding: Finding) -> dict[str, Any]:
+    """A finding with its sentence, without the id of a student or a class."""
+    subject = "" if finding.of_student else finding.subject.removesuffix(f" {finding.class_id}")
+    shown = msgspec.structs.replace(finding, subject=subject)
+    return shown.content

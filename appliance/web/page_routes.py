@@ -7,7 +7,7 @@ from aiohttp import web
 from appliance.web.errors import ApiError
 from appliance.web.pages import Pages
 from appliance.web.routes import Handler
-from appliance.web.security import Security, is_here
+from appliance.web.security import Security, is_here, principal_of
 from appliance.web.security.launch_links import Redeemed
 
 _PURPOSE = ("Sec-Purpose", "Purpose", "X-Moz")
@@ -34,8 +34,13 @@ class PageRoutes:
         return serve
 
     async def welcome(self, request: web.Request, error: ApiError) -> web.StreamResponse:
-        """Answers those who may not see a page, with a page that says where to sign in and where to join."""
-        return self._pages.serve(request, "shared/welcome.html", status=error.status)
+        """Answers those who may not see a page, with a page that says where to sign in and where to join.
+
+        Educators are signed in already; they read that the page is for administrators.
+        """
+        educator = principal_of(request).kind == "educator"
+        name = "teacher/administrators.html" if educator else "shared/welcome.html"
+        return self._pages.serve(request, name, status=error.status)
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         """``GET /static/{name}``: a file of a page."""

@@ -23,6 +23,7 @@ from tests.bench.growth import growth
 from tests.bench.hostile import hostile
 from tests.bench.load import ACK_EVERY, Plan
 from tests.bench.nodes import nodes
+from tests.bench.oneroster import oneroster
 from tests.bench.pubsubs import pubsubs
 from tests.bench.reconnects import reconnects
 from tests.bench.servers import Server, bare, ours, play
@@ -205,6 +206,7 @@ def arguments() -> argparse.Namespace:
             "stores",
             "archive",
             "growth",
+            "oneroster",
             "checksums",
             "hostile",
             "packaged",
@@ -262,6 +264,8 @@ def on_files(parsed: argparse.Namespace) -> None:
     """The parts that need no server."""
     if parsed.only in (None, "archive"):
         archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 16 << 20)))
+    if parsed.only in (None, "oneroster"):
+        oneroster(200 if parsed.quick else 1_000_000)
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only in (None, "checksums"):

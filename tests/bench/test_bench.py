@@ -24,6 +24,7 @@ SHOWN = {
     "reconnects": r"(?m)^ +50 students come.* 50 welcomed, 0 refused, .* p50 \d+ ms, most \d+ ms",
     "stores": r"(?m)^(memory|snapshot|Redis), (typed on|anywhere)( +[\d,]+ (µs|B ) +\d+\.\d\d){4}$",
     "archive": r"(?m)^ *[\d,]+ students( +[\d,]+){2} +[\d.]+ ms +[\d,]+ ms +[\d.]+ +[\d.]+ %$",
+    "oneroster": r"(?m)^(check-roster|reading it) +[\d.]+ s +\d+ MiB$",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
 """The format of the figures of each part."""
@@ -39,6 +40,7 @@ LINES = {
     "reconnects": 3 * REDIS,
     "stores": 3 + 4 * REDIS,
     "archive": 2,
+    "oneroster": 2,
     "nodes": 3 * REDIS,
 }
 """The number of such lines of each part."""

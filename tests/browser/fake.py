@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from aiohttp import WSMsgType, web
 
 from appliance.web.pages import WEBUI, Pages
+from tests.browser.fake_desk import Desk
 from tests.browser.world import HOST, until
 
 ALIVE_SECONDS = 2.0
@@ -25,6 +26,8 @@ PAGES = {
     "/": "shared/welcome.html",
     "/join": "student/join.html",
     "/login": "teacher/login.html",
+    "/people": "teacher/people.html",
+    "/roster": "teacher/roster.html",
     "/write": "student/write.html",
     "/dashboard": "teacher/dashboard.html",
 }
@@ -44,6 +47,7 @@ class Fake:
         events: accepted events, in the order of receipt.
         hellos: the time of each hello, by the monotonic clock.
         closed: how many connections ended.
+        desk: people and lists, for the pages beside the dashboard.
     """
 
     def __init__(self) -> None:
@@ -57,6 +61,7 @@ class Fake:
         self.events: list[dict[str, Any]] = []
         self.hellos: list[float] = []
         self.closed = 0
+        self.desk = Desk()
         self.port = 0
         self._acks: dict[str, int] = {}
         self._resync: set[str] = set()
@@ -127,6 +132,7 @@ class Fake:
         route("GET", "/api/v1/me", self._join)
         route("GET", "/api/v1/status", self._status)
         route("GET", "/api/v1/students/{id}", self._student)
+        application.add_routes(self.desk.routes())
         route("GET", "/{path:.*}", self._page)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()

@@ -36,7 +36,7 @@ def test_who_cannot_come_in_reads_why(tmp_path: Path) -> None:
         visitor = room.person().new_page()
         visitor.goto(f"{room.appliance.url}/login")
         visitor.fill("#token", "guessed")
-        visitor.get_by_role("button", name="Sign in").click()
+        visitor.get_by_role("button", name="Sign in with the key").click()
         says(visitor, "This is not the teacher key of this program.")
 
 

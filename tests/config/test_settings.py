@@ -16,14 +16,14 @@ class TestMeaning:
         assert settings.data_path.name == "classroom-observer"
         assert settings.log_path != settings.data_path
         assert settings.reducers_path == config.default_config_file().parent / "reducers"
-        assert settings.roster_url == f"file:{settings.data_path / 'roster'}"
+        assert settings.roster_url == f"sqlite:{settings.data_path / 'roster' / 'roster.sqlite'}"
 
     def test_folders_and_roster_follow_what_is_set(self, tmp_path: Path) -> None:
         settings = load(None, {}, {"data_dir": str(tmp_path), "log_dir": "~/logs", "reducers.folder": "mine"})
         assert settings.data_path == tmp_path
         assert settings.log_path == Path.home() / "logs"
         assert settings.reducers_path == Path("mine")
-        assert settings.roster_url == f"file:{tmp_path / 'roster'}"
+        assert settings.roster_url == f"sqlite:{tmp_path / 'roster' / 'roster.sqlite'}"
         assert load(None, {}, {"roster.url": "sqlite:x.db"}).roster_url == "sqlite:x.db"
 
     @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from appliance.datafolder.foreign import is_of_desktop
 from appliance.datafolder.synced import service_of
 from appliance.maintenance.all_files import ConflictCopies, DesktopFiles, OtherFiles, stored_files
 from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 
 LIMITS = RosterLimits()
 SEGMENT = "events-20261124-0001.jsonl"
@@ -66,7 +67,7 @@ def test_they_belong_to_no_other_part_and_verify_says_what_they_are(tmp_path: Pa
     for name in JUNK:
         (archive / name).write_bytes(b"x")
     (tmp_path / "Notes (1).txt").write_text("of a teacher")
-    parts = stored_files(tmp_path, tmp_path / "roster", LIMITS)
+    parts = stored_files(tmp_path, RosterPlace.within(tmp_path / "roster"), LIMITS)
     by_kind = {type(part): part.files() for part in parts}
     assert {path.name for path in by_kind.pop(ConflictCopies)} == set(COPIES)
     assert {path.name for path in by_kind.pop(DesktopFiles)} == set(JUNK)

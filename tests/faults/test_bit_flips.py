@@ -21,7 +21,7 @@ KINDS = {
     *("archive/accepted-gaps.jsonl", "archive/compressed segment", "archive/index", "archive/markers.jsonl"),
     *("archive/plain segment", "archive/torn/*", "backups/*", "classes.json", "classes-copy.json", "credentials.json"),
     *("credentials-copy.json", "erased.jsonl", "format.json", "format-copy.json", "keys/*", "network.json"),
-    *("roster/roster.jsonl", "roster/roster-damaged.jsonl", "shared.jsonl"),
+    *("roster/roster.sqlite", "roster/roster.sqlite-wal", "roster/roster-damaged.jsonl", "shared.jsonl"),
     *("snapshots/base", "snapshots/delta", "store.json"),
 }
 """Each kind of file that the program writes into its data folder. A list of students is a person's own file: nothing

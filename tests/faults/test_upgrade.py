@@ -18,6 +18,9 @@ import pytest
 
 from appliance.archive import Record
 from appliance.datafolder import FORMAT, format_of
+from appliance.roster.sqlite_file import FILE, RosterFile
+from appliance.roster.store import Write
+from appliance.roster.tables import TOKENS, Token
 from tests.faults.world import records
 from tests.launcher import PATIENCE, Program, until
 
@@ -53,7 +56,9 @@ async def test_data_of_each_format_are_complete_and_go_on(tmp_path: Path, number
             [backup] = (data / "backups").iterdir()
             restored = program.run("restore", str(backup), "--data-dir", str(tmp_path / "restored"))
             assert restored.returncode == 0, restored.stderr
-            assert {name: (tmp_path / "restored" / name).read_bytes() for name in before} == before
+            # A backup has no indexes of segments: they are made anew.
+            kept = {name: content for name, content in before.items() if not name.endswith(".index")}
+            assert {name: (tmp_path / "restored" / name).read_bytes() for name in kept} == kept
         else:
             assert not (data / "backups").exists()
         await go_on(program, records(data / "archive"))
@@ -83,7 +88,13 @@ def token_of(student_id: str) -> str:
 
 
 def let_in(data: Path, *students: str) -> None:
-    """Give each student a token that is known here, in the form that the roster has had from format 1 on."""
+    """Give each student a token that is known here, in the form that the roster of the folder's format has."""
+    if format_of(data) >= 4:
+        file = RosterFile(data / "roster" / FILE)
+        hashes = {hashlib.sha256(token_of(student_id).encode()).hexdigest(): student_id for student_id in students}
+        file.commit([[Write(TOKENS, hash, 0, Token(hash, student_id))] for hash, student_id in hashes.items()])
+        file.close()
+        return
     with (data / "roster" / "roster.jsonl").open("a") as roster:
         for student_id in students:
             hash = hashlib.sha256(token_of(student_id).encode()).hexdigest()

@@ -16,6 +16,7 @@ from appliance.maintenance import backup, erase
 from appliance.maintenance.all_files import OtherFiles, backed_up, stored_files
 from appliance.maintenance.verify import verify
 from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 from tests.maintenance.test_erase import World
 from tests.web.world import world
 
@@ -24,7 +25,7 @@ LIMITS = RosterLimits()
 
 def others(data: Path) -> list[str]:
     """The files that no part of the program knows."""
-    found = OtherFiles(data, stored_files(data, data / "roster", LIMITS)).files()
+    found = OtherFiles(data, stored_files(data, RosterPlace.within(data / "roster"), LIMITS)).files()
     return [path.relative_to(data).as_posix() for path in found]
 
 
@@ -46,7 +47,7 @@ async def test_every_file_that_the_program_writes_has_one_owner(lived: World) ->
     DataFolder(lived.data).__exit__(None, None, None)
     lived.erase()
     assert others(lived.data) == []
-    parts = stored_files(lived.data, lived.data / "roster", LIMITS)
+    parts = stored_files(lived.data, RosterPlace.within(lived.data / "roster"), LIMITS)
     for path in (path for path in lived.data.rglob("*") if path.is_file()):
         assert len([part for part in parts if part.owns(path)]) == 1, path
 
@@ -88,18 +89,19 @@ async def test_workers_are_backed_up_each_in_the_same_order_and_a_linked_roster_
         names = [name for name in tar.getnames() if name.startswith("workers/1/")]
     assert names[0].startswith("workers/1/snapshots/")
     assert names[-1].startswith("workers/1/archive/")
-    assert "roster/roster.jsonl" in manifest.files
+    assert "roster/roster.sqlite" in manifest.files
     assert not [name for name in names if "roster" in name]
 
 
 async def test_a_roster_elsewhere_is_erased_and_not_in_the_backup(lived: World, tmp_path: Path) -> None:
     roster = tmp_path / "elsewhere"
     (lived.data / "roster").rename(roster)
-    parts = stored_files(lived.data, roster, LIMITS)
+    place = RosterPlace.within(roster)
+    parts = stored_files(lived.data, place, LIMITS)
     assert not [path for path in others(lived.data) if "roster" in path]
-    assert any(part.owns(roster / "roster.jsonl") for part in parts)
+    assert any(part.owns(roster / "roster.sqlite") for part in parts)
     assert not [path for _, path in backed_up(lived.data) if not path.is_relative_to(lived.data)]
     with DataFolder(lived.data):
-        erase.erase(lived.data, roster, lived.student, LIMITS)
-    assert lived.student not in (roster / "roster.jsonl").read_text()
+        erase.erase(lived.data, place, lived.student, LIMITS)
+    assert lived.student.encode() not in (roster / "roster.sqlite").read_bytes()
     assert not list(roster.glob(".*"))

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from appliance.archive import segments
-from appliance.counters import Counters
 from appliance.datafolder import DataFolder, files, notes, sealed
 from appliance.datafolder.sealed import unseal
+from appliance.datafolder.stored_files import StudentTraces
 from appliance.errors import SettingsError
 from appliance.maintenance import backup, erase
 from appliance.maintenance.all_files import ERASING, ErasureFiles
@@ -27,9 +27,12 @@ from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
 from appliance.recovery.stored_files import SnapshotFiles
 from appliance.roster import RosterLimits, token_hash
-from appliance.roster.flatfile import FlatFileRoster
+from appliance.roster.place import RosterPlace
+from appliance.roster.sqlite_file import FILE
+from appliance.roster.stored_files import RosterListFiles
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
+from tests.roster.world import roster_in
 
 LIMITS = RosterLimits()
 NAME, LATER_NAME = "Zoë Quarterstaff", "Zoë Q. Quarterstaff"
@@ -46,7 +49,7 @@ class World:
         self.student = self.other = ""
 
     async def live(self) -> None:
-        roster = FlatFileRoster(self.data / "roster", LIMITS, Counters())
+        roster = roster_in(self.data / "roster", LIMITS)
         joined = await roster.join(CLASS, name=NAME)
         again = await roster.join(CLASS, name=LATER_NAME, token=joined.token)
         self.student, self.other = again.student.student_id, (await roster.join(CLASS, name="Bo")).student.student_id
@@ -122,7 +125,9 @@ class World:
     def erase(self, receipt: Path | None = None) -> erase.Erased:
         wanted = None if receipt is None else erase.ReceiptWanted(str(receipt), ["Elsewhere."], "E-2345-6789")
         with DataFolder(self.data):
-            return erase.erase(self.data, self.data / "roster", self.student, LIMITS, receipt=wanted)
+            return erase.erase(
+                self.data, RosterPlace.within(self.data / "roster"), self.student, LIMITS, receipt=wanted
+            )
 
 
 def texts(path: Path) -> Iterator[bytes]:
@@ -163,7 +168,7 @@ async def test_no_byte_of_the_student_is_left_and_nobody_else_lost_anything(worl
     text = (world.data / "roster" / "students.csv").read_bytes()
     assert text == f'name;class;student id\r\n"Bo;\nB.";{CLASS};x-1\r\n'.encode("cp1252")
     assert world.other in (world.data / "shared.jsonl").read_text()
-    roster = FlatFileRoster(world.data / "roster", LIMITS, Counters())
+    roster = roster_in(world.data / "roster", LIMITS)
     assert [student.name for student in await roster.students(CLASS)] == ["Bo", "Bo; B."]
 
 
@@ -343,7 +348,7 @@ async def test_a_student_with_a_short_id_is_not_mixed_up_with_others(tmp_path: P
 async def test_what_is_written_anew_is_for_this_user_alone(world: World) -> None:
     world.spoil()
     world.erase()
-    changed = [*segments(world.data / "archive"), world.data / "roster" / "roster.jsonl", world.data / "erased.jsonl"]
+    changed = [*segments(world.data / "archive"), world.data / "roster" / FILE, world.data / "erased.jsonl"]
     assert {path.stat().st_mode & 0o077 for path in changed} == {0}
 
 
@@ -373,10 +378,10 @@ async def test_a_damaged_backup_stops_it_before_anything_is_changed(world: World
 
 async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
     world = World(tmp_path)
-    roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
+    roster = roster_in(tmp_path / "roster", LIMITS)
     world.student = (await roster.join(CLASS, name=NAME)).student.student_id
     await roster.close()
-    known = erase.known_students(tmp_path, tmp_path / "roster", LIMITS)
+    known = erase.known_students(tmp_path, RosterPlace.within(tmp_path / "roster"), LIMITS)
     assert [(student.student_id, student.name) for student in known] == [(world.student, NAME)]
     assert (world.erase().lines, world.found()) == (0, {})
 
@@ -403,15 +408,23 @@ async def test_conflict_copies_are_erased_and_others_keep_their_lines_in_them(wo
     for copy in copies:
         if copy.parent.name == "archive" and copy.suffix in (".jsonl", ".gz"):
             assert any(world.other.encode() in text for text in texts(copy)), copy
-    assert world.other in (world.data / "roster" / "roster-LAPTOP.jsonl").read_text()
+    # Others are in the file that is used.
+    assert not (world.data / "roster" / "roster-LAPTOP.sqlite").exists()
     assert "Bo" in (world.data / "roster" / "students-LAPTOP.csv").read_text("cp1252")
     assert not (world.data / "snapshots" / "snapshot-000001 (1).bin").exists()
 
 
-async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(world: World) -> None:
+async def test_a_list_that_cannot_be_read_and_a_damaged_intent_are_sentences(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (world.data / "roster" / "students.csv").write_bytes(b"\x00\xff\xfe nothing")
     with pytest.raises(EraseError, match="correct the list, then erase again"):
         world.erase()
+    assert not (world.data / "erasing.json").exists(), "all is read before anything is changed"
+    with monkeypatch.context() as patch:
+        patch.setattr(RosterListFiles, "find_student", lambda part, student_id: StudentTraces(student_id))
+        with pytest.raises(EraseError, match="correct the list, then erase again"):
+            world.erase()
     (world.data / "erasing.json").write_text("{")
     (world.data / "roster" / "students.csv").unlink()
     assert erase.finish(world.data), "the copy says who is erased"

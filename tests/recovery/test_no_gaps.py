@@ -40,7 +40,7 @@ async def test_rejected_paused_and_repeated_lines(tmp_path: Path) -> None:
     await core.crash()
 
 
-@pytest.mark.parametrize("fixture", ["data-1", "data-2", "data-3"])
+@pytest.mark.parametrize("fixture", ["data-1", "data-2", "data-3", "data-4"])
 @pytest.mark.parametrize("snapshots", [True, False])
 async def test_data_of_earlier_formats(tmp_path: Path, fixture: str, snapshots: bool) -> None:
     shutil.copytree(FIXTURES / fixture, tmp_path / "data")

@@ -17,6 +17,7 @@ class MemoryStore(RosterStore):
     """Rows in a dictionary. Each call lets other tasks run, as a real store does."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rows: dict[str, dict[str, Versioned[Any]]] = {}
 
     def table(self, table: Table[R]) -> dict[str, Versioned[R]]:
@@ -63,4 +64,5 @@ class MemoryStore(RosterStore):
             else:
                 before = rows.get(write.key)
                 rows[write.key] = Versioned(write.row, before.version + 1 if before else 1)
+        self.on_commit(writes)
         return True

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from appliance import cli
-from appliance.counters import Counters
 from appliance.roster import RosterLimits
-from appliance.roster.flatfile import FlatFileRoster
 from appliance.roster.imports.list_files import Outcome, RosterImportError, import_list
+from appliance.roster.tables import PEOPLE
+from tests.roster.world import roster_in
 
 LIMITS = RosterLimits(students=5)
 
@@ -27,12 +27,16 @@ def run(tmp_path: Path, content: str | bytes | Path, **words: bool | list[str]) 
 
 
 async def listed(tmp_path: Path) -> list[tuple[str, str, str]]:
-    """Id, name and class of all students, as the appliance reads them."""
-    roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
-    assert roster.findings() == []
+    """Id in the list, name and class of all students, as the appliance reads them."""
+    roster = roster_in(tmp_path / "roster", LIMITS)
     found = []
     for section in await roster.classes():
-        found += [(s.student_id, s.name, s.class_id) for s in await roster.students(section.class_id)]
+        for student in await roster.students(section.class_id):
+            person = await roster.store.get(PEOPLE, student.person_id)
+            assert person is not None
+            found.append((person.source_id, student.name, student.class_id))
+    assert roster.findings() == []
+    await roster.close()
     return sorted(found)
 
 
@@ -121,8 +125,9 @@ async def test_titles_and_codes_that_the_educator_gave_stay(tmp_path: Path) -> N
     (tmp_path / "roster").mkdir()
     (tmp_path / "roster" / "classes.csv").write_text("class,title,code\n8b,My 8b,WXYZ-1\n")
     run(tmp_path, "name,class\nAda,8b\nBo,9a\n")
-    roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
+    roster = roster_in(tmp_path / "roster", LIMITS)
     titles = {section.class_id: (section.title, section.code) for section in await roster.classes()}
+    await roster.close()
     assert titles["8b"] == ("My 8b", "WXYZ-1")
     assert titles["9a"][0] == "9a"
 
@@ -194,8 +199,9 @@ async def test_oneroster_files(tmp_path: Path, oneroster: Path) -> None:
     ]
     run(tmp_path, oneroster, skip_bad=True)
     assert await listed(tmp_path) == [("u1", "Ada Löve", "c1"), ("u2", "Bo Ek", "c1")]
-    roster = FlatFileRoster(tmp_path / "roster", LIMITS, Counters())
+    roster = roster_in(tmp_path / "roster", LIMITS)
     assert [section.title for section in await roster.classes()] == ["English 8"]
+    await roster.close()
 
 
 async def test_one_class_of_several(tmp_path: Path, oneroster: Path) -> None:
@@ -225,9 +231,12 @@ class TestCommand:
         assert "The list has 1 student of 1 class" in capsys.readouterr().out
         assert (data / "roster" / "students.csv").exists()
 
-    def test_another_kind_of_roster(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["import-roster", "x.csv", "--roster", "sqlite:r.db"]) == 2
-        assert "writes to a roster of files; this one is sqlite:." in capsys.readouterr().err
+    def test_lists_in_another_folder(self, tmp_path: Path) -> None:
+        file, lists = tmp_path / "pupils.csv", tmp_path / "lists"
+        file.write_text("name,class\nAda,8b\n")
+        words = ["import-roster", str(file), "--data-dir", str(tmp_path / "data"), "--roster", f"file:{lists}"]
+        assert cli.main(words) == 0
+        assert (lists / "students.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["\u200b", "\u2060\ufeff", "\u3164", "\u2800\u0301", "\u00ad\ufe0f"])

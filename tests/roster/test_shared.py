@@ -20,6 +20,7 @@ from appliance.roster.class_members import ClassMembers
 from appliance.roster.shared import SharedRoster
 from appliance.roster.shared_rows import MemberRecord, class_key
 from tests.contract.roster import LIMITS, Reopen, RosterContract, always_checked
+from tests.roster.memory import MemoryStore
 from tests.services.servers import RedisServer
 
 __all__ = ["always_checked"]
@@ -27,7 +28,7 @@ __all__ = ["always_checked"]
 
 def opened(kvs: KVS, folder: Path, node: str = "a", limits: RosterLimits = LIMITS) -> SharedRoster:
     folder.mkdir(exist_ok=True)
-    return SharedRoster(SharedRecords(kvs, folder / "shared.jsonl"), folder, node, limits, Counters())
+    return SharedRoster(SharedRecords(kvs, folder / "shared.jsonl"), MemoryStore(), folder, node, limits, Counters())
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,8 @@ async def names(roster: Roster) -> dict[str, list[str]]:
 
 
 class TestSharedRoster(RosterContract):
+    held_stay = False
+
     @pytest.fixture
     async def roster(self, kvs: KVS, tmp_path: Path) -> AsyncIterator[Roster]:
         roster = opened(kvs, tmp_path / "a")

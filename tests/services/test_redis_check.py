@@ -16,6 +16,7 @@ from appliance.kvs import Change, Encoded, open_kvs
 from appliance.kvs.records import SharedRecords
 from appliance.roster import RosterLimits
 from appliance.roster.shared import SharedRoster
+from tests.roster.memory import MemoryStore
 from tests.services.redis import findings, restricted_server
 from tests.services.servers import RedisCluster, RedisServer, free_port
 
@@ -54,7 +55,12 @@ class TestCheck:
             words = ["check", "--port", "0", "--data-dir", str(tmp_path / "data"), "--kvs", server.url()]
             kvs = open_kvs(server.url())
             roster = SharedRoster(
-                SharedRecords(kvs, tmp_path / "other.jsonl"), tmp_path / "none", "other", RosterLimits(), Counters()
+                SharedRecords(kvs, tmp_path / "other.jsonl"),
+                MemoryStore(),
+                tmp_path / "none",
+                "other",
+                RosterLimits(),
+                Counters(),
             )
             try:
                 [section] = await roster.classes()

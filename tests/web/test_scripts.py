@@ -98,8 +98,12 @@ def test_every_page_has_one_script_that_a_browser_can_read(tmp_path: Path) -> No
     assert PAGE_SCRIPTS == [
         "student/join.js",
         "student/write.js",
+        "teacher/accounts.js",
         "teacher/dashboard.js",
         "teacher/login.js",
+        "teacher/pair.js",
+        "teacher/people.js",
+        "teacher/roster.js",
         "teacher/setup.js",
     ]
     node = shutil.which("node")

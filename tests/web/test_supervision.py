@@ -87,7 +87,7 @@ async def restarted(w: World, task: str) -> AsyncIterator[None]:
 
     def well() -> bool:
         down = [found for found in w.node.health.findings() if found.code == "task.down"]
-        return w.node.counters[f"task_restarts{{{task}}}"] == 2 and not down
+        return w.node.counters[f"task_restarts{{{task.partition(' class')[0]}}}"] == 2 and not down
 
     await until(well)
     assert any(f"The task {task} stopped" in text for text in seen)
@@ -149,7 +149,7 @@ async def test_what_changes_in_a_class_is_received_again(
         faults = []
 
         def with_fault(name: str, topic: str, **options: Any) -> Listening:
-            if name == "feed class-1":
+            if name == "feed":
                 fault = options[function] = Fault(kind, options[function])
                 faults.append(fault)
             return listen(name, topic, **options)

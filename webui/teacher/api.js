@@ -1,5 +1,7 @@
 // Over a network that is gone, a request would wait for minutes.
 const ANSWER_MS = 15_000;
+// A long list takes a while to be sent and read.
+const FILE_MS = 120_000;
 
 export const NO_CONNECTION = "No connection right now. Try again in a moment.";
 
@@ -18,23 +20,12 @@ export class Api {
    * @throws {Error} with a sentence for the teacher
    */
   async call(method, path, body) {
-    const options = { method, headers: {}, signal: AbortSignal.timeout(ANSWER_MS) };
+    const options = { method, headers: {} };
     if (body !== undefined) {
       options.headers["Content-Type"] = "application/json";
       options.body = JSON.stringify(body);
     }
-    let answer;
-    try {
-      answer = await fetch(path, options);
-    } catch {
-      throw new Error(NO_CONNECTION);
-    }
-    if (answer.status === 401) this.#signedOut();
-    // A proxy may answer with a page of its own.
-    const content = answer.status === 204 ? {} : await answer.json().catch(() => null);
-    if (content === null) throw new Error(NO_CONNECTION);
-    if (!answer.ok) throw new Error(content.error?.message ?? NO_CONNECTION);
-    return content;
+    return this.#contentOf(await this.#fetch(path, options, ANSWER_MS));
   }
 
   get(path) {
@@ -43,5 +34,45 @@ export class Api {
 
   post(path, body = {}) {
     return this.call("POST", path, body);
+  }
+
+  /** Send a form with a file. Returns and throws as `call`. */
+  async upload(path, form) {
+    return this.#contentOf(await this.#fetch(path, { method: "POST", body: form }, FILE_MS));
+  }
+
+  /**
+   * Get a file.
+   *
+   * @returns {Promise<{name: string, content: Blob}>}
+   * @throws {Error} as `call`
+   */
+  async download(path) {
+    const answer = await this.#fetch(path, {}, FILE_MS);
+    if (!answer.ok) await this.#contentOf(answer);
+    const [, name] = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") ?? "") ?? [];
+    const content = await answer.blob().catch(() => {
+      throw new Error(NO_CONNECTION);
+    });
+    return { name: name ?? "", content };
+  }
+
+  async #fetch(path, options, ms) {
+    let answer;
+    try {
+      answer = await fetch(path, { ...options, signal: AbortSignal.timeout(ms) });
+    } catch {
+      throw new Error(NO_CONNECTION);
+    }
+    if (answer.status === 401) this.#signedOut();
+    return answer;
+  }
+
+  async #contentOf(answer) {
+    // A proxy may answer with a page of its own.
+    const content = answer.status === 204 ? {} : await answer.json().catch(() => null);
+    if (content === null) throw new Error(NO_CONNECTION);
+    if (!answer.ok) throw new Error(content.error?.message ?? NO_CONNECTION);
+    return content;
   }
 }

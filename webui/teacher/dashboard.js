@@ -10,6 +10,7 @@ import { ConnectionLine } from "./connection-line.js";
 import { FindingsPanel } from "./findings-panel.js";
 import { LiveClasses } from "./live-classes.js";
 import { startMessageWindow } from "./message-window.js";
+import { startMoreMenu } from "./more-menu.js";
 import { StudentWindow } from "./student-window.js";
 import { Tiles } from "./tiles.js";
 
@@ -46,6 +47,7 @@ class Dashboard {
 
   start() {
     startMessageWindow(this.#classes, this.#api);
+    startMoreMenu(this.#api);
     this.#listen();
     this.#openPart();
     this.#connection.start();

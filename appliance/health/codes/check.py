@@ -45,6 +45,7 @@ CHECK: Mapping[str, Code] = MappingProxyType(
             "It fails ({detail}); check that it runs and its address.",
             label="{source} ({url})",
         ),
+        "roster.stored": Code("ok", "roster", "{source} with {classes:class|classes} and {students:student|students}"),
         "roster.shared": Code(
             "ok", "roster", "{source} in the store ({classes:class|classes}, {students:student|students})"
         ),

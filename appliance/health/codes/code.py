@@ -25,6 +25,7 @@ class Code(msgspec.Struct, frozen=True):
             finding, ``{number:event|events}`` by a number with its noun, ``{subject:? of }`` by the words `` of `` and
             the subject if there is one. Other formats are those of Python.
         of_student: whether the subject is a student's id.
+        of_lists: whether the sentence may name classes or persons of a class list.
         label: what was checked, in a few words, as `check` and `verify` print it before the sentence; "" for the
             source and the subject. For the severity ``ok`` it is `text`.
     """
@@ -33,4 +34,5 @@ class Code(msgspec.Struct, frozen=True):
     source: str
     text: str
     of_student: bool = False
+    of_lists: bool = False
     label: str = ""

@@ -9,8 +9,8 @@ from appliance.health.codes.code import Code
 
 ROSTER: Mapping[str, Code] = MappingProxyType(
     {
-        "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", label="{source} list"),
-        "roster.file": Code("warning", "roster", "{detail}", label="{source} list"),
+        "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", of_lists=True, label="{source} list"),
+        "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
         "journal.unwritable": Code(
             "error",
             "roster",
@@ -40,6 +40,7 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "roster",
             "Its last row has fewer cells than its first one and no line break, so the file may be cut off. Save the "
             "list again.",
+            of_lists=True,
             label="{subject}",
         ),
         "journal.damaged": Code(

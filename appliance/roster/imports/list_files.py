@@ -226,7 +226,9 @@ def _chosen(lists: Lists, classes: frozenset[str]) -> Lists:
     if not classes:
         return lists
     students = {key: student for key, student in lists.students.items() if student.class_id in classes}
-    return Lists({key: section for key, section in lists.classes.items() if key in classes}, students, lists.findings)
+    return Lists(
+        {key: section for key, section in lists.classes.items() if key in classes}, students, findings=lists.findings
+    )
 
 
 def _check_nothing_is_lost(folder: Path, before: Lists) -> None:

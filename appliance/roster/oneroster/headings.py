@@ -39,6 +39,9 @@ def columns_in(heading: Sequence[str], columns: Sequence[Column]) -> tuple[dict[
         else:
             own = True
             wrong += _own_column(written, heading.index(written) < place)
+    if not places:
+        # Perhaps a row of data: its cells are not repeated, since they may be about a person.
+        return {}, [("header-missing", "", f"The first line is no header. Begin with {columns[0].name} and so on.")]
     for column in columns:
         if column.name not in places and not column.optional:
             wrong.append(("header-missing", column.name, _missing(column)))

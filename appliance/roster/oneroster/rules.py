@@ -12,10 +12,17 @@ from appliance.roster.oneroster.findings import Severity
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """How bad a breach of a rule is, and the rule as a sentence."""
+    """A rule.
+
+    Attributes:
+        severity: how bad a breach is.
+        text: the rule as a sentence.
+        reader_alone: whether the validator does not know it.
+    """
 
     severity: Severity
     text: str
+    reader_alone: bool = False
 
 
 RULES: dict[str, Rule] = {
@@ -72,8 +79,12 @@ RULES: dict[str, Rule] = {
     "primary-role": Rule("error", "A user has one primary role in an org."),
     "no-role": Rule("warning", "A user has a role in `roles.csv`."),
     # Of the reader alone.
-    "empty-role": Rule("warning", "A row that gives a role is not empty there; the reader leaves it out."),
-    "unknown-role": Rule("warning", "A role is one that the reader knows; it leaves out a row with another one."),
-    "left-out": Rule("info", "Parents, guardians and relatives are not read."),
+    "empty-role": Rule(
+        "warning", "A row that gives a role is not empty there; the reader leaves it out.", reader_alone=True
+    ),
+    "unknown-role": Rule(
+        "warning", "A role is one that the reader knows; it leaves out a row with another one.", reader_alone=True
+    ),
+    "left-out": Rule("info", "Parents, guardians and relatives are not read.", reader_alone=True),
 }
 """Rule -> its meaning, in the order of the documentation."""

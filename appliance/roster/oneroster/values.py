@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import lru_cache
+from operator import itemgetter
 
 from appliance.roster.oneroster.findings import Findings, OneRosterError
 from appliance.roster.oneroster.records import State
 from appliance.roster.oneroster.rows import Sheet
+from appliance.roster.oneroster.tables import TABLES
 
 DELETED = ("tobedeleted", "inactive")
 """What a status says of a row that is to be removed; OneRoster 1.0 had the second one too."""
@@ -31,7 +33,7 @@ def picked(
 
     Args:
         sheet: the file.
-        wanted: our name of a column -> its headings, as `plain` gives them; a missing column gives "".
+        wanted: our name of a column, at least two -> its headings, as `plain` gives them; a missing column gives "".
         needed: our names of columns without which the file cannot be used.
         findings: get the rows that cannot be used; None if that was done at an earlier reading.
 
@@ -43,9 +45,10 @@ def picked(
     for (name, spellings), place in zip(wanted.items(), places, strict=True):
         if place < 0 and name in needed:
             raise OneRosterError(
-                f"{sheet.file}: the header, which is line 1, has no column {spellings[-1]!r}. Export it again."
+                f"{sheet.file}: the header, which is line 1, has no column {_HEADINGS[spellings[0]]}. Export it again."
             )
     width = len(headings)
+    choose = itemgetter(*places)
 
     def report(rule: str, line: int, text: str) -> None:
         if findings is not None:
@@ -62,9 +65,17 @@ def picked(
                 continue
             cells = [*cells[:width], *[""] * (width - len(cells))]
         cells.append("")
-        chosen = [cells[place].strip() for place in places]
+        chosen = list(map(str.strip, choose(cells)))
         if any(chosen):
             yield line, chosen
+
+
+_HEADINGS = {
+    plain(column.name): column.name
+    for table in TABLES.values()
+    for columns in table.columns.values()
+    for column in columns
+}
 
 
 def _place(headings: list[str], spellings: tuple[str, ...]) -> int:
@@ -96,7 +107,7 @@ def bad_row(wrong: str) -> str:
 
 
 def deleted(status: str) -> bool:
-    return status.casefold() in DELETED
+    return bool(status) and status.casefold() in DELETED
 
 
 def several(cell: str) -> tuple[str, ...]:
@@ -125,4 +136,4 @@ def state_of(begins: date | None, ends: date | None, today: date) -> State:
 
 def worse(first: State, second: State) -> State:
     """The one of two states that counts where both do: a current enrolment in an ended class has ended."""
-    return max(first, second, key=STATES.index)
+    return first if second == "current" else max(first, second, key=STATES.index)

@@ -25,6 +25,7 @@ from appliance.roster.oneroster.tables import (
     GUID_CHARACTERS,
     MANIFEST,
     MANIFEST_VERSION,
+    METADATA,
     Version,
     file_property,
     tables_of,
@@ -52,6 +53,9 @@ _OF_1_2 = {
     "districtadministrator": "districtAdministrator",
 }
 _IN_CLASS = {"student": "student", "teacher": "teacher", "administrator": "administrator"}
+_PREFERRED = ("preferredGivenName", "preferredMiddleName", "preferredFamilyName")
+# 1.1 has no preferred names, and allows columns of one's own.
+_ADDED = {("users", "1.1"): tuple(f"{METADATA}{name}" for name in _PREFERRED)}
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -106,6 +110,7 @@ def write_export(target: Path | IO[bytes], outgoing: Outgoing, version: Version 
             first = next(found, None)
             if first is not None:
                 heading = [column.name for column in DATA_TABLES[table].columns[version] if not column.optional]
+                heading += _ADDED.get((table, version), ())
                 lines = ([row.get(name, "") for name in heading] for row in chain((first,), found))
                 _write(packed, DATA_TABLES[table].file, when, heading, lines)
                 written.add(table)
@@ -238,10 +243,8 @@ class _Rows:
                 "middleName": _text(user.middle),
                 "identifier": _text(user.identifier),
                 "email": _text(user.email),
-                "preferredGivenName": _text(user.preferred_given),
-                "preferredMiddleName": _text(user.preferred_middle),
-                "preferredFamilyName": _text(user.preferred_family),
                 "primaryOrgSourcedId": self._school,
+                **_preferred(user),
             }
 
     def _roles(self) -> Iterator[dict[str, str]]:
@@ -278,6 +281,13 @@ class _Rows:
     def _school_of(self, section: Section) -> str:
         key = guid(section.org_id, "org")
         return key if section.org_id and key in self._orgs else self._school
+
+
+def _preferred(user: User) -> dict[str, str]:
+    """The preferred names, by the columns of both versions."""
+    names = (user.preferred_given, user.preferred_middle, user.preferred_family)
+    found = dict(zip(_PREFERRED, map(_text, names), strict=True))
+    return found | {f"{METADATA}{column}": name for column, name in found.items()}
 
 
 def _course(key: str, section: Section) -> str:

@@ -45,36 +45,33 @@ class ClassParts:
 
         Args:
             channels: the open channels, by class.
-            taken: their changes, by class. A student who is in another class now is noted in the channel of that.
+            taken: their changes, by class.
             unplaced: ids of students that changed, and whose class is not known.
         """
         ids = set(unplaced).union(*(changes.students for changes in taken.values()))
         found = await self._students.of_ids(sorted(ids))
-        views = [class_id for class_id, changes in taken.items() if changes.view]
-        await self._read_views([channels[class_id] for class_id in views])
-        asked = [class_id for class_id, changes in taken.items() if changes.requests]
-        requests = dict(zip(asked, await asyncio.gather(*map(self._encoded_requests, asked)), strict=True))
-        placed = _by_class(found.views[id] for id in sorted(unplaced) if id in found.views)
+        await self._read_views([channels[class_id] for class_id, changes in taken.items() if changes.view])
+        requests = await self._read_requests([class_id for class_id, changes in taken.items() if changes.requests])
+        # A student who has moved is in the part of the new class, whichever class announced it.
+        students = _by_class(found.views.values())
         parts = []
-        for class_id in dict.fromkeys([*taken, *(id for id in placed if id in channels)]):
-            channel = channels[class_id]
-            part = _part(
-                channel, taken.get(class_id, ClassChanges()), found, placed.get(class_id, []), requests.get(class_id)
-            )
-            if part is not None:
-                parts.append(part)
-                for student_id, now_in in part.removed.items():
-                    if now_in in channels and student_id not in taken.get(now_in, ClassChanges()).students:
-                        channels[now_in].changes.students.add(student_id)
+        for class_id in dict.fromkeys([*taken, *students]):
+            if class_id in channels:
+                changes = taken.get(class_id) or ClassChanges()
+                of_class = students.get(class_id, [])
+                part = _part(channels[class_id], changes, of_class, found, requests.get(class_id))
+                if part is not None:
+                    parts.append(part)
         return parts
 
     async def whole(self, channels: Collection[Channel]) -> dict[str, ClassPart]:
         """Classes with all their students, by class; a class that does not exist any more is left out."""
         exist = await self._read_views(channels)
         students = _by_class(await self._students.of_classes(channel.class_id for channel in exist))
-        requests = await asyncio.gather(*(self._encoded_requests(channel.class_id) for channel in exist))
+        requests = await self._read_requests([channel.class_id for channel in exist])
         parts = {}
-        for channel, waiting in zip(exist, requests, strict=True):
+        for channel in exist:
+            waiting = requests[channel.class_id]
             if channel.requests is None:
                 channel.requests = waiting
             views = encoded(students.get(channel.class_id, []))
@@ -91,8 +88,12 @@ class ClassParts:
             channel.view = encoded([views[channel.class_id]])
         return exist
 
-    async def _encoded_requests(self, class_id: str) -> bytes:
-        return encoded(await self._requests(class_id))
+    async def _read_requests(self, class_ids: Collection[str]) -> dict[str, bytes]:
+        """The requests of classes, by class, encoded."""
+        if not class_ids:
+            return {}
+        read = await asyncio.gather(*(self._requests(class_id) for class_id in class_ids))
+        return {class_id: encoded(requests) for class_id, requests in zip(class_ids, read, strict=True)}
 
 
 def _by_class(views: Iterable[StudentView]) -> dict[str, list[StudentView]]:
@@ -103,32 +104,18 @@ def _by_class(views: Iterable[StudentView]) -> dict[str, list[StudentView]]:
 
 
 def _part(
-    channel: Channel, changes: ClassChanges, found: Found, placed: list[StudentView], requests: bytes | None
+    channel: Channel, changes: ClassChanges, students: list[StudentView], found: Found, requests: bytes | None
 ) -> ClassPart | None:
     """The part of one class; None if dashboards know all of it.
 
     Args:
         channel: of the class; its version rises.
         changes: of the class.
-        found: the students of all ids.
-        placed: further students of the class.
+        students: those of its students that changed.
+        found: all students that changed.
         requests: the requests of the class; None if they were not read.
     """
-    students = [view for view in placed if view.student_id not in changes.students]
-    removed: dict[str, str] = {}
-    merged: dict[str, str] = {}
-    for student_id in sorted(changes.students):
-        view = found.views.get(student_id)
-        if view is not None and view.class_id == channel.class_id:
-            students.append(view)
-        elif view is not None:
-            removed[student_id] = view.class_id
-        elif student_id in found.absent:
-            removed[student_id] = ""
-            row = found.absent[student_id]
-            into = found.views.get(row.merged_into) if row is not None else None
-            if into is not None and into.class_id == channel.class_id:
-                merged[student_id] = into.student_id
+    removed = _removed(changes.students, students, found)
     waiting_changed = requests is not None and requests != channel.requests
     if waiting_changed:
         channel.requests = requests
@@ -140,8 +127,36 @@ def _part(
         channel.version,
         encoded(students),
         removed,
-        merged,
-        channel.requests or b"",
+        _merged(channel.class_id, removed, found) if removed else {},
+        channel.requests or b"[]",
         requests_changed=waiting_changed,
         view_changed=changes.view,
     )
+
+
+def _removed(student_ids: set[str], students: list[StudentView], found: Found) -> dict[str, str]:
+    """The ids of students who are no longer in a class, each with the class in which they are now, or "".
+
+    Args:
+        student_ids: those of the class that changed.
+        students: those of them who are in the class.
+        found: all students that changed; of an id that it does not have nothing could be read.
+    """
+    removed = {}
+    for student_id in sorted(student_ids.difference([view.student_id for view in students])):
+        if student_id in found.views:
+            removed[student_id] = found.views[student_id].class_id
+        elif student_id in found.absent:
+            removed[student_id] = ""
+    return removed
+
+
+def _merged(class_id: str, removed: Iterable[str], found: Found) -> dict[str, str]:
+    """By id of a student who is no longer in a class, the student of this class with whom they were merged."""
+    merged = {}
+    for student_id in removed:
+        row = found.absent.get(student_id)
+        into = found.views.get(row.merged_into) if row is not None else None
+        if into is not None and into.class_id == class_id:
+            merged[student_id] = into.student_id
+    return merged

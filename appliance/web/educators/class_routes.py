@@ -31,6 +31,10 @@ class _MessageBody(msgspec.Struct):
     class_id: str | None = None
 
 
+class _NewBody(msgspec.Struct):
+    title: str
+
+
 class _ChangeBody(msgspec.Struct):
     class_id: str
     title: str | None = None
@@ -72,6 +76,13 @@ class ClassRoutes:
     async def list_classes(self, request: web.Request) -> web.Response:
         """``GET /api/v1/classes``."""
         return answer(await self.seen_views(request))
+
+    async def add(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/classes``: a new class, with a code of its own."""
+        body = await body_of(request, _NewBody)
+        section = await self._roster.add_class(_checked_title(body.title))
+        await self._class_control.follow(section.class_id)
+        return answer(self._views([section])[0])
 
     async def views(self, class_ids: Collection[str] | None = None) -> list[ClassView]:
         """Classes as the join panel shows them: those of some ids that exist, or all."""

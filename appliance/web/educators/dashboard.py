@@ -11,7 +11,7 @@ from aiohttp import ClientError, WSMsgType, web
 
 from appliance.errors import BackendError, place_of
 from appliance.tasks import cancelled, in_background
-from appliance.web.educators import frames
+from appliance.web.educators.frames import Body, frame
 from appliance.web.security.principal import Principal
 
 log = logging.getLogger(__name__)
@@ -63,26 +63,34 @@ class Dashboard:
         """Whether it may show a class and asks for it."""
         return self.only in (None, class_id) and self.principal.sees(class_id)
 
-    def post_frame(self, type: str, body: bytes, channel_version: int) -> None:
+    def post_frame(self, type: str, body: Body, channel_version: int) -> None:
         """Send a snapshot or an update to a dashboard that keeps up.
 
         Args:
             type: ``snapshot`` or ``update``.
-            body: as `frames` makes it.
+            body: as `appliance.web.educators.frames` makes it.
             channel_version: version of the channel, which is the version of the frame if only one class was asked for.
         """
         self._version = self._version + 1 if self.only is None else channel_version
-        self.post(frames.frame(type, self._version, body))
+        # Put together only when it is sent, so that copies of the body for all dashboards are not in memory together.
+        self._sending = in_background(self._send(type, self._version, body), "dashboard")
 
-    def post(self, frame: bytes) -> None:
+    def post(self, content: bytes) -> None:
         """Send a frame to a dashboard that keeps up, without waiting: to a slow one it may take long."""
-        self._sending = in_background(self.send(frame), "dashboard")
+        self._sending = in_background(self.send(content), "dashboard")
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, content: bytes) -> None:
         """Send a frame, and wait while much waits to be sent."""
         self._sent_at = time.monotonic()
         try:
-            await self._socket.send_frame(frame, WSMsgType.TEXT)
+            await self._socket.send_frame(content, WSMsgType.TEXT)
+        except (ConnectionError, ClientError):
+            pass
+
+    async def _send(self, type: str, version: int, body: Body) -> None:
+        self._sent_at = time.monotonic()
+        try:
+            await self._socket.send_frame(frame(type, version, body), WSMsgType.TEXT)
         except (ConnectionError, ClientError):
             pass
 

@@ -53,4 +53,4 @@ class Educators:
             message_characters=limits.message_characters,
         )
         self.students = StudentRoutes(services, students, window_bytes=limits.window_bytes)
-        self.status = StatusRoutes(settings.node_name, services.catalog, monitoring)
+        self.status = StatusRoutes(settings.node_name, services.catalog, monitoring, services.roster)

@@ -25,7 +25,7 @@ from appliance.tasks import BackOff, Supervised, Tasks, in_background
 from appliance.web.educators.channel import Channel
 from appliance.web.educators.class_parts import ClassParts
 from appliance.web.educators.dashboard import Dashboard, close
-from appliance.web.educators.frames import ClassPart, snapshot_body, update_body
+from appliance.web.educators.frames import Body, ClassPart, snapshot_body, update_body
 from appliance.web.educators.visibility import unknown_class
 from appliance.web.security.principal import Principal, principal_of
 
@@ -247,6 +247,9 @@ class Feed:
         self._closing = True
         for task in self._running:
             await self._tasks.end(task)
+        for dashboard in self.dashboards:
+            # Their requests end after this, and find no channel any more.
+            self._show_classes(dashboard, [])
         await self._close_channels(list(self._channels))
         await asyncio.gather(*(one.close(_GOING_AWAY, "The server stops.") for one in self._dashboards))
 
@@ -295,9 +298,10 @@ class Feed:
         new = [channel for channel in self._channels.values() if channel.listening is None]
         for channel in new:
             channel.listening = self._hints.listen(
-                f"feed {channel.class_id}",
+                "feed",
                 class_topic(channel.class_id),
                 owner="dashboards",
+                class_id=channel.class_id,
                 on_message=partial(self._on_message, channel.class_id),
                 reread=partial(self._reread, channel.class_id),
                 polls=False,
@@ -372,16 +376,20 @@ class Feed:
             for dashboard in self._channels[part.class_id].dashboards:
                 if not dashboard.stale:
                     changed.setdefault(dashboard, []).append(part)
-        bodies: dict[tuple[str, ...], bytes] = {}
+        bodies: dict[tuple[str, ...], Body] = {}
+        sent = 0
         for dashboard, of_dashboard in changed.items():
             if not dashboard.keeps_up(self._limits.send_buffer_bytes):
                 self._counters.add("limit_send_buffer_bytes")
                 dashboard.stale = True
                 continue
             key = tuple(dashboard.class_ids)
-            if key not in bodies:
-                bodies[key] = update_body(of_dashboard, self._views(dashboard))
-            self._post(dashboard, "update", bodies[key])
+            body = bodies.get(key)
+            if body is None:
+                body = bodies[key] = update_body(of_dashboard, self._views(dashboard))
+            dashboard.post_frame("update", body, self._version_of(dashboard))
+            sent += 1
+        self._counters.add("dashboard_frames{update}", sent)
 
     async def _send_snapshots(self) -> None:
         """Send a snapshot to the stale dashboards that have caught up."""
@@ -393,19 +401,19 @@ class Feed:
             dashboard.stale = False
         wanted = dict.fromkeys(class_id for dashboard in ready for class_id in dashboard.class_ids)
         parts = await self.parts.whole([self._channels[class_id] for class_id in wanted])
-        bodies: dict[tuple[str, ...], bytes] = {}
+        bodies: dict[tuple[str, ...], Body] = {}
         for dashboard in ready:
             if dashboard not in self._dashboards:
                 continue
             key = tuple(dashboard.class_ids)
             if key not in bodies:
                 bodies[key] = snapshot_body([parts[id] for id in key if id in parts], self._views(dashboard))
-            self._post(dashboard, "snapshot", bodies[key])
+            dashboard.post_frame("snapshot", bodies[key], self._version_of(dashboard))
+            self._counters.add("dashboard_frames{snapshot}")
 
     def _views(self, dashboard: Dashboard) -> Mapping[str, bytes]:
         return {class_id: self._channels[class_id].view for class_id in dashboard.class_ids}
 
-    def _post(self, dashboard: Dashboard, type: str, body: bytes) -> None:
-        version = self._channels[dashboard.only].version if dashboard.only in self._channels else 0
-        dashboard.post_frame(type, body, version)
-        self._counters.add(f"dashboard_frames{{{type}}}")
+    def _version_of(self, dashboard: Dashboard) -> int:
+        """The version of the channel of the one class that a dashboard asked for."""
+        return self._channels[dashboard.only].version if dashboard.only in self._channels else 0

@@ -7,11 +7,14 @@ its version and which classes it is about, is a few bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from appliance.web.educators.views import ClassView, RequestView, StudentView
+
+Body = Sequence[bytes | memoryview]
+"""A frame without its beginning, in pieces: what is large is copied only into the frame of a dashboard."""
 
 
 class ClassPart(msgspec.Struct, frozen=True):
@@ -20,10 +23,10 @@ class ClassPart(msgspec.Struct, frozen=True):
     Attributes:
         class_id: of the class.
         version: of the channel of the class.
-        students: views, as JSON, separated by commas.
+        students: views, as a list in JSON.
         removed: ids of students who are no longer in the class, each with the class in which they are now, or "".
         merged: by id of a removed student, the student of the same class with whom they were merged.
-        requests: the unanswered requests of the class, as JSON, separated by commas.
+        requests: the unanswered requests of the class, as a list in JSON.
         requests_changed: whether they are new to dashboards.
         view_changed: whether the class as the join panel shows it is new to dashboards.
     """
@@ -33,62 +36,72 @@ class ClassPart(msgspec.Struct, frozen=True):
     students: bytes
     removed: Mapping[str, str] = {}
     merged: Mapping[str, str] = {}
-    requests: bytes = b""
+    requests: bytes = b"[]"
     requests_changed: bool = False
     view_changed: bool = False
 
 
 def encoded(items: Sequence[StudentView] | Sequence[ClassView] | Sequence[RequestView]) -> bytes:
-    """Items as JSON, separated by commas."""
-    return msgspec.json.encode(items)[1:-1]
+    """A list in JSON."""
+    return msgspec.json.encode(items)
 
 
-def update_body(parts: Sequence[ClassPart], classes: Mapping[str, bytes]) -> bytes:
+def update_body(parts: Sequence[ClassPart], classes: Mapping[str, bytes]) -> Body:
     """An update without its beginning.
 
     Args:
         parts: what changed, a part for each class that changed.
-        classes: all classes that the dashboard sees, by id, encoded; who moved to one of these is not removed.
+        classes: all classes that the dashboard sees, by id, each as a list in JSON; who moved to one of these is not
+            removed.
     """
-    fields = [_students(parts), _versions(parts)]
+    body = [*_versions(parts), *_joined(b',"students":', [part.students for part in parts])]
     removed = [id for part in parts for id, now_in in part.removed.items() if now_in not in classes]
     if removed:
-        fields.append(b'"removed":' + msgspec.json.encode(removed))
+        body += [b',"removed":', msgspec.json.encode(removed)]
     merged = {id: into for part in parts for id, into in part.merged.items()}
     if merged:
-        fields.append(b'"merged":' + msgspec.json.encode(merged))
+        body += [b',"merged":', msgspec.json.encode(merged)]
     if any(part.requests_changed for part in parts):
-        fields.append(_requests(parts))
+        body += _joined(b',"requests":', [part.requests for part in parts])
     if any(part.view_changed for part in parts):
-        fields.append(_classes(classes))
-    return b",".join(fields)
+        body += _joined(b',"classes":', list(classes.values()))
+    return body
 
 
-def snapshot_body(parts: Sequence[ClassPart], classes: Mapping[str, bytes]) -> bytes:
+def snapshot_body(parts: Sequence[ClassPart], classes: Mapping[str, bytes]) -> Body:
     """A snapshot without its beginning: a part for each class that the dashboard sees, with all students."""
-    return b",".join((_students(parts), _versions(parts), _requests(parts), _classes(classes)))
+    return [
+        *_versions(parts),
+        *_joined(b',"students":', [part.students for part in parts]),
+        *_joined(b',"requests":', [part.requests for part in parts]),
+        *_joined(b',"classes":', list(classes.values())),
+    ]
 
 
-def frame(type: str, version: int, body: bytes) -> bytes:
+def frame(type: str, version: int, body: Body) -> bytes:
     """A frame with its beginning: its type, its version for this dashboard, and the time."""
-    return b'{"type":"%s","version":%d,"now":%d,%s}' % (type.encode(), version, time.time_ns() // 1_000_000, body)
+    beginning = b'{"type":"%s","version":%d,"now":%d' % (type.encode(), version, time.time_ns() // 1_000_000)
+    return b"".join((beginning, *body, b"}"))
 
 
-def _students(parts: Sequence[ClassPart]) -> bytes:
-    return b'"students":[%s]' % b",".join(part.students for part in parts if part.students)
+def _joined(name: bytes, lists: Sequence[bytes]) -> Iterator[bytes | memoryview]:
+    """A field whose value has the items of all lists."""
+    filled = [items for items in lists if len(items) > len(b"[]")]
+    yield name
+    if len(filled) == 1:
+        yield filled[0]
+        return
+    separator = b"["
+    for items in filled:
+        yield separator
+        yield memoryview(items)[1:-1]
+        separator = b","
+    yield b"]" if filled else b"[]"
 
 
-def _requests(parts: Sequence[ClassPart]) -> bytes:
-    return b'"requests":[%s]' % b",".join(part.requests for part in parts if part.requests)
-
-
-def _classes(classes: Mapping[str, bytes]) -> bytes:
-    return b'"classes":[%s]' % b",".join(view for view in classes.values() if view)
-
-
-def _versions(parts: Sequence[ClassPart]) -> bytes:
-    versions = b'"class_versions":' + msgspec.json.encode({part.class_id: part.version for part in parts})
+def _versions(parts: Sequence[ClassPart]) -> list[bytes]:
+    versions = b',"class_versions":' + msgspec.json.encode({part.class_id: part.version for part in parts})
     if len(parts) != 1:
-        return versions
+        return [versions]
     [part] = parts
-    return b'"class_id":%s,"class_version":%d,%s' % (msgspec.json.encode(part.class_id), part.version, versions)
+    return [b',"class_id":%s,"class_version":%d' % (msgspec.json.encode(part.class_id), part.version), versions]

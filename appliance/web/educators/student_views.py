@@ -11,10 +11,13 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.kvs import KVS, Row
 from appliance.roster import Roster, Student
+from appliance.roster.tables import STUDENTS
 from appliance.states import SUMMARY, StudentSummary, decode_student_summary, student_key
 from appliance.web.educators.views import StudentView
 
 log = logging.getLogger(__name__)
+
+_RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Found(msgspec.Struct):
@@ -76,16 +79,15 @@ class StudentViews:
         for student_id in student_ids:
             try:
                 student = await self._roster.student(student_id)
+                if student is None:
+                    absent[student_id] = await self._roster.store.get(STUDENTS, student_id)
+                else:
+                    students.append(student)
             except BackendError:
                 raise
             except Exception as error:
                 # Damaged data of one student, or an impossible id, must not affect the others.
                 self._count_unreadable(error)
-                continue
-            if student is None or not student.present:
-                absent[student_id] = student
-            else:
-                students.append(student)
         return Found({view.student_id: view for view in await self.of_students(students)}, absent)
 
     async def _rows(self, keys: list[str]) -> list[Row | None]:
@@ -144,4 +146,4 @@ def _checked(json: bytes) -> msgspec.Raw:
     """
     if not json.isascii():
         json.decode()
-    return msgspec.json.decode(json, type=msgspec.Raw)
+    return _RAW.decode(json)

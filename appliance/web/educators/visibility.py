@@ -6,11 +6,14 @@ the answer nor its time shows whether another class or student exists.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiohttp import web
 
+from appliance.health import Finding
 from appliance.roster import Class, Roster, Student
 from appliance.web.errors import ApiError
-from appliance.web.security.principal import principal_of
+from appliance.web.security.principal import Principal, principal_of
 
 
 def unknown_class() -> ApiError:
@@ -49,7 +52,7 @@ async def changed_classes(request: web.Request, roster: Roster, class_id: str | 
 
 
 async def seen_student(request: web.Request, roster: Roster, student_id: str) -> Student:
-    """The student of an id, also a removed one.
+    """The student of an id.
 
     Raises:
         ApiError: 404; there is none, or the principal does not see the class.
@@ -61,7 +64,7 @@ async def seen_student(request: web.Request, roster: Roster, student_id: str) ->
 
 
 async def changed_student(request: web.Request, roster: Roster, student_id: str) -> Student:
-    """The student of an id whom the request may change, also a removed one.
+    """The student of an id whom the request may change.
 
     Raises:
         ApiError: 404; there is none, or the principal does not see the class. 403; the principal may not change it.
@@ -70,6 +73,28 @@ async def changed_student(request: web.Request, roster: Roster, student_id: str)
     if not principal_of(request).changes(student.class_id):
         raise _read_only()
     return student
+
+
+async def seen_findings(principal: Principal, findings: Iterable[Finding], roster: Roster) -> list[Finding]:
+    """The findings that an educator gets: of the own classes and their students, and those about the appliance.
+
+    Administrators get all. Others get no finding about lists, whose sentence may name classes and persons.
+
+    Raises:
+        BackendError: the roster cannot be reached.
+    """
+    if principal.administers:
+        return list(findings)
+    return [found for found in findings if await _sees_finding(principal, found, roster)]
+
+
+async def _sees_finding(principal: Principal, found: Finding, roster: Roster) -> bool:
+    if found.of_lists or (found.class_id and not principal.sees(found.class_id)):
+        return False
+    if not found.of_student:
+        return True
+    student = await roster.student(found.subject)
+    return student is not None and principal.sees(student.class_id)
 
 
 def _chosen(sections: list[Class], class_id: str | None) -> list[Class]:

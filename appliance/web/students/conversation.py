@@ -142,6 +142,8 @@ class Conversations:
         if student is None:
             self._counters.add("tokens_refused")
             raise RefusedError(Close.BAD_TOKEN, "This token is not valid; join the class again.")
+        if not student.present:
+            raise RefusedError(Close.REMOVED, "Your teacher has removed you from the class.")
         return student
 
     async def _stream(self, student: Student, hello: Hello) -> Stream:

@@ -9,7 +9,7 @@ from appliance.config import Settings
 from appliance.counters import Counters
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
-from appliance.roster import Class, JoinError, Roster, Student, plain_code
+from appliance.roster import Class, JoinError, Roster, Student
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
 from appliance.web.security import GuessLimit, principal_of
@@ -93,8 +93,7 @@ class Joining:
         student = await self._roster.student_by_token(token)
         if student is None:
             student = await self._pipeline.read_whole(lambda: self._roster.student_by_token(token))
-        return student
+        return student if student is not None and student.present else None
 
     async def _by_code(self, code: str) -> Class | None:
-        wanted = plain_code(code)
-        return next((c for c in await self._roster.classes() if wanted and plain_code(c.code) == wanted), None)
+        return await self._roster.class_by_code(code)

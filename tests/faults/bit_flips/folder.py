@@ -10,7 +10,6 @@ from appliance.archive.gaps import Gap
 from appliance.archive.moving import bring_back, marked, move
 from appliance.cluster.credentials import load_credentials
 from appliance.cluster.upload_mark import UploadMark, UploadMarkFile
-from appliance.counters import Counters
 from appliance.datafolder import DataFolder
 from appliance.datafolder.damaged_lines import put_aside
 from appliance.datafolder.small_file import SmallFile
@@ -22,12 +21,15 @@ from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.network.network import FILE as NETWORK
 from appliance.network.network import SavedNetwork
 from appliance.roster import RosterLimits
-from appliance.roster.flatfile import FlatFileRoster
+from appliance.roster.place import RosterPlace
+from appliance.roster.sqlite_file import FILE
 from tests.recovery.test_recovery import bundled
 from tests.recovery.world import CLASS, Core
+from tests.roster.world import roster_in
 
 STUDENTS = 3
 DAYS = 3
+LATE = 3
 LIMITS = RosterLimits()
 
 
@@ -44,7 +46,8 @@ async def make(data: Path) -> None:
     (data / "backups").mkdir(exist_ok=True)
     backup.back_up(data, data / "backups" / "format-2-20261124-101112.tar")
     with DataFolder(data):
-        erase.erase(data, data / "roster", ids.pop(), LIMITS)
+        erase.erase(data, RosterPlace.within(data / "roster"), ids.pop(), LIMITS)
+    await _killed_while_students_joined(data / "roster")
     core = Core(data, *bundled())
     await core.start()
     for part in range(3):
@@ -56,12 +59,23 @@ async def make(data: Path) -> None:
 
 
 async def _joined(data: Path) -> list[str]:
-    roster = FlatFileRoster(data / "roster", LIMITS, Counters())
+    roster = roster_in(data / "roster", LIMITS)
     await roster.classes()
     joined = [await roster.join(CLASS, name=f"Student {number}") for number in range(STUDENTS)]
     await roster.close()
     put_aside(data / "roster" / "roster.jsonl", [b'{"student":{"student_id":"s-damaged","na'])
     return [one.student.student_id for one in joined]
+
+
+async def _killed_while_students_joined(folder: Path) -> None:
+    """Leave the roster's log as a killed program does; `LATE` students are in it alone."""
+    roster = roster_in(folder, LIMITS)
+    for number in range(LATE):
+        await roster.join(CLASS, name=f"Late {number}")
+    kept = {path: path.read_bytes() for path in (folder / FILE, folder / f"{FILE}-wal")}
+    await roster.close()
+    for path, content in kept.items():
+        path.write_bytes(content)
 
 
 async def _day(data: Path, ids: list[str], day: int) -> None:

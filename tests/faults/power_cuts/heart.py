@@ -21,7 +21,8 @@ from appliance.node import Node
 from appliance.pipeline import Backends, Pipeline
 from appliance.pubsub.memory import MemoryPubSub
 from appliance.recovery.rebuild import Rebuild
-from appliance.roster import RosterLimits, roster_facts
+from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 from appliance.states import STATE, SUMMARY, VERSION, Fold, StateLimits, Stream, student_key, whole_row
 
 States = dict[tuple[str, str], bytes]
@@ -101,8 +102,8 @@ class Heart:
     def erase(self, student_id: str) -> None:
         """Erase a student, as the command does; not while it runs."""
         with DataFolder(self.settings.data_path):
-            roster = roster_facts(self.settings.roster_url).folder
-            erase.erase(self.settings.data_path, roster, student_id, RosterLimits.of(self.settings.limits))
+            place = RosterPlace.of(self.settings)
+            erase.erase(self.settings.data_path, place, student_id, RosterLimits.of(self.settings.limits))
 
     def release(self) -> None:
         """Release the lock of the data folder, as the end of a process does."""

@@ -386,7 +386,7 @@ async def test_what_the_pipeline_cannot_write_shows_in_health_and_status(tmp_pat
 async def test_a_node_that_closes_says_so_while_it_still_answers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with world(tmp_path) as w:
+    async with world(tmp_path) as w, w.dashboard():
         said: list[tuple[int, list[str]]] = []
         settle = w.node.pipeline.settle
 

@@ -1,0 +1,26 @@
+// The page for lists of students: import with a preview, questions of watched lists, export.
+
+import { startPage } from "./frame.js";
+import { startExport } from "./roster-export.js";
+import { ListForm } from "./roster-form.js";
+import { Preview } from "./roster-preview.js";
+import { WatchedLists } from "./roster-watched.js";
+import { WORDS } from "./roster-words.js";
+
+async function start({ api, said }) {
+  const form = new ListForm(api, said);
+  const watched = new WatchedLists(api, said);
+  const preview = new Preview(api, said, {
+    readAgain: (options) => form.read(options),
+    ended: () => {
+      form.reset();
+      return watched.load();
+    },
+  });
+  form.onPreview = (answer) => preview.show(answer);
+  watched.onPreview = (answer) => preview.show(answer);
+  startExport(api, said);
+  await watched.load();
+}
+
+startPage(WORDS, start);
