@@ -166,7 +166,6 @@ class Node:
                 place.url, place.lists, RosterLimits.of(settings.limits), self.counters, node=settings.node_name
             )
         )
-        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -189,7 +188,6 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
-            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,

@@ -70,7 +70,7 @@ class Table:
         self.a = a
         self.b = b
         self.removed = removed
-        self._sessions = StoredSessions(w.node.store, Counters(), most=10_000)
+        self._sessions = StoredSessions(w.node.roster.store, Counters(), most=10_000)
         self._accounts = 0
 
     def routes(self) -> Iterator[tuple[web.AbstractRoute, Requirement]]:
@@ -112,7 +112,7 @@ class Table:
             Write(EDUCATORS, educator_id, 0, row),
             Write(LOGINS, login, 0, Login(login, educator_id)),
         ]
-        assert await self.w.node.store.commit(writes)
+        assert await self.w.node.roster.store.commit(writes)
         return educator_id
 
     async def cookie(self, educator_id: str) -> dict[str, str]:
