@@ -8,6 +8,8 @@ export class LiveClasses {
   /** Students of all classes, by id. */
   students = new Map();
   classes = [];
+  /** Students who wait for an answer, by the id of the question, the oldest first. */
+  requests = new Map();
   /** Number of the last frame; null when only a snapshot can continue. */
   version = null;
   /** When the connection was lost, in seconds by the server's clock; null while it is there, or nothing came so far. */
@@ -61,6 +63,7 @@ export class LiveClasses {
     }
     if (frame.type === "snapshot") {
       this.students = new Map(frame.students.map((student) => [student.student_id, student]));
+      this.requests = new Map((frame.requests ?? []).map((one) => [one.request_id, one]));
     } else if (frame.type !== "update") {
       return true;
     } else if (!this.#update(frame)) {
@@ -81,7 +84,15 @@ export class LiveClasses {
     }
     for (const student of frame.students) this.students.set(student.student_id, student);
     for (const id of frame.removed ?? []) this.students.delete(id);
+    if (frame.requests) this.#takeRequests(frame);
     return true;
+  }
+
+  /** An update has all questions of the classes that it is about. */
+  #takeRequests({ requests, class_versions: about = {} }) {
+    const others = [...this.requests.values()].filter((one) => !(one.class_id in about));
+    const all = [...others, ...requests].sort((one, other) => one.created - other.created);
+    this.requests = new Map(all.map((one) => [one.request_id, one]));
   }
 
   /** Whether there are new classes. */
