@@ -198,6 +198,15 @@ class LimitSettings(msgspec.Struct, frozen=True):
     roster_file_bytes: Annotated[
         Count, Meta(description="Length of classes.csv and of students.csv; a longer list is not read, and reported.")
     ] = 10 * 1024 * 1024
+    roster_previews: Annotated[
+        Count, Meta(description="Previews of lists that wait for their import; a further one replaces the oldest.")
+    ] = 5
+    roster_preview_seconds: Annotated[
+        Count, Meta(description="Seconds after which the preview of a list is deleted.")
+    ] = 1800
+    upload_seconds: Annotated[
+        Count, Meta(description="Seconds within which a list that is sent for a preview must arrive.")
+    ] = 60
     streams_per_student: Annotated[
         Count,
         Meta(

@@ -178,6 +178,13 @@ class RosterSettings(_Private, frozen=True):
             extra={"flag": "--roster"},
         ),
     ] = ""
+    ask_removed: Annotated[
+        Count,
+        Meta(
+            description="Students of a class whom a list may take out, rename, move or give another id at once; for "
+            "more of them, if they are also more than a fifth of the class, it is asked first."
+        ),
+    ] = 5
     lists: Annotated[
         Text,
         Meta(

@@ -164,7 +164,12 @@ class Node:
             self.cluster.roster()
             if self.cluster and not place.chosen
             else open_roster(
-                place.url, place.lists, RosterLimits.of(settings.limits), self.counters, node=settings.node_name
+                place.url,
+                place.lists,
+                RosterLimits.of(settings.limits),
+                self.counters,
+                node=settings.node_name,
+                ask_removed=settings.roster.ask_removed,
             )
         )
         self.class_control = ClassControl(

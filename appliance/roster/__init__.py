@@ -17,7 +17,6 @@ from appliance.roster.codes import CODE_DIGITS, CODE_LETTERS, new_code
 from appliance.roster.errors import JoinError
 from appliance.roster.identity import FIRST_CLASS, Joined, new_student_id, new_token, token_hash
 from appliance.roster.limits import RosterLimits
-from appliance.roster.lists import ListFolder
 from appliance.roster.place import RosterPlace
 from appliance.roster.roster import Roster
 from appliance.roster.tables import Class, Student, plain_code
@@ -42,6 +41,7 @@ __all__ = (
     "new_token",
     "open_roster",
     "open_shared_roster",
+    "open_store",
     "plain_code",
     "roster_facts",
     "token_hash",
@@ -71,7 +71,15 @@ def roster_facts(url: str) -> Facts:
     return Facts(scheme, shared=True)
 
 
-def open_roster(url: str, lists: Path | None, limits: RosterLimits, counters: Counters, *, node: str = "") -> Roster:
+def open_roster(
+    url: str,
+    lists: Path | None,
+    limits: RosterLimits,
+    counters: Counters,
+    *,
+    node: str = "",
+    ask_removed: int = 5,
+) -> Roster:
     """The roster in a store. The scheme selects the store, whose driver is imported only then.
 
     Args:
@@ -80,13 +88,12 @@ def open_roster(url: str, lists: Path | None, limits: RosterLimits, counters: Co
         limits: of the roster.
         counters: counts limits that are hit.
         node: this node's name.
+        ask_removed: so many students of a class a list may take out or change at once without a question.
 
     Raises:
         SettingsError: no store has that scheme, or it cannot be opened.
     """
-    return Roster(
-        open_store(url), limits, counters, ListFolder(lists, limits) if lists is not None else None, node=node
-    )
+    return Roster(open_store(url), limits, counters, lists, node=node, ask_removed=ask_removed)
 
 
 def open_store(url: str) -> RosterStore:

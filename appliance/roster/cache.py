@@ -120,10 +120,10 @@ class RosterCache:
         await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
     def _is_fresh(self, what: str | None, read: float, asked: float) -> bool:
-        if read == _NEVER or not self._store.shared:
-            return read != _NEVER
-        fresh = read > self._forgotten.get(what, _NEVER) and time.monotonic() - read <= FRESH_SECONDS
-        return fresh or read >= asked
+        fresh = read > self._forgotten.get(what, _NEVER)
+        if self._store.shared:
+            fresh = fresh and time.monotonic() - read <= FRESH_SECONDS
+        return read != _NEVER and (fresh or read >= asked)
 
     async def _wait(self, what: str | None) -> None:
         """Wait for a read that is under way, or a new one; all who ask share it, but it may have begun too early."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -17,11 +18,10 @@ from appliance.roster.errors import JoinError
 from appliance.roster.identity import FIRST_CLASS, Joined, new_id, new_student_id, token_hash
 from appliance.roster.joining import JoinAttempt, JoinRules, Waiting
 from appliance.roster.limits import RosterLimits
-from appliance.roster.list_import import ListImport
-from appliance.roster.lists import ListFolder
 from appliance.roster.store import RosterStore, Transaction
 from appliance.roster.students import discard, remove
 from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student, plain_code
+from appliance.roster.watch import ListWatch
 
 _MERGES = 10
 """Students who were merged one into the other are followed this far."""
@@ -35,6 +35,7 @@ class Roster:
         limits: limits of the roster.
         counters: counts limits that are hit.
         rules: who may join, questions to educators, and students' secrets.
+        watch: imports the lists of a folder; None where none is watched.
         on_change: called when classes were added, or the students of a list of this node have changed. Lists are
             checked when `classes` or `students` is called.
     """
@@ -44,23 +45,30 @@ class Roster:
         store: RosterStore,
         limits: RosterLimits,
         counters: Counters,
-        lists: ListFolder | None = None,
+        lists: Path | None = None,
         *,
         node: str = "",
+        ask_removed: int = 5,
     ) -> None:
         """Args:
         store: the tables.
         limits: limits of the roster.
         counters: counts limits that are hit.
-        lists: the educator's lists that are watched.
+        lists: the folder whose lists are watched.
         node: this node's name: in a shared store, a list takes out only students whom this node's list brought.
+        ask_removed: so many students of a class a list may take out or change at once without a question.
         """
         self.store = store
         self.limits = limits
         self.counters = counters
         self.on_change: Listeners[[]] = Listeners("changes of the roster")
         self._cache = RosterCache(store)
-        self._lists = ListImport(store, lists, limits, node if store.shared else "") if lists is not None else None
+        of_node = node if store.shared else ""
+        self.watch = (
+            ListWatch(store, lists, limits, ask_removed=ask_removed, node=of_node) if lists is not None else None
+        )
+        if self.watch is not None:
+            self.watch.leaving.connected = lambda student_id: False
         self._making = asyncio.Lock()
         # When a whole school reconnects at once, its tokens are read together.
         self._owners: RequestCoalescer[str, str | None] = RequestCoalescer(self._read_owners)
@@ -214,7 +222,7 @@ class Roster:
 
     def findings(self) -> list[Finding]:
         """Problems of the store, of educators' lists and of files, without names of persons."""
-        return [*(self._lists.findings if self._lists is not None else []), *self.store.findings()]
+        return [*(self.watch.findings if self.watch is not None else []), *self.store.findings()]
 
     async def examine(self) -> AsyncGenerator[Finding, None]:
         """Findings for IT staff on the lists and the store: its version, rights, settings.
@@ -224,8 +232,8 @@ class Roster:
         Raises:
             BackendError: it cannot be reached.
         """
-        if self._lists is not None:
-            for one in self._lists.examine():
+        if self.watch is not None:
+            for one in self.watch.examine():
                 yield one
         async for one in self.store.examine():
             yield one
@@ -259,7 +267,8 @@ class Roster:
         return list((await self._cache.students(class_id)).rows.values())
 
     async def _import_lists(self) -> None:
-        if self._lists is not None and await self._lists.import_changed(self.free_code):
+        if self.watch is not None and await self.watch.import_changed():
+            self._cache.forget()
             self.on_change()
 
     async def _read_owners(self, hashes: Sequence[str]) -> list[str | None]:

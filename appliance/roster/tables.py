@@ -166,6 +166,7 @@ class ListRecord(msgspec.Struct, frozen=True):
         headings: of the columns.
         meanings: of the columns, as in `appliance.roster.imports.model.Column`.
         standard: version of OneRoster.
+        watched: whether it is in the watched folder.
     """
 
     origin: str
@@ -178,6 +179,7 @@ class ListRecord(msgspec.Struct, frozen=True):
     headings: list[str] = []
     meanings: list[str] = []
     standard: str = ""
+    watched: bool = False
 
 
 class Educator(msgspec.Struct, frozen=True):

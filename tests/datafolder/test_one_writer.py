@@ -37,10 +37,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "maintenance/backup_format.py": {".open": "a tar in a file that this module opened"},
     "archive/merge.py": {"tempfile.SpooledTemporaryFile": "memory that is swapped to a file without a name"},
     "export/tables.py": {"tempfile.TemporaryFile": "rows that wait, in a file without a name"},
-    "roster/imports/list_files.py": {
-        "tempfile.TemporaryDirectory": "an unpacked zip, outside the data folder",
-        ".write_bytes": "likewise",
-    },
     "maintenance/check.py": {"tempfile.TemporaryDirectory": "a roster that is tried, outside the data folder"},
     "program/workers.py": {".symlink_to": "workers share a folder of lists"},
     "cli/output.py": {".write_bytes": "a device or a pipe, whose place no file may take"},

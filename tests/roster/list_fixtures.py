@@ -131,7 +131,7 @@ def _languages() -> Iterator[Fixture]:
 
 
 def _canvas() -> Iterator[Fixture]:
-    """Canvas: the gradebook's export (its ``lib/gradebook_exporter.rb``), and SIS ``users.csv`` (API, SIS CSV format)."""
+    """Canvas: the gradebook's export (its ``lib/gradebook_exporter.rb``), and SIS ``users.csv`` (SIS CSV format)."""
     heading = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Essay 1 (3421)", "Current Score"]
     rows = [
         heading,

@@ -10,9 +10,8 @@ import pytest
 
 from appliance.roster import RosterLimits
 from appliance.roster.imports.applying import apply_plan, plan_import
-from appliance.roster.imports.exporting import enrolled, form_of, known_lists, written
+from appliance.roster.imports.exporting import enrolled, form_of, known_lists, packed, written
 from appliance.roster.imports.model import Incoming, ReadOptions, RosterImportError
-from appliance.roster.imports.oneroster_export import packed
 from appliance.roster.imports.plan import Plan, PlanOptions
 from appliance.roster.imports.reading import read_bytes, read_path
 from appliance.roster.tables import CLASSES, STUDENTS

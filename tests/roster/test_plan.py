@@ -158,7 +158,7 @@ async def test_a_name_that_an_educator_gave_stays_until_the_list_has_another(wor
 
 async def test_a_student_who_joined_by_name_becomes_one_of_the_list(world: World) -> None:
     await world.take("name,class\nBo,7a\n")
-    joined = await world.join("sean o’brien", "7a")
+    joined = await world.join("sean o\u2019brien", "7a")
     plan = await world.take("id,name,class\n9,Sean O'Brien,7a\n")
     assert kinds(plan) == {"linked": 1, "left": 1}
     student = await world.student("Sean O'Brien")

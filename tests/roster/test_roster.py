@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from appliance.counters import Counters
 from appliance.errors import SettingsError
-from appliance.roster import Joined, JoinError, ListFolder, Roster, open_roster
+from appliance.roster import Joined, JoinError, Roster, open_roster
 from appliance.roster.joining import Waiting
 from appliance.roster.sqlite import SqliteStore
 from appliance.roster.sqlite_file import FILE
@@ -68,12 +68,12 @@ class TestSharedStore(JoinContract):
 
     @pytest.fixture
     def roster(self, store: MemoryStore, folder: Path) -> Roster:
-        return Roster(store, LIMITS, Counters(), ListFolder(folder, LIMITS), node="node-1")
+        return Roster(store, LIMITS, Counters(), folder, node="node-1")
 
     @pytest.fixture
     def reopen(self, store: MemoryStore, folder: Path) -> Reopen:
         async def reopen(roster: Roster) -> Roster:
-            return Roster(store, LIMITS, Counters(), ListFolder(folder, LIMITS), node="node-1")
+            return Roster(store, LIMITS, Counters(), folder, node="node-1")
 
         return reopen
 
@@ -94,7 +94,7 @@ class TestSharedStore(JoinContract):
         (folder / "other").mkdir()
         (folder / "other" / "students.csv").write_text("name,class\nBob,5b\n")
         (folder / "students.csv").write_text("name,class\nAda,5b\n")
-        other = Roster(store, LIMITS, Counters(), ListFolder(folder / "other", LIMITS), node="node-2")
+        other = Roster(store, LIMITS, Counters(), folder / "other", node="node-2")
         await roster.classes()
         await other.classes()
         (folder / "students.csv").write_text("name,class\nCy,5b\n")
@@ -143,7 +143,6 @@ async def names(roster: Roster) -> dict[str, list[str]]:
         "name,class\nAda,5b\nZoë,5b\n",
         "﻿Class;Student name\r\n5b;Ada\r\n5b;Zoë\r\n",
         "given name\tfamily name\tsection\n\tAda\t5b\nZoë\t\t5b\n\n",
-        "class,name\n5b,Ada\n5b,Zoë\n".encode("cp1252"),
         "class\tname\n5b\tAda\n5b\tZoë\n".encode("utf-16"),
         'sourcedId,givenName,classSourcedId\n1,"Ada",5b\n2," Zoë ",5b',
     ],
@@ -209,9 +208,8 @@ async def test_who_leaves_the_list_and_comes_back_is_the_same_student(tmp_path: 
     cy = await roster.join("5b", name="Cy")
     roster = await open_one(tmp_path, "name,class,student id\nDan,5b,19\n")
     await roster.classes()
-    # Somebody holds the identity of Cy, and works.
-    assert [(student.name, student.listed) for student in await roster.students("5b")] == [("Cy", False), ("Dan", True)]
-    assert await present(roster, cy.token) is not None
+    assert [(student.name, student.listed) for student in await roster.students("5b")] == [("Dan", True)]
+    assert await present(roster, cy.token) is None
     roster = await open_one(tmp_path, whole)
     await roster.classes()
     assert await roster.students("5b") == before
@@ -277,14 +275,14 @@ async def test_a_class_can_be_added(tmp_path: Path, open_one: OpenOne) -> None:
 @pytest.mark.parametrize(
     ("students", "problem"),
     [
-        ("who,where\nSecret,5b\n", "students.csv: the first line must name the columns, with a column 'name'."),
+        ("who,where\nSecret,5b\n", "students.csv: The first line must name the columns, with a column 'name'."),
         ("name,class\n,5b\n", "students.csv, line 2: Write a name first. The line is left out."),
-        ("name,class\nSecret,5b\nSecret,5b\n", "students.csv, line 3: This student is in the list twice"),
+        ("name,class\nSecret,5b\nSecret,5b\n", "students.csv, line 3: Line 2 has this name too"),
         ("name,class\n" + "Secretsecretsecretsecret,5b\n", "students.csv, line 2: A name may have 20 characters"),
         ("name,class\n" + "".join(f"Secret{n},5b\n" for n in range(9)), "line 10: A class may have 8 students."),
-        ('name,class\n"Secret,5b\n', "students.csv, line 2: unexpected end of data; the rest was not read."),
+        ('name,class\n"Secret,5b\n', "students.csv, line 2: A quote is opened and not closed."),
         ('name,class\n"Sec"ret,5b\n', "students.csv, line 2: "),
-        (b"\x81\x8d name\n", "students.csv is neither UTF-8 nor Windows text"),
+        (b"\x81\x8d name\n", "students.csv: The encoding seems to be"),
     ],
 )
 async def test_a_wrong_list_is_a_finding_with_file_and_line_without_names(
@@ -300,10 +298,10 @@ async def test_a_wrong_list_is_a_finding_with_file_and_line_without_names(
 @pytest.mark.parametrize(
     ("classes", "problem"),
     [
-        ("class,code\n5b,AB\n", "classes.csv, line 2: a join code needs 4 or more"),
-        ("class,code\n5b,ABC-222\n6a,abc222\n", "classes.csv, line 3: a join code needs 4 or more"),
-        ("class,title\n,x\n", "classes.csv, line 2: the column class is empty"),
-        ("class\n5b\n5b\n", "classes.csv, line 3: this class is in the list twice"),
+        ("class,code\n5b,AB\n", "classes.csv, line 2: A join code needs 4 or more"),
+        ("class,code\n5b,ABC-222\n6a,abc222\n", "classes.csv, line 3: A join code needs 4 or more"),
+        ("class,title\n,x\n", "classes.csv, line 2: The column class is empty"),
+        ("class\n5b\n5b\n", "classes.csv, line 3: This class is in the list twice"),
     ],
 )
 async def test_a_wrong_list_of_classes_is_a_finding(

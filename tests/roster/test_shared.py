@@ -61,8 +61,6 @@ async def names(roster: Roster) -> dict[str, list[str]]:
 
 
 class TestSharedRoster(RosterContract):
-    held_stay = False
-
     @pytest.fixture
     async def roster(self, kvs: KVS, tmp_path: Path) -> AsyncIterator[Roster]:
         roster = opened(kvs, tmp_path / "a")

@@ -17,6 +17,14 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "join. See who is in your class, and create a new code if somebody is there who should not be.",
         ),
         "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
+        "roster.question": Code(
+            "warning",
+            "roster",
+            "{subject}: {detail} Nothing of this list is taken until an administrator answers, on the page of the "
+            "roster or by import-roster --answer.",
+            of_lists=True,
+            label="{subject}",
+        ),
         "journal.unwritable": Code(
             "error",
             "roster",

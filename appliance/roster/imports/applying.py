@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from appliance.roster import RosterLimits
 from appliance.roster.imports.model import Incoming, RosterImportError
 from appliance.roster.imports.plan import Change, Plan, PlanOptions
 from appliance.roster.imports.planning import make_plan
 from appliance.roster.imports.snapshot import read_snapshot
+from appliance.roster.limits import RosterLimits
 from appliance.roster.store import RosterStore, Table, Write
 from appliance.roster.tables import EVERY_LIST, LISTS, ListRecord
 
@@ -54,6 +54,7 @@ async def apply_plan(
     *,
     answered: Iterable[str] = (),
     digest: str = "",
+    watched: bool = False,
 ) -> Plan:
     """Do what a plan says, durably, all of it or nothing.
 
@@ -64,6 +65,7 @@ async def apply_plan(
         options: as for the plan.
         answered: keys of questions that were answered by yes; ``*`` for all.
         digest: what `ListRecord.digest` becomes.
+        watched: what `ListRecord.watched` becomes.
 
     Returns:
         The plan that was done: the same, but for ids and join codes of what is new.
@@ -81,7 +83,7 @@ async def apply_plan(
     if now.fingerprint != plan.fingerprint or now.open_questions(answered):
         raise PlanChangedError(now)
     writes = await _writes(store, now.changes)
-    if writes is None or not await _commit(store, now, writes, digest):
+    if writes is None or not await _commit(store, now, writes, digest, watched=watched):
         raise PlanChangedError(await plan_import(store, plan.incoming, limits, options))
     return now
 
@@ -90,10 +92,10 @@ async def record_decision(store: RosterStore, incoming: Incoming, digest: str) -
     """Note that a list was read and is not to be imported, so that nobody is asked about it again."""
     [known] = await store.read(LISTS, [incoming.origin])
     record = known.row if known is not None else ListRecord(incoming.origin, 0.0)
-    await store.commit([Write(LISTS, incoming.origin, None, replace(record, digest=digest))])
+    await store.commit([Write(LISTS, incoming.origin, None, replace(record, digest=digest, watched=True))])
 
 
-async def _commit(store: RosterStore, plan: Plan, writes: list[Write[Any]], digest: str) -> bool:
+async def _commit(store: RosterStore, plan: Plan, writes: list[Write[Any]], digest: str, *, watched: bool) -> bool:
     incoming, form = plan.incoming, plan.incoming.form
     [known] = await store.read(LISTS, [incoming.origin])
     record = ListRecord(
@@ -107,6 +109,7 @@ async def _commit(store: RosterStore, plan: Plan, writes: list[Write[Any]], dige
         form.headings,
         form.meanings,
         form.version,
+        watched,
     )
     same = known is not None and replace(known.row, taken_at=record.taken_at) == record
     if not writes and same:

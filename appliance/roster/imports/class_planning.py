@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from appliance.roster import FIRST_CLASS, plain_code
 from appliance.roster.codes import new_code
+from appliance.roster.identity import FIRST_CLASS
 from appliance.roster.imports.model import Choice, Incoming, ListedClass, Question
 from appliance.roster.imports.plan import Item
 from appliance.roster.imports.snapshot import Snapshot
-from appliance.roster.tables import Class
+from appliance.roster.tables import Class, plain_code
 from appliance.text import counted
 
 

@@ -6,13 +6,16 @@ A cell that a spreadsheet would take for a formula gets an apostrophe before it,
 from __future__ import annotations
 
 import csv
+import datetime
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from appliance.roster.imports.headings import is_family_first
 from appliance.roster.imports.model import Form
+from appliance.roster.oneroster.tables import Version
+from appliance.roster.oneroster_export import write_roster
 from appliance.roster.store import RosterStore
 from appliance.roster.tables import CLASSES, EVERY_LIST, LISTS, PEOPLE, STUDENTS, Class, ListRecord, Person, Student
 
@@ -71,6 +74,36 @@ async def known_lists(store: RosterStore) -> list[ListRecord]:
     return sorted(records, key=lambda record: -record.taken_at)
 
 
+def grouped_by_list(
+    students: Iterable[Enrolled], lists: Sequence[ListRecord]
+) -> list[tuple[str, ListRecord | None, list[Enrolled]]]:
+    """Students by the list that brought them: name of a file, the list, and its students.
+
+    Students whom no list has are with those of the list that was imported last.
+
+    Args:
+        students: with their people.
+        lists: as `known_lists` gives them.
+    """
+    known = {record.origin: record for record in lists}
+    first = next((record for record in lists if record.kind == "oneroster" or record.meanings), None)
+    groups: dict[str, list[Enrolled]] = {}
+    for one in students:
+        origin = one.person.origin if one.person is not None else ""
+        if origin not in known:
+            origin = first.origin if first is not None else ""
+        groups.setdefault(origin, []).append(one)
+    if not groups:
+        groups[first.origin if first is not None else ""] = []
+    found = []
+    for origin, group in groups.items():
+        record = known.get(origin)
+        name = origin.rpartition("/")[2] or "students.csv"
+        ending = ".zip" if record is not None and record.kind == "oneroster" else ".csv"
+        found.append((name if "." in name else name + ending, record, group))
+    return found
+
+
 def form_of(record: ListRecord | None) -> Form:
     """The form in which a list came; our own for one that came without columns."""
     if record is None or record.kind != "plain" or not {"name", "given", "family"} & set(record.meanings):
@@ -100,6 +133,27 @@ def written(students: Iterable[Enrolled], form: Form) -> Exported:
         return Exported(text.getvalue().encode("utf-8-sig"), "utf-8-sig", len(rows))
 
 
+def packed(students: Sequence[Enrolled], version: Version = "1.2") -> Exported:
+    """Students as a bulk OneRoster export: a zip. Blocks.
+
+    Args:
+        students: with their classes.
+        version: of OneRoster.
+    """
+    file = io.BytesIO()
+    sections = {one.section.class_id: one.section for one in students}
+    people = {one.person.person_id: one.person for one in students if one.person is not None}
+    write_roster(
+        file,
+        sections.values(),
+        [one.student for one in students],
+        people,
+        today=datetime.date.today(),
+        version=version,
+    )
+    return Exported(file.getvalue(), "utf-8", len(students))
+
+
 def guarded(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
@@ -124,7 +178,7 @@ def _rows(students: Iterable[Enrolled], form: Form) -> Iterable[list[str]]:
 
 
 def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
-    given, family = name_parts(one)
+    given, family = _parts(one)
     if meaning == "name":
         turned = is_family_first(heading) and given and family
         return f"{family}, {given}" if turned else one.student.name
@@ -141,7 +195,7 @@ def _cell(one: Enrolled, meaning: str, heading: str, classes: str) -> str:
     return cells.get(meaning, "")
 
 
-def name_parts(one: Enrolled) -> tuple[str, str]:
+def _parts(one: Enrolled) -> tuple[str, str]:
     """Given and family name: those of the list, if the student still has that name; else divided at the last space."""
     person = one.person
     if person is not None and person.name == one.student.name and (person.given or person.family):

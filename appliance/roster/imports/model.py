@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.errors import ObserverError
 
-QuestionKey = Literal["encoding", "columns", "headings", "no_headings", "class", "schools", "refused", "many"]
+QuestionKey = Literal["encoding", "columns", "headings", "no_headings", "class", "schools", "refused", "many", "new"]
 
 
 class RosterImportError(ObserverError):
@@ -184,6 +184,7 @@ class Incoming(msgspec.Struct):
         columns: of a plain list.
         bulk: whether it has all students of its classes, by what it says about itself (OneRoster's manifest).
         whole: whether it was read to its end, so that who is missing in it has left.
+        people_too: whether it is about students; a list of classes is not.
     """
 
     origin: str
@@ -199,3 +200,4 @@ class Incoming(msgspec.Struct):
     columns: list[Column] = []
     bulk: bool = False
     whole: bool = True
+    people_too: bool = True

@@ -11,7 +11,6 @@ import datetime
 import io
 from pathlib import Path
 
-from appliance.roster import RosterLimits
 from appliance.roster.imports.decoding import decode
 from appliance.roster.imports.headings import heading_hits
 from appliance.roster.imports.ids import id_trouble
@@ -27,6 +26,7 @@ from appliance.roster.imports.model import (
     ReadOptions,
     RosterImportError,
 )
+from appliance.roster.limits import RosterLimits
 from appliance.roster.names import clean_name, compared
 from appliance.roster.oneroster.findings import OneRosterError
 from appliance.roster.oneroster.package import Export, ExportLimits, open_export, sample_of

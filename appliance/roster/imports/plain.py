@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from appliance.roster import RosterLimits, plain_code
 from appliance.roster.imports.decoding import Decoded, decode
 from appliance.roster.imports.headings import (
     IGNORED,
@@ -34,7 +33,9 @@ from appliance.roster.imports.model import (
     RosterImportError,
 )
 from appliance.roster.imports.rows import Row, read_rows, separator_of, wrong_number
+from appliance.roster.limits import RosterLimits
 from appliance.roster.names import clean_name, compared, look
+from appliance.roster.tables import plain_code
 
 _HEADING_ROWS = 20
 """Within how many rows the headings must be: school programs write a title above them."""
@@ -94,7 +95,8 @@ def read_classes(content: bytes, name: str, options: ReadOptions, limits: Roster
         raise RosterImportError(f"{name} is larger than {limits.file_bytes:,} bytes and was not read.")
     decoded = decode(content, options.encoding, heading_hits)
     sheet = read_rows(decoded.text)
-    incoming = Incoming(name, Form("plain", decoded.encoding, sheet.separator, sheet.line_end))
+    form = Form("plain", decoded.encoding, sheet.separator, sheet.line_end)
+    incoming = Incoming(name, form, people_too=False)
     incoming.refused += [Note(name, bad.line, bad.why) for bad in sheet.bad]
     if not sheet.rows:
         return incoming
@@ -210,7 +212,7 @@ class _Reader:
         else:
             self._headings = Headings([""] * width)
             text = (
-                f"{self._name}: the first line must name the columns, with a column 'name'. "
+                "The first line must name the columns, with a column 'name'. "
                 "Say which column is the name, or which are the given and the family name."
             )
             self.incoming.questions.append(Question("columns", text, yes=False))
@@ -243,11 +245,8 @@ class _Reader:
 
     def _ask_about_rows(self) -> None:
         incoming = self.incoming
-        if not incoming.entries and not incoming.questions:
-            raise RosterImportError(
-                f"{self._name} names no student."
-                + (f" Line {incoming.refused[0].line}: {incoming.refused[0].text}" if incoming.refused else "")
-            )
+        if not incoming.entries and not incoming.questions and not incoming.refused:
+            incoming.notes.append(Note(self._name, 0, "The list names no student."))
 
     # ---- Rows ----
 

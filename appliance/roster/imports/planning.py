@@ -14,12 +14,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from appliance.roster import RosterLimits, new_student_id
+from appliance.roster.identity import new_id, new_student_id
 from appliance.roster.imports.class_planning import PlannedClasses
 from appliance.roster.imports.ids import without_zeros
 from appliance.roster.imports.model import Ended, Entry, Incoming, Note, Question
 from appliance.roster.imports.plan import Change, Item, ItemKind, Plan, PlanOptions
-from appliance.roster.imports.snapshot import Snapshot
+from appliance.roster.imports.snapshot import Snapshot, earlier_id
+from appliance.roster.limits import RosterLimits
 from appliance.roster.names import compared
 from appliance.roster.store import Table
 from appliance.roster.tables import CLASSES, PEOPLE, STUDENTS, Class, Person, Student
@@ -111,7 +112,7 @@ class _Planner:
             self._refuse(entries, f"Neither the export nor the roster has the user {entry.source_id}.")
             return
         if person is None:
-            person_id = "p" + new_student_id()[1:]
+            person_id = new_id("p")
             person = Person(person_id, *_names_of(entry), self.incoming.origin)
             self.people[person_id] = person
             self._plan_enrolments(entries, person, None, [adopted] if adopted else [])
@@ -346,7 +347,8 @@ class _Planner:
         section = self.sections[entry.class_id]
         if self._has_room(section, entry, person.name):
             self.sizes[section.class_id] += 1
-            student_id = new_student_id()
+            earlier = earlier_id(entry)
+            student_id = earlier if earlier in self.old.held else new_student_id()
             self.students[student_id] = Student(
                 student_id, person.name, section.class_id, True, person.person_id, self.now, ends=entry.ends
             )
@@ -386,6 +388,8 @@ class _Planner:
 
     def plan_missing(self) -> None:
         """Take out or keep those whom the list does not have."""
+        if not self.incoming.people_too or any(not question.yes for question in self.questions):
+            return
         named = {section.class_id for section in self.sections.values()}
         missing = [
             student

@@ -6,10 +6,10 @@ import io
 import zipfile
 from pathlib import Path
 
-from appliance.roster import RosterLimits
 from appliance.roster.imports.model import Incoming, ReadOptions, RosterImportError
 from appliance.roster.imports.packages import read_package
 from appliance.roster.imports.plain import read_plain
+from appliance.roster.limits import RosterLimits
 
 _ZIP = b"PK\x03\x04"
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"

@@ -8,10 +8,23 @@ from typing import TypeVar
 
 import msgspec
 
-from appliance.roster.imports.model import Incoming
+from appliance.roster.identity import FIRST_CLASS
+from appliance.roster.imports.model import Entry, Incoming
+from appliance.roster.lists import key_without_id
 from appliance.roster.names import compared
 from appliance.roster.store import RosterStore, Table
-from appliance.roster.tables import CLASSES, EVERY_LIST, LISTS, PEOPLE, STUDENTS, Class, ListRecord, Person, Student
+from appliance.roster.tables import (
+    CLASSES,
+    EVERY_LIST,
+    LISTS,
+    PEOPLE,
+    STUDENTS,
+    TOKENS,
+    Class,
+    ListRecord,
+    Person,
+    Student,
+)
 
 _MANY = 300
 """From so many students on, a whole roster is read rather than one person after the other."""
@@ -27,6 +40,7 @@ class Snapshot:
         classes: by id, ended ones too.
         people: by id.
         students: by id; not those who were merged with others.
+        held: ids that students of an earlier format had by a list, who left it and whose browsers have tokens.
         record: of the list; None if it was never imported.
         revision: version of the row that every import changes; 0 if there is none.
     """
@@ -35,6 +49,7 @@ class Snapshot:
         self.classes: dict[str, Class] = {}
         self.people: dict[str, Person] = {}
         self.students: dict[str, Student] = {}
+        self.held: set[str] = set()
         self.record: ListRecord | None = None
         self.revision = 0
 
@@ -98,7 +113,23 @@ async def read_snapshot(store: RosterStore, incoming: Incoming, *, whole: bool =
     else:
         await _read_part(store, incoming, snapshot)
     snapshot.index()
+    if len(incoming.entries) <= _MANY:
+        await _find_held(store, incoming, snapshot)
     return snapshot
+
+
+def earlier_id(entry: Entry) -> str:
+    """The id that a listed student had before format 4 of the data folder: that of the list, or a computed one."""
+    return entry.source_id or key_without_id(entry.class_id or FIRST_CLASS, entry.name)
+
+
+async def _find_held(store: RosterStore, incoming: Incoming, snapshot: Snapshot) -> None:
+    keys = {earlier_id(entry) for entry in incoming.entries if entry.source_id not in snapshot.by_source}
+    unknown = sorted(keys - snapshot.students.keys())
+    counts = await asyncio.gather(*(store.count(TOKENS, "student_id", key) for key in unknown))
+    held = [key for key, count in zip(unknown, counts, strict=True) if count]
+    rows = await store.read(STUDENTS, held)
+    snapshot.held = {key for key, row in zip(held, rows, strict=True) if row is None}
 
 
 async def _read_part(store: RosterStore, incoming: Incoming, snapshot: Snapshot) -> None:

@@ -89,6 +89,7 @@ def _stubs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_stubs")
+@pytest.mark.slow
 async def test_each_route_is_reached_by_those_who_have_its_permission_and_by_nobody_else(tmp_path: Path) -> None:
     async with table(tmp_path) as t:
         knows_removed = await t.w.node.roster.student_by_token(t.removed) is not None
