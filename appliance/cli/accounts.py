@@ -6,7 +6,6 @@ A password is read from the standard input, since arguments are visible to all u
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -52,6 +51,8 @@ def _run(work: Callable[[Accounts, argparse.Namespace], Awaitable[int]]) -> Call
     """A command that works on the accounts of the configured roster."""
 
     def run(parsed: argparse.Namespace) -> int:
+        import asyncio
+
         from appliance.counters import Counters
         from appliance.roster import open_store
         from appliance.roster.accounts import AccountLimits, Accounts
