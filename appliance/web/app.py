@@ -16,6 +16,7 @@ from appliance.roster.pairing import Pairings
 from appliance.roster.sessions import StoredSessions
 from appliance.web.accounts import AccountRoutes, SessionRoutes
 from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
+from appliance.web.educators.roster_routes import RosterRoutes
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
@@ -125,6 +126,8 @@ class WebApp:
             SecretTries(limits, counters),
         )
         self._own_data = OwnData(roster, pipeline, services.kvs, self._joining, limits.window_bytes)
+        if roster.watch is not None:
+            roster.watch.leaving.serve(self._online, self.registry.announce_leaving)
 
     def _create_educators_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
@@ -138,6 +141,7 @@ class WebApp:
             online=self._online,
             hint=self._firewall_hint,
         )
+        self._lists = RosterRoutes(services.roster, settings, counters)
         self.feed = Feed(
             ClassParts(students, self.educators.classes.views, self.educators.changes.requests_of),
             services.roster,
@@ -230,6 +234,12 @@ class WebApp:
         add("POST", "/api/v1/class/change", educators.classes.change, Permission.CHANGE)
         add("POST", "/api/v1/class/remove-idle", self._admission.remove_idle, Permission.CHANGE)
         add("GET", "/ws/dashboard", self.feed.handle, Permission.SEE)
+        lists = self._lists
+        add("POST", "/api/v1/roster/preview", lists.preview, Permission.ADMINISTER, uploads=True)
+        add("POST", "/api/v1/roster/import", lists.take, Permission.ADMINISTER)
+        add("GET", "/api/v1/roster/export", lists.export, Permission.ADMINISTER)
+        add("GET", "/api/v1/roster/questions", lists.questions, Permission.ADMINISTER)
+        add("POST", "/api/v1/roster/questions", lists.answer, Permission.ADMINISTER)
 
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
         add = self.routes.add

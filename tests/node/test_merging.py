@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from appliance.plugins import load
 from appliance.states import StateLimits
 from appliance.states.replay import replay
 from tests.web.world import Student, World, settings, until, world
+
+ROOT = Path(__file__).parents[2]
 
 
 def typed(document: str, text: str) -> dict[str, str]:
@@ -149,3 +153,22 @@ async def test_a_merge_that_is_cut_short_is_finished_by_the_next_start(
             assert (await student.hello(gone["token"], stream=stream))["ack"] == 2
         await until(lambda: w.node.web.students_online == 0)
     assert await verified(settings(tmp_path)) == []
+
+
+async def test_who_is_erased_is_erased_under_both_names(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        gone, stays, _ = await two(w)
+        await merge(w, gone["student_id"], stays["student_id"])
+        await rebuilt(w, stays["student_id"])
+        await w.join("Ben")
+    data = tmp_path / "data"
+    command = [sys.executable, "run.py", "erase-student", gone["student_id"], "--yes", "--data-dir", str(data)]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for file in data.rglob("*"):
+        if file.is_file() and file.name != "erased.jsonl":
+            content = file.read_bytes()
+            for secret in (gone["student_id"], stays["student_id"], "Ada"):
+                assert secret.encode() not in content, file.name
+    async with world(tmp_path) as w:
+        assert [one["name"] for one in await w.get("/api/v1/students")] == ["Ben"]

@@ -11,6 +11,7 @@ import { FindingsPanel } from "./findings-panel.js";
 import { LiveClasses } from "./live-classes.js";
 import { startMessageWindow } from "./message-window.js";
 import { startMoreMenu } from "./more-menu.js";
+import { OwnClasses } from "./own-classes.js";
 import { RequestsPanel } from "./requests-panel.js";
 import { StudentWindow } from "./student-window.js";
 import { Tiles } from "./tiles.js";
@@ -30,6 +31,7 @@ class Dashboard {
   #line = new ConnectionLine();
   #findings = new FindingsPanel(this.#classes);
   #requests = new RequestsPanel(this.#classes, this.#api);
+  #own = new OwnClasses(this.#classes);
   #panel = new ClassPanel(this.#classes, this.#api, () => this.#drawSoon());
   #student = new StudentWindow(this.#classes, this.#api, () => this.#connected);
   #tiles = new Tiles((id) => this.#student.open(id));
@@ -146,6 +148,7 @@ class Dashboard {
     const students = this.#classes.members();
     this.#panel.draw(students);
     this.#requests.draw();
+    this.#own.draw();
     this.#tiles.draw(students, this.#classes.now());
     this.#student.draw();
   }

@@ -19,7 +19,10 @@ export class RequestsPanel {
 
   draw() {
     const classId = this.#classes.current()?.class_id;
-    const all = [...this.#classes.requests.values()].filter((one) => !this.#answering.has(one.request_id));
+    const seen = new Set(this.#classes.classes.map((view) => view.class_id));
+    const all = [...this.#classes.requests.values()].filter(
+      (one) => seen.has(one.class_id) && !this.#answering.has(one.request_id),
+    );
     // Those of the class that is shown come first; the others name their class.
     const ordered = [
       ...all.filter((one) => one.class_id === classId),
