@@ -29,13 +29,11 @@ class PairingCode(msgspec.Struct, frozen=True):
         code: six digits.
         link: the secret for the QR code.
         until: when both end, in seconds since the epoch.
-        seconds: how long that is, for clocks that are wrong.
     """
 
     code: str
     link: str
     until: float
-    seconds: float
 
 
 class Pairings:
@@ -63,7 +61,7 @@ class Pairings:
     async def create(self, educator_id: str) -> PairingCode:
         """A new code for an account, in place of one that it has; "" for the owner of the appliance."""
         digits, until = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", time.time() + self._seconds
-        made = PairingCode(digits, secrets.token_urlsafe(24), until, self._seconds)
+        made = PairingCode(digits, secrets.token_urlsafe(24), until)
         row = Pairing(educator_id or OWNER_PAIRING, session_hash(made.code), session_hash(made.link), made.until)
 
         async def work(transaction: Transaction) -> None:
