@@ -172,7 +172,6 @@ class Node:
                 ask_removed=settings.roster.ask_removed,
             )
         )
-        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -204,7 +203,6 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
-            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,

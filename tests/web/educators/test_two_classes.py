@@ -270,7 +270,7 @@ async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(t
             into = t.a.students[0].student_id
             merged = replace(t.a.students[2], merged_into=into)
             for row in (moved, merged):
-                assert await t.w.node.store.commit([Write(STUDENTS, row.student_id, None, row)])
+                assert await t.w.node.roster.store.commit([Write(STUDENTS, row.student_id, None, row)])
             # Only the old class announces it.
             await t.w.node.class_control.changed(WORD_A, moved.student_id)
             assert (await of_a.frame())["removed"] == [moved.student_id]
@@ -336,9 +336,9 @@ async def test_a_class_that_is_added_or_ends_is_in_open_dashboards_at_once(tmp_p
             assert (status, added["title"], added["state"]) == (200, "Okapi", "open")
             snapshot = await of_all.until(classes(WORD_A, WORD_B, added["class_id"]))
             assert snapshot["classes"][2] == added
-            row = await t.w.node.store.get(CLASSES, WORD_A)
+            row = await t.w.node.roster.store.get(CLASSES, WORD_A)
             assert row is not None
-            assert await t.w.node.store.commit([Write(CLASSES, WORD_A, None, replace(row, ended_at=1.0))])
+            assert await t.w.node.roster.store.commit([Write(CLASSES, WORD_A, None, replace(row, ended_at=1.0))])
             t.w.node.roster.on_change()
             await of_all.until(classes(WORD_B, added["class_id"]))
             await of_a.until(classes())
