@@ -92,6 +92,7 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "upkeep_failures": Declared("upkeep_failures", "Rounds of upkeep that failed."),
         # Backends.
         "redis_errors": Declared("redis_errors", "Errors of a Redis server or of the connection to it."),
+        "postgres_errors": Declared("postgres_errors", "Errors of a PostgreSQL server or of the connection to it."),
         "kvs_conflicts": Declared("kvs_conflicts", "Rows whose version was not the expected one."),
         "publish_failures": Declared("publish_failures", "Messages that could not be published."),
         "pubsub_reconnects": Declared("pubsub_reconnects", "Connections to the Redis pubsub that were made again."),

@@ -17,6 +17,7 @@ from appliance.config import ENVIRONMENT_PREFIX
 from tests.distribution import SHARED, arrange, remove_shared_folder, shared_folder
 
 if TYPE_CHECKING:
+    from tests.services.postgres import PostgresServer
     from tests.services.servers import RedisCluster
 
 
@@ -96,3 +97,12 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
 
     with RedisCluster(tmp_path_factory.mktemp("cluster"), append_only=False) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests that do not damage it; each test has a schema of its own (`new_url`)."""
+    from tests.services.postgres import PostgresServer
+
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server

@@ -15,7 +15,7 @@ _VALUE = re.compile("[^&#]*+")
 # Parameters in the query of a URL whose values are no secrets; the value of any other one is not shown.
 _HARMLESS = frozenset(
     {
-        *("ca", "certificate", "connections", "host", "nodes", "prefix", "sentinel_user"),
+        *("ca", "certificate", "connections", "host", "nodes", "prefix", "schema", "sentinel_user"),
         *("service", "sslmode", "stanza", "timeout", "tls", "ttl", "user"),
     }
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.backends import Facts, scheme_of
+from appliance.backends import Facts, missing_driver, scheme_of
 from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.roster.codes import CODE_DIGITS, CODE_LETTERS, new_code
@@ -59,7 +59,7 @@ def open_shared_roster(settings: Settings, records: SharedRecords, counters: Cou
     from appliance.roster.shared import SharedRoster
 
     place, limits = RosterPlace.of(settings), RosterLimits.of(settings.limits)
-    store = open_store(f"sqlite:{place.file}")
+    store = open_store(f"sqlite:{place.file}", counters)
     return SharedRoster(records, store, place.lists, settings.node_name, limits, counters)
 
 
@@ -93,11 +93,15 @@ def open_roster(
     Raises:
         SettingsError: no store has that scheme, or it cannot be opened.
     """
-    return Roster(open_store(url), limits, counters, lists, node=node, ask_removed=ask_removed)
+    return Roster(open_store(url, counters), limits, counters, lists, node=node, ask_removed=ask_removed)
 
 
-def open_store(url: str) -> RosterStore:
-    """The store that a URL names.
+def open_store(url: str, counters: Counters | None = None) -> RosterStore:
+    """The store that a URL names; its driver is imported only then.
+
+    Args:
+        url: ``sqlite:PATH`` or ``postgresql://...``.
+        counters: counts limits that are hit, and errors.
 
     Raises:
         SettingsError: no store has that scheme, or it cannot be opened.
@@ -107,9 +111,17 @@ def open_store(url: str) -> RosterStore:
         from appliance.roster.sqlite import SqliteStore
 
         return SqliteStore(Path(path))
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from appliance.roster.postgres import PostgresStore
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "asyncpg":
+                raise
+            raise missing_driver("roster", scheme, "postgres") from error
+        return PostgresStore(url, counters or Counters())
     if scheme == "shared":
         raise SettingsError("roster: shared: needs a key-value store that nodes share, such as --kvs redis://...")
     raise SettingsError(
-        f"roster: {scheme_of(url)!r} is not a roster this version knows; use sqlite: and a file, or file: and a folder "
-        "of lists."
+        f"roster: {scheme_of(url)!r} is not a roster this version knows; use sqlite: and a file, postgresql:// and a "
+        "server, or file: and a folder of lists."
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from appliance.roster import open_store
 from appliance.roster.sqlite import SqliteStore
 from appliance.roster.store import RosterStore, Transaction, Versioned, Write
 from appliance.roster.tables import (
@@ -31,26 +32,42 @@ Open = Callable[[], Awaitable[RosterStore]]
 
 
 @asynccontextmanager
-async def sqlite(folder: Path) -> AsyncIterator[Open]:
+async def sqlite(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Open]:
     async def open_one() -> RosterStore:
         return SqliteStore(folder / "roster.sqlite")
 
     yield open_one
 
 
-BACKENDS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Open]]] = {"sqlite": sqlite}
+@asynccontextmanager
+async def postgres(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Open]:
+    url = request.getfixturevalue("postgres").new_url()
+
+    async def open_one() -> RosterStore:
+        return open_store(url)
+
+    yield open_one
+
+
+BACKENDS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Open]]] = {
+    "sqlite": sqlite,
+    "postgres": postgres,
+}
 """By name, a place for the rows of one test."""
+WITH_A_SERVER = {"postgres"}
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    async with BACKENDS[request.param](tmp_path) as open_one:
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.services if name in WITH_A_SERVER else ()) for name in BACKENDS]
+)
+async def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    async with BACKENDS[request.param](request, tmp_path) as open_one:
         yield open_one
 
 
 @pytest.fixture
-async def store(open_store: Open) -> AsyncIterator[RosterStore]:
-    store = await open_store()
+async def store(open_again: Open) -> AsyncIterator[RosterStore]:
+    store = await open_again()
     yield store
     await store.close()
 
@@ -72,7 +89,7 @@ async def test_a_row_that_is_not_there_is_none(store: RosterStore) -> None:
     assert [row async for row in store.scan(STUDENTS)] == []
 
 
-async def test_rows_of_every_table_are_read_as_they_were_written(store: RosterStore, open_store: Open) -> None:
+async def test_rows_of_every_table_are_read_as_they_were_written(store: RosterStore, open_again: Open) -> None:
     rows = {
         CLASSES: Class("c", "5 b", "ABC-234", open=False, approval=True, source_id="x", order=7, ended_at=1.5),
         STUDENTS: student(1, "\U0001f469\u200d\U0001f680 Zo\u00eb", removed_at=1e9 + 0.123456, listed=True),
@@ -82,7 +99,7 @@ async def test_rows_of_every_table_are_read_as_they_were_written(store: RosterSt
     }
     for table, row in rows.items():
         assert await store.commit([Write(table, table.key_of(row), 0, row)])
-    other = await open_store()
+    other = await open_again()
     for table, row in rows.items():
         [found] = await other.read(table, [table.key_of(row)])
         assert found is not None
@@ -233,8 +250,8 @@ async def test_commits_are_announced_when_they_are_done(store: RosterStore) -> N
     assert heard == [["s-1", "s-2"]]
 
 
-async def test_transactions_that_come_together_lose_no_change(store: RosterStore, open_store: Open) -> None:
-    other = await open_store()
+async def test_transactions_that_come_together_lose_no_change(store: RosterStore, open_again: Open) -> None:
+    other = await open_again()
     await store.commit([Write(CLASSES, "c", 0, Class("c", "", "ABC-234"))])
 
     async def add(store: RosterStore, letter: str) -> None:
@@ -276,24 +293,24 @@ async def test_a_transaction_that_raises_changes_nothing(store: RosterStore) -> 
     assert await store.get(STUDENTS, "s-1") is None
 
 
-async def test_a_commit_whose_caller_is_gone_is_whole(store: RosterStore, open_store: Open) -> None:
+async def test_a_commit_whose_caller_is_gone_is_whole(store: RosterStore, open_again: Open) -> None:
     commits = [asyncio.ensure_future(put(store, student(n), student(n + 100))) for n in range(20)]
     await asyncio.sleep(0)
     for task in commits:
         task.cancel()
     await asyncio.gather(*commits, return_exceptions=True)
     await store.close()
-    store = await open_store()
+    store = await open_again()
     for number in range(20):
         found = await store.read(STUDENTS, [f"s-{number}", f"s-{number + 100}"])
         assert (found[0] is None) == (found[1] is None)
     await store.close()
 
 
-async def test_what_was_committed_is_there_after_a_restart(store: RosterStore, open_store: Open) -> None:
+async def test_what_was_committed_is_there_after_a_restart(store: RosterStore, open_again: Open) -> None:
     await put(store, student(1))
     await store.close()
-    store = await open_store()
+    store = await open_again()
     assert await store.get(STUDENTS, "s-1") == student(1)
     assert store.findings() == []
     await store.close()

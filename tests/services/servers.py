@@ -44,7 +44,9 @@ def need(program: str, package: str) -> str:
         program: its name, searched for on the PATH and where Debian keeps servers.
         package: the Debian package that has it.
     """
-    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    # Debian's initdb is in a folder of its version.
+    versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *versions])
     found = shutil.which(program, path=places)
     if found is None:
         missing = f"{program} is not installed (Debian: {package})"
@@ -69,7 +71,10 @@ class ServerProcess(ABC):
         folder: where its configuration, data and log are; they survive `kill` and `restart`.
         port: where it listens, on 127.0.0.1; the same after a restart.
         process: the running process, None while there is none.
+        user: the user of the system that runs it; None for the one who runs the tests.
     """
+
+    user: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -128,7 +133,12 @@ class ServerProcess(ABC):
         assert self.process is None, "It runs already."
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command(),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                user=self.user,
             )
 
     def _up_or_gone(self) -> bool:

@@ -15,6 +15,7 @@ from appliance.health.codes.check import CHECK
 from appliance.health.codes.code import SEVERITIES, Code, Severity
 from appliance.health.codes.datafolder import DATAFOLDER
 from appliance.health.codes.pipeline import PIPELINE
+from appliance.health.codes.postgres import POSTGRES
 from appliance.health.codes.program import PROGRAM
 from appliance.health.codes.redis import REDIS
 from appliance.health.codes.reducers import REDUCERS
@@ -32,7 +33,7 @@ RUNNING: Mapping[str, Code] = MappingProxyType(
 )
 """The codes of a running appliance."""
 
-CHECKS: Mapping[str, Code] = MappingProxyType({**CHECK, **REDIS, **XMPP, **VERIFY})
+CHECKS: Mapping[str, Code] = MappingProxyType({**CHECK, **REDIS, **XMPP, **POSTGRES, **VERIFY})
 """The codes of the commands that examine an appliance."""
 
 CODES: Mapping[str, Code] = MappingProxyType({**RUNNING, **CHECKS})

@@ -38,6 +38,18 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "restore the file from a backup, and check the disk.",
         ),
         "roster.unwritable": Code("error", "roster", "{detail} Nobody new can join and no class can be changed now."),
+        "roster.away": Code(
+            "error",
+            "roster",
+            "{detail} This is tried again by itself; until it works, nobody can join or sign in. Students who are "
+            "connected go on.",
+        ),
+        "postgres.damaged": Code(
+            "error",
+            "roster",
+            "The roster in PostgreSQL is damaged, or another program has changed it: {detail}. What is damaged is left "
+            "out, and some students may have to join again; restore the database from a backup.",
+        ),
         "roster.no_log": Code(
             "warning",
             "roster",
