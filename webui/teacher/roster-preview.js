@@ -33,6 +33,7 @@ export class Preview {
 
   /** Show the preview of a list that was sent. */
   show(preview, options) {
+    this.#questions.clear();
     this.#options = options;
     this.#watched = false;
     this.#draw(preview);
@@ -40,6 +41,7 @@ export class Preview {
 
   /** Show the preview of a list in the watched folder. */
   showWatched(preview) {
+    this.#questions.clear();
     this.#options = {};
     this.#watched = true;
     this.#draw(preview);

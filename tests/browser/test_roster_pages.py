@@ -1,0 +1,101 @@
+"""Lists and people on the teachers' pages, over the real program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.world import classroom, until
+
+pytestmark = pytest.mark.browser
+
+POLISH = "Imię;Nazwisko;Klasa;Zwierzę\nŁukasz;Żak;5a;kot\nMałgorzata;Dąb;5a;pies\nŚwiętosława;Źdźbło;5a;mysz;osa;lew\n"
+
+
+def said(page: Page) -> str:
+    page.wait_for_selector("#said p")
+    return page.inner_text("#said p")
+
+
+def groups(page: Page) -> list[str]:
+    return page.locator("#items .mark").all_inner_texts()
+
+
+def watched(data: Path, students: int) -> Path:
+    """A list in the watched folder, with some students of 5a and one of 5b."""
+    (data / "roster").mkdir(parents=True, exist_ok=True)
+    path = data / "roster" / "students.csv"
+    rows = [f"Student {number:02},5a" for number in range(students)]
+    path.write_text("\n".join(["name,class", *rows, "Bo B.,5b", ""]))
+    return path
+
+
+def take_over(page: Page, file: Path) -> None:
+    """Import a list in another encoding, with an unknown column and a bad row."""
+    page.set_input_files("#file", file)
+    page.click("#list-form button")
+    page.wait_for_selector("#preview:visible")
+    assert "cp1250" in page.inner_text("#questions")
+    assert "Małgorzata;Dąb;5a;pies" in page.inner_text("#questions .samples >> nth=0")
+    assert groups(page)[:2] == ["Refused (1)", "Added (2)"]
+    assert "line 4" in page.inner_text("#items")
+    assert page.get_by_label("Nazwisko").input_value() == "family"
+    for box in page.locator("#questions input").all():
+        box.check()
+    # Another meaning of a column: what was answered before stays answered.
+    page.get_by_label("Zwierzę").select_option(label="preferred name")
+    page.click("#columns-again")
+    until(lambda: "kot" in page.inner_text("#items"), "it was read again")
+    assert [box.is_checked() for box in page.locator("#questions input").all()] == [True, True]
+    page.click("#import")
+    assert said(page) == "Done: 2 changes."
+
+
+def paste(page: Page) -> None:
+    # Pasted names say no class: the page asks.
+    page.fill("#text", "Lovelace, Ada\nOkri, Ben")
+    page.click("#list-form button")
+    page.wait_for_selector("#preview:visible")
+    page.get_by_label("Yes, each line is a name").check()
+    page.select_option("#questions select", label="5b")
+    page.get_by_role("button", name="Read the list again").first.click()
+    until(lambda: groups(page)[:1] == ["Added (2)"], "the class is known")
+    page.click("#import")
+    until(lambda: page.is_hidden("#preview"), "they are in the class")
+
+
+def test_lists_come_and_go(tmp_path: Path) -> None:
+    watched(tmp_path / "data", 12)
+    file = tmp_path / "klasa.csv"
+    file.write_bytes(POLISH.encode("cp1250"))
+    with classroom(tmp_path) as room:
+        page = room.teacher(locale="en-GB")
+        page.click("#more summary")
+        page.click("#lists")
+        take_over(page, file)
+        paste(page)
+        page.goto(f"{room.appliance.url}/people")
+        page.select_option("#class", label="5b")
+        until(lambda: page.inner_text("#count") == "3 students", "the class has them")
+        page.fill("#search", "love")
+        assert page.locator("#students .row-name").all_inner_texts() == ["Ada Lovelace"]
+
+        # A watched list that would take out many at once.
+        watched(room.appliance.data, 0)
+        until(lambda: room.appliance.get("/api/v1/roster/questions"), "the list asks")
+        page.goto(f"{room.appliance.url}/roster")
+        page.click("#watched >> text=Show what would change")
+        assert groups(page)[0] == "Taken out (12)"
+        page.get_by_label("Yes, this is what I want").check()
+        page.click("#import")
+        assert said(page) == "Done: 12 changes."
+        page.wait_for_selector("#watched-part", state="hidden")
+
+        page.select_option("#format", label="Spreadsheet (CSV)")
+        with page.expect_download() as download:
+            page.click("#export-form button")
+        assert download.value.suggested_filename == "students.csv"
+        assert "Ada Lovelace,5b" in download.value.path().read_text("utf-8-sig")
+        assert room.complaints == []
