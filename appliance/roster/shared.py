@@ -155,7 +155,10 @@ class SharedRoster(JoinPolicy):
         record = await self._students(student_id) if student_id is not None else None
         return record.student if record is not None and token_hash(token) in record.tokens else None
 
-    async def remove(self, student_id: str) -> Student | None:
+    async def discard(self, student_id: str) -> Student | None:
+        return await self.remove(student_id)
+
+    async def remove(self, student_id: str, *, barred_until: float | None = None) -> Student | None:
         removed: list[Student] = []
 
         def remove(row: Mapping[str, msgspec.Raw]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from appliance.cluster.membership import Membership
@@ -15,7 +15,7 @@ from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub.hints import Hints
 from appliance.recovery.upkeep import Space
-from appliance.roster import Roster
+from appliance.roster import Roster, Student
 from appliance.roster.store import RosterStore
 from appliance.tasks import Tasks
 
@@ -32,6 +32,7 @@ class ClassServices:
         pipeline: takes students' events.
         kvs: holds students' states.
         hints: announces changes of them.
+        merge: merges a student, by id, into another one, and returns that one.
         membership: the other nodes of a cluster; None where this node runs alone.
     """
 
@@ -42,6 +43,7 @@ class ClassServices:
     pipeline: Pipeline
     kvs: KVS
     hints: Hints
+    merge: Callable[[str, str], Awaitable[Student]]
     membership: Membership | None = None
 
 
