@@ -1,13 +1,14 @@
-"""Lists and people on the teachers' pages, over the real program."""
+"""Lists and people on the teachers' pages, over the real program; what is rare is in `test_lists` and `test_people`."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.world import classroom, until
+from tests.browser.world import classroom, saved, until
 
 pytestmark = pytest.mark.browser
 
@@ -98,4 +99,57 @@ def test_lists_come_and_go(tmp_path: Path) -> None:
             page.click("#export-form button")
         assert download.value.suggested_filename == "students.csv"
         assert "Ada Lovelace,5b" in download.value.path().read_text("utf-8-sig")
+        assert room.complaints == []
+
+
+def names(page: Page, part: str = "students") -> list[str]:
+    return page.locator(f"#{part} .row-name").all_inner_texts()
+
+
+def test_students_are_merged_renamed_removed_and_brought_back(tmp_path: Path) -> None:
+    watched(tmp_path / "data", 1)
+    with classroom(tmp_path) as room:
+        page = room.teacher(locale="en-GB")
+        ada, twin = room.student("Ada"), room.student("Adda")
+        for student, text in ((ada, "one two"), (twin, "three")):
+            student.click("#text")
+            student.keyboard.type(text)
+            saved(student)
+        page.click("#more summary")
+        page.click("#more >> text=People")
+        page.click("#students >> text=Adda")
+        page.select_option("#merge-into", label="Ada")
+        page.click("#merge-form button")
+        page.click("dialog.ask >> text=Merge >> nth=1")
+        assert said(page) == "Adda and Ada are one student now: Ada."
+        assert names(page) == ["Ada", "Student 00"]
+        until(lambda: len(room.whole("Ada")["documents"]) >= 1, "Ada has the work of both")
+        page.click("#students >> text=Ada")
+        page.fill("#name", "Zoë Ada")
+        page.click("#rename-form button")
+        until(lambda: names(page) == ["Student 00", "Zoë Ada"], "the name is new")
+        page.fill("#search", "zoe")
+        page.click("#students button")
+        page.click("#remove-today")
+        assert said(page) == "Zoë Ada was removed, and may not come back today."
+        assert names(page, "removed") == ["Zoë Ada"]
+        ada.wait_for_selector('#saved[data-state="refused"]')
+        page.keyboard.press("Enter")
+        until(lambda: names(page) == ["Zoë Ada"], "the student is back")
+        assert page.is_hidden("#removed-part")
+        ada.reload()
+        saved(ada)
+        page.get_by_label("Ask me about each new student").check()
+        until(lambda: room.appliance.get("/api/v1/classes")[0]["approval"], "newcomers wait for a yes")
+        page.click("#new-class")
+        page.fill("#class-title", "Chess club")
+        page.keyboard.press("Enter")
+        assert re.fullmatch(r"Chess club is there\. Students join it with the code \w{3}-\d{3}\.", said(page))
+        assert page.inner_text("#count") == "Nobody has joined yet."
+        page.click("#retitle")
+        page.fill("#class-title", "Chess")
+        page.keyboard.press("Enter")
+        until(
+            lambda: page.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "Chess", "it is renamed"
+        )
         assert room.complaints == []
