@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Page, Route
 
-from tests.browser.controls import faults, focused, tab_to
+from tests.browser.controls import faults, focused, said, tab_to
 from tests.browser.test_contrast import pale
 from tests.browser.world import Classroom, classroom, until
 
@@ -44,11 +44,6 @@ def owner(room: Classroom) -> Iterator[Page]:
     page.wait_for_selector("#accounts-part:visible")
     yield page
     page.context.close()
-
-
-def said(page: Page) -> str:
-    page.wait_for_selector("#said p")
-    return page.inner_text("#said p")
 
 
 def add(owner: Page, name: str, login: str, *classes: str, role: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.controls import faults, focused, tab_to
+from tests.browser.controls import faults, focused, said, tab_to
 from tests.browser.fake import Fake, a_fake
 from tests.browser.fake_desk import student
 from tests.browser.world import PATIENCE, chromium, until
@@ -45,11 +45,6 @@ def page(browser: Browser, fake: Fake) -> Iterator[Page]:
 
 def names(page: Page, part: str = "students") -> list[str]:
     return page.locator(f"#{part} .row-name").all_inner_texts()
-
-
-def said(page: Page) -> str:
-    page.wait_for_selector("#said p")
-    return page.inner_text("#said p")
 
 
 def test_a_name_is_found_without_its_accents(page: Page) -> None:

@@ -8,16 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.controls import said
 from tests.browser.world import classroom, saved, until
 
 pytestmark = pytest.mark.browser
 
 POLISH = "Imię;Nazwisko;Klasa;Zwierzę\nŁukasz;Żak;5a;kot\nMałgorzata;Dąb;5a;pies\nŚwiętosława;Źdźbło;5a;mysz;osa;lew\n"
-
-
-def said(page: Page) -> str:
-    page.wait_for_selector("#said p")
-    return page.inner_text("#said p")
 
 
 def groups(page: Page) -> list[str]:

@@ -17,7 +17,7 @@ export class ClassDialog {
     this.#changed = changed;
     find("class-form").addEventListener("submit", (submitted) => {
       submitted.preventDefault();
-      said.run(() => this.#save());
+      said.act(() => this.#save());
     });
   }
 

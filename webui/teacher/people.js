@@ -192,7 +192,7 @@ class People {
   }
 
   #undo(student) {
-    return this.#said.run(async () => {
+    return this.#said.act(async () => {
       await this.#api.post(`/api/v1/students/${encodeURIComponent(student.student_id)}/undo-remove`);
       await this.#changed(student.student_id);
       this.#said.say(WORDS.undone(student.name));
@@ -201,7 +201,7 @@ class People {
 
   async #setApproval() {
     const approval = find("approval").checked;
-    const done = await this.#said.run(async () => {
+    const done = await this.#said.act(async () => {
       const view = this.#class;
       await this.#api.post("/api/v1/class/change", { class_id: view.class_id, approval });
       view.approval = approval;

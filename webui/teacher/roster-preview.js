@@ -24,11 +24,11 @@ export class Preview {
     this.#api = api;
     this.#said = said;
     this.#ended = ended;
-    const again = (options) => said.run(() => this.#readAgain(options));
+    const again = (options) => said.act(() => this.#readAgain(options));
     this.#questions = new Questions(find("questions"), again);
     this.#columns = new Columns(again);
-    find("import").addEventListener("click", () => said.run(() => this.#takeOver()));
-    find("discard").addEventListener("click", () => said.run(() => this.#end(WORDS.discarded)));
+    find("import").addEventListener("click", () => said.act(() => this.#takeOver()));
+    find("discard").addEventListener("click", () => said.act(() => this.#end(WORDS.discarded)));
   }
 
   /** Show the preview of a list that was sent. */
