@@ -165,13 +165,15 @@ class Merged:
         """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
         found = FileLines(source.files, source.end)
+        if not source.files:
+            return
         owners = Owners(source.files[0].parent)
         if students is not None:
             students = frozenset(owners.merged.get(student, student) for student in students)
         self._read.append((source.label, found))
         for line in found:
             count(line.end - line.byte)
-            record = owners.of(line.record)
+            record = owners.of(line.record) if owners.merged else line.record
             if isinstance(record, Damage):
                 file = f"{source.label}/{line.file}" if source.label else line.file
                 yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)

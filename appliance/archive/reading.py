@@ -69,6 +69,7 @@ class Reader:
         Raises:
             ArchiveError: a segment cannot be read.
         """
+        merged = bool(self._owners.merged)
         there = numbered_segments(self.folder)
         paths = [path for _, path in there]
         for at, (number, path) in enumerate(there, 1):
@@ -86,7 +87,7 @@ class Reader:
                 self._segment = number
                 for line in some:
                     self.line = line
-                    yield self._owners.of(line.record)
+                    yield self._owners.of(line.record) if merged else line.record
                 self.position = Position(number, reading.byte)
 
     def _find_place(self, path: Path) -> None:

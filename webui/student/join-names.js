@@ -102,6 +102,6 @@ function lineOf({ student_id, name, taken }) {
   const text = element("span", "", name);
   text.dir = "auto";
   label.append(input, text);
-  if (taken) label.append(element("small", "", "has joined"));
+  if (taken) label.append(" ", element("small", "", "has joined"));
   return label;
 }

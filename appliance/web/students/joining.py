@@ -130,9 +130,11 @@ class Joining:
         section = await self._section(request, body.code, body.device)
         found = self._names.get(section.class_id)
         # One reading serves all who ask in a moment: a list has a thousand names, and a class comes at once.
-        if found is None or time.monotonic() - found.read > _NAMES_SECONDS:
+        now = time.monotonic()
+        if found is None or now - found.read > _NAMES_SECONDS:
+            self._names = {id: one for id, one in self._names.items() if now - one.read <= _NAMES_SECONDS}
             reading = in_background(self._roster.rules.names(section.class_id), "names", awaited=True)
-            found = self._names[section.class_id] = _Names(time.monotonic(), reading)
+            found = self._names[section.class_id] = _Names(now, reading)
         names = await asyncio.shield(found.names)
         return answer({"class_id": section.class_id, "title": section.title, "names": names})
 
