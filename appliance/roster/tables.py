@@ -301,7 +301,7 @@ TABLES: tuple[Table[Any], ...] = (
     *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
 )
 """All tables of the roster. Further ones are added here alone."""
-INDEX_RULES = 1
+INDEX_RULES = 2
 """Raised when an index finds rows under other texts than before, as when names are compared in another way: a store
 that was filled by earlier rules makes its indexes anew when it is opened."""
 

@@ -375,6 +375,8 @@ async def test_what_is_not_seen_is_answered_as_what_does_not_exist(tmp_path: Pat
         a = await educator(t, "educator", t.a.class_id)
         for method, path, body in (
             ("GET", "/api/v1/students/{student}", None),
+            ("GET", "/api/v1/students?class_id={class}", None),
+            ("GET", "/api/v1/students?removed=1&class_id={class}", None),
             ("POST", "/api/v1/students/{student}/remove", {}),
             ("GET", "/api/v1/classes/{class}/qr.svg", None),
             ("GET", "/ws/dashboard?class_id={class}", None),
@@ -414,6 +416,8 @@ async def test_lists_status_and_metrics_have_nothing_of_another_class(tmp_path: 
                 assert (status, WORD_B in text) == (200, False), path
                 assert "s-unknown" not in text
                 assert WORD_B in (await everybody.ask("GET", path))[1], path
+            status, text = await everybody.ask("GET", f"/api/v1/students?class_id={WORD_A}")
+            assert (status, WORD_A in text, WORD_B in text) == (200, True, False)
             text = (await a.ask("GET", "/api/v1/status"))[1]
             assert text.count('"code":"student.full"') == text.count('"code":"task.down"') == 1
             assert (await a.ask("GET", "/api/v1/tasks"))[0] == 403
