@@ -1,7 +1,7 @@
 """Cached classes and students: what the roster reads again and again, kept up to date by the commits of this process.
 
-Rows of a shared store are cached for `FRESH_SECONDS`, or until `RosterCache.forget`; those of another one until a command
-has changed it beside the program. Tokens are never cached.
+Rows of a shared store are cached for `FRESH_SECONDS`, or until `RosterCache.forget`; those of another one until a
+command has changed it beside the program. Tokens are never cached.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class RosterCache:
         self._changed: dict[str | None, dict[str, Any]] = {}
         self._classes: dict[str, Class] = {}
         self._classes_read = _NEVER
+        self._ordered: tuple[dict[str, Class], list[Class]] = {}, []
         self._all_forgotten = self._asked = _NEVER
         store.on_commit.add(self._apply)
 
@@ -84,6 +85,18 @@ class RosterCache:
         while not self._is_fresh(None, self._classes_read, asked):
             await self._wait(None)
         return self._classes
+
+    async def ordered_classes(self) -> list[Class]:
+        """The classes that did not end, in their order; the list is not to be changed.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        classes = await self.classes()
+        if self._ordered[0] is not classes:
+            going = [section for section in classes.values() if section.ended_at is None]
+            self._ordered = classes, sorted(going, key=lambda section: (section.order, section.class_id))
+        return self._ordered[1]
 
     async def students(self, class_id: str) -> CachedClass:
         """The students of a class.
@@ -190,10 +203,8 @@ class RosterCache:
     def _apply_class(self, write: Write[Class]) -> None:
         if None in self._changed:
             self._changed[None][write.key] = write.row
-        if write.row is None:
-            self._classes.pop(write.key, None)
-        else:
-            self._classes = {**self._classes, write.key: write.row}
+        changed = {**self._classes, write.key: write.row}
+        self._classes = {class_id: row for class_id, row in changed.items() if row is not None}
 
     def _apply_student(self, student_id: str, row: Student | None) -> None:
         for class_id, changed in self._changed.items():

@@ -383,10 +383,7 @@ class Roster:
 
     async def _shown(self) -> list[Class]:
         """The classes that are shown: the first one is hidden if there are others, unless students have joined it."""
-        known = await self._cache.classes()
-        found = sorted(
-            (section for section in known.values() if section.ended_at is None), key=lambda s: (s.order, s.class_id)
-        )
+        found = list(await self._cache.ordered_classes())
         others = [section for section in found if section.class_id != FIRST_CLASS]
         if others and len(others) < len(found) and not (await self._cache.students(FIRST_CLASS)).present:
             return others
