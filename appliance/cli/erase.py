@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,8 +67,10 @@ def _erase_student(parsed: argparse.Namespace) -> int:
                 return erase.InStore()
             return asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
 
-        for merged in erase.merged_with(roster, student_id):
-            erase.erase(data, roster, merged, limits, in_store)
+        *merged, student_id = erase.with_merged(folders, roster, student_id)
+        for other in merged:
+            with contextlib.suppress(erase.EraseError):
+                erase.erase(data, roster, other, limits, in_store)
         erased = erase.erase(data, roster, student_id, limits, in_store, receipt)
     _print_erased(erased, data, left)
     if store is not None:
