@@ -143,10 +143,10 @@ class StudentChanges:
         return answer({"student_id": student.student_id})
 
     async def removed_students(self, request: web.Request) -> list[RemovedView]:
-        """The removed students of all classes that the principal sees, the last one first."""
+        """The removed students of the class that a request names, or of all that the principal sees; the last first."""
         found = [
             student
-            for section in await seen_classes(request, self._roster)
+            for section in await seen_classes(request, self._roster, request.query.get("class_id"))
             for student in await students_of(self._roster.store, section.class_id, removed=True)
         ]
         found.sort(key=lambda student: -(student.removed_at or 0.0))

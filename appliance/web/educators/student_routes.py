@@ -42,10 +42,10 @@ class StudentRoutes:
         self._window_bytes = window_bytes
 
     async def list_students(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/students``; with ``?removed=1`` the removed ones."""
+        """``GET /api/v1/students``; with ``?removed=1`` the removed ones, with ``?class_id=`` those of one class."""
         if request.query.get("removed") == "1":
             return answer(await self._removed(request))
-        sections = await seen_classes(request, self._roster)
+        sections = await seen_classes(request, self._roster, request.query.get("class_id"))
         return answer(await self._students.of_classes(section.class_id for section in sections))
 
     async def one_student(self, request: web.Request) -> web.Response:
