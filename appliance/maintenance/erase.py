@@ -21,6 +21,8 @@ from pathlib import Path
 import msgspec
 
 from appliance.archive.markers import known_missing
+from appliance.archive.merged_students import read_merged
+from appliance.archive.stored_files import ARCHIVE
 from appliance.datafolder import sealed
 from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
 from appliance.datafolder.small_file import SmallFile, copy_path
@@ -41,8 +43,19 @@ from appliance.maintenance.all_files import (
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
 from appliance.roster.place import RosterPlace
+from appliance.roster.stored_files import RosterStoreFiles
 
-__all__ = ["EraseError", "Erased", "InStore", "KnownStudent", "ReceiptWanted", "erase", "finish", "known_students"]
+__all__ = [
+    "EraseError",
+    "Erased",
+    "InStore",
+    "KnownStudent",
+    "ReceiptWanted",
+    "erase",
+    "finish",
+    "known_students",
+    "with_merged",
+]
 __all__ += ["student_named"]
 
 log = logging.getLogger(__name__)
@@ -147,6 +160,22 @@ def known_students(data: Path, roster: RosterPlace | None, limits: RosterLimits)
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
 
 
+def merged_with(roster: RosterPlace, student_id: str) -> list[str]:
+    """Ids of students whom an educator merged with one: the archive has their work under these ids.
+
+    Raises:
+        EraseError: the roster cannot be read.
+    """
+    if roster.file is None:
+        return []
+    found, left = [student_id], [student_id]
+    while left:
+        more = [one for one in RosterStoreFiles(roster.file).merged_into(left.pop()) if one not in found]
+        found += more
+        left += more
+    return found[1:]
+
+
 def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     """The id of the student with a name; case does not matter.
 
@@ -164,6 +193,23 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
         ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
         raise ObserverError(f"Several students have that name: {ids}. Give the id.")
     return next(iter(found))
+
+
+def with_merged(folders: Iterable[Path], roster: RosterPlace, student_id: str) -> list[str]:
+    """The ids under which there are traces of one person: of students who were merged, and last of the one who stays.
+
+    Args:
+        folders: data folders.
+        roster: where the roster is.
+        student_id: one of them.
+
+    Raises:
+        EraseError: the roster cannot be read.
+    """
+    merged = {one: into for folder in folders for one, into in read_merged(folder / ARCHIVE)[0].items()}
+    stays = merged.get(student_id, student_id)
+    found = {one for one, into in merged.items() if into == stays} | set(merged_with(roster, stays))
+    return [*sorted(found), stays]
 
 
 def erase(

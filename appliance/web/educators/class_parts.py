@@ -16,11 +16,6 @@ RequestViews = Callable[[str], Awaitable[list[RequestView]]]
 """Returns the unanswered requests of a class, the oldest first."""
 
 
-async def no_requests(class_id: str) -> list[RequestView]:
-    """The requests of a class to which everybody may join."""
-    return []
-
-
 class ClassParts:
     """Reads and encodes the parts of frames. Each method raises `BackendError` if a store cannot be reached.
 
