@@ -67,7 +67,7 @@ def _erase_student(parsed: argparse.Namespace) -> int:
                 return erase.InStore()
             return asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
 
-        *merged, student_id = erase.with_merged(folders, student_id)
+        *merged, student_id = erase.with_merged(folders, roster, student_id)
         for other in merged:
             with contextlib.suppress(erase.EraseError):
                 erase.erase(data, roster, other, limits, in_store)
@@ -115,6 +115,7 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     """
     from appliance.archive.markers import known_missing
     from appliance.archive.stored_files import ARCHIVE
+    from appliance.roster.stored_files import other_lists
 
     yield "Backups and exports elsewhere, and data in browsers."
     moved = [missing.marker.to for missing in known_missing(data / ARCHIVE) if missing.marker.kind == "moved"]
@@ -124,6 +125,11 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."
+    if others := other_lists(roster.lists):
+        yield (
+            f"Lists in {roster.lists} ({', '.join(others)}): take the student out of them, or the next import brings the "
+            "student back."
+        )
     if roster.file is None:
         yield "The roster, which is not in files; remove the student there."
     if nodes is not None:

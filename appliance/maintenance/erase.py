@@ -43,6 +43,7 @@ from appliance.maintenance.all_files import (
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
 from appliance.roster.place import RosterPlace
+from appliance.roster.stored_files import RosterStoreFiles
 
 __all__ = [
     "EraseError",
@@ -159,6 +160,22 @@ def known_students(data: Path, roster: RosterPlace | None, limits: RosterLimits)
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
 
 
+def merged_with(roster: RosterPlace, student_id: str) -> list[str]:
+    """Ids of students whom an educator merged with one: the archive has their work under these ids.
+
+    Raises:
+        EraseError: the roster cannot be read.
+    """
+    if roster.file is None:
+        return []
+    found, left = [student_id], [student_id]
+    while left:
+        more = [one for one in RosterStoreFiles(roster.file).merged_into(left.pop()) if one not in found]
+        found += more
+        left += more
+    return found[1:]
+
+
 def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     """The id of the student with a name; case does not matter.
 
@@ -178,16 +195,21 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
     return next(iter(found))
 
 
-def with_merged(folders: Iterable[Path], student_id: str) -> list[str]:
+def with_merged(folders: Iterable[Path], roster: RosterPlace, student_id: str) -> list[str]:
     """The ids under which there are traces of one person: of students who were merged, and last of the one who stays.
 
     Args:
         folders: data folders.
+        roster: where the roster is.
         student_id: one of them.
+
+    Raises:
+        EraseError: the roster cannot be read.
     """
     merged = {one: into for folder in folders for one, into in read_merged(folder / ARCHIVE)[0].items()}
     stays = merged.get(student_id, student_id)
-    return [*sorted(one for one, into in merged.items() if into == stays), stays]
+    found = {one for one, into in merged.items() if into == stays} | set(merged_with(roster, stays))
+    return [*sorted(found), stays]
 
 
 def erase(

@@ -172,7 +172,6 @@ class Node:
                 ask_removed=settings.roster.ask_removed,
             )
         )
-        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
@@ -204,7 +203,6 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
-            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,
@@ -269,7 +267,7 @@ class Node:
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
-        self._run("sessions", self.web.security.sessions.run)
+        self._run("sessions.read", self.web.security.sessions.run)
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         await self.http_server.start(listener)

@@ -23,7 +23,7 @@ from appliance.roster.names import clean_name, compared, looks_like
 from appliance.roster.requests import JoinRequests, Question, RequestLimits, give_token
 from appliance.roster.store import RosterStore, Transaction
 from appliance.roster.student_secrets import StudentSecrets
-from appliance.roster.students import students_of
+from appliance.roster.students import discard, students_of
 from appliance.roster.tables import (
     CLASSES,
     SECRETS,
@@ -39,6 +39,8 @@ from appliance.roster.tables import (
 Students = Callable[[str], Awaitable[Collection[Student]]]
 """Reads the students of a class, also removed ones."""
 
+_ADDED_ELSEWHERE = 300
+"""So many students may join a class at other nodes before this node reads the class again."""
 _READ_AT_ONCE = 50
 
 
@@ -159,7 +161,10 @@ class JoinRules:
                 async def work(transaction: Transaction) -> Joined:
                     return await self._joined(transaction, class_id, attempt, name, students)
 
-                return await self._store.transact(work)
+                joined = await self._store.transact(work)
+                if self._store.shared and joined.student.student_id == attempt.new_id:
+                    await self._check_room(joined.student, len(students))
+                return joined
             except _AskError as ask:
                 token = new_token()
                 question = Question(ask.student, name or ask.student.name, ask.kind, ask.looks_like)
@@ -285,6 +290,24 @@ class JoinRules:
         # Read once the place is taken: those who took theirs before are in the store or among those being stored.
         in_class = {row.student_id for row in await self._students(student.class_id) if row.present}
         return len(in_class | joining) <= self._limits.students
+
+    async def _check_room(self, student: Student, known: int) -> None:
+        """Take back a new student of a class that other nodes have filled meanwhile: the first commits count.
+
+        Args:
+            student: who was added.
+            known: how many students this node knew in the class before.
+
+        Raises:
+            JoinError: the class is full.
+        """
+        if known + _ADDED_ELSEWHERE < self._limits.students:
+            return
+        found = await self._store.find(STUDENTS, "class_id", student.class_id)
+        order = sorted((one.version, one.row.student_id) for one in found if one.row.present)
+        if student.student_id in {student_id for _, student_id in order[self._limits.students :]}:
+            await discard(self._store, student.student_id)
+            raise self.full()
 
     async def _with_token(self, transaction: Transaction, student: Student) -> Joined:
         token = new_token()

@@ -84,6 +84,9 @@ class Roster:
             async with self._making:
                 if not await self._shown():
                     await self.add_class("My class", FIRST_CLASS)
+                    if self.store.shared:
+                        # Another node may have made it first.
+                        self._cache.forget()
             found = await self._shown()
         return found
 

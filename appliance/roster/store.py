@@ -30,10 +30,12 @@ class Index(msgspec.Struct, frozen=True):
     Attributes:
         name: of the index, unique in its table.
         values: from a row, the texts under which it is found; none for a row that is not in the index.
+        search: whether people search in it, for the beginnings of texts; the texts are parts of names.
     """
 
     name: str
     values: Callable[[Any], Iterable[str]]
+    search: bool = False
 
 
 class Table(Generic[R]):
@@ -139,6 +141,13 @@ class RosterStore(ABC):
     def findings(self) -> list[Finding]:
         """What is wrong with the store now, without names of persons."""
         return []
+
+    async def changed_elsewhere(self) -> bool:
+        """Whether another process, such as a command, has changed rows since the last call.
+
+        It is asked of a store that is not shared; one that is shared may change at any time.
+        """
+        return False
 
     def examine(self) -> AsyncGenerator[Finding, None]:
         """Findings for IT staff on the server of the store: its version, rights, settings.

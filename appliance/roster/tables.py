@@ -278,7 +278,7 @@ STUDENTS = Table(
     Index("merged_into", lambda row: [row.merged_into] if row.merged_into else []),
     Index("leaving", lambda row: ["yes"] if row.left_at is not None and row.present else []),
     # Each word of the name, in the form in which names are compared: a search is for the beginning of a word.
-    Index("word", lambda row: search_words(row.name) if row.present else []),
+    Index("word", lambda row: search_words(row.name) if row.present else [], search=True),
 )
 TOKENS = Table("tokens", Token, "hash", Index("student_id", lambda row: [row.student_id]))
 SECRETS = Table("secrets", Secret, "student_id")

@@ -76,19 +76,19 @@ class WebApp:
         self._membership = services.membership
         launch_secret = secrets.token_urlsafe(32)
         self._create_students_side(services, monitoring)
-        stored = StoredSessions.of(services.store, counters, limits)
+        stored = StoredSessions.of(services.roster.store, counters, limits)
         self.security = Security(
             Keys.of(credentials, launch_secret, settings.metrics.token),
             counters,
-            Sessions(stored, services.hints if services.store.shared else None),
+            Sessions(stored, services.hints if services.roster.store.shared else None),
             self._own_data.student_of,
             hosts=settings.web.hosts,
             origins=settings.web.origins,
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        accounts = Accounts(services.store, AccountLimits.of(limits), counters)
-        pairings = Pairings.of(services.store, counters, limits)
+        accounts = Accounts(services.roster.store, AccountLimits.of(limits), counters)
+        pairings = Pairings.of(services.roster.store, counters, limits)
         self._account_routes = AccountRoutes(self.security, accounts, limits, counters)
         self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
         self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster, accounts)

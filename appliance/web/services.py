@@ -16,7 +16,6 @@ from appliance.plugins import Catalog
 from appliance.pubsub.hints import Hints
 from appliance.recovery.upkeep import Space
 from appliance.roster import Roster, Student
-from appliance.roster.store import RosterStore
 from appliance.tasks import Tasks
 
 
@@ -26,7 +25,6 @@ class ClassServices:
 
     Attributes:
         roster: who is in which class.
-        store: the tables of the roster, with educators' accounts and sessions.
         class_control: opens, pauses and messages classes, on every node.
         catalog: the reducers that were loaded.
         pipeline: takes students' events.
@@ -37,7 +35,6 @@ class ClassServices:
     """
 
     roster: Roster
-    store: RosterStore
     class_control: ClassControl
     catalog: Catalog
     pipeline: Pipeline
