@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from appliance.roster.postgres.connections import Connection
-from appliance.roster.postgres.errors import explained, is_lost
+from appliance.roster.postgres.errors import FAILURES, explained, is_lost
 from appliance.roster.postgres.url import PostgresUrl
 from appliance.roster.sql import POSTGRES, TableSQL, quoted, tables_sql
 from appliance.roster.tables import TABLES
@@ -49,7 +49,7 @@ async def transaction(connection: Connection, url: PostgresUrl, begin: Sequence[
         raise
     try:
         await connection.execute("COMMIT")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except FAILURES as error:
         if is_lost(error):
             raise explained(error, url) from None
         raise
