@@ -41,6 +41,7 @@ def test_a_server_is_reached_by_its_socket() -> None:
     url = parse_url("postgresql://observer@/school?host=/run/postgresql")
     assert (url.hosts, url.tls, url.is_here) == ((("/run/postgresql", 5432),), "off", True)
     assert url.where == "PostgreSQL at /run/postgresql"
+    assert parse_url("postgresql://observer@:5433/school?host=/run").hosts == (("/run", 5433),)
 
 
 @pytest.mark.parametrize(
