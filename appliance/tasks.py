@@ -29,7 +29,8 @@ _CANCEL_SECONDS = 0.2
 SETTLED_SECONDS = 1.0
 """A restarted task counts as working after this time, if its work does not report it itself."""
 
-_running: set[asyncio.Task[Any]] = set()
+in_background_now: set[asyncio.Task[Any]] = set()
+"""The tasks that `in_background` started and that have not ended."""
 
 
 class BackOff:
@@ -233,7 +234,7 @@ class Tasks:
 
     def covers(self, task: asyncio.Task[Any]) -> bool:
         """Whether a task is supervised, or runs `in_background`."""
-        return task in _running or any(one.covers(task) for one in self._tasks.values())
+        return task in in_background_now or any(one.covers(task) for one in self._tasks.values())
 
     async def close(self) -> None:
         """Cancel all tasks and wait for their end."""
@@ -252,7 +253,7 @@ def in_background(work: Coroutine[Any, Any, T], name: str = "background", *, awa
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     # The event loop has only weak references; without this one a task may be collected while it runs.
-    _running.add(task)
+    in_background_now.add(task)
     task.add_done_callback(_retrieve if awaited else _done)
     return task
 
@@ -294,14 +295,14 @@ def _failure_of(task: asyncio.Task[None]) -> str:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    _running.discard(task)
+    in_background_now.discard(task)
     if not task.cancelled():
         # Retrieved, so that asyncio does not report it if the caller no longer waits.
         task.exception()
 
 
 def _done(task: asyncio.Task[Any]) -> None:
-    _running.discard(task)
+    in_background_now.discard(task)
     error = None if task.cancelled() else task.exception()
     if isinstance(error, ObserverError):
         log.warning("%s", error)

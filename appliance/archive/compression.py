@@ -25,7 +25,7 @@ from appliance.archive.members import (
 )
 from appliance.archive.segments import SEGMENT_NAME, compressed, segments
 from appliance.counters import Counters
-from appliance.datafolder.files import PART, remove_if_unused, written_whole
+from appliance.datafolder.files import PART, change, remove_if_unused, sync_file, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ def compress(
     """
     packed = path if path.suffix == ".gz" else compressed(path)
     part = path.with_name(path.name + PART)
+    if path != packed:
+        # A failed write may have left lines that are not on the disk; a power cut must not leave two different forms.
+        with change(path) as unsynced:
+            sync_file(unsynced)
     try:
         opened: IO[bytes] | SegmentFile = SegmentFile(path) if path == packed else path.open("rb")
         with opened as plain, written_whole(packed, part) as file:

@@ -167,12 +167,18 @@ def last_own(folder: Path) -> bytes:
 
 
 def _last_of_folder(paths: list[Path]) -> bytes | None:
-    """OWN of the last group of the last segments."""
-    for path in reversed(paths[-_SEARCHED_SEGMENTS:]):
+    """OWN of the last group of the last segments; a failing disk may have left any number of empty ones."""
+    searched = 0
+    for path in reversed(paths):
         try:
+            if not uncompressed_bytes(path):
+                continue
+            searched += 1
+            if searched > _SEARCHED_SEGMENTS:
+                break
             if (first_group(path) is not None) and (last := last_group(path)):
                 return last.own
-        except ArchiveError as error:
+        except (ArchiveError, OSError) as error:
             log.warning("The chain of the archive begins anew, since its last segment cannot be read: %s", error)
             return None
     return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from appliance.archive.chain import GROUP_BYTES, GROUP_END
-from appliance.archive.ends import GroupEnd, before_following, complete_bytes, last_group, own_before
+from appliance.archive.chain import GROUP_BYTES, GROUP_END, NOTHING
+from appliance.archive.ends import GROUP_LIMIT, GroupEnd, before_following, complete_bytes, last_group, own_before
 from appliance.archive.records import Damage
 from appliance.archive.segments import segments
 from appliance.datafolder.files import change, make_folder, remove, sync_file, sync_folder, write_private
@@ -73,9 +73,11 @@ def _torn_from(path: Path, *, is_last: bool) -> int | None:
     if complete == size:
         return None if not is_last or last is None or last.byte < size else _unwritten_group(path, last)
     linked = before_following(path)
-    if linked is not None and linked != (last.own if last else own_before(path)):
-        return None
-    return complete
+    own = last.own if last else own_before(path)
+    if own is None and linked == NOTHING and size <= GROUP_LIMIT:
+        # The first write of an archive failed, and was repeated in the next segment.
+        return complete
+    return complete if linked is None or linked == own else None
 
 
 def _unwritten_group(path: Path, last: GroupEnd) -> int | None:

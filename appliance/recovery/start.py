@@ -39,6 +39,7 @@ from appliance.states import (
     student_key,
 )
 from appliance.states.replay import Gaps
+from appliance.tasks import in_background
 from appliance.text import counted
 
 log = logging.getLogger(__name__)
@@ -158,9 +159,15 @@ class Recovery:
     async def save(self) -> bool:
         """Write a snapshot if something changed since the last; returns whether it was written.
 
+        Where the caller is cancelled it is written all the same, and the next one waits for it: changes that were
+        taken for one belong in it, and two threads must not write at once.
+
         Raises:
             ArchiveError: it cannot be written. Nothing is lost: the older one and the archive have all.
         """
+        return await asyncio.shield(in_background(self._save(), "snapshot", awaited=True))
+
+    async def _save(self) -> bool:
         async with self._saving:
             base = self._writer.wants_base
             position, (commits, changes, rows) = await self._pipeline.checkpoint(lambda: self._take(base=base))
@@ -198,9 +205,14 @@ class Recovery:
     async def save_classes(self) -> None:
         """Write the class states, durably. If that fails the store gets them back as they were written last.
 
+        Where the caller is cancelled they are written all the same, so that an earlier write never comes later.
+
         Raises:
             ArchiveError: they cannot be written.
         """
+        await asyncio.shield(in_background(self._save_classes(), "class states", awaited=True))
+
+    async def _save_classes(self) -> None:
         async with self._saving_classes:
             rows = {
                 key: {name: value.encode().decode() for name, value in fields.items()}

@@ -36,6 +36,17 @@ class Leaving:
         # By id, when a student who is leaving was last seen connected.
         self._seen: dict[str, float] = {}
 
+    def serve(self, connected: Callable[[str], bool], on_leaving: Callable[[Student], None]) -> None:
+        """Note how students are served.
+
+        Args:
+            connected: see `Leaving.connected`.
+            on_leaving: see `Leaving.on_leaving`.
+        """
+        self.connected = connected
+        self.on_leaving.add(on_leaving)
+        self.grace_seconds = GRACE_SECONDS
+
     async def check(self, *, soon: bool = False) -> bool:
         """Remove those who are gone; whether there were any.
 

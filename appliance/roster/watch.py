@@ -26,7 +26,7 @@ from appliance.roster.imports.reading import read_path
 from appliance.roster.leaving import Leaving
 from appliance.roster.limits import RosterLimits
 from appliance.roster.store import RosterStore
-from appliance.roster.tables import LISTS, PEOPLE, STUDENTS, ListRecord, Student
+from appliance.roster.tables import EVERY_LIST, LISTS, PEOPLE, STUDENTS, ListRecord, Student
 
 CHECK_SECONDS = 1.0
 """The shortest time between two checks of the folder."""
@@ -110,6 +110,7 @@ class ListWatch:
         self._checked = float("-inf")
         self._seen: dict[str, _Seen] = {}
         self._known_gone = False
+        self._revision: int | None = None
         self._too_many: list[Finding] = []
         self._importing = asyncio.Lock()
 
@@ -141,8 +142,11 @@ class ListWatch:
             return False
         async with self._importing:
             try:
+                elsewhere = await self._changed_elsewhere()
                 changed = await self._check()
-                return await self.leaving.check(soon=changed) or changed
+                if changed:
+                    self._revision = await self._read_revision()
+                return await self.leaving.check(soon=changed or elsewhere) or changed or elsewhere
             finally:
                 self._checked = time.monotonic()
 
@@ -192,6 +196,15 @@ class ListWatch:
                 yield from _row_findings(incoming)
 
     # ---- One check ----
+
+    async def _read_revision(self) -> int:
+        [every] = await self._store.read(LISTS, [EVERY_LIST])
+        return every.version if every is not None else 0
+
+    async def _changed_elsewhere(self) -> bool:
+        """Whether a list was imported since the last check: on a page, or by another process."""
+        before, self._revision = self._revision, await self._read_revision()
+        return before is not None and before != self._revision
 
     async def _check(self) -> bool:
         stamps = await asyncio.to_thread(self._stamps)

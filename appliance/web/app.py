@@ -17,6 +17,7 @@ from appliance.roster.sessions import StoredSessions
 from appliance.web.accounts import AccountRoutes, SessionRoutes
 from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
 from appliance.web.educators.class_parts import no_requests
+from appliance.web.educators.roster_routes import RosterRoutes
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Middleware, note_response
 from appliance.web.monitoring import ROUTE as DIAGNOSTICS
@@ -116,6 +117,8 @@ class WebApp:
         )
         self._admission = Admission(roster, services.kvs, pipeline, class_control, self._online, limits, counters)
         self._joining = Joining(pipeline, roster, class_control, settings, counters, self._admission)
+        if roster.watch is not None:
+            roster.watch.leaving.serve(self._online, self.registry.announce_leaving)
 
     def _create_educators_side(self, services: ClassServices, monitoring: Monitoring) -> None:
         settings, limits, counters = self._settings, self._settings.limits, monitoring.counters
@@ -129,6 +132,7 @@ class WebApp:
             online=self._online,
             hint=self._firewall_hint,
         )
+        self._lists = RosterRoutes(services.roster, settings, counters)
         self.feed = Feed(
             ClassParts(students, self.educators.classes.views, no_requests),
             services.roster,
@@ -207,6 +211,12 @@ class WebApp:
         add("POST", "/api/v1/class/change", educators.classes.change, Permission.CHANGE)
         add("POST", "/api/v1/class/remove-idle", self._admission.remove_idle, Permission.CHANGE)
         add("GET", "/ws/dashboard", self.feed.handle, Permission.SEE)
+        lists = self._lists
+        add("POST", "/api/v1/roster/preview", lists.preview, Permission.ADMINISTER, uploads=True)
+        add("POST", "/api/v1/roster/import", lists.take, Permission.ADMINISTER)
+        add("GET", "/api/v1/roster/export", lists.export, Permission.ADMINISTER)
+        add("GET", "/api/v1/roster/questions", lists.questions, Permission.ADMINISTER)
+        add("POST", "/api/v1/roster/questions", lists.answer, Permission.ADMINISTER)
 
     def _add_page_routes(self, pages: PageRoutes, middleware: Middleware) -> None:
         add = self.routes.add

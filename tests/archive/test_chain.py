@@ -310,6 +310,28 @@ class TestFailedWrites:
         numbers, damaged, reader = found_in(tmp_path)
         assert (sorted(set(numbers)), damaged, reader.broken_links) == ([1, 2, 3, 5], [], [])
 
+    async def test_any_number_of_empty_segments_does_not_break_the_chain(self, tmp_path: Path) -> None:
+        archive = open_archive(tmp_path)
+        await write(archive, 1)
+        await archive.close()
+        for number in range(2, 30):
+            path = tmp_path / segments(tmp_path)[0].name.replace("0001", f"{number:04d}")
+            if number % 2:
+                path.write_bytes(b"")
+            else:
+                path.with_name(path.name + ".gz").write_bytes(gzip.compress(b""))
+        archive = open_archive(tmp_path)
+        await write(archive, 2)
+        await archive.close()
+        numbers, damaged, reader = found_in(tmp_path)
+        assert (numbers, damaged, reader.broken_links) == ([1, 2], [], [])
+        # An unfinished commit is none of the formats without a chain.
+        path = segments(tmp_path)[-1]
+        last = path.read_bytes()
+        path.write_bytes(last[:-10])
+        assert complete_bytes(path) == 0
+        path.write_bytes(last)
+
 
 class TestReadingOn:
     async def test_a_reader_waits_for_the_end_of_a_group(self, tmp_path: Path) -> None:

@@ -104,6 +104,45 @@ async def test_a_segment_whose_name_is_not_durable_takes_no_lines(
     assert seqs(tmp_path) == [1]
 
 
+@pytest.mark.parametrize("left", [b"\0" * 300, b'{"stream":'])
+async def test_what_is_left_of_a_first_write_that_failed_is_set_aside(tmp_path: Path, left: bytes) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1, 2)
+    await archive.close()
+    [path] = segments(tmp_path)
+    path.rename(path.with_name(path.name.replace("0001", "0002")))
+    # The disk refused to sync it, and to cut it back; then the power was cut.
+    path.write_bytes(left)
+    archive = open_archive(tmp_path)
+    assert [damage.file for damage in archive.torn] == [path.name]
+    assert [path.read_bytes()[: len(left)] for path in (tmp_path / "torn").iterdir()] == [left]
+    await write(archive, 3)
+    await archive.close()
+    assert seqs(tmp_path) == [1, 2, 3]
+    assert not [record for record in read([tmp_path]) if isinstance(record, Damage)]
+
+
+async def test_a_segment_is_synced_before_it_is_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = open_archive(tmp_path)
+    await write(archive, 1)
+    await archive.close()
+    [path] = segments(tmp_path)
+    content, number = path.read_bytes(), path.stat().st_ino
+    synced: list[int] = []
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+        compress(path, lambda: False)
+    # A failed write may have left lines in it that a power cut takes away, and the compressed form would have them.
+    assert synced[0] == number
+    assert not path.exists()
+    path.write_bytes(content)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output error"):
+            compress(path, lambda: False)
+    assert path.read_bytes() == content
+
+
 async def test_a_start_syncs_what_a_killed_program_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = open_archive(tmp_path)
     await write(archive, 1)

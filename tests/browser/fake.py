@@ -40,6 +40,7 @@ class Fake:
         silent: send nothing on any connection, and answer no request.
         away: a close code and a reason with which every new connection is closed; None to serve them.
         unusable: how many more times events are refused with 4422.
+        classes: titles of the classes of the dashboard, by id.
         students: the entries of the dashboard.
         findings: those of `/api/v1/status`.
         whole: data of a student's window in addition to the entry.
@@ -54,6 +55,7 @@ class Fake:
         self.silent = False
         self.away: tuple[int, str] | None = None
         self.unusable = 0
+        self.classes = {"c-1": "7A"}
         self.students: list[dict[str, Any]] = []
         self.findings: list[dict[str, Any]] = []
         self.whole: dict[str, Any] = {}
@@ -245,11 +247,12 @@ class Fake:
         return socket
 
     def _snapshot(self) -> dict[str, Any]:
-        view = {"class_id": "c-1", "title": "7A", "code": "ABC-234", "open": True, "state": "open", "hint": ""}
+        view = {"code": "ABC-234", "open": True, "state": "open", "hint": ""}
         view |= {"join_url": "http://192.168.1.5:8080", "addresses": ["http://192.168.1.5:8080"], "name_url": ""}
         view |= {"qr": "/static/icon.svg"}
         now = int(self.now() * 1000)
-        return {"type": "snapshot", "version": 1, "now": now, "classes": [view], "students": self.students}
+        classes = [{"class_id": class_id, "title": title, **view} for class_id, title in self.classes.items()]
+        return {"type": "snapshot", "version": 1, "now": now, "classes": classes, "students": self.students}
 
 
 def entry(name: str, **more: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Desk:
         removed: those who were removed, by id.
         previews: the answers to come, one for each list that is read.
         watched: the previews of watched lists that wait for an answer.
+        changed: the preview with which the next import is refused, since the roster has changed; None to do it.
         received: method and path of each request that changes something, with its content.
     """
 
@@ -49,6 +50,7 @@ class Desk:
         self.removed: dict[str, Item] = {}
         self.previews: list[Item] = []
         self.watched: list[Item] = []
+        self.changed: Item | None = None
         self.received: list[tuple[str, Item]] = []
 
     def add(self, *students: Item) -> None:
@@ -116,6 +118,11 @@ class Desk:
 
     async def _import(self, request: web.Request) -> web.Response:
         await self._note(request)
+        if self.changed is not None:
+            error = {"code": "roster_changed", "message": "The roster has changed."}
+            preview, self.changed = self.changed, None
+            return web.json_response({"error": error, "preview": preview}, status=409)
+        self.watched = []
         return web.json_response({"counts": {"added": 2}})
 
     async def _questions(self, request: web.Request) -> web.Response:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.world import classroom, saved, until
+from tests.browser.fake import a_fake, entry
+from tests.browser.world import chromium, classroom, saved, until
 
 pytestmark = pytest.mark.browser
 
@@ -74,6 +75,34 @@ def test_the_dashboard_follows_a_class_list_that_changes(tmp_path: Path) -> None
         until(lambda: names(teacher) == [], "nobody of the list is in the class")
         assert teacher.eval_on_selector("#class", "node => node.selectedOptions[0].text") == "5b"
         assert room.complaints == []
+
+
+def test_a_class_that_is_no_longer_the_teachers_goes_away_with_a_sentence() -> None:
+    with a_fake() as fake, chromium() as browser:
+        fake.classes = {"5a": "Class 5a", "5b": "Class 5b"}
+        fake.students = [entry("Ada", class_id="5a"), entry("Bo", class_id="5b")]
+        page = browser.new_page()
+        page.goto(f"{fake.url}/dashboard")
+        page.select_option("#class", label="Class 5b")
+        until(lambda: names(page) == ["Bo"], "the chosen class is shown")
+        fake.classes = {"5a": "Class 5a"}
+        fake.students = fake.students[:1]
+        fake.show()
+        until(lambda: names(page) == ["Ada"], "the other class is shown")
+        assert "The class “Class 5b” has ended, or is no longer one of yours." in page.inner_text("#gone")
+        assert "Bo" not in page.inner_text("body")
+        page.click("#gone .delete")
+        assert page.inner_text("#gone") == ""
+        fake.classes, fake.students = {}, []
+        fake.show()
+        page.wait_for_selector("#no-class:visible")
+        assert page.is_disabled("#pause")
+        assert "Class 5a" in page.inner_text("#gone")
+        fake.classes = {"5c": "Class 5c"}
+        fake.show()
+        page.wait_for_selector("#no-class", state="hidden")
+        assert page.inner_text("#class-title") == "Class 5c"
+        assert page.is_enabled("#pause")
 
 
 def test_an_excerpt_is_cut_between_words(tmp_path: Path) -> None:

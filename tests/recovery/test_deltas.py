@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import random
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,59 @@ async def test_deltas_that_outgrow_the_base_are_followed_by_a_new_base(tmp_path:
         sizes = [path.stat().st_size for path in snapshot.deltas(base)]
         assert sum(sizes[:-1]) <= base.stat().st_size
     assert await started(tmp_path) == await replayed(tmp_path, *reducers())
+
+
+@pytest.mark.parametrize("moment", ["before the changes are taken", "while they are written"])
+async def test_changes_of_a_snapshot_whose_caller_was_cancelled_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    core = Core(tmp_path, *reducers())
+    await core.start()
+    room = Class(core)
+    await room.round()
+    await room.save()
+    began, goes_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        assert goes_on.wait(60)
+
+    sync, write_private = core.archive.sync, snapshot.write_private
+
+    async def late_sync() -> None:
+        await asyncio.to_thread(wait)
+        await sync()
+
+    def late_write(*arguments: Any, **words: Any) -> None:
+        wait()
+        write_private(*arguments, **words)
+
+    if moment == "before the changes are taken":
+        monkeypatch.setattr(core.archive, "sync", late_sync)
+        working = asyncio.create_task(room.round())
+        await asyncio.to_thread(began.wait, 60)
+    else:
+        working = asyncio.create_task(room.round())
+        await working
+        monkeypatch.setattr(snapshot, "write_private", late_write)
+    saving = asyncio.create_task(core.recovery.save())
+    await asyncio.to_thread(began.wait, 60)
+    await asyncio.sleep(0)
+    saving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    monkeypatch.undo()
+    again = asyncio.create_task(core.recovery.save())
+    await asyncio.sleep(0)
+    goes_on.set()
+    await working
+    await again
+    await room.round()
+    await room.save()
+    states = core.states()
+    await core.crash()
+    shutil.rmtree(tmp_path / "archive")
+    assert await started(tmp_path) == states, "the snapshots have all of it"
 
 
 async def test_a_delta_that_cannot_be_written_is_in_the_next_one(

@@ -38,6 +38,7 @@ NOT_CUT_BACK = "could not be cut back after a failed write"
 EXPECTED_ERRORS = re.compile(
     "A commit has been running for|The reducer brittle failed|cannot be reached|did not answer|does not answer|"
     "StoreLossError in _check_gap|cannot be written|has lost (its )?data|was lost|"
+    "cannot be used: (Input/output error|No space left)|"
     f"because of the disk or the system|lines? (was|were) damaged, and left out|{NOT_CUT_BACK}"
 )
 """What errors in the log say that faults explain. Others, such as a failure with its place, are violations."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import logging
 import random
 import sys
@@ -20,6 +22,7 @@ from appliance.health import watchdog
 from appliance.node import Node
 from appliance.node import node as node_module
 from appliance.node.serving import STOP_SECONDS
+from appliance.tasks import in_background_now
 from tests.simulation.brittle import Brittle
 from tests.simulation.disk import DiskOfNode, disks
 from tests.simulation.kvs import SharedStore, SimulatedKVS
@@ -272,6 +275,20 @@ class SimulatedNode:
         """Let the other parts of the simulation forget the dead program."""
         if self.node is not None and isinstance(self.node.pubsub, SimulatedPubSub) and self._surroundings.broker:
             self._surroundings.broker.remove(self.node.pubsub)
+
+
+def forget_all() -> None:
+    """Forget the nodes of a school: tasks of dead ones never end, and aiohttp keeps the handlers of many servers."""
+    in_background_now.clear()
+    for cache in _caches():
+        cache.cache_clear()
+
+
+@functools.cache
+def _caches() -> list[Any]:
+    """The caches of functions in aiohttp."""
+    kind = type(_caches)
+    return [one for one in gc.get_objects() if isinstance(one, kind) and one.__module__.startswith("aiohttp.")]
 
 
 def use(surroundings: Surroundings) -> None:

@@ -72,6 +72,7 @@ def simulate(plan: Plan) -> Outcome:
         loop.close()
         disks.clear()
         shutil.rmtree(folder)
+        computers.forget_all()
         gc.enable()
     events = sum(len(tab.events) for student in run.students for tab in student.tabs)
     return Outcome(

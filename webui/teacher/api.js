@@ -17,7 +17,7 @@ export class Api {
   /**
    * @param {string} method "GET" or "POST"
    * @returns {Promise<object>} the answer
-   * @throws {Error} with a sentence for the teacher
+   * @throws {Error} with a sentence for the teacher; `content` is what the server answered, if it did
    */
   async call(method, path, body) {
     const options = { method, headers: {} };
@@ -58,21 +58,20 @@ export class Api {
   }
 
   async #fetch(path, options, ms) {
-    let answer;
     try {
-      answer = await fetch(path, { ...options, signal: AbortSignal.timeout(ms) });
+      return await fetch(path, { ...options, signal: AbortSignal.timeout(ms) });
     } catch {
       throw new Error(NO_CONNECTION);
     }
-    if (answer.status === 401) this.#signedOut();
-    return answer;
   }
 
   async #contentOf(answer) {
     // A proxy may answer with a page of its own.
     const content = answer.status === 204 ? {} : await answer.json().catch(() => null);
     if (content === null) throw new Error(NO_CONNECTION);
-    if (!answer.ok) throw new Error(content.error?.message ?? NO_CONNECTION);
+    // A wrong password has the status 401, too.
+    if (content.error?.code === "sign_in") this.#signedOut();
+    if (!answer.ok) throw Object.assign(new Error(content.error?.message ?? NO_CONNECTION), { content });
     return content;
   }
 }

@@ -11,6 +11,7 @@ import { FindingsPanel } from "./findings-panel.js";
 import { LiveClasses } from "./live-classes.js";
 import { startMessageWindow } from "./message-window.js";
 import { startMoreMenu } from "./more-menu.js";
+import { OwnClasses } from "./own-classes.js";
 import { StudentWindow } from "./student-window.js";
 import { Tiles } from "./tiles.js";
 
@@ -28,6 +29,7 @@ class Dashboard {
   #api = new Api(() => this.#signedOut());
   #line = new ConnectionLine();
   #findings = new FindingsPanel(this.#classes);
+  #own = new OwnClasses(this.#classes);
   #panel = new ClassPanel(this.#classes, this.#api, () => this.#drawSoon());
   #student = new StudentWindow(this.#classes, this.#api, () => this.#connected);
   #tiles = new Tiles((id) => this.#student.open(id));
@@ -143,6 +145,7 @@ class Dashboard {
   #draw() {
     const students = this.#classes.members();
     this.#panel.draw(students);
+    this.#own.draw();
     this.#tiles.draw(students, this.#classes.now());
     this.#student.draw();
   }

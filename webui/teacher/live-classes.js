@@ -8,6 +8,8 @@ export class LiveClasses {
   /** Students of all classes, by id. */
   students = new Map();
   classes = [];
+  /** Titles of classes that went away while the page was open, until the teacher has closed the note. */
+  gone = [];
   /** Number of the last frame; null when only a snapshot can continue. */
   version = null;
   /** When the connection was lost, in seconds by the server's clock; null while it is there, or nothing came so far. */
@@ -16,6 +18,8 @@ export class LiveClasses {
   #heardAt = null;
   #chosen = null;
   #shown = null;
+  // By id of a student who was merged into another one, the id of that one.
+  #merged = new Map();
 
   /** The connection is lost. Until the next snapshot the time stops, since nothing newer is known. */
   lost() {
@@ -42,6 +46,15 @@ export class LiveClasses {
     return [...this.students.values()].filter((student) => student.class_id === classId);
   }
 
+  /** The id that a student has now; after a merge it is that of another one. */
+  idNow(id) {
+    let now = id;
+    // A merge that was undone and done the other way round makes a circle.
+    for (let left = this.#merged.size; left > 0 && !this.students.has(now) && this.#merged.has(now); left--)
+      now = this.#merged.get(now);
+    return now;
+  }
+
   /** How many students are online, in all classes. */
   online() {
     return [...this.students.values()].filter((student) => student.online).length;
@@ -59,6 +72,7 @@ export class LiveClasses {
       if (this.version !== null) this.#heard(frame, time);
       return true;
     }
+    const filled = new Set([...this.students.values()].map((student) => student.class_id));
     if (frame.type === "snapshot") {
       this.students = new Map(frame.students.map((student) => [student.student_id, student]));
     } else if (frame.type !== "update") {
@@ -69,7 +83,7 @@ export class LiveClasses {
     this.version = frame.version;
     this.#heard(frame, time);
     this.lostAt = null;
-    const added = this.#takeClasses(frame);
+    const added = this.#takeClasses(frame, filled);
     // An update holds who changed, and not who is in a new class.
     return frame.type === "snapshot" || !added;
   }
@@ -79,15 +93,26 @@ export class LiveClasses {
       this.version = null;
       return false;
     }
-    for (const student of frame.students) this.students.set(student.student_id, student);
     for (const id of frame.removed ?? []) this.students.delete(id);
+    for (const student of frame.students) this.students.set(student.student_id, student);
+    for (const [id, into] of Object.entries(frame.merged ?? {})) if (id !== into) this.#merged.set(id, into);
     return true;
   }
 
-  /** Whether there are new classes. */
-  #takeClasses(frame) {
+  /**
+   * Take the classes of a frame.
+   *
+   * @param {Set<string>} filled the classes that had students
+   * @returns {boolean} whether there are new ones
+   */
+  #takeClasses(frame, filled) {
     const before = new Set(this.classes.map((view) => view.class_id));
-    if (frame.classes) this.classes = frame.classes;
+    if (frame.classes) {
+      const now = new Set(frame.classes.map((view) => view.class_id));
+      const gone = this.classes.filter((view) => !now.has(view.class_id) && (filled.has(view.class_id) || !now.size));
+      this.gone.push(...gone.map((view) => view.title));
+      this.classes = frame.classes;
+    }
     return this.classes.some((view) => !before.has(view.class_id));
   }
 

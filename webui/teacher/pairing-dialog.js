@@ -12,7 +12,7 @@ export class PairingDialog {
   #paired;
   #dialog = find("tablet");
   #timers = [];
-  // When the code ends, by this page's clock that nobody sets.
+  // When the code ends, by a clock that nobody sets.
   #until = 0;
   // Ids of the sessions that there were before.
   #before = new Set();
@@ -35,9 +35,8 @@ export class PairingDialog {
     this.#stop();
     const sessions = await this.#api.get("/api/v1/sessions");
     this.#before = new Set(sessions.map((session) => session.session_id));
-    const asked = Date.now() / 1000;
-    const { code, url, qr, until, now } = await this.#api.post("/api/v1/pairing");
-    this.#until = performance.now() + (until - (now ?? asked)) * 1000;
+    const { code, url, qr, seconds } = await this.#api.post("/api/v1/pairing");
+    this.#until = performance.now() + seconds * 1000;
     const image = find("tablet-qr");
     image.src = `data:image/svg+xml,${encodeURIComponent(qr)}`;
     image.alt = WORDS.tabletQr;

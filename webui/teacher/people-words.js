@@ -6,6 +6,7 @@ export const WORDS = {
   readOnly: "You are an assistant: you see the students, and cannot change them.",
   classHeading: "Class",
   class: "Show",
+  noClass: "You have no class yet. An administrator can give you one.",
   allClasses: "All my classes",
   search: "Find a name",
   approval: "Ask me before a new student comes in",

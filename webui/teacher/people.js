@@ -96,6 +96,7 @@ class People {
   }
 
   #countOf(shown) {
+    if (!this.#classes.length) return WORDS.noClass;
     const searched = find("search").value.trim() !== "";
     if (this.#onServer && !searched) return WORDS.typeToSearch;
     if (searched && !shown) return WORDS.nobodyFound;

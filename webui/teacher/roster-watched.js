@@ -4,14 +4,15 @@ import { buttonOf } from "./said.js";
 
 /** Lists in the watched folder that are not taken over before a person has said yes. */
 export class WatchedLists {
-  /** Called with the preview of a list. */
-  onPreview = () => {};
   #api;
   #said;
+  #show;
 
-  constructor(api, said) {
+  /** @param {(preview: object) => void} show called with the preview of a list */
+  constructor(api, said, show) {
     this.#api = api;
     this.#said = said;
+    this.#show = show;
   }
 
   async load() {
@@ -24,7 +25,7 @@ export class WatchedLists {
     const box = element("div", "question");
     box.append(element("h3", "", list.origin), ...list.questions.map(({ text }) => element("p", "", text)));
     const buttons = element("div", "dialog-buttons");
-    const show = buttonOf(WORDS.watchedShow, "button is-link", () => this.onPreview(list));
+    const show = buttonOf(WORDS.watchedShow, "button is-link", () => this.#show(list));
     show.setAttribute("aria-label", WORDS.watchedShowOf(list.origin));
     const leave = buttonOf(WORDS.watchedNo, "button", () => this.#said.run(() => this.#leave(list)));
     leave.setAttribute("aria-label", `${WORDS.watchedNo}: ${list.origin}`);
@@ -34,7 +35,7 @@ export class WatchedLists {
   }
 
   async #leave({ origin, preview }) {
-    await this.#api.post("/api/v1/roster/questions", { origin, preview, answer: "no" });
+    await this.#api.post("/api/v1/roster/questions", { preview, answer: "no" });
     await this.load();
     this.#said.say(WORDS.left(origin));
   }

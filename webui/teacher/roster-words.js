@@ -43,6 +43,7 @@ export const WORDS = {
   discard: "Do not import",
   discarded: "Nothing was changed.",
   imported: (number) => `Done: ${counted(number, "change")}.`,
+  taken: "The list was taken over.",
   answerFirst: "First answer the questions above.",
   answers: {
     encoding: "Yes, all letters are right",

@@ -8,17 +8,12 @@ import { WatchedLists } from "./roster-watched.js";
 import { WORDS } from "./roster-words.js";
 
 async function start({ api, said }) {
-  const form = new ListForm(api, said);
-  const watched = new WatchedLists(api, said);
-  const preview = new Preview(api, said, {
-    readAgain: (options) => form.read(options),
-    ended: () => {
-      form.reset();
-      return watched.load();
-    },
+  const preview = new Preview(api, said, () => {
+    form.reset();
+    return watched.load();
   });
-  form.onPreview = (answer) => preview.show(answer);
-  watched.onPreview = (answer) => preview.show(answer);
+  const form = new ListForm(api, said, (answer, options) => preview.show(answer, options));
+  const watched = new WatchedLists(api, said, (list) => preview.showWatched(list));
   startExport(api, said);
   await watched.load();
 }

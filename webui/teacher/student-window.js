@@ -36,6 +36,7 @@ export class StudentWindow {
   /** Read the student again, at most once a second. */
   draw() {
     if (!this.#id) return;
+    this.#id = this.#classes.idNow(this.#id);
     const student = this.#classes.students.get(this.#id);
     if (!student) return find("student").close();
     find("student-name").textContent = student.name;

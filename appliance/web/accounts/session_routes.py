@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 from aiohttp import web
 
@@ -144,12 +146,16 @@ class SessionRoutes:
         return answer({"session_id": wanted})
 
     async def create_pairing(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/pairing``: a code for a further device of the same educator."""
+        """``POST /api/v1/pairing``: a code for a further device of the same educator.
+
+        ``seconds`` says how long it is valid, since the clock of the browser may be another one than ours.
+        """
         made = await self._pairings.create(principal_of(request).educator_id)
         page = f"{self._network.urls()[0].removesuffix('/join')}/pair"
         # The part after # is not sent to any server, so the secret is in no log.
         qr = addresses.qr_svg(f"{page}#{made.link}").decode()
-        return answer({"code": made.code, "url": page, "qr": qr, "until": made.until})
+        seconds = round(made.until - time.time())
+        return answer({"code": made.code, "url": page, "qr": qr, "until": made.until, "seconds": seconds})
 
     async def pair(self, request: web.Request) -> web.Response:
         """``POST /api/v1/pair``: sign in with a code."""

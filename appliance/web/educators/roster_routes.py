@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,7 +28,6 @@ from appliance.roster.imports.exporting import (
 from appliance.roster.imports.model import RosterImportError
 from appliance.roster.imports.plan import Plan
 from appliance.roster.imports.reading import read_bytes
-from appliance.roster.store import RosterStore
 from appliance.roster.watch import ListWatch, WatchQuestion
 from appliance.web.educators.roster_previews import ImportOptions, Preview, Previews, view
 from appliance.web.errors import ApiError, answer
@@ -65,21 +63,16 @@ class RosterRoutes:
     def __init__(
         self,
         roster: Roster,
-        store: RosterStore,
-        watch: Callable[[], ListWatch | None],
         settings: Settings,
         counters: Counters,
     ) -> None:
         """Args:
-        roster: the classes; it is told of changes.
-        store: its tables.
-        watch: gives the watched folder; None where none is watched.
+        roster: the classes, their store, and the watched folder.
         settings: limits.
         counters: counts limits that are hit.
         """
         self._roster = roster
-        self._store = store
-        self._watch = watch
+        self._store = roster.store
         self._limits = RosterLimits.of(settings.limits)
         self._seconds = settings.limits.upload_seconds
         self._ask_removed = settings.roster.ask_removed
@@ -107,7 +100,7 @@ class RosterRoutes:
     async def take(self, request: web.Request) -> web.Response:
         """``POST /api/v1/roster/import``: import a list whose preview was seen."""
         body = await body_of(request, _ImportBody)
-        watch = self._watch()
+        watch = self._roster.watch
         question = next((q for q in watch.questions if q.id == body.preview), None) if watch is not None else None
         if watch is not None and question is not None:
             return await self._take_watched(watch, question, body.answered)
@@ -123,12 +116,12 @@ class RosterRoutes:
             )
             return _changed(error, view(again.id, error.plan))
         self._previews.remove(preview.id)
-        self._roster.on_change()
+        await self._announce()
         return answer(_done(done))
 
     async def questions(self, request: web.Request) -> web.Response:
         """``GET /api/v1/roster/questions``: what watched lists ask, each with its preview."""
-        watch = self._watch()
+        watch = self._roster.watch
         found = watch.questions if watch is not None else []
         return answer([view(question.id, question.plan, question.questions) for question in found])
 
@@ -137,7 +130,7 @@ class RosterRoutes:
         body = await body_of(request, _AnswerBody)
         if body.answer not in ("yes", "no"):
             raise ApiError(400, "bad_answer", "Answer yes or no.")
-        watch = self._watch()
+        watch = self._roster.watch
         if watch is None:
             raise ApiError(404, "unknown_question", "No folder of lists is watched.")
         options = body.options.reading() if body.options is not None else None
@@ -147,7 +140,7 @@ class RosterRoutes:
             return _changed(error, view(body.preview, error.plan))
         except RosterImportError as error:
             raise ApiError(404, "unknown_question", str(error)) from None
-        self._roster.on_change()
+        await self._announce()
         question = view(following.id, following.plan, following.questions) if following is not None else None
         return answer({"question": question})
 
@@ -171,6 +164,12 @@ class RosterRoutes:
         return _file(name, made)
 
     # ---- Parts ----
+
+    async def _announce(self) -> None:
+        """Take those out of their classes who have left a list and are not connected, and announce what has changed."""
+        if self._roster.watch is not None:
+            await self._roster.watch.leaving.check(soon=True)
+        self._roster.on_change()
 
     def _sent(self, request: web.Request, content: bytes, owner: str) -> tuple[str, bytes | str, ImportOptions, str]:
         """Name, content and options of a list that was sent, and the id of the preview that it replaces."""
@@ -218,7 +217,7 @@ class RosterRoutes:
             return _changed(error, view(question.id, error.plan))
         except RosterImportError as error:
             raise ApiError(404, "unknown_preview", str(error)) from None
-        self._roster.on_change()
+        await self._announce()
         return answer(_done(question.plan))
 
     async def _as_imported(self, students: list[Enrolled]) -> tuple[str, Exported]:

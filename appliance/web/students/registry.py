@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _GOING_AWAY = "The server stops; try again later."
 _OPEN_ELSEWHERE = "This stream was opened elsewhere."
 _CHECK_SECONDS = 1.0
+LEFT_LIST = "You are no longer on the list of this class. Your work is saved. Ask your teacher if that is wrong."
 # After this silence a connection is pinged; a browser answers by itself.
 _PING_SECONDS = 5.0
 
@@ -279,6 +280,10 @@ class Registry:
                 connection.close(Close.SILENT, "This page reads too slowly.")
             else:
                 in_background(_send_all(connection, frames))
+
+    def announce_leaving(self, student: Student) -> None:
+        """Send a student who is no longer on the class list a message; the student works on until the page is left."""
+        self.post(self.of_student(student.student_id), protocol.message(LEFT_LIST).encode())
 
     def count_full(self, connection: StudentConnection) -> None:
         """Count the limit because of which a connection has no room."""

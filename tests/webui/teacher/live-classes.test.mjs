@@ -78,3 +78,43 @@ test("the time is the server's, continues with each sign of life, and stops when
   classes.take({ type: "snapshot", version: 7, now: 9_910_000, classes: [], students: [] }, 62_000);
   assert.equal(classes.now(63_000), 9911);
 });
+
+test("a class that goes away is named, and the others stay", () => {
+  const classes = new LiveClasses();
+  const view = (id) => ({ class_id: id, title: `Class ${id}` });
+  const of = (id, classId) => student({ student_id: id, class_id: classId });
+  const snapshot = (version, students, ...ids) =>
+    classes.take({ type: "snapshot", version, now: 0, students, classes: ids.map(view) });
+  snapshot(1, [of("s-1", "5a"), of("s-2", "5b")], "5a", "5b", "5c");
+  classes.choose("5b");
+  assert.equal(classes.current().class_id, "5b");
+  // Nobody is missed in a class without students.
+  snapshot(2, [of("s-1", "5a"), of("s-2", "5b")], "5a", "5b");
+  assert.deepEqual(classes.gone, []);
+  snapshot(3, [of("s-1", "5a")], "5a");
+  assert.deepEqual(classes.gone, ["Class 5b"]);
+  assert.equal(classes.current().class_id, "5a");
+  assert.deepEqual(
+    classes.members().map((one) => one.student_id),
+    ["s-1"],
+  );
+  snapshot(4, []);
+  assert.deepEqual(classes.gone, ["Class 5b", "Class 5a"]);
+  assert.equal(classes.current(), null);
+  assert.deepEqual(classes.members(), []);
+});
+
+test("a student who moves or is merged is found under the id of now", () => {
+  const classes = new LiveClasses();
+  const [ada, ben] = ["s-1", "s-2"].map((id) => student({ student_id: id, class_id: "5a" }));
+  classes.take({ type: "snapshot", version: 1, now: 0, students: [ada, ben], classes: [] });
+  const moved = { ...ben, class_id: "5b" };
+  classes.take({ type: "update", version: 2, now: 0, students: [moved], removed: ["s-2"] });
+  assert.equal(classes.students.get("s-2").class_id, "5b");
+  classes.take({ type: "update", version: 3, now: 0, students: [], removed: ["s-1"], merged: { "s-1": "s-2" } });
+  assert.equal(classes.idNow("s-1"), "s-2");
+  assert.equal(classes.idNow("s-3"), "s-3");
+  // The merge was undone.
+  classes.take({ type: "update", version: 4, now: 0, students: [ada] });
+  assert.equal(classes.idNow("s-1"), "s-1");
+});
