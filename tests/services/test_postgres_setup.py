@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,33 @@ async def error_of_commit(url: str) -> str:
         await store.commit([Write(STUDENTS, "s-2", None, Student("s-2", "Ada", "class-1"))])
     await store.close()
     return str(caught.value)
+
+
+class TestErase:
+    async def test_a_student_is_erased_by_name(
+        self, postgres: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        url, receipt = postgres.new_url(), tmp_path / "receipt.json"
+        roster = open_roster(url, None, RosterLimits(), Counters())
+        [section] = await roster.classes()
+        ada = await roster.join(section.class_id, name="Ada Lovelace")
+        bob = await roster.join(section.class_id, name="Bob")
+        (tmp_path / "data").mkdir()
+        words = ["erase-student", "--yes", "--data-dir", str(tmp_path / "data"), "--roster", url]
+        words += ["--receipt", str(receipt)]
+        assert await asyncio.to_thread(cli.main, [*words, "--name", "ada lovelace"]) == 0
+        said = capsys.readouterr().out
+        assert "The database's own backups".lower() in said.lower()
+        assert "secret" not in said
+        store = open_store(url)
+        assert [row async for row in store.scan(STUDENTS)] == [bob.student]
+        assert [row.student_id async for row in store.scan(TOKENS)] == [bob.student.student_id]
+        places = {one["place"]: one for one in json.loads(receipt.read_text())["searched"]}
+        assert places["the roster: students"]["files"] == 1
+        assert not any(any(one["found"].values()) for one in places.values())
+        assert await asyncio.to_thread(cli.main, [*words[:-1], str(tmp_path / "2"), ada.student.student_id]) == 1
+        await store.close()
+        await roster.close()
 
 
 class TestCheck:
