@@ -87,8 +87,13 @@ class District:
 
 def entries_of(sql: TableSQL[Any], rows: Rows) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The entries of each index, in their order."""
+    found: dict[str, list[tuple[str, str]]] = {index: [] for index in sql.table.indexes}
+    for row in rows():
+        key = sql.table.key_of(row)
+        for index, texts in sql.texts(row).items():
+            found[index] += [(text, key) for text in texts]
     for index, name in zip(sql.table.indexes, sql.index_names(), strict=True):
-        yield name, sorted((text, sql.table.key_of(row)) for row in rows() for text in sql.texts(row)[index])
+        yield name, sorted(found.pop(index))
 
 
 def in_parts(rows: Iterator[Any], most: int = ROWS_AT_ONCE) -> Iterator[list[Any]]:

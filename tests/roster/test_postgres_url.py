@@ -102,5 +102,7 @@ def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
         return original(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(SettingsError, match=r"roster: postgresql:// needs .* pip install 'classroom-observer\[postgres\]'"):
+    with pytest.raises(
+        SettingsError, match=r"roster: postgresql:// needs .* pip install 'classroom-observer\[postgres\]'"
+    ):
         open_store("postgresql://u@h/d")

@@ -16,6 +16,7 @@ from appliance.roster import Roster, RosterLimits, open_roster, open_store
 from appliance.roster.store import RosterStore, Write
 from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student
 from tests.services.postgres import PostgresServer
+from tests.services.servers import RedisServer
 from tests.web.world import world
 
 pytestmark = pytest.mark.services
@@ -250,3 +251,45 @@ class TestServer:
         async with world(tmp_path / "data", roster={"url": url}) as running:
             await coming
             assert [section.title for section in await running.node.roster.classes()] == ["My class"]
+
+
+class TestNodes:
+    async def test_two_nodes_share_it_beside_a_redis(self, postgres: PostgresServer, tmp_path: Path) -> None:
+        roster = {"url": postgres.new_url()}
+        with RedisServer(tmp_path / "redis", append_only=False) as redis:
+            kvs = {"url": redis.url()}
+            async with (
+                world(tmp_path / "one", kvs=kvs, pubsub=kvs, roster=roster) as one,
+                world(tmp_path / "two", kvs=kvs, pubsub=kvs, roster=roster) as two,
+            ):
+                assert await one.code() == await two.code()
+                async with two.dashboard() as dashboard, asyncio.timeout(60):
+                    await dashboard.receive_json()
+                    joined = await one.join("Ada")
+                    while "Ada" not in (await dashboard.receive()).data:
+                        pass
+                async with two.connect() as student:
+                    assert (await student.hello(joined["token"]))["type"] == "welcome"
+                with redis.client() as client:
+                    assert not [key for key in client.scan_iter() if b"roster" in key]
+
+    async def test_an_appliance_serves_those_who_are_there_while_it_is_away(
+        self, server: PostgresServer, tmp_path: Path
+    ) -> None:
+        async with world(tmp_path / "data", roster={"url": server.new_url("timeout=1")}) as running:
+            async with running.student("Ada") as ada:
+                await asyncio.to_thread(server.stop)
+                await ada.send({"event": "edit", "document": "essay", "offset": 0, "insert": "x"})
+                async with asyncio.timeout(60):
+                    await ada.acked(1)
+                body = {"code": "ABC-234", "name": "Bob"}
+                async with running.client.post(f"{running.url}/api/v1/join", json=body) as answer:
+                    assert answer.status == 503
+                    assert "PASSWORD" not in await answer.text()
+                async with running.client.get(f"{running.url}/healthz") as answer:
+                    assert "roster" in await answer.text()
+                await asyncio.to_thread(server.start)
+                async with asyncio.timeout(60):
+                    while [one.code for one in running.node.health.findings() if one.code == "roster.away"]:
+                        await asyncio.sleep(0.05)
+                assert (await running.join("Bob"))["student_id"]
