@@ -83,6 +83,13 @@ class Pattern:
         self.steps.count += len(text)
         return self.pattern.sub(new, text)
 
+    def split(self, text: Any) -> Any:
+        self.steps.count += len(text)
+        return self.pattern.split(text)
+
+    def findall(self, text: Any) -> Any:
+        return [found.group() for found in self.finditer(text)]
+
     def finditer(self, text: Any, begin: int = 0) -> Iterator[re.Match[Any]]:
         """Each character that is skipped is a position at which the pattern did not match."""
         at = begin

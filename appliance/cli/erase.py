@@ -73,6 +73,11 @@ def _erase_student(parsed: argparse.Namespace) -> int:
                 done = done.with_roster(asyncio.run(erase_roster.erase_in_roster(roster.url, sought)))
             return done
 
+        merged = erase.merged_with(roster, student_id)
+        if roster.file is None:
+            merged = asyncio.run(erase_roster.merged_with(roster.url, student_id))
+        for one in merged:
+            erase.erase(data, roster, one, limits, in_store)
         erased = erase.erase(data, roster, student_id, limits, in_store, receipt, names)
     _print_erased(erased, data, left)
     if store is not None:
@@ -117,6 +122,7 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     """
     from appliance.archive.markers import known_missing
     from appliance.archive.stored_files import ARCHIVE
+    from appliance.roster.stored_files import other_lists
 
     yield "Backups and exports elsewhere, and data in browsers."
     moved = [missing.marker.to for missing in known_missing(data / ARCHIVE) if missing.marker.kind == "moved"]
@@ -126,8 +132,13 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
     yield "Copies that the disk keeps of removed files: its free space, its snapshots, and the computer's own backups."
     for aside in sorted(data.parent.glob(f"{data.name}-before-*")):
         yield f"{aside}, which a restore moved aside."
+    if others := other_lists(roster.lists):
+        yield (
+            f"Lists in {roster.lists} ({', '.join(others)}): take the student out of them, or the next import brings "
+            "the student back."
+        )
     if roster.file is None:
-        yield f"Lists in {roster.lists}, and such folders of other nodes: take the student out of them."
+        yield f"Class lists in {roster.lists}, and such folders of other nodes: take the student out of them."
         yield "The database's own backups, logs and free space on its disk."
     if nodes is not None:
         named = f" ({', '.join(nodes)})" if nodes else ""

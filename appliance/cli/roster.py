@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from appliance.cli.commands import Commands
 from appliance.cli.options import add_data_flags, add_roster_flag, settings_of
 from appliance.cli.output import disk_errors
-from appliance.errors import ObserverError, SettingsError
+from appliance.errors import SettingsError
 from appliance.text import counted
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ def _add_import_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(parsed: argparse.Namespace) -> int:
+    import asyncio
+
     settings = settings_of(parsed)
     if parsed.answer is not None:
         return asyncio.run(_answer(settings, parsed))
@@ -92,6 +93,8 @@ def _import(parsed: argparse.Namespace) -> int:
 
 
 async def _import_list(settings: Settings, parsed: argparse.Namespace) -> int:
+    import asyncio
+
     from appliance.roster import RosterLimits
     from appliance.roster.imports.applying import apply_plan, plan_import
     from appliance.roster.imports.plan import PlanOptions
@@ -124,7 +127,6 @@ async def _answer(settings: Settings, parsed: argparse.Namespace) -> int:
     from appliance.roster.place import RosterPlace
     from appliance.roster.watch import ListWatch
 
-    node = settings.node_name if settings.roster.url.partition(":")[0] not in ("", "file", "sqlite") else ""
     folder = RosterPlace.of(settings).lists
     async with _opened(settings) as store:
         watch = ListWatch(
@@ -132,7 +134,7 @@ async def _answer(settings: Settings, parsed: argparse.Namespace) -> int:
             folder,
             RosterLimits.of(settings.limits),
             ask_removed=settings.roster.ask_removed,
-            node=node,
+            node=settings.node_name if store.shared else "",
             check_seconds=0,
         )
         # At the second check a list has not changed since the first one.
@@ -176,6 +178,8 @@ _NO_OPTIONS: dict[str, object] = {"encoding": "", "columns": [], "classes": [], 
 
 
 def _export(parsed: argparse.Namespace) -> int:
+    import asyncio
+
     with disk_errors(parsed.out):
         return asyncio.run(_export_list(settings_of(parsed), parsed))
 
@@ -218,12 +222,12 @@ async def _opened(settings: Settings) -> AsyncIterator[RosterStore]:
     from appliance.roster.place import RosterPlace
 
     place = RosterPlace.of(settings)
-    if place.url.startswith("shared:") or (kvs_facts(settings.kvs.url).shared and not place.chosen):
+    if place.in_kvs or (kvs_facts(settings.kvs.url).shared and not place.chosen):
         raise SettingsError(
             "The roster of these nodes is in their key-value store. Import the list on the page /roster of a running "
             "node, or put it into the watched folder of one."
         )
-    _check_format(settings)
+    _bring_up_to_date(settings)
     store = open_store(place.url)
     try:
         yield store
@@ -231,17 +235,23 @@ async def _opened(settings: Settings) -> AsyncIterator[RosterStore]:
         await store.close()
 
 
-def _check_format(settings: Settings) -> None:
-    """Refuse a data folder of an earlier version, whose roster is in other files.
+def _bring_up_to_date(settings: Settings) -> None:
+    """Bring a data folder of an earlier version, whose roster is in other files, to this one; make a missing one.
 
     Raises:
-        ObserverError: it is one.
+        SettingsError: the folder cannot be written.
     """
+    from appliance.datafolder import DataFolder
+    from appliance.errors import DataFolderInUseError
+    from appliance.maintenance.upgrade import bring_up_to_date
     from appliance.roster.place import RosterPlace
 
-    place = RosterPlace.of(settings)
-    if place.file is not None and not place.file.exists() and (place.file.parent / "roster.jsonl").exists():
-        raise ObserverError("The data folder is of an earlier version. Start the program once, so that it is upgraded.")
+    try:
+        with DataFolder(settings.data_path) as folder:
+            bring_up_to_date(folder, lists=RosterPlace.of(settings).lists)
+    except DataFolderInUseError:
+        # The program that runs has done it.
+        return
 
 
 def _read_options(parsed: argparse.Namespace) -> ReadOptions:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from appliance.config import Settings
-from appliance.roster import open_store
+from appliance.roster import RosterLimits, open_store
+from appliance.roster.earlier_journal import earlier_names
 from appliance.roster.place import RosterPlace
 from appliance.roster.tables import STUDENTS
 
@@ -21,7 +22,9 @@ def roster_names(settings: Settings) -> Iterator[Callable[[str], str | None]]:
     """
     place = RosterPlace.of(settings)
     if place.file is not None and not place.file.exists():
-        yield lambda student_id: None
+        # The data folder may have an earlier format, which only the appliance changes.
+        names = earlier_names(place.lists, RosterLimits.of(settings.limits))
+        yield names.get
         return
     store = open_store(place.url)
     with asyncio.Runner() as runner:

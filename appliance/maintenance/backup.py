@@ -57,7 +57,7 @@ def not_included(settings: Settings) -> Iterator[tuple[str, str]]:
     if place.file is None or place.file in place.outside(settings.data_path):
         yield "roster", redact(place.url)
     if place.lists in place.outside(settings.data_path):
-        yield "class lists", str(place.lists)
+        yield "folder of class lists", str(place.lists)
     if kvs_facts(settings.kvs.url).shared:
         yield "key-value store", redact(settings.kvs.url)
 

@@ -41,6 +41,7 @@ from appliance.maintenance.all_files import (
 from appliance.maintenance.search import ID, Search, Searched, Sought, search
 from appliance.roster import RosterLimits
 from appliance.roster.place import RosterPlace
+from appliance.roster.stored_files import RosterStoreFiles
 
 __all__ = ["EraseError", "Erased", "InStore", "KnownStudent", "ReceiptWanted", "erase", "finish", "known_students"]
 __all__ += ["student_named"]
@@ -151,6 +152,22 @@ def known_students(data: Path, roster: RosterPlace | None, limits: RosterLimits)
     """All students whom stored files name, now or once; one of them may be there with several names."""
     parts = [part for _, part in all_parts(data, roster, limits)]
     return list({(known.student_id, known.name): known for part in parts for known in part.students()}.values())
+
+
+def merged_with(roster: RosterPlace, student_id: str) -> list[str]:
+    """Ids of students whom an educator merged with one: the archive has their work under these ids.
+
+    Raises:
+        EraseError: the roster cannot be read.
+    """
+    if roster.file is None:
+        return []
+    found, left = [student_id], [student_id]
+    while left:
+        more = [one for one in RosterStoreFiles(roster.file).merged_into(left.pop()) if one not in found]
+        found += more
+        left += more
+    return found[1:]
 
 
 def student_named(name: str, known: Iterable[KnownStudent]) -> str:

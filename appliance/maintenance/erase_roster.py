@@ -38,6 +38,23 @@ async def students_in_roster(url: str, student_id: str | None = None) -> list[Kn
         await store.close()
 
 
+async def merged_with(url: str, student_id: str) -> list[str]:
+    """Ids of the students whom educators merged with a student, directly or through another.
+
+    Raises:
+        BackendError: it cannot be reached.
+    """
+    store = open_store(url)
+    try:
+        found = [student_id]
+        for one in found:
+            rows = await store.find(STUDENTS, "merged_into", one)
+            found += [row.row.student_id for row in rows if row.row.student_id not in found]
+        return found[1:]
+    finally:
+        await store.close()
+
+
 async def erase_in_roster(url: str, sought: Sought) -> InStore:
     """Remove all rows of a student, and search all rows for the student afterwards. No node may run meanwhile.
 

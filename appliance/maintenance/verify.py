@@ -33,11 +33,11 @@ from appliance.plugins import Catalog
 from appliance.recovery import snapshot
 from appliance.recovery.start import stale_reducers, without
 from appliance.roster import RosterLimits, open_roster
-from appliance.roster.lists import read_lists
 from appliance.roster.place import RosterPlace
 from appliance.roster.sqlite_errors import ERRORS
 from appliance.roster.sqlite_read import counts
 from appliance.roster.tables import CLASSES, STUDENTS
+from appliance.roster.watch import examine_lists
 from appliance.states import VERSION, student_key
 
 _DAMAGED_LINES_SHOWN = 20
@@ -274,7 +274,7 @@ async def _store_states(settings: Settings, catalog: Catalog, archives: Sequence
 async def _roster(settings: Settings, found: _Found) -> None:
     """How much is in the roster, and what is wrong with its lists; a file was checked as a file."""
     limits, place = RosterLimits.of(settings.limits), RosterPlace.of(settings)
-    for one in read_lists(place.lists, limits).findings:
+    for one in examine_lists(place.lists, limits):
         found(_as_error(one))
     if place.file is not None and not place.file.exists():
         found(finding("roster.none"))

@@ -107,6 +107,8 @@ class Recovery:
             ArchiveError: a segment cannot be read.
         """
         began = time.monotonic()
+        # Torn lines that could not be put aside are no damage too.
+        torn = {(damage.file, damage.byte) for damage in self._archive.torn}
         for damage in self._archive.torn:
             self.findings.append(finding("archive.torn", damage.file, detail=damage.reason))
         self.findings += await asyncio.to_thread(list, file_findings(self._archive.folder))
@@ -137,7 +139,8 @@ class Recovery:
             restored = self._pipeline.restore(some, self._kvs.row, gaps)
             events += restored.events
             for damage in restored.damaged:
-                self._damaged(damage)
+                if (damage.file, damage.byte) not in torn:
+                    self._damaged(damage)
             await asyncio.sleep(0)
             if time.monotonic() - logged >= LOG_SECONDS:
                 logged = time.monotonic()

@@ -1,7 +1,7 @@
 """Cached classes and students: what the roster reads again and again, kept up to date by the commits of this process.
 
-Rows of a store that other processes change are cached for `FRESH_SECONDS`, or until `RosterCache.forget`. Tokens are
-never cached.
+Rows of a shared store are cached for `FRESH_SECONDS`, or until `RosterCache.forget`; those of another one until a command
+has changed it beside the program. Tokens are never cached.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from appliance.tasks import in_background
 
 FRESH_SECONDS = 2.0
 """How old a cached row of a shared store may be."""
+POLL_SECONDS = 1.0
+"""Pause after which a store that is not shared is asked whether another process has changed it."""
 MOST_STUDENTS = 50_000
 """Students that are cached at most, with those of the class that was read last."""
 _NEVER = float("-inf")
@@ -68,6 +70,7 @@ class RosterCache:
         self._changed: dict[str | None, dict[str, Any]] = {}
         self._classes: dict[str, Class] = {}
         self._classes_read = _NEVER
+        self._all_forgotten = self._asked = _NEVER
         store.on_commit.add(self._apply)
 
     async def classes(self) -> dict[str, Class]:
@@ -76,6 +79,7 @@ class RosterCache:
         Raises:
             BackendError: the store cannot be reached.
         """
+        await self._notice_other_processes()
         asked = time.monotonic()
         while not self._is_fresh(None, self._classes_read, asked):
             await self._wait(None)
@@ -87,6 +91,7 @@ class RosterCache:
         Raises:
             BackendError: the store cannot be reached.
         """
+        await self._notice_other_processes()
         asked = time.monotonic()
         while True:
             cached = self._cached.get(class_id)
@@ -109,8 +114,11 @@ class RosterCache:
         return await self._store.get(STUDENTS, student_id)
 
     def forget(self, class_id: str | None = None) -> None:
-        """Read the list of classes, and a class or all, from a shared store at the next request."""
+        """Another process may have changed a class, or any: read it again at the next request, if it has."""
         now = time.monotonic()
+        if not self._store.shared:
+            self._asked = _NEVER
+            return
         self._forgotten[None] = now
         for known in [class_id] if class_id is not None else list(self._cached):
             self._forgotten[known] = now
@@ -120,10 +128,19 @@ class RosterCache:
         await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
     def _is_fresh(self, what: str | None, read: float, asked: float) -> bool:
-        fresh = read > self._forgotten.get(what, _NEVER)
+        fresh = read > self._forgotten.get(what, self._all_forgotten)
         if self._store.shared:
             fresh = fresh and time.monotonic() - read <= FRESH_SECONDS
         return read != _NEVER and (fresh or read >= asked)
+
+    async def _notice_other_processes(self) -> None:
+        """Forget all if a command changed a store that is not shared; that is asked once in a while."""
+        now = time.monotonic()
+        if self._store.shared or now - self._asked < POLL_SECONDS:
+            return
+        self._asked = now
+        if await self._store.changed_elsewhere():
+            self._all_forgotten = time.monotonic()
 
     async def _wait(self, what: str | None) -> None:
         """Wait for a read that is under way, or a new one; all who ask share it, but it may have begun too early."""

@@ -23,7 +23,7 @@ from appliance.errors import SettingsError
 from appliance.roster.codes import new_code
 from appliance.roster.limits import RosterLimits
 from appliance.roster.list_import import ListImport
-from appliance.roster.lists import ListFolder
+from appliance.roster.lists import ListFolder, read_lists
 from appliance.roster.sqlite import SqliteStore
 from appliance.roster.store import RosterStore, Write
 from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student, Token, plain_code
@@ -108,6 +108,19 @@ def move_journal(folder: Path, file: Path, limits: RosterLimits) -> None:
     if journal.path.exists():
         remove(journal.path)
         sync_folder(folder)
+
+
+def earlier_names(folder: Path, limits: RosterLimits) -> dict[str, str]:
+    """The names of students, by id, in a journal and the lists beside it; empty where there are none.
+
+    Raises:
+        SettingsError: the journal cannot be read.
+    """
+    rows = _Rows()
+    if (folder / JOURNAL).exists():
+        Journal(folder / JOURNAL, _Change, rows.apply)
+    found = {**rows.students, **read_lists(folder, limits).students}
+    return {student_id: student.name for student_id, student in found.items()}
 
 
 async def _store(rows: _Rows, folder: Path, file: Path, limits: RosterLimits) -> None:

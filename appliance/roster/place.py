@@ -45,6 +45,11 @@ class RosterPlace(msgspec.Struct, frozen=True):
             return cls(settings.roster.url, file, listed)
         return cls(settings.roster.url, None, listed, chosen=True)
 
+    @property
+    def in_kvs(self) -> bool:
+        """Whether the configuration names the key-value store."""
+        return self.url.partition(":")[0] == "shared"
+
     def outside(self, data: Path) -> list[Path]:
         """The file and the folder as far as they are not in a data folder."""
         places = [place for place in (self.file, self.lists) if place is not None]

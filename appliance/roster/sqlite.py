@@ -75,6 +75,10 @@ class SqliteStore(RosterStore):
             for row in rows:
                 yield row
 
+    async def changed_elsewhere(self) -> bool:
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._file.changed_elsewhere)
+
     async def commit(self, writes: Sequence[Write[Any]]) -> bool:
         if not writes:
             return True

@@ -36,11 +36,14 @@ R = TypeVar("R", bound=msgspec.Struct)
 FILE = "roster.sqlite"
 CHECKED_BYTES = 8_000_000
 """A file up to this size is checked when it is opened; a larger one in the background, which takes seconds."""
+VFS = ""
+"""The layer of SQLite below which files are; "" for that of the system. With ``unix-excl`` nothing is mapped into
+memory, and no other process can read. Source: https://sqlite.org/vfs.html"""
 BUSY_SECONDS = 5.0
 """How long another process, such as a backup, may hold the file."""
 LOG, SHARED_MEMORY, ROLLBACK = "-wal", "-shm", "-journal"
 """Suffixes of the files that SQLite has beside the file while it is open, or after a kill."""
-_PRAGMAS = (
+PRAGMAS = (
     "PRAGMA synchronous=FULL",
     # On macOS fsync leaves the content in the drive's own memory.
     "PRAGMA fullfsync=ON",
@@ -51,6 +54,7 @@ _PRAGMAS = (
     "PRAGMA trusted_schema=OFF",
     "PRAGMA temp_store=MEMORY",
 )
+"""Settings of each connection. Source: https://sqlite.org/pragma.html"""
 
 
 class RosterFile:
@@ -82,6 +86,9 @@ class RosterFile:
         except ERRORS as error:
             raise SettingsError(f"The roster {path} cannot be used: {reason_of(error)}. {advice_for(error)}") from error
         self._reader: sqlite3.Connection | None = None
+        # A number that SQLite changes when another connection than the writer has committed.
+        self._data_version: int | None = None
+        self.changed_elsewhere()
         if self.path.stat().st_size <= CHECKED_BYTES:
             self.check(self._writer)
 
@@ -166,6 +173,13 @@ class RosterFile:
             connection.execute("PRAGMA temp_store=DEFAULT")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def changed_elsewhere(self) -> bool:
+        """As `RosterStore.changed_elsewhere`."""
+        with self._writing() as connection:
+            [version] = connection.execute("PRAGMA data_version").fetchone()
+        before, self._data_version = self._data_version, version
+        return before not in (None, version)
 
     def commit(self, commits: Sequence[Sequence[Write[Any]]]) -> list[bool | ValueError]:
         """Do several commits with one sync; for each of them, whether its versions were right.
@@ -331,7 +345,7 @@ class RosterFile:
             sqlite3.Error: the file cannot be opened.
         """
         connection = connect(self.path)
-        for pragma in _PRAGMAS:
+        for pragma in PRAGMAS:
             connection.execute(pragma)
         return connection
 
@@ -385,19 +399,14 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be opened.
     """
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    url = f"{path.absolute().as_uri()}?mode={mode}{f'&vfs={VFS}' if VFS else ''}"
+    connection = sqlite3.connect(url, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     # A text that is damaged is one that its row's checksum does not fit.
-    connection.text_factory = text_of
+    connection.text_factory = _text
     return connection
 
 
-def text_of(content: bytes) -> str:
+def _text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 

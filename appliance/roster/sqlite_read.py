@@ -13,7 +13,7 @@ import msgspec
 
 from appliance.datafolder import files
 from appliance.roster.sql import RowDamageError, numbered
-from appliance.roster.sqlite_file import BUSY_SECONDS, LOG, text_of
+from appliance.roster.sqlite_file import LOG, connect
 from appliance.roster.sqlite_schema import TABLES_SQL, tables_of
 from appliance.roster.store import Table
 
@@ -36,10 +36,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     log = path.with_name(path.name + LOG)
     # Without a log nobody has the file open; then nothing is made beside it, also on a disk that is read-only.
     alone = header[_WRITE_VERSION:] == b"\2" and not log.exists()
-    mode = "mode=ro&immutable=1" if alone else "mode=ro"
-    url = f"{path.absolute().as_uri()}?{mode}"
-    with closing(sqlite3.connect(url, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-        connection.text_factory = text_of
+    with closing(connect(path, "ro&immutable=1" if alone else "ro")) as connection:
         yield connection
 
 

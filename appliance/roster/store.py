@@ -140,6 +140,13 @@ class RosterStore(ABC):
         """What is wrong with the store now, without names of persons."""
         return []
 
+    async def changed_elsewhere(self) -> bool:
+        """Whether another process, such as a command, has changed rows since the last call.
+
+        It is asked of a store that is not shared; one that is shared may change at any time.
+        """
+        return False
+
     def examine(self) -> AsyncGenerator[Finding, None]:
         """Findings for IT staff on the server of the store: its version, rights, settings.
 

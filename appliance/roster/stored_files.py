@@ -88,6 +88,17 @@ class RosterStoreFiles(StoredFiles):
             for request in rows(connection, REQUESTS):
                 yield KnownStudent(request.student_id, request.name, request.class_id)
 
+    def merged_into(self, student_id: str) -> list[str]:
+        """Ids of the students who were merged into one.
+
+        Raises:
+            EraseError: the file cannot be read.
+        """
+        if not self._file.exists():
+            return []
+        with self._reading() as connection:
+            return [one.student_id for one in rows(connection, STUDENT_ROWS) if one.merged_into == student_id]
+
     def find_student(self, student_id: str) -> StudentTraces:
         return StudentTraces(student_id, bool(self._writes(student_id)))
 
@@ -123,7 +134,11 @@ class RosterStoreFiles(StoredFiles):
                 found.append((PEOPLE, student.person_id))
             found += [(TOKENS, one.hash) for one in rows(connection, TOKENS) if one.student_id == student_id]
             found += [(SECRETS, student_id) for one in [row(connection, SECRETS, student_id)] if one is not None]
-            found += [(REQUESTS, one.request_id) for one in rows(connection, REQUESTS) if one.student_id == student_id]
+            for request in rows(connection, REQUESTS):
+                # A question about a newcomer may name the student whose name it looks like.
+                alike = student is not None and request.looks_like == student.name
+                if request.student_id == student_id or alike:
+                    found.append((REQUESTS, request.request_id))
             return [Write(table, key, None) for table, key in found]
 
     @staticmethod
@@ -160,6 +175,15 @@ class _Reading:
         return EraseError(
             f"{self._file.name} cannot be searched: {reason_of(error)}. Restore it from a backup, then try again."
         )
+
+
+def other_lists(folder: Path) -> list[str]:
+    """Names of the lists in a watched folder that `RosterListFiles` does not change."""
+    if not folder.is_dir():
+        return []
+    suffixes = (".csv", ".txt", ".tsv", ".zip")
+    own = (STUDENTS, CLASSES)
+    return sorted(path.name for path in folder.iterdir() if path.suffix in suffixes and path.name not in own)
 
 
 class RosterListFiles(JournalFiles):

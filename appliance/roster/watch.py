@@ -187,13 +187,7 @@ class ListWatch:
 
     def examine(self) -> Iterator[Finding]:
         """Problems of the lists as they are now; nothing is changed. Blocks."""
-        for name in self._names():
-            try:
-                incoming = self._read(name, ReadOptions())
-            except RosterImportError as error:
-                yield finding("roster.file", name, detail=str(error))
-            else:
-                yield from _row_findings(incoming)
+        return examine_lists(self._folder, self._limits)
 
     # ---- One check ----
 
@@ -308,10 +302,7 @@ class ListWatch:
         return f"{self._node}/{name}" if self._node else name
 
     def _names(self) -> list[str]:
-        try:
-            names = sorted(path.name for path in self._folder.iterdir() if _is_list(path))
-        except OSError:
-            names = []
+        names = _lists_in(self._folder)
         self._too_many = []
         if len(names) > FILES:
             detail = f"The folder has {len(names)} lists; the first {FILES} are read. Remove those that are not needed."
@@ -338,21 +329,11 @@ class ListWatch:
             return _GONE
         return digest.hexdigest()
 
-    def _read(self, name: str, options: ReadOptions) -> Incoming:
-        if name != CLASSES_LIST:
-            return read_path(self._folder / name, options, self._limits)
-        try:
-            with (self._folder / name).open("rb") as file:
-                content = file.read(self._limits.file_bytes + 1)
-        except OSError as error:
-            raise RosterImportError(f"{name} cannot be read: {error.strerror}.") from None
-        return read_classes(content, name, options, self._limits)
-
     def _incoming(self, name: str, options: ReadOptions, record: ListRecord | None) -> Incoming:
         """Read a list; one that was removed has nobody. What was decided about its form before still holds."""
         if not (self._folder / name).exists():
             return Incoming(self._origin(name), _form_of(record))
-        incoming = self._read(name, options)
+        incoming = _read(self._folder / name, options, self._limits)
         if record is not None and options == ReadOptions():
             incoming = self._as_before(name, incoming, record)
             same = record.headings == incoming.form.headings and record.meanings == incoming.form.meanings
@@ -369,13 +350,45 @@ class ListWatch:
         pairs = zip(record.headings, record.meanings, strict=False)
         columns = {meaning: heading for heading, meaning in pairs if heading and meaning not in ("", "ignored")}
         try:
-            again = self._read(name, ReadOptions(columns=columns))
+            again = _read(self._folder / name, ReadOptions(columns=columns), self._limits)
         except RosterImportError:
             return incoming
         if again.form.headings != record.headings:
             return incoming
         again.form = replace(again.form, meanings=record.meanings)
         return again
+
+
+def examine_lists(folder: Path, limits: RosterLimits) -> Iterator[Finding]:
+    """Problems of the lists of a folder. Blocks.
+
+    Args:
+        folder: the folder; it need not exist.
+        limits: of lists.
+    """
+    for name in _lists_in(folder)[:FILES]:
+        try:
+            yield from _row_findings(_read(folder / name, ReadOptions(), limits))
+        except RosterImportError as error:
+            yield finding("roster.file", name, detail=str(error))
+
+
+def _lists_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if _is_list(path))
+    except OSError:
+        return []
+
+
+def _read(path: Path, options: ReadOptions, limits: RosterLimits) -> Incoming:
+    if path.name != CLASSES_LIST:
+        return read_path(path, options, limits)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise RosterImportError(f"{path.name} cannot be read: {error.strerror}.") from None
+    return read_classes(content, path.name, options, limits)
 
 
 def _place(name: str) -> tuple[bool, bool, str]:

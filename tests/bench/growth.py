@@ -25,6 +25,8 @@ from appliance.counters import Counters
 from appliance.errors import SettingsError
 from appliance.events import EventLimits, decode_events
 from appliance.roster import RosterLimits, plain_code
+from appliance.roster.imports.model import ReadOptions, RosterImportError
+from appliance.roster.imports.reading import read_path
 from appliance.roster.lists import read_lists, unknown_columns, without
 from appliance.roster.names import clean_name
 from appliance.roster.sessions import StoredSessions
@@ -192,6 +194,27 @@ def _files() -> Iterator[Shape]:
         lambda path: (read_lists(path.parent, limits), unknown_columns(path)),
         lambda size: written("students.csv", b"name," * (size // 5)),
     )
+    for name, unit in {
+        "quotes": b'"\n',
+        "open quotes": b'a,"b\n',
+        "separators": b",;|\t",
+        "line ends": b"\r\n\n\r",
+        "code page": b"\xe4\xc4;\xb3\n",
+        "zeros": b"a\0",
+        "names": b"Ada Lovelace\n",
+    }.items():
+
+        def mixed(size: int, unit: bytes = unit) -> Path:
+            return written("students.csv", b"name,class\n" + _repeated(unit, size))
+
+        yield Shape("list", name, lambda path: _imported(path, limits), mixed)
+
+
+def _imported(path: Path, limits: RosterLimits) -> None:
+    try:
+        read_path(path, ReadOptions(), limits)
+    except RosterImportError:
+        pass
 
 
 def _without(path: Path, limits: RosterLimits) -> None:

@@ -20,7 +20,7 @@ class TestBackup:
         config = observer.home / "c.toml"
         config.write_text('[kvs]\nurl = "redis://:hush@h"\n[roster]\nurl = "file:/elsewhere"\n')
         assert observer(*words, "--force", "--config", config) == 0
-        assert "Not in it: the roster, which is not in the data folder (file:/elsewhere)" in observer.out
+        assert "Not in it: the folder of class lists, which is not in the data folder (/elsewhere)" in observer.out
         assert "Not in it: the key-value store, which is not in the data folder (redis://:***@h)" in observer.out
 
     def test_it_says_where_the_file_is_and_keeps_it_from_others(

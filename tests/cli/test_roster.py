@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from appliance.roster.place import RosterPlace
 from appliance.roster.sqlite import SqliteStore
 from appliance.roster.tables import STUDENTS
-from tests.cli.world import CommandLine
+from tests.cli.world import DATA, CommandLine
 from tests.roster.list_fixtures import ADA, FOLDER, fixtures
 from tests.roster.test_import_oneroster import FIRST
 from tests.web.world import world
@@ -165,10 +166,10 @@ def test_a_roster_that_nodes_share_is_imported_on_a_page(observer: CommandLine, 
     assert "the page /roster of a running node" in observer.err.replace("\n", " ")
 
 
-def test_a_data_folder_of_an_earlier_version(observer: CommandLine, data: Path) -> None:
-    (data / "roster").mkdir(parents=True)
-    (data / "roster" / "roster.jsonl").write_text("")
+def test_a_data_folder_of_an_earlier_version_is_upgraded_first(observer: CommandLine, data: Path) -> None:
+    shutil.copytree(DATA, data)
     file = observer.home / "pupils.csv"
-    file.write_text("name\nAda\n")
-    assert observer("import-roster", file, "--data-dir", data) == 1
-    assert "Start the program once" in observer.err
+    file.write_text("name,class\nAda,7a\n")
+    assert observer("import-roster", file, "--data-dir", data) == 0
+    assert listed(data) == [("Ada", "7a")]
+    assert list((data / "backups").iterdir())

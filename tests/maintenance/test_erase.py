@@ -26,7 +26,7 @@ from appliance.maintenance.erase import EraseError
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
 from appliance.recovery.stored_files import SnapshotFiles
-from appliance.roster import RosterLimits, token_hash
+from appliance.roster import RosterLimits, students, token_hash
 from appliance.roster.place import RosterPlace
 from appliance.roster.sqlite_file import FILE
 from appliance.roster.stored_files import RosterListFiles
@@ -384,6 +384,41 @@ async def test_a_student_whom_only_the_roster_knows(tmp_path: Path) -> None:
     known = erase.known_students(tmp_path, RosterPlace.within(tmp_path / "roster"), LIMITS)
     assert [(student.student_id, student.name) for student in known] == [(world.student, NAME)]
     assert (world.erase().lines, world.found()) == (0, {})
+
+
+async def test_a_listed_student_without_an_id_is_erased_from_list_and_store(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    folder = tmp_path / "roster"
+    folder.mkdir()
+    (folder / "students.csv").write_text(f"name,class\n{NAME},5b\nBo,5b\n")
+    roster = roster_in(folder, LIMITS)
+    await roster.classes()
+    [_, zoe] = await roster.students("5b")
+    assert zoe.name == NAME
+    world.student = zoe.student_id
+    joined = await roster.join("5b", name=NAME)
+    await roster.close()
+    world.secrets += [zoe.student_id, zoe.person_id, token_hash(joined.token)]
+    known = erase.known_students(tmp_path, RosterPlace.within(folder), LIMITS)
+    assert {one.student_id for one in known if one.name == NAME} == {zoe.student_id}
+    world.erase()
+    assert world.found() == {}
+    assert (folder / "students.csv").read_text() == "name,class\nBo,5b\n"
+    roster = roster_in(folder, LIMITS)
+    await roster.classes()
+    assert [student.name for student in await roster.students("5b")] == ["Bo"]
+    assert roster.findings() == []
+    await roster.close()
+
+
+async def test_students_who_were_merged_are_erased_with_each_other(tmp_path: Path) -> None:
+    roster = roster_in(tmp_path / "roster", LIMITS)
+    ids = [(await roster.join(CLASS, name=name)).student.student_id for name in ("Ada", "Ada L.", "Bo")]
+    await students.merge(roster.store, ids[0], ids[1], tokens=5)
+    await roster.close()
+    place = RosterPlace.within(tmp_path / "roster")
+    assert erase.merged_with(place, ids[1]) == [ids[0]]
+    assert erase.merged_with(place, ids[2]) == []
 
 
 async def test_conflict_copies_are_erased_and_others_keep_their_lines_in_them(world: World) -> None:

@@ -432,6 +432,28 @@ async def test_what_a_start_finds_in_the_archive_is_a_finding(
     await core.crash()
 
 
+async def test_half_a_line_that_stays_since_the_disk_is_full_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(tmp_path, Tally())
+    await core.start()
+    await _class_of_two(core)
+    await core.pipeline.settle()
+    await core.crash()
+    [(_, path)] = numbered_segments(tmp_path / "archive")
+    path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n" + b'{"half a line')
+
+    def no_room(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("appliance.archive.torn_lines.make_folder", no_room)
+    core = Core(tmp_path, Tally())
+    await core.start()
+    assert [found.code for found in core.recovery.findings] == ["archive.torn"]
+    assert core.counters["archive_lines_damaged"] == 0
+    await core.crash()
+
+
 async def test_a_start_that_reads_for_long_logs_its_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,7 @@ from appliance.errors import SettingsError
 from appliance.roster import JoinError, Roster, open_roster
 from appliance.roster.sqlite import SqliteStore
 from appliance.roster.sqlite_file import FILE
+from appliance.roster.store import Write
 from appliance.roster.tables import STUDENTS
 from tests.contract.roster import LIMITS, Reopen, RosterContract, always_checked, listed, present
 from tests.roster.memory import MemoryStore
@@ -376,6 +377,24 @@ async def test_a_long_name_is_counted(tmp_path: Path, open_one: OpenOne) -> None
 def test_an_unknown_scheme_is_named() -> None:
     with pytest.raises(SettingsError, match="'ldap' is not a roster"):
         open_roster("ldap://school", None, LIMITS, Counters())
+
+
+async def test_what_a_command_changes_beside_the_program_is_seen(tmp_path: Path, open_one: OpenOne) -> None:
+    roster = await open_one(tmp_path, "name,class\nAda,5b\n")
+    await roster.classes()
+    [ada] = await roster.students("5b")
+    command = SqliteStore(tmp_path / FILE)
+    await command.commit([Write(STUDENTS, ada.student_id, None, replace(ada, name="Ada L."))])
+    await command.close()
+    roster.forget()
+    assert [student.name for student in await roster.students("5b")] == ["Ada L."]
+    # What this process commits needs no other read.
+    assert isinstance(roster.store, SqliteStore)
+    before = roster.store.reads
+    await roster.remove(ada.student_id)
+    roster.forget("5b")
+    assert await roster.students("5b") == []
+    assert roster.store.reads == before + 1, "the row that was removed"
 
 
 async def test_the_classes_that_many_read_at_once_are_read_once(tmp_path: Path, open_one: OpenOne) -> None:

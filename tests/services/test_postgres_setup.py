@@ -223,6 +223,9 @@ class TestErase:
         [section] = await roster.classes()
         ada = await roster.join(section.class_id, name="Ada Lovelace")
         bob = await roster.join(section.class_id, name="Bob")
+        store = open_store(url)
+        merged = Student("s-merged", "Ada L.", section.class_id, removed_at=1.0, merged_into=ada.student.student_id)
+        assert await store.commit([Write(STUDENTS, merged.student_id, 0, merged)])
         (tmp_path / "data").mkdir()
         words = ["erase-student", "--yes", "--data-dir", str(tmp_path / "data"), "--roster", url]
         words += ["--receipt", str(receipt)]
@@ -230,7 +233,6 @@ class TestErase:
         said = capsys.readouterr().out
         assert "The database's own backups".lower() in said.lower()
         assert "secret" not in said
-        store = open_store(url)
         assert [row async for row in store.scan(STUDENTS)] == [bob.student]
         assert [row.student_id async for row in store.scan(TOKENS)] == [bob.student.student_id]
         places = {one["place"]: one for one in json.loads(receipt.read_text())["searched"]}

@@ -160,9 +160,12 @@ class DiskOfNode:
                 there.write_bytes(self._left_of(inode))
 
     def _note_foreign_changes(self) -> None:
-        """What the program wrote without `files` counts as durable: nobody knows when it was synced."""
-        for path, inode in self._names.items():
-            if inode is not None and path.is_file() and (there := path.read_bytes()) != inode.content:
+        """What the program, or SQLite, wrote or removed without `files` counts as durable: nobody knows when it was."""
+        for path, inode in list(self._names.items()):
+            if inode is not None and not path.exists():
+                del self._names[path]
+                self._durable.pop(path, None)
+            elif inode is not None and path.is_file() and (there := path.read_bytes()) != inode.content:
                 inode.content[:] = inode.durable = there
 
     def _left_of(self, inode: Inode) -> bytes:

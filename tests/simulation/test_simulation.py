@@ -190,6 +190,15 @@ class TestDisk:
         file.close()
         assert {bool(content) for content in self.left(disk, tmp_path)} == {True, False}
 
+    def test_what_sqlite_removed_is_gone_and_what_it_wrote_stays(self, disk: DiskOfNode, tmp_path: Path) -> None:
+        for name in ("base", "base-wal"):
+            files.write_private(disk.root / name, b"old")
+        # By code that knows nothing of this disk.
+        (disk.root / "base").write_bytes(b"new")
+        (disk.root / "base-wal").unlink()
+        (disk.root / "base-shm").write_bytes(b"made")
+        assert all(found == {"base": b"new", "base-shm": b"made"} for found in self.left(disk, tmp_path))
+
     def test_the_power_is_cut_in_the_middle_of_a_change(self, disk: DiskOfNode) -> None:
         disk.fuse = 2
         with pytest.raises(PowerCutError):

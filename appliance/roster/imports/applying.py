@@ -80,7 +80,8 @@ async def apply_plan(
     if open_questions:
         raise UnansweredError(open_questions[0].text)
     now = await plan_import(store, plan.incoming, limits, options)
-    if now.fingerprint != plan.fingerprint or now.open_questions(answered):
+    same = await asyncio.to_thread(lambda: now.fingerprint == plan.fingerprint)
+    if not same or now.open_questions(answered):
         raise PlanChangedError(now)
     writes = await _writes(store, now.changes)
     if writes is None or not await _commit(store, now, writes, digest, watched=watched):

@@ -21,7 +21,7 @@ from appliance.roster.imports.model import RosterImportError
 SAMPLES = 5
 """How many lines are shown with a guess."""
 _SAMPLE_CHARACTERS = 120
-_EXAMINED_BYTES = 64 * 1024
+_EXAMINED_BYTES = 16 * 1024
 _HEAD_BYTES = 4096
 
 _BYTE_ORDER_MARKS = (
@@ -190,15 +190,17 @@ def _ranked(content: bytes, known: Callable[[str], int]) -> list[tuple[str, str]
 def _scores(examined: bytes) -> Iterator[tuple[str, str, float]]:
     """Each code page and language, with the share of letters of the language among what is not ASCII."""
     texts: dict[str, str | None] = {}
+    wrong: dict[str, float] = {}
     for number, (language, letters, pages) in enumerate(_LANGUAGES):
         usual = frozenset(letters + letters.upper() + _COMMON_SIGNS)
         for place, page in enumerate(pages):
             if page not in texts:
                 texts[page] = _leniently(examined, page)
+                wrong[page] = _wrong_neighbours(texts[page] or "")
             text = texts[page]
             strange = [character for character in text or "" if not character.isascii()]
             if text and strange:
-                score = sum(character in usual for character in strange) / len(strange) - _wrong_neighbours(text)
+                score = sum(character in usual for character in strange) / len(strange) - wrong[page]
                 if not _is_latin(letters[0]) and letters != letters.upper() and not any(map(str.isupper, strange)):
                     # Names begin with capitals, where there are any.
                     score -= 0.05

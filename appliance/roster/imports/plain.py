@@ -41,9 +41,8 @@ _HEADING_ROWS = 20
 """Within how many rows the headings must be: school programs write a title above them."""
 _SAMPLES = 3
 _CLASS_CHARACTERS = 100
-_GRADEBOOK_ROWS = frozenset(
-    ("pointspossible", "points", "date", "duedate", "classaverage", "average", "testteststudent")
-)
+_GRADEBOOK_ROWS = frozenset(("pointspossible", "points", "date", "duedate", "classaverage", "average", "classaverages"))
+_WORD_CHARACTERS = 20
 # A student for tests of a course, whom Canvas adds.
 _TEST_STUDENT = frozenset(("studenttest", "teststudent"))
 _BULLET = re.compile(r"(?:\d{1,3}[.)]|[-*\u2022\u2013\u25aa\u25cf])\s+")
@@ -302,8 +301,11 @@ class _Reader:
             raise _LeftError("By its role it is no student.")
         if is_gone(cells.get("status", "")):
             raise _LeftError("By its status the student is no longer there.")
-        names = [plain(cells[part]) for part in ("name", "given", "family") if cells.get(part)]
-        if names and not cells.get("id") and set(names) <= _GRADEBOOK_ROWS:
+        written = [cells[part] for part in ("name", "given", "family") if cells.get(part)]
+        if not written or len(written[0]) > _WORD_CHARACTERS or not written[0].isascii():
+            return
+        names = [plain(cell) for cell in written]
+        if not cells.get("id") and set(names) <= _GRADEBOOK_ROWS:
             raise _LeftError("It is a row of a gradebook that is about no student.")
         if "".join(names) in _TEST_STUDENT:
             raise _LeftError("It is the test student of a course.")

@@ -112,7 +112,8 @@ async def read_snapshot(store: RosterStore, incoming: Incoming, *, whole: bool =
             snapshot.people[person.person_id] = person
     else:
         await _read_part(store, incoming, snapshot)
-    snapshot.index()
+    # Names are compared, which takes a while for a whole school.
+    await asyncio.to_thread(snapshot.index)
     if len(incoming.entries) <= _MANY:
         await _find_held(store, incoming, snapshot)
     return snapshot

@@ -26,6 +26,7 @@ class ClassParts:
 
     Attributes:
         classes: returns classes as the join panel shows them.
+        requests: returns the unanswered requests of a class.
     """
 
     def __init__(self, students: StudentViews, classes: ClassViews, requests: RequestViews) -> None:
@@ -36,7 +37,7 @@ class ClassParts:
         """
         self.classes = classes
         self._students = students
-        self._requests = requests
+        self.requests = requests
 
     async def changed(
         self, channels: Mapping[str, Channel], taken: Mapping[str, ClassChanges], unplaced: Collection[str]
@@ -92,7 +93,7 @@ class ClassParts:
         """The requests of classes, by class, encoded."""
         if not class_ids:
             return {}
-        read = await asyncio.gather(*(self._requests(class_id) for class_id in class_ids))
+        read = await asyncio.gather(*(self.requests(class_id) for class_id in class_ids))
         return {class_id: encoded(requests) for class_id, requests in zip(class_ids, read, strict=True)}
 
 

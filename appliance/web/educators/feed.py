@@ -113,6 +113,8 @@ class Feed:
         self._counters = counters
         self._limits = limits
         self._dashboards: dict[Dashboard, None] = {}
+        # Not open yet; an account may change in this moment, too.
+        self._opening: set[Dashboard] = set()
         self._channels: dict[str, Channel] = {}
         self._changes = _Changes()
         self._polled = float("-inf")
@@ -154,20 +156,29 @@ class Feed:
         Raises:
             ApiError: 404; the class does not exist, or the principal does not see it.
         """
-        limits, principal, only = self._limits, principal_of(request), request.query.get("class_id")
-        if only is not None and only not in principal.seen_of(await self._roster.class_ids()):
-            raise unknown_class()
+        limits, only = self._limits, request.query.get("class_id")
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=limits.message_bytes, compress=False, timeout=2.0)
-        await socket.prepare(request)
-        if self._closing:
-            await close(socket, _GOING_AWAY, "The server stops.")
-            return socket
-        if len(self._dashboards) >= limits.dashboards:
-            self._counters.add("limit_dashboards")
-            await close(socket, _TOO_MANY, "No more dashboards can be opened now.")
-            return socket
-        dashboard = Dashboard(request, socket, principal, only)
-        self._dashboards[dashboard] = None
+        dashboard = Dashboard(request, socket, principal_of(request), only)
+        self._opening.add(dashboard)
+        try:
+            if only is not None and only not in dashboard.principal.seen_of(await self._roster.class_ids()):
+                raise unknown_class()
+            await socket.prepare(request)
+            if self._closing:
+                await close(socket, _GOING_AWAY, "The server stops.")
+                return socket
+            if len(self._dashboards) >= limits.dashboards:
+                self._counters.add("limit_dashboards")
+                await close(socket, _TOO_MANY, "No more dashboards can be opened now.")
+                return socket
+            self._dashboards[dashboard] = None
+        finally:
+            self._opening.discard(dashboard)
+        await self._serve(dashboard)
+        return socket
+
+    async def _serve(self, dashboard: Dashboard) -> None:
+        """Serve an open dashboard until its connection ends."""
         try:
             self._roster.forget()
             self._subscriptions_changed()
@@ -183,7 +194,6 @@ class Feed:
             await dashboard.drop()
             # After the last dashboard of a class nothing of it needs to be listened to.
             self._subscriptions_changed()
-        return socket
 
     def classes_changed(self) -> None:
         """Send dashboards the join panel, which has changed in all classes."""
@@ -219,11 +229,11 @@ class Feed:
 
         No frame that is put together after this call is about a class that the educator no longer sees.
         """
-        for dashboard in self.dashboards:
+        for dashboard in (*self._dashboards, *self._opening):
             if not principal.educator_id or dashboard.principal.educator_id != principal.educator_id:
                 continue
             dashboard.principal = principal
-            if principal.kind != "educator":
+            if principal.kind != "educator" and dashboard in self._dashboards:
                 self._end(dashboard, _SIGNED_OUT, "Sign in again.")
             self._show_classes(dashboard, [class_id for class_id in dashboard.class_ids if dashboard.sees(class_id)])
             self._subscriptions_changed()

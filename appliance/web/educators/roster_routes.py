@@ -29,9 +29,9 @@ from appliance.roster.imports.model import RosterImportError
 from appliance.roster.imports.plan import Plan
 from appliance.roster.imports.reading import read_bytes
 from appliance.roster.watch import ListWatch, WatchQuestion
+from appliance.web.educators.multipart import parts_of
 from appliance.web.educators.roster_previews import ImportOptions, Preview, Previews, view
 from appliance.web.errors import ApiError, answer
-from appliance.web.multipart import parts_of
 from appliance.web.request_body import body_of, content_of
 from appliance.web.security.principal import principal_of
 
@@ -176,12 +176,11 @@ class RosterRoutes:
         try:
             if request.content_type == "multipart/form-data":
                 parts = parts_of(content, request.headers.get("Content-Type", ""))
-                if "file" not in parts:
+                file, given = parts.get("file"), parts.get("options")
+                if file is None:
                     raise ApiError(400, "bad_body", "The form has no file.")
-                options = (
-                    msgspec.json.decode(parts["options"].content, type=ImportOptions) if "options" in parts else None
-                )
-                return parts["file"].filename or "list.csv", parts["file"].content, options or ImportOptions(), ""
+                options = msgspec.json.decode(given.content if given is not None else b"{}", type=ImportOptions)
+                return file.filename or "list.csv", file.content, options, ""
             body = msgspec.json.decode(content, type=_ListBody)
         except msgspec.ValidationError as error:
             raise ApiError(400, "bad_body", f"The request's content is not as expected: {error}.") from None

@@ -93,7 +93,7 @@ class Joining:
         student = await self._roster.student_by_token(token)
         if student is None:
             student = await self._pipeline.read_whole(lambda: self._roster.student_by_token(token))
-        return student if student is not None and student.present else None
+        return student
 
     async def _by_code(self, code: str) -> Class | None:
         return await self._roster.class_by_code(code)

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 from unittest import mock
 
+from appliance.roster import sqlite, sqlite_file
 from appliance.tasks import BackOff
 
 _entry_points = functools.cache(metadata.entry_points)
@@ -55,7 +56,7 @@ def the_same_each_time(chance: random.Random) -> Iterator[Clock]:
     """Replace the clock, the random values of the program, and the time between two attempts."""
     clock = Clock()
     gmtime, localtime, strftime = time.gmtime, time.localtime, time.strftime
-    replaced: list[tuple[object, str, Callable[..., object]]] = [
+    replaced: list[tuple[object, str, object]] = [
         (time, "time", lambda: clock.now),
         (time, "time_ns", lambda: int(clock.now * 1e9)),
         (time, "gmtime", lambda seconds=None: gmtime(clock.now if seconds is None else seconds)),
@@ -65,6 +66,9 @@ def the_same_each_time(chance: random.Random) -> Iterator[Clock]:
         (secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
         (secrets, "token_urlsafe", lambda size=32: chance.randbytes(size).hex()),
         (secrets, "choice", chance.choice),
+        (sqlite, "ThreadPoolExecutor", Inline),
+        # A page that is mapped into memory cannot be read after a cut: the system ends the process.
+        (sqlite_file, "VFS", "unix-excl"),
         (BackOff, "next", lambda self: WAIT_SECONDS),
         # No random value, but half of the time of a start.
         (metadata, "entry_points", _entry_points),

@@ -207,11 +207,13 @@ class ClassModel:
         roster, control = heart.node.roster, heart.node.class_control
         for seat in self.seats:
             student = await roster.student_by_token(seat.token)
-            holds(student is not None and student.student_id == seat.student_id, "The token of a student is unknown.")
+            known = student is not None and student.present and student.student_id == seat.student_id
+            holds(known, "The token of a student is unknown.")
             assert student is not None
             holds(student.name == seat.name, "A student has another name.")
         for token in () if self.unfinished else self.removed:
-            holds(await roster.student_by_token(token) is None, "A student who was removed is back.")
+            student = await roster.student_by_token(token)
+            holds(student is None or not student.present, "A student who was removed is back.")
         [section, *_] = await roster.classes()
         self.state.seen(control.state(section.class_id), "The class", durable=durable)
         if self.entry is None:

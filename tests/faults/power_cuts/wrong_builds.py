@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 from appliance.archive import Archive
+from appliance.roster import sqlite_file
 
 _fsync = os.fsync
 _replace = os.replace
@@ -93,12 +94,21 @@ def acknowledged_before_sync() -> Iterator[None]:
                 os.close(handle)
 
 
+@contextmanager
+def roster_not_synced() -> Iterator[None]:
+    """SQLite answers before a commit is on the disk."""
+    pragmas = tuple(one for one in sqlite_file.PRAGMAS if "synchronous" not in one)
+    with mock.patch.object(sqlite_file, "PRAGMAS", (*pragmas, "PRAGMA synchronous=OFF")):
+        yield
+
+
 WRONG_BUILDS: dict[str, Callable[[], Any]] = {
     "no-sync": no_sync,
     "no-file-sync": no_file_sync,
     "no-folder-sync": no_folder_sync,
     "rename-before-sync": rename_before_sync,
     "acknowledged-before-sync": acknowledged_before_sync,
+    "roster-not-synced": roster_not_synced,
 }
 
 

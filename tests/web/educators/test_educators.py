@@ -114,8 +114,8 @@ async def test_a_list_that_changes_is_seen_by_an_open_dashboard(tmp_path: Path) 
         students.write_text("who,where\n")
         await until(lambda: w.node.roster.findings())
         [found] = (await w.get("/api/v1/status"))["findings"]
-        assert (found["code"], found["severity"], found["source"]) == ("roster.file", "warning", "roster")
-        assert found["text"].startswith("students.csv: the first line must name the columns")
+        assert (found["code"], found["severity"], found["source"]) == ("roster.question", "warning", "roster")
+        assert found["text"].startswith("students.csv: The first line must name the columns")
         assert [s["name"] for s in await w.get("/api/v1/students")] == ["Bob", "Cy"]
 
 

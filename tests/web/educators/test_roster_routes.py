@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from appliance.web.multipart import parts_of
+from appliance.web.educators.multipart import parts_of
 from tests.roster.list_fixtures import FOLDER
 from tests.roster.test_import_oneroster import FIRST
 from tests.web.world import World, until, world

@@ -18,7 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.roster.store import Write
-from appliance.roster.tables import CLASSES, STUDENTS
+from appliance.roster.tables import CLASSES, REQUESTS, STUDENTS, JoinRequest
+from appliance.web.educators.views import RequestView
 from tests.web.security.permissions import A as WORD_A
 from tests.web.security.permissions import B as WORD_B
 from tests.web.security.permissions import Members, Table, table
@@ -278,6 +279,49 @@ async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(t
             await t.w.node.class_control.changed(WORD_A, merged.student_id, into)
             frame = await of_a.frame()
             assert (frame["removed"], frame["merged"]) == ([merged.student_id], {merged.student_id: into})
+
+
+async def test_who_waits_for_an_answer_is_shown_to_those_who_see_the_class(tmp_path: Path) -> None:
+    async with table(tmp_path) as t:
+        store = t.w.node.store
+
+        async def waiting(class_id: str) -> list[RequestView]:
+            rows = [one.row for one in await store.find(REQUESTS, "class_id", class_id)]
+            shown = [row for row in rows if not row.answer]
+            return [RequestView(r.request_id, class_id, r.name, r.kind, r.student_id, r.created) for r in shown]
+
+        t.w.node.web.feed.parts.requests = waiting
+        a, b = await educator(t, "educator", t.a.class_id), await educator(t, "educator", t.b.class_id)
+
+        async def put(class_id: str, number: int, answer: Any = "") -> None:
+            row = JoinRequest(f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", 1.0, answer)
+            assert await store.commit([Write(REQUESTS, row.request_id, None, row)])
+            await t.w.node.class_control.changed(class_id)
+
+        def waits(*ids: str) -> Callable[[dict[str, Any]], bool]:
+            return lambda frame: [one["request_id"] for one in frame.get("requests", ())] == list(ids)
+
+        await put(WORD_A, 1)
+        async with a.dashboard() as of_a, b.dashboard() as of_b, owner(t).dashboard() as of_both:
+            await of_a.until(waits(f"q-{WORD_A}-1"))
+            await of_both.until(waits(f"q-{WORD_A}-1"))
+            assert (await of_b.frame())["requests"] == []
+            await put(WORD_A, 2)
+            await put(WORD_B, 3)
+            await of_a.until(waits(f"q-{WORD_A}-1", f"q-{WORD_A}-2"))
+            await of_b.until(waits(f"q-{WORD_B}-3"))
+            await put(WORD_A, 1, "yes")
+            await of_a.until(waits(f"q-{WORD_A}-2"))
+            async with owner(t).dashboard() as later:
+                await later.until(waits(f"q-{WORD_A}-2", f"q-{WORD_B}-3"))
+            # An update has all requests of the classes that it is about, and only if they have changed.
+            await put(WORD_A, 2, "no")
+            await of_both.until(lambda frame: frame.get("class_id") == WORD_A and frame.get("requests") == [])
+            await t.w.node.class_control.changed(WORD_A)
+            async with connected(t.w, t.a):
+                frame = await of_a.until(shows(t.a.students[0].student_id, online=True))
+            assert "requests" not in frame
+            assert [text for text in of_b.texts if WORD_A in text] == []
 
 
 async def test_a_class_that_is_added_or_ends_is_in_open_dashboards_at_once(tmp_path: Path) -> None:
