@@ -32,6 +32,7 @@ from appliance.archive.checking import BrokenLink
 from appliance.archive.ends import complete_bytes
 from appliance.archive.gaps import Acceptance, Gap, GapWatch, MissingFiles
 from appliance.archive.markers import moved_to
+from appliance.archive.merged_students import Owners
 from appliance.archive.reading import FileLines
 from appliance.archive.records import Damage, Line, Record, Rejection
 from appliance.archive.segments import SEGMENT_NAME, numbered_segments, uncompressed_bytes
@@ -164,14 +165,21 @@ class Merged:
         """The lines of the wanted students, and damaged ones, with the source's label before the name of the file."""
         students = self._students
         found = FileLines(source.files, source.end)
+        if not source.files:
+            return
+        owners = Owners(source.files[0].parent)
+        if students is not None:
+            students = frozenset(owners.merged.get(student, student) for student in students)
         self._read.append((source.label, found))
         for line in found:
             count(line.end - line.byte)
-            record = line.record
+            record = owners.of(line.record) if owners.merged else line.record
             if isinstance(record, Damage):
                 file = f"{source.label}/{line.file}" if source.label else line.file
                 yield line._replace(record=msgspec.structs.replace(record, file=file), file=file)
             elif students is None or record.student_id in students:
+                if record is not line.record:
+                    line = line._replace(record=record)
                 yield line._replace(file=f"{source.label}/{line.file}") if source.label else line
 
     def _in_file_order(self, found: Iterable[Line]) -> Iterator[Line]:

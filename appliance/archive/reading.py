@@ -10,6 +10,7 @@ from pathlib import Path
 from appliance.archive.chain import GROUP_END, SUFFIX_BYTES
 from appliance.archive.checking import EMPTY, BrokenLink, ChainState, SegmentCheck, SegmentLines
 from appliance.archive.ends import first_group
+from appliance.archive.merged_students import Owners
 from appliance.archive.records import Damage, Line, Record
 from appliance.archive.segments import (
     BEGINNING,
@@ -24,7 +25,8 @@ from appliance.archive.segments import (
 class Reader:
     """Reads an archive folder from a position to its present end, and further when more was written.
 
-    An unfinished group at the end of the last segment is left for the next time.
+    An unfinished group at the end of the last segment is left for the next time. A line of a student who was merged has
+    the id of the student who stays.
 
     Attributes:
         position: the end of the last group of which all lines were read.
@@ -40,6 +42,7 @@ class Reader:
         self.folder = folder
         self.position = start
         self.line: Line | None = None
+        self._owners = Owners(folder)
         self._segment = start.segment
         self._state = ChainState(from_beginning=start == BEGINNING)
 
@@ -66,6 +69,7 @@ class Reader:
         Raises:
             ArchiveError: a segment cannot be read.
         """
+        merged = bool(self._owners.merged)
         there = numbered_segments(self.folder)
         paths = [path for _, path in there]
         for at, (number, path) in enumerate(there, 1):
@@ -83,7 +87,7 @@ class Reader:
                 self._segment = number
                 for line in some:
                     self.line = line
-                    yield line.record
+                    yield self._owners.of(line.record) if merged else line.record
                 self.position = Position(number, reading.byte)
 
     def _find_place(self, path: Path) -> None:

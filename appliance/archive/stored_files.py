@@ -21,6 +21,8 @@ from appliance.archive.markers import (
     missing_findings,
     read_markers,
 )
+from appliance.archive.merged_students import MERGED_STUDENTS, read_merged
+from appliance.archive.merged_students import without_student as without_merged
 from appliance.archive.records import Damage, parse_line
 from appliance.archive.rewriting import Rewriting
 from appliance.archive.segments import SEGMENT_NAME, compressed, open_segment, segments
@@ -39,12 +41,20 @@ class _UnchangedError(Exception):
 
 
 class ArchiveFiles(StoredFiles):
-    """Segments, their indexes, the markers, the accepted gaps, and the files of torn lines."""
+    """Segments, their indexes, the markers, the accepted gaps, the merged students, and the files of torn lines."""
 
     edits_copies = True
 
     def __init__(self, root: Path) -> None:
-        names = ("events-*.jsonl", "events-*.jsonl.gz", INDEX_NAMES, MARKERS, ACCEPTED_GAPS, f"{TORN}/*")
+        names = (
+            "events-*.jsonl",
+            "events-*.jsonl.gz",
+            INDEX_NAMES,
+            MARKERS,
+            ACCEPTED_GAPS,
+            MERGED_STUDENTS,
+            f"{TORN}/*",
+        )
         super().__init__(root, *(f"{ARCHIVE}/{name}" for name in names))
         self.folder = root / ARCHIVE
 
@@ -76,6 +86,7 @@ class ArchiveFiles(StoredFiles):
         yield from file_findings(self.folder)
         yield from read_markers(self.folder)[1]
         yield from read_accepted(self.folder)[1]
+        yield from read_merged(self.folder)[1]
         yield from missing_findings(self.folder)
         yield from verify_indexes(self.folder)
         for path in _files_in(self.folder / TORN):
@@ -127,6 +138,7 @@ class ArchiveFiles(StoredFiles):
         self._remove_doubles()
         remove_indexes_with(self.folder, student.student_id, *student.streams)
         without_student(self.folder, student.student_id)
+        without_merged(self.folder, student.student_id)
         for path in self._edited():
             _rewrite(path, student)
         for path in _files_in(self.folder / TORN):

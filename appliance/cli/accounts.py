@@ -6,7 +6,6 @@ A password is read from the standard input, since arguments are visible to all u
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -52,15 +51,23 @@ def _run(work: Callable[[Accounts, argparse.Namespace], Awaitable[int]]) -> Call
     """A command that works on the accounts of the configured roster."""
 
     def run(parsed: argparse.Namespace) -> int:
+        import asyncio
+
         from appliance.counters import Counters
+        from appliance.roster import open_store
         from appliance.roster.accounts import AccountLimits, Accounts
-        from appliance.roster.sqlite import SqliteStore
+        from appliance.roster.place import RosterPlace
 
         settings = settings_of(parsed)
-        path = data_folder(settings) / "roster" / "roster.sqlite"
+        place = RosterPlace.of(settings)
+        if not place.chosen:
+            data_folder(settings)
+        if place.file is not None and not place.file.exists():
+            # A start makes it, or moves the roster of an earlier version there.
+            raise SettingsError(f"There is no roster at {place.file} yet. Start Classroom Observer once before.")
 
         async def with_accounts() -> int:
-            store = SqliteStore(path)
+            store = open_store(place.url)
             try:
                 return await work(Accounts(store, AccountLimits.of(settings.limits), Counters()), parsed)
             finally:

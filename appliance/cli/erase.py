@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,11 +74,12 @@ def _erase_student(parsed: argparse.Namespace) -> int:
                 done = done.with_roster(asyncio.run(erase_roster.erase_in_roster(roster.url, sought)))
             return done
 
-        merged = erase.merged_with(roster, student_id)
+        *merged, student_id = erase.with_merged(folders, roster, student_id)
         if roster.file is None:
-            merged = asyncio.run(erase_roster.merged_with(roster.url, student_id))
-        for one in merged:
-            erase.erase(data, roster, one, limits, in_store)
+            merged += asyncio.run(erase_roster.merged_with(roster.url, student_id))
+        for other in sorted(set(merged)):
+            with contextlib.suppress(erase.EraseError):
+                erase.erase(data, roster, other, limits, in_store)
         erased = erase.erase(data, roster, student_id, limits, in_store, receipt, names)
     _print_erased(erased, data, left)
     if store is not None:

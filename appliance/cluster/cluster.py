@@ -24,6 +24,8 @@ from appliance.lessons.roster_watch import RosterWatch
 from appliance.pipeline import Pipeline
 from appliance.pubsub.hints import Hints
 from appliance.roster import Roster, open_shared_roster
+from appliance.roster.earlier_shared import move_earlier_rows
+from appliance.roster.shared_store import SharedStore
 from appliance.states import Fold, StateLimits
 from appliance.tasks import BackOff, Supervised, Tasks, in_background
 
@@ -101,7 +103,7 @@ class Cluster:
 
     def roster(self) -> Roster:
         """The roster that all nodes share, with this node's lists."""
-        return open_shared_roster(self._settings, self.records, self._counters)
+        return open_shared_roster(self._settings, self._kvs, self.records, self._counters)
 
     async def start(self, roster_watch: RosterWatch) -> None:
         """Join the other nodes.
@@ -144,6 +146,7 @@ class Cluster:
         await self.membership.start()
         if await self.records.put_back():
             await self.membership.announce_roster_change()
+        await move_earlier_rows(self._kvs, self.records, SharedStore(self._kvs, self.records))
         await roster_watch.reread()
 
     async def _restore(self, roster_watch: RosterWatch) -> None:

@@ -273,8 +273,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     all_join_tries: Annotated[
         Count,
         Meta(
-            description="Wrong join codes an hour from everywhere together; beyond it the codes of all are compared one "
-            "after the other, 20 a second, and a finding says so."
+            description="Wrong join codes an hour from everywhere together; beyond it all codes are compared one after "
+            "the other, 20 a second, and a finding says so."
         ),
     ] = 50_000
     secret_tries: Annotated[

@@ -31,8 +31,10 @@ Work = Callable[[dict[str, msgspec.Raw]], Mapping[str, object | None]]
 JOURNAL = "shared.jsonl"
 """The journal's file in the data folder of a node."""
 ERASED = "erased"
-MEMBERS = "roster/class/"
-"""The beginning of the keys of rows whose fields are ids of students."""
+MEMBERS = "roster/index/"
+"""The beginning of the keys of rows whose fields may be ids of students."""
+# Of earlier versions too.
+_ALL_MEMBERS = (MEMBERS, "roster/class/")
 _PUT_BACK_AT_ONCE = 500
 # The journal is rewritten when it has this many lines more than twice the number of records.
 _OVERWRITTEN = 100
@@ -334,7 +336,7 @@ class SharedRecords:
         keys = await self._kvs.keys()
         await self._kvs.remove([key for key in keys if erased_mark(key) in marks])
         for key in keys:
-            while key.startswith(MEMBERS):
+            while key.startswith(_ALL_MEMBERS):
                 [row] = await self._kvs.read([key])
                 gone = dict.fromkeys(field for field in row.fields if erased_mark(field) in marks)
                 if not gone or not await self._kvs.commit([Change(key, row.version, gone)]):

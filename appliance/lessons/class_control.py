@@ -46,12 +46,14 @@ class Control(msgspec.Struct, omit_defaults=True):
         state: the class's new state.
         message: the educator's message to the students.
         removed: id of a student who was removed from the class.
+        merged: id of a student who was merged into another one.
         opened: a stream that was opened.
     """
 
     state: ClassState | None = None
     message: str | None = None
     removed: str | None = None
+    merged: str | None = None
     opened: Opened | None = None
 
 
@@ -172,6 +174,12 @@ class ClassControl:
         control = Control(removed=student_id)
         if not await self._send(class_id, control):
             self._apply(class_id, control)
+
+    async def merged(self, class_id: str, student_id: str) -> None:
+        """Let a student who was merged connect again, as the other student, at every node; at this one at once."""
+        control = Control(merged=student_id)
+        self._apply(class_id, control)
+        await self._send(class_id, control)
 
     async def opened(self, class_id: str, opened: Opened) -> None:
         """Announce to every node that a stream was opened here; the opening that was announced last stays."""

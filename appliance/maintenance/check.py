@@ -210,7 +210,7 @@ async def _try_shared_roster(settings: Settings) -> AsyncIterator[Finding]:
     try:
         with tempfile.TemporaryDirectory(prefix="check-") as folder:
             records = SharedRecords(store, Path(folder) / "shared.jsonl")
-            roster = open_shared_roster(settings, records, Counters())
+            roster = open_shared_roster(settings, store, records, Counters())
             async with aclosing(roster.examine()) as findings:
                 async for one in findings:
                     yield one

@@ -21,6 +21,8 @@ from pathlib import Path
 import msgspec
 
 from appliance.archive.markers import known_missing
+from appliance.archive.merged_students import read_merged
+from appliance.archive.stored_files import ARCHIVE
 from appliance.datafolder import sealed
 from appliance.datafolder.files import remove, remove_tree, replace, sync_folder, write_private
 from appliance.datafolder.small_file import SmallFile, copy_path
@@ -43,7 +45,17 @@ from appliance.roster import RosterLimits
 from appliance.roster.place import RosterPlace
 from appliance.roster.stored_files import RosterStoreFiles
 
-__all__ = ["EraseError", "Erased", "InStore", "KnownStudent", "ReceiptWanted", "erase", "finish", "known_students"]
+__all__ = [
+    "EraseError",
+    "Erased",
+    "InStore",
+    "KnownStudent",
+    "ReceiptWanted",
+    "erase",
+    "finish",
+    "known_students",
+    "with_merged",
+]
 __all__ += ["student_named"]
 
 log = logging.getLogger(__name__)
@@ -187,6 +199,23 @@ def student_named(name: str, known: Iterable[KnownStudent]) -> str:
         ids = ", ".join(f"{student.student_id} (class {student.class_id})" for student in found.values())
         raise ObserverError(f"Several students have that name: {ids}. Give the id.")
     return next(iter(found))
+
+
+def with_merged(folders: Iterable[Path], roster: RosterPlace, student_id: str) -> list[str]:
+    """The ids under which there are traces of one person: of students who were merged, and last of the one who stays.
+
+    Args:
+        folders: data folders.
+        roster: where the roster is.
+        student_id: one of them.
+
+    Raises:
+        EraseError: the roster cannot be read.
+    """
+    merged = {one: into for folder in folders for one, into in read_merged(folder / ARCHIVE)[0].items()}
+    stays = merged.get(student_id, student_id)
+    found = {one for one, into in merged.items() if into == stays} | set(merged_with(roster, stays))
+    return [*sorted(found), stays]
 
 
 def erase(

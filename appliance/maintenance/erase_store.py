@@ -9,10 +9,11 @@ from appliance.cluster.membership import node_key
 from appliance.datafolder.stored_files import Place, StudentTraces
 from appliance.datafolder.traces import json_forms
 from appliance.kvs import KVS, Change, open_kvs
-from appliance.kvs.records import JOURNAL, MEMBERS, SharedRecords, erased_mark
+from appliance.kvs.records import JOURNAL, SharedRecords, erased_mark
 from appliance.maintenance.erase import InStore
 from appliance.maintenance.search import Matcher, Searched, Sought
-from appliance.roster.shared_rows import student_row
+from appliance.roster.earlier_shared import EARLIER_MEMBERS, earlier_rows
+from appliance.roster.shared_store import HEAD, traces_of_student
 from appliance.states import student_key
 
 _ROWS_AT_ONCE = 200
@@ -41,18 +42,20 @@ async def erase_in_store(url: str, folders: Sequence[Path], traces: StudentTrace
     store = open_kvs(url)
     journals = [SharedRecords(store, folder / JOURNAL) for folder in folders]
     try:
-        rows = [student_key(student_id), student_row(student_id)]
-        members = [row.key for row in await store.read(await store.keys(MEMBERS)) if student_id in row.fields]
-        own = [row.key for row in await store.read(rows) if row.version]
+        in_roster, entries = await traces_of_student(store, student_id)
+        rows = list(dict.fromkeys([student_key(student_id), *earlier_rows(student_id), *in_roster]))
+        earlier = await store.read(await store.keys(EARLIER_MEMBERS))
+        entries.update((row.key, [student_id]) for row in earlier if student_id in row.fields)
+        own = [row.key for row in await store.read(rows) if row.version and row.key != HEAD]
         erased = [await records.erased() for records in journals]
-        known = bool(members or own) or any(erased_mark(student_id) in marks for marks in erased)
+        known = bool(entries or own) or any(erased_mark(student_id) in marks for marks in erased)
         if not known and not traces.found:
             return InStore()
         for records in journals:
-            await records.note_erased(student_id, *rows)
+            await records.note_erased(student_id, *rows, *(field for fields in entries.values() for field in fields))
         await store.remove(rows)
-        for key in members:
-            await _remove_member(store, key, student_id)
+        for key, fields in entries.items():
+            await _remove_fields(store, key, fields)
         # A node that was killed left the ids of those who were online there.
         nodes = await store.read(await store.keys(node_key("")))
         forms = json_forms(student_id)
@@ -60,7 +63,7 @@ async def erase_in_store(url: str, folders: Sequence[Path], traces: StudentTrace
         await store.remove(online)
         counts = {
             "student rows": len(own),
-            "entries of class lists": len(members),
+            "entries of class lists": sum(map(len, entries.values())),
             "lists of who is online": len(online),
         }
         removed = [Place("the shared store", number, what) for what, number in counts.items() if number]
@@ -90,8 +93,9 @@ async def _search(store: KVS, sought: Sought) -> list[Searched]:
     return [places[name] for name in sorted(places)]
 
 
-async def _remove_member(store: KVS, key: str, student_id: str) -> None:
+async def _remove_fields(store: KVS, key: str, fields: Sequence[str]) -> None:
     while True:
         [row] = await store.read([key])
-        if student_id not in row.fields or not await store.commit([Change(key, row.version, {student_id: None})]):
+        gone = dict.fromkeys(field for field in fields if field in row.fields)
+        if not gone or not await store.commit([Change(key, row.version, gone)]):
             return

@@ -13,9 +13,10 @@ from appliance.datafolder.files import make_folder, remove, replace, write_priva
 from appliance.datafolder.filesystem import note_place
 from appliance.datafolder.format_file import write_format
 from appliance.datafolder.private import make_folder_private
+from appliance.datafolder.small_file import copy_path
 from appliance.errors import BackendError, SettingsError
 from appliance.maintenance import erase
-from appliance.maintenance.all_files import ERASING, ROSTER
+from appliance.maintenance.all_files import ERASING, ROSTER, SIGNED_OUT
 from appliance.maintenance.backup import back_up
 from appliance.roster import RosterLimits
 from appliance.roster.earlier_journal import JOURNAL, move_journal
@@ -28,10 +29,15 @@ Step = Callable[[Path], None]
 
 
 def _move_roster(path: Path) -> None:
-    """From 3 to 4: the rows of ``roster/roster.jsonl`` move to ``roster/roster.sqlite``."""
+    """From 3 to 4: the rows of ``roster/roster.jsonl`` move to ``roster/roster.sqlite``.
+
+    Sessions are there too, from now on, so the list of those that had ended is removed; earlier ones are not valid.
+    """
     folder = path / ROSTER
     if folder.is_dir():
         move_journal(folder, folder / FILE, RosterLimits())
+    for ended in (path / SIGNED_OUT, copy_path(path / SIGNED_OUT)):
+        remove(ended)
 
 
 STEPS: Mapping[int, Step] = MappingProxyType({3: _move_roster})

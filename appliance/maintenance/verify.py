@@ -19,6 +19,7 @@ from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.ends import complete_bytes
 from appliance.archive.gaps import Gap, gap_findings
 from appliance.archive.merge import Merged, sources
+from appliance.archive.merged_students import read_merged
 from appliance.archive.stored_files import ARCHIVE
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -31,7 +32,7 @@ from appliance.maintenance.erased_again import erased_again, erased_findings, un
 from appliance.maintenance.folded_states import Fields, FoldedStates, checksums, differing, held_students, lacking
 from appliance.plugins import Catalog
 from appliance.recovery import snapshot
-from appliance.recovery.start import stale_reducers, without
+from appliance.recovery.start import merged_rows, stale_reducers, without
 from appliance.roster import RosterLimits, open_roster
 from appliance.roster.place import RosterPlace
 from appliance.roster.sqlite_errors import ERRORS
@@ -99,11 +100,9 @@ async def verify(
         _gaps(archived.gaps, folder, found)
         found(finding("states.none"))
     else:
-        stored = FoldedStates(settings, catalog)
-        stale = stale_reducers(stored.fold, usable.head.reducers, usable.rows)
-        stored.rows = {row.key: without(row, stale) for row in usable.rows}
+        stored, rows, stale = _as_a_start(usable, settings, catalog)
         stored.fold_in(Reader(folder, usable.head.position), end, lambda share: None, accepted)
-        _snapshot_states(archived, stored, usable.rows, stale, settings, found)
+        _snapshot_states(archived, stored, rows, stale, settings, found)
     if shared:
         await _store_states(settings, catalog, [*([folder] if segments else []), *others], found)
     await _roster(settings, found)
@@ -147,6 +146,17 @@ def _gaps(gaps: Sequence[Gap], folder: Path, found: _Found) -> None:
     if accepted:
         events = sum(gap.events for gap in accepted)
         found(finding("archive.gaps_known", count=events, students=len({gap.student_id for gap in accepted})))
+
+
+def _as_a_start(
+    usable: snapshot.Snapshot, settings: Settings, catalog: Catalog
+) -> tuple[FoldedStates, list[Row], set[str]]:
+    """What a start takes of a snapshot: states to fold lines into, the rows, and the reducers that it rebuilds."""
+    stored = FoldedStates(settings, catalog)
+    rows = merged_rows(usable.rows, read_merged(settings.data_path / ARCHIVE)[0], stored.fold)
+    stale = stale_reducers(stored.fold, usable.head.reducers, rows)
+    stored.rows = {row.key: without(row, stale) for row in rows}
+    return stored, rows, stale
 
 
 def _snapshot_states(

@@ -29,6 +29,7 @@ from appliance.network.network import WILDCARDS, Network
 from appliance.node.http_server import HttpServer
 from appliance.node.listening import is_loopback
 from appliance.node.measured import measure_archive, measure_kvs, measure_pubsub
+from appliance.node.merging import Merging
 from appliance.node.metric_sources import build_of, sources_of
 from appliance.node.ready_file import Ready
 from appliance.node.rebuilding import Rebuilding
@@ -171,13 +172,21 @@ class Node:
                 ask_removed=settings.roster.ask_removed,
             )
         )
-        self.store = self.roster.store
         self.class_control = ClassControl(
             self.kvs, self.hints, self.pipeline.paused, self.cluster.records if self.cluster else None
         )
         if self.recovery:
             self.class_control.on_stored.add(self.recovery.save_classes)
         self.roster_watch = RosterWatch(self.roster, self.class_control)
+        self.merging = Merging(
+            self.roster,
+            self.pipeline,
+            self.kvs,
+            self.class_control,
+            self.rebuilding,
+            settings.data_path / "archive",
+            self.recovery,
+        )
 
     def _create_network(self) -> None:
         web = self.settings.web
@@ -194,12 +203,12 @@ class Node:
     def _create_web(self, stop: Callable[[], None]) -> None:
         services = ClassServices(
             self.roster,
-            self.store,
             self.class_control,
             self.catalog,
             self.pipeline,
             self.kvs,
             self.hints,
+            self.merging.merge,
             self.cluster.membership if self.cluster else None,
         )
 
@@ -244,12 +253,15 @@ class Node:
         """
         self.health.belong_to_this_loop()
         if self.recovery:
+            await self.merging.prepare()
             await self.recovery.restore()
         if self.cluster:
             await self._join_cluster(self.cluster)
+            await self.merging.prepare()
         self.pipeline.start()
         await self.pipeline.settle()
         self.rebuilding.start(self.recovery)
+        await self.merging.finish()
         self.supervised += self.upkeep.start(self.tasks)
         if self.store.shared:
             await retry(self.roster_watch.check, self.settings.kvs.start_seconds)
@@ -258,7 +270,7 @@ class Node:
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
-        self._run("sessions", self.web.security.sessions.run)
+        self._run("sessions.read", self.web.security.sessions.run)
         self.port = listener.getsockname()[1]
         self.network.listening_on(self.port)
         await self.http_server.start(listener)
@@ -286,6 +298,7 @@ class Node:
         """
         self._closing = True
         self.watchdog.stop()
+        await self.merging.close()
         await self.rebuilding.close()
         await asyncio.gather(*(self.tasks.end(task) for task in self.supervised))
         await self.announcer.close()

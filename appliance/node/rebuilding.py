@@ -56,6 +56,24 @@ class Rebuilding:
         if self._pipeline.fold.suspended or held:
             self._task = in_background(self._run(held), "rebuild")
 
+    async def rebuild_student(self, student_id: str) -> None:
+        """Rebuild all states of one student, which are held, once earlier rebuilds are done; returns when it is."""
+        names = {reducer.name for reducer in self._pipeline.fold.reducers}
+        before = self._task
+
+        async def run() -> None:
+            try:
+                if before is not None:
+                    await asyncio.wait([before])
+            except asyncio.CancelledError:
+                if before is not None:
+                    await cancelled(before)
+                raise
+            await self._run({student_id: names})
+
+        task = self._task = in_background(run(), "rebuild")
+        await asyncio.wait([task])
+
     async def done(self) -> None:
         """Wait until nothing is left to rebuild."""
         if self._task:

@@ -50,7 +50,12 @@ async def serve(
         await cancelled(starting)
         return
     stopping.cancel()
-    await starting
+    try:
+        await starting
+    except BaseException:
+        # What had been started would not end by itself. Nothing is saved: not everything was restored.
+        await node.tasks.close()
+        raise
     # A commit holds thousands of decoded events at once. To search them again and again for reference cycles, of which
     # JSON has none, would cost more than the megabytes that are freed later.
     gc.freeze()

@@ -356,6 +356,48 @@ class Pipeline:
 
         await self._uncancelled(adopted())
 
+    async def merge(self, student_id: str, into: str, class_id: str) -> None:
+        """Let the streams of one student belong to another from now on; the other's states are held for a rebuild.
+
+        Streams of the first accept nothing any more: their connections must have been closed. What was accepted before
+        is committed first. When this returns it is stored; to do it again changes nothing.
+
+        In a store that nodes share nobody has the archive of all: there the states go on as they are.
+
+        Args:
+            student_id: who is no more.
+            into: who stays.
+            class_id: the class of both.
+
+        Raises:
+            BackendError: the store cannot be reached, or what a student did last cannot be stored at the moment.
+        """
+        gone = await self._students.load(student_id, class_id)
+        stays = await self._students.load(into, class_id)
+        for stream in gone.streams.values():
+            self.close_stream(stream)
+
+        async def merged() -> None:
+            async with self._committing:
+                await self._committer.commit()
+                while any(stream.queued for stream in gone.streams.values()) and not self._is_unstored(gone):
+                    await self._committer.commit()
+                if self._is_unstored(gone):
+                    raise BackendError("What this student did last cannot be stored at the moment. Try again later.")
+                await self._students.absorb(stays, gone)
+                self._students.by_id.pop(student_id, None)
+                await self._kvs.remove([student_key(student_id)])
+
+        await self._uncancelled(merged())
+
+    @property
+    def merging(self) -> set[str]:
+        """Ids of students of whom no stream can be opened, since another student is being merged into them."""
+        return self._students.merging
+
+    def _is_unstored(self, student: StudentStates) -> bool:
+        return self._committer.postponed.transaction(student) is not None
+
     async def settle(self) -> None:
         """Wait until all events that were accepted before this call are durable.
 

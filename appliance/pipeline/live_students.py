@@ -7,6 +7,7 @@ them. Only a student whose events are being committed waits for that commit.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ class LiveStudents:
 
     Attributes:
         by_id: the students.
+        merging: ids of students of whom no stream can be opened, since another student is being merged into them.
         confirm: awaited after a student's row was read for a new stream; raises BackendError where the store has lost
             data, so that the row may be incomplete.
         on_lost: called when the store has lost events that were applied.
@@ -51,6 +53,7 @@ class LiveStudents:
         streams_per_student: how many streams one student may have.
         """
         self.by_id: dict[str, StudentStates] = {}
+        self.merging: set[str] = set()
         self._refilling = False
         self._refills = 0
         self.confirm: Callable[[], Awaitable[None]] = _nothing
@@ -68,8 +71,11 @@ class LiveStudents:
 
         Raises:
             TooManyStreamsError: the student has opened too many.
-            BackendError: the student's row cannot be read, or the store has lost data of the student.
+            BackendError: the student's row cannot be read, or the store has lost data of the student, or the student is
+                being merged.
         """
+        if student_id in self.merging:
+            raise BackendError("Another student is being merged into this one.")
         if self._kvs.shared:
             student = await self._current(student_id, class_id)
         else:
@@ -81,6 +87,21 @@ class LiveStudents:
         stream.become(StreamState.OPENING)
         stream.become(StreamState.PAUSED if paused else StreamState.OPEN)
         return stream
+
+    async def absorb(self, stays: StudentStates, gone: StudentStates) -> None:
+        """Store the streams of a merged student in the row of the one who stays. The caller holds the commits.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        shared = self._kvs.shared
+        while any(stream.applied > stays.stream(id, stream.source).applied for id, stream in gone.streams.items()):
+            if shared:
+                # Another node may have changed the row; where it does so again, the commit reads it once more.
+                stays.load(await self._rows(student_key(stays.id)))
+            stays.absorb(gone, None if shared else time.time())
+            self._committer.changed[stays.id] = stays
+            await self._committer.commit()
 
     async def load(self, student_id: str, class_id: str) -> StudentStates:
         """A live student; the row is read where it is not in memory yet.

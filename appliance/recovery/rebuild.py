@@ -19,6 +19,7 @@ from appliance.archive import Archive, Damage, Position, Reader, Record
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.gaps import Gap
 from appliance.archive.markers import missing_findings
+from appliance.archive.merged_students import read_merged
 from appliance.counters import Counters
 from appliance.pipeline import Pipeline
 from appliance.states import Fold, StateLimits, Stream, StudentStates
@@ -74,6 +75,8 @@ class Rebuild:
         self.accepted = AcceptedGaps([archive.folder]) if accepted is None else accepted
         self._gaps = Gaps(Reader(archive.folder), self.accepted)
         self.held: list[str] = []
+        self._merged = read_merged(archive.folder)[0]
+        self._newer: set[str] | None = None
 
     @property
     def of_all(self) -> bool:
@@ -133,7 +136,12 @@ class Rebuild:
             replay_records((record,), self._fold, self._student, _note_nothing, self._gaps)
 
     def _take_over(self, live: StudentStates, rebuilt: StudentStates) -> None:
-        """Replace a student's states, or hold them where the archive lacks events."""
+        """Replace a student's states, or hold them where the archive lacks events.
+
+        Students who were merged since this began are left to the rebuild that follows the merge.
+        """
+        if live.id in self._merged_since():
+            return
         names = self.names if self._only is None else self._only[live.id]
         lacks = rebuilt.held_at is not None
         for stream in live.streams.values():
@@ -144,6 +152,13 @@ class Rebuild:
             live.hold(live.last_event_at or rebuilt.held_at or 0.0, names)
         else:
             live.adopt(rebuilt, names)
+
+    def _merged_since(self) -> set[str]:
+        """The ids of students who were merged since the rebuild began, and of those who stay."""
+        if self._newer is None:
+            merged = read_merged(self._archive.folder)[0]
+            self._newer = {id for pair in merged.items() - self._merged.items() for id in pair}
+        return self._newer
 
     def _student(self, student_id: str, class_id: str) -> StudentStates:
         student = self._students.get(student_id)

@@ -17,6 +17,7 @@ from appliance.archive import BEGINNING, Archive, Damage, Reader
 from appliance.archive.accepted_gaps import AcceptedGaps
 from appliance.archive.file_checks import DamageTally, file_findings, link_findings, unaccepted
 from appliance.archive.markers import missing_findings
+from appliance.archive.merged_students import read_merged
 from appliance.counters import Counters
 from appliance.datafolder.small_file import SmallFile
 from appliance.errors import ArchiveError
@@ -30,10 +31,12 @@ from appliance.states import (
     GAP,
     PART,
     STATE,
+    STREAM,
     SUMMARY,
     VERSION,
     Fold,
     ScopedReducer,
+    decode_stream_position,
     decoded,
     parts_by_state,
     student_key,
@@ -120,12 +123,13 @@ class Recovery:
         start = BEGINNING
         if found is not None:
             start = found.head.position
+            rows = merged_rows(found.rows, read_merged(self._archive.folder)[0], self._pipeline.fold)
             self._archive.continue_after(start)
             fold = self._pipeline.fold
-            self.stale = stale_reducers(fold, found.head.reducers, found.rows)
-            self.held = _held_states(fold, found.rows, self.stale)
+            self.stale = stale_reducers(fold, found.head.reducers, rows)
+            self.held = _held_states(fold, rows, self.stale)
             # States of other versions stay until new ones replace them; without an event they cannot be computed again.
-            self._kvs.load(without_unreadable(row, fold, self.stale) for row in found.rows)
+            self._kvs.load(without_unreadable(row, fold, self.stale) for row in rows)
             self._pipeline.suspend_reducers(self.stale)
         self._restore_classes()
         reader = Reader(self._archive.folder, start)
@@ -315,6 +319,36 @@ def _held_states(fold: Fold, rows: Iterable[Row], stale: set[str]) -> dict[str, 
         if names and row.key.startswith(student_key("")):
             held[row.key.removeprefix(student_key(""))] = names
     return held
+
+
+def merged_rows(rows: Iterable[Row], merged: Mapping[str, str], fold: Fold) -> list[Row]:
+    """Rows of students, those who were merged since they were written in the row of the student who stays.
+
+    That one gets the positions of all streams; its states are held until they are rebuilt from the archive.
+
+    Args:
+        rows: of a snapshot.
+        merged: by the id of each merged student, the id of the one who stays.
+        fold: the reducers.
+    """
+    by_key = {row.key: row for row in rows}
+    for student_id, into in merged.items():
+        row = by_key.pop(student_key(student_id), None)
+        if row is None:
+            continue
+        key = student_key(into)
+        known = by_key.get(key, Row(key, 1, {}))
+        fields = {field: value for field, value in row.fields.items() if field.startswith(STREAM)}
+        for field, value in known.fields.items():
+            if field not in fields or _applied(value) >= _applied(fields[field]):
+                fields[field] = value
+        fields |= dict.fromkeys((scoped.broken_field for scoped in fold.scoped_reducers), GAP)
+        by_key[key] = Row(key, known.version, fields)
+    return list(by_key.values())
+
+
+def _applied(position: bytes) -> int:
+    return decode_stream_position(position).applied
 
 
 def without_unreadable(row: Row, fold: Fold, stale: set[str]) -> Row:

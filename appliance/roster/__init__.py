@@ -23,6 +23,7 @@ from appliance.roster.tables import Class, Student, plain_code
 
 if TYPE_CHECKING:
     from appliance.config import Settings
+    from appliance.kvs import KVS
     from appliance.kvs.records import SharedRecords
     from appliance.roster.store import RosterStore
 
@@ -48,19 +49,27 @@ __all__ = (
 )
 
 
-def open_shared_roster(settings: Settings, records: SharedRecords, counters: Counters) -> Roster:
+def open_shared_roster(settings: Settings, kvs: KVS, records: SharedRecords, counters: Counters) -> Roster:
     """The roster that all nodes share, with the lists in this node's data folder.
 
     Args:
         settings: this node's.
-        records: what the nodes share.
+        kvs: the store that the nodes share.
+        records: what the nodes share in it.
         counters: counts limits that are hit.
     """
-    from appliance.roster.shared import SharedRoster
+    from appliance.roster.shared_store import SharedStore
 
-    place, limits = RosterPlace.of(settings), RosterLimits.of(settings.limits)
-    store = open_store(f"sqlite:{place.file}", counters)
-    return SharedRoster(records, store, place.lists, settings.node_name, limits, counters)
+    lists = RosterPlace.of(settings).lists
+    limits = RosterLimits.of(settings.limits)
+    return Roster(
+        SharedStore(kvs, records),
+        limits,
+        counters,
+        lists,
+        node=settings.node_name,
+        ask_removed=settings.roster.ask_removed,
+    )
 
 
 def roster_facts(url: str) -> Facts:

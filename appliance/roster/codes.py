@@ -11,7 +11,7 @@ CODE_DIGITS = "23456789"
 _READ = str.maketrans("23456789", "ZEASGTBG")
 
 # Three letters that are a rude word, the beginning of one, or a slur, in languages of Europe. Codes have no I and no O.
-_RUDE = frozenset(
+_WORDS = (
     # English
     "ANL ANU ARS ASS AZZ BCH BTC BUT CLT CNT CRP CUM CUN DAM DCK DKE FAG FAP FCK FCU FKN FKU FUC FUK FUQ FUX GAY "
     "GTF HTL JAP JEW KKK KYS LSD MLF NAZ NGA NGR PEE PRN PSY PUS RAP SEX SHT SLT STD STF SUC SUK TET TRD TWT UGL "
@@ -27,8 +27,9 @@ _RUDE = frozenset(
     # Dutch, the Nordic languages, Turkish
     "AMK BGE FTT GVD HRA KNK KUK KUL LUL NSB PKK RUK SKT "
     # Hungarian, Romanian
-    "BUZ FAS FUT KAK MUI PUL".split()
+    "BUZ FAS FUT KAK MUI PUL"
 )
+_RUDE = frozenset(_WORDS.split())
 
 
 def new_code() -> str:

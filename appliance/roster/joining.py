@@ -1,27 +1,29 @@
 """Join rules: who may join a class, and as which student.
 
 A student whom the class list names, or who joined by a name before, is an identity. Nobody holds it until a browser has
-got a token of it. From then on it is given to another browser only with the answer of an educator, or with the student's
-PIN or picture password. Names are compared by one rule, `appliance.roster.names`.
+got a token of it. From then on it is given to another browser only with the answer of an educator, or with the PIN or
+picture password of the student. Names are compared by one rule, `appliance.roster.names`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
 
 from appliance.counters import Counters
-from appliance.roster import Joined, JoinError, RosterLimits, new_student_id, new_token, token_hash
+from appliance.roster.errors import JoinError
+from appliance.roster.identity import Joined, new_student_id, new_token, token_hash
+from appliance.roster.limits import RosterLimits
 from appliance.roster.names import clean_name, compared, looks_like
 from appliance.roster.requests import JoinRequests, Question, RequestLimits, give_token
 from appliance.roster.store import RosterStore, Transaction
 from appliance.roster.student_secrets import StudentSecrets
-from appliance.roster.students import students_of
+from appliance.roster.students import discard, students_of
 from appliance.roster.tables import (
     CLASSES,
     SECRETS,
@@ -34,6 +36,11 @@ from appliance.roster.tables import (
     Student,
 )
 
+Students = Callable[[str], Awaitable[Collection[Student]]]
+"""Reads the students of a class, also removed ones."""
+
+_ADDED_ELSEWHERE = 300
+"""So many students may join a class at other nodes before this node reads the class again."""
 _READ_AT_ONCE = 50
 
 
@@ -93,7 +100,7 @@ class SecretNeededError(JoinError):
         self.student_id = student_id
 
 
-class _Ask(Exception):
+class _AskError(Exception):
     """An educator must answer."""
 
     def __init__(self, student: Student, kind: RequestKind, looks_like: str = "") -> None:
@@ -111,12 +118,16 @@ class JoinRules:
         secrets: PINs and picture passwords.
     """
 
-    def __init__(self, store: RosterStore, limits: RosterLimits, counters: Counters) -> None:
+    def __init__(
+        self, store: RosterStore, limits: RosterLimits, counters: Counters, students: Students | None = None
+    ) -> None:
         """Args:
         store: the tables.
         limits: of a class, a student and a name.
         counters: counts limits that are hit.
+        students: reads the students of a class, also removed ones; None to read them from the store.
         """
+        self._students = students or self._stored_students
         self.requests = JoinRequests(
             store,
             RequestLimits(limits.requests, limits.request_seconds, limits.students, limits.tokens),
@@ -145,13 +156,16 @@ class JoinRules:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             try:
-                students = [versioned.row for versioned in await self._store.find(STUDENTS, "class_id", class_id)]
+                students = await self._students(class_id)
 
                 async def work(transaction: Transaction) -> Joined:
                     return await self._joined(transaction, class_id, attempt, name, students)
 
-                return await self._store.transact(work)
-            except _Ask as ask:
+                joined = await self._store.transact(work)
+                if self._store.shared and joined.student.student_id == attempt.new_id:
+                    await self._check_room(joined.student, len(students))
+                return joined
+            except _AskError as ask:
                 token = new_token()
                 question = Question(ask.student, name or ask.student.name, ask.kind, ask.looks_like)
                 return Waiting(await self.requests.add(question, token_hash(token)), token)
@@ -170,6 +184,9 @@ class JoinRules:
             ListedName(student.student_id, student.name, held, kinds.get(student.student_id, ""))
             for student, held in zip(listed, taken, strict=True)
         ]
+
+    async def _stored_students(self, class_id: str) -> Collection[Student]:
+        return [versioned.row for versioned in await self._store.find(STUDENTS, "class_id", class_id)]
 
     async def _is_held(self, student_id: str) -> bool:
         return bool(await self._store.find(TOKENS, "student_id", student_id, limit=1))
@@ -245,11 +262,11 @@ class JoinRules:
         if student.barred_until is not None and student.barred_until > time.time():
             raise JoinError("barred", "You may not come back to this class today. Ask your teacher.")
         if not student.present:
-            raise _Ask(student, "again")
+            raise _AskError(student, "again")
         if await transaction.find(TOKENS, "student_id", student.student_id):
             secret = await transaction.get(SECRETS, student.student_id)
             if secret is None or attempt.ask:
-                raise _Ask(student, "again")
+                raise _AskError(student, "again")
             if attempt.proof != secret.hash:
                 raise SecretNeededError(secret.kind, student.student_id)
         return await self._with_token(transaction, student)
@@ -261,7 +278,7 @@ class JoinRules:
         in_class = [one for one in students if one.present]
         alike = looks_like(student.name, (one.name for one in in_class))
         if section.approval or alike:
-            raise _Ask(student, "new", alike or "")
+            raise _AskError(student, "new", alike or "")
         if not await self._has_room(student):
             raise self.full()
         return await self._with_token(transaction, replace(student, created=time.time()))
@@ -271,9 +288,26 @@ class JoinRules:
         joining = self._joining.setdefault(student.class_id, set())
         joining.add(student.student_id)
         # Read once the place is taken: those who took theirs before are in the store or among those being stored.
-        rows = [versioned.row for versioned in await self._store.find(STUDENTS, "class_id", student.class_id)]
-        in_class = {row.student_id for row in rows if row.present}
+        in_class = {row.student_id for row in await self._students(student.class_id) if row.present}
         return len(in_class | joining) <= self._limits.students
+
+    async def _check_room(self, student: Student, known: int) -> None:
+        """Take back a new student of a class that other nodes have filled meanwhile: the first commits count.
+
+        Args:
+            student: who was added.
+            known: how many students this node knew in the class before.
+
+        Raises:
+            JoinError: the class is full.
+        """
+        if known + _ADDED_ELSEWHERE < self._limits.students:
+            return
+        found = await self._store.find(STUDENTS, "class_id", student.class_id)
+        order = sorted((one.version, one.row.student_id) for one in found if one.row.present)
+        if student.student_id in {student_id for _, student_id in order[self._limits.students :]}:
+            await discard(self._store, student.student_id)
+            raise self.full()
 
     async def _with_token(self, transaction: Transaction, student: Student) -> Joined:
         token = new_token()

@@ -49,6 +49,11 @@ _SIGNS = str.maketrans({**dict.fromkeys(_APOSTROPHES, "'"), **dict.fromkeys(_DAS
 _AROUND_SIGNS = re.compile("(?<=['-]) | (?=['-])")
 _WORDS_WITHIN = re.compile("[^'\u002d]+")
 
+# The accents of European languages, Arabic vowel signs and Hebrew points: many people leave them out when they type.
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u0652]")
+# Letters that Unicode does not take apart into a letter and an accent.
+_STROKED = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h"})
+
 # The most characters into which one decomposes (Unicode, normal form D).
 _DECOMPOSED = 4
 _MARKS_IN_A_ROW = 4
@@ -121,15 +126,22 @@ def compared(name: str) -> str:
 
 
 def search_words(name: str) -> list[str]:
-    """The words by whose beginning a name is found, each once, in the form in which names are compared.
+    """The words by whose beginning a name is found, each once: in the form in which names are compared, and unaccented.
 
-    ``Anne-Marie O'Brien`` has ``anne-marie``, ``marie``, ``o'brien``, ``brien``.
+    ``Anne-Marie O'Brien`` has ``anne-marie``, ``marie``, ``o'brien``, ``brien``; ``Müller`` has ``muller``.
     """
     words: dict[str, None] = {}
-    for word in compared(name).split():
+    for word in _without_accents(compared(name)).split():
         words[word] = None
         words.update(dict.fromkeys(_WORDS_WITHIN.findall(word)[1:]))
     return list(words)
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFD", text)).translate(_STROKED)
+    return unicodedata.normalize("NFC", plain)
 
 
 def looks_like(name: str, others: Iterable[str]) -> str | None:

@@ -60,8 +60,8 @@ class Pairings:
 
     async def create(self, educator_id: str) -> PairingCode:
         """A new code for an account, in place of one that it has; "" for the owner of the appliance."""
-        made = PairingCode(f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", secrets.token_urlsafe(24), time.time())
-        made = msgspec.structs.replace(made, until=made.until + self._seconds)
+        digits, until = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", time.time() + self._seconds
+        made = PairingCode(digits, secrets.token_urlsafe(24), until)
         row = Pairing(educator_id or OWNER_PAIRING, session_hash(made.code), session_hash(made.link), made.until)
 
         async def work(transaction: Transaction) -> None:
@@ -95,9 +95,10 @@ class Pairings:
                     return "" if one.owner == OWNER_PAIRING else one.owner, 0
             if not guesses:
                 return None, 0
-            for one in valid:
-                transaction.put(PAIRINGS, msgspec.structs.replace(one, wrong=min(one.wrong + 1, self._tries)))
-            return None, sum(one.wrong + 1 == self._tries for one in valid)
+            counting = [one for one in valid if one.wrong < self._tries]
+            for one in counting:
+                transaction.put(PAIRINGS, msgspec.structs.replace(one, wrong=one.wrong + 1))
+            return None, sum(one.wrong + 1 == self._tries for one in counting)
 
         async with self._one_at_a_time:
             owner, ended = await self._store.transact(work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from appliance.roster import Joined, JoinError, Roster, Student, new_student_id
-from appliance.roster.names import listed_as
+from appliance.roster.names import clean_name, listed_as
 
 
 class JoinPolicy(Roster, ABC):
@@ -23,6 +23,8 @@ class JoinPolicy(Roster, ABC):
         name: str | None = None,
         student_id: str | None = None,
         token: str | None = None,
+        proof: str | None = None,
+        ask: bool = False,
         new_id: str | None = None,
     ) -> Joined:
         section = next((section for section in await self.classes() if section.class_id == class_id), None)
@@ -81,3 +83,14 @@ class JoinPolicy(Roster, ABC):
         renamed = Student(student.student_id, name, student.class_id)
         await self._rename(renamed)
         return renamed
+
+    def full(self) -> JoinError:
+        """The error for a class without room; it is counted."""
+        self.counters.add("limit_students_per_class")
+        return JoinError("class_full", "This class is full. Ask your teacher.")
+
+    def _clean(self, name: str) -> str:
+        try:
+            return clean_name(name, self.limits.name_characters)
+        except ValueError as error:
+            raise JoinError("bad_name", str(error)) from None

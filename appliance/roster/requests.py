@@ -1,7 +1,7 @@
 """Questions of students who wait at the join page until an educator answers: is this you again, may a newcomer come in.
 
-A question has the hash of a token that the waiting browser keeps. The token becomes valid with the answer yes. Questions
-are bounded, by class and by age.
+A question has the hash of a token that the waiting browser keeps. The token becomes valid with the answer yes. A
+class has so many at most, and they are deleted after a time.
 """
 
 from __future__ import annotations

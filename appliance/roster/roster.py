@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,11 +15,12 @@ from appliance.listeners import Listeners
 from appliance.roster.cache import RosterCache
 from appliance.roster.codes import new_code
 from appliance.roster.errors import JoinError
-from appliance.roster.identity import FIRST_CLASS, Joined, new_id, new_student_id, new_token, token_hash
+from appliance.roster.identity import FIRST_CLASS, Joined, new_id, new_student_id, token_hash
+from appliance.roster.joining import JoinAttempt, JoinRules, Waiting
 from appliance.roster.limits import RosterLimits
-from appliance.roster.names import clean_name, listed_as
 from appliance.roster.store import RosterStore, Transaction
-from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student, Token, plain_code
+from appliance.roster.students import discard, remove
+from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student, plain_code
 from appliance.roster.watch import ListWatch
 
 _MERGES = 10
@@ -34,6 +34,7 @@ class Roster:
         store: the tables; further rules work on them. What they commit is seen here at once.
         limits: limits of the roster.
         counters: counts limits that are hit.
+        rules: who may join, questions to educators, and students' secrets.
         watch: imports the lists of a folder; None where none is watched.
         on_change: called when classes were added, or the students of a list of this node have changed. Lists are
             checked when `classes` or `students` is called.
@@ -71,9 +72,7 @@ class Roster:
         self._making = asyncio.Lock()
         # When a whole school reconnects at once, its tokens are read together.
         self._owners: RequestCoalescer[str, str | None] = RequestCoalescer(self._read_owners)
-        # By class, the number of students who are being added; and listed students who are being given a first token.
-        self._joining: dict[str, int] = {}
-        self._claiming: set[str] = set()
+        self.rules = JoinRules(store, limits, counters, self._all_students)
 
     # ---- Classes ----
 
@@ -85,6 +84,9 @@ class Roster:
             async with self._making:
                 if not await self._shown():
                     await self.add_class("My class", FIRST_CLASS)
+                    if self.store.shared:
+                        # Another node may have made it first.
+                        self._cache.forget()
             found = await self._shown()
         return found
 
@@ -163,12 +165,6 @@ class Roster:
         await self._import_lists()
         return list((await self._cache.students(class_id)).present)
 
-    async def removed_students(self, class_id: str) -> list[Student]:
-        """Students whom an educator removed from a class, the last one first."""
-        rows = (await self._cache.students(class_id)).rows.values()
-        removed = [row for row in rows if row.removed_at is not None and not row.merged_into]
-        return sorted(removed, key=lambda row: (-(row.removed_at or 0.0), row.student_id))
-
     async def student(self, student_id: str) -> Student | None:
         """The student of a class with this id; None if there is none, or the student was removed."""
         row = await self._cache.student(student_id)
@@ -187,21 +183,13 @@ class Roster:
             student_id = student.merged_into
         return None
 
-    async def remove(self, student_id: str) -> Student | None:
-        """Remove a student from the class; row and tokens stay, so that it can be undone.
+    async def remove(self, student_id: str, *, barred_until: float | None = None) -> Student | None:
+        """Remove a student from the class; see `appliance.roster.students.remove`."""
+        return await remove(self.store, student_id, barred_until=barred_until)
 
-        Returns:
-            The student as before; None if there is none of this id in a class.
-        """
-
-        async def remove(transaction: Transaction) -> Student | None:
-            student = await transaction.get(STUDENTS, student_id)
-            if student is None or not student.present:
-                return None
-            transaction.put(STUDENTS, replace(student, removed_at=time.time()))
-            return student
-
-        return await self.store.transact(remove)
+    async def discard(self, student_id: str) -> Student | None:
+        """Delete a student who never did anything; see `appliance.roster.students.discard`."""
+        return await discard(self.store, student_id)
 
     # ---- Joining ----
 
@@ -212,140 +200,26 @@ class Roster:
         name: str | None = None,
         student_id: str | None = None,
         token: str | None = None,
+        proof: str | None = None,
+        ask: bool = False,
         new_id: str | None = None,
-    ) -> Joined:
-        """Let a student into a class.
+    ) -> Joined | Waiting:
+        """Let a student into a class, or ask an educator; see `appliance.roster.joining`.
 
         A browser that still has a token of this class stays the same student and keeps the token; the name is changed
-        to the new one unless it is from the educator's list. Otherwise `student_id` chooses a student of the list.
-        `name` does so too if exactly one student of the class's list has it and no token of that student exists; else a
+        to the new one unless it is from the educator's list. Otherwise `student_id` chooses a student of the list, and
+        `name` a student of the class if exactly one has it. Where somebody holds that identity, it needs the `proof` of
+        the student's secret, or the answer of an educator, for which `ask` says that the secret is not known. Else a
         new student is created, with the id `new_id` (default: any `new_student_id`).
 
         Raises:
+            SecretNeededError: the student has a secret, and there is no proof of it.
             JoinError: with the code of the reason.
         """
-        section = next((section for section in await self.classes() if section.class_id == class_id), None)
-        if section is None:
+        if class_id not in {section.class_id for section in await self.classes()}:
             raise _unknown_class()
-        if not section.open:
-            raise JoinError("class_closed", "This class is closed to new students right now. Ask your teacher.")
-        if name is not None:
-            name = self._clean(name)
-        known = await self.student_by_token(token) if token is not None else None
-        if (
-            known is not None
-            and known.present
-            and known.class_id == class_id
-            and student_id in (None, known.student_id)
-        ):
-            return Joined(await self._renamed(known, name), token or "")
-        students = (await self._cache.students(class_id)).rows
-        if student_id is not None:
-            listed = students.get(student_id)
-            if listed is None or not listed.listed:
-                raise JoinError("unknown_student", "The class list has no such student.")
-            return await self._give_token(listed)
-        if name is None:
-            raise JoinError("bad_name", "Write a name first.")
-        listed = listed_as(name, [one for one in students.values() if not one.merged_into])
-        claimed = await self._claim(listed) if listed is not None else None
-        return claimed or await self._admit(Student(new_id or new_student_id(), name, class_id, created=time.time()))
-
-    def full(self) -> JoinError:
-        """The error for a class without room; it is counted."""
-        self.counters.add("limit_students_per_class")
-        return JoinError("class_full", "This class is full. Ask your teacher.")
-
-    def _clean(self, name: str) -> str:
-        try:
-            return clean_name(name, self.limits.name_characters)
-        except ValueError as error:
-            if len(name) > self.limits.name_characters:
-                self.counters.add("limit_student_name_characters")
-            raise JoinError("bad_name", str(error)) from None
-
-    async def _renamed(self, student: Student, name: str | None) -> Student:
-        """The student whose browser joins again; a new name replaces the one that it gave before."""
-        if name is None or name == student.name or student.listed:
-            return student
-
-        async def rename(transaction: Transaction) -> Student:
-            row = await transaction.get(STUDENTS, student.student_id)
-            if row is None or not row.present:
-                raise JoinError("unknown_student", "Your teacher has removed you. Join again.")
-            renamed = replace(row, name=name)
-            transaction.put(STUDENTS, renamed)
-            return renamed
-
-        return await self.store.transact(rename)
-
-    async def _claim(self, listed: Student) -> Joined | None:
-        """Give a listed student the first token, at any node; None if the student has a token already."""
-        if listed.student_id in self._claiming:
-            return None
-        self._claiming.add(listed.student_id)
-        try:
-            return await self._try_to_give(listed, first=True)
-        finally:
-            self._claiming.discard(listed.student_id)
-
-    async def _admit(self, student: Student) -> Joined:
-        class_id = student.class_id
-        joining = self._joining.get(class_id, 0)
-        if len((await self._cache.students(class_id)).present) + joining >= self.limits.students:
-            self._cache.forget(class_id)
-            in_class = (await self._cache.students(class_id)).present
-            if len(in_class) + self._joining.get(class_id, 0) >= self.limits.students:
-                raise self.full()
-        # Nothing was awaited since the places were counted, so those who come at once take different ones.
-        self._joining[class_id] = self._joining.get(class_id, 0) + 1
-        try:
-            return await self._give_token(student)
-        finally:
-            self._joining[class_id] -= 1
-            if not self._joining[class_id]:
-                del self._joining[class_id]
-
-    async def _give_token(self, student: Student) -> Joined:
-        """Give a student one more token; a student who is not there is added."""
-        joined = await self._try_to_give(student, first=False)
-        assert joined is not None
-        return joined
-
-    async def _try_to_give(self, student: Student, *, first: bool) -> Joined | None:
-        """Give a student one more token.
-
-        Args:
-            student: who is added if there is none of this id.
-            first: whether a student who has a token, and was not removed, gets none.
-
-        Returns:
-            The student and the token; None if `first` is set and there is a token already.
-        """
-        token = new_token()
-
-        async def give(transaction: Transaction) -> Joined | None:
-            row = await transaction.get(STUDENTS, student.student_id) or student
-            tokens = sorted(
-                await transaction.find(TOKENS, "student_id", row.student_id), key=lambda one: (one.created, one.hash)
-            )
-            removed = row.removed_at is not None
-            if removed and row.barred_until is not None and row.barred_until > time.time():
-                raise JoinError("barred", "You may not come back to this class today. Ask your teacher.")
-            if first and tokens and not removed:
-                return None
-            most = 0 if removed else self.limits.tokens - 1
-            for old in tokens[: max(0, len(tokens) - most)]:
-                transaction.remove(TOKENS, old.hash)
-                if not removed:
-                    self.counters.add("limit_tokens_per_student")
-            back = replace(row, removed_at=None, barred_until=None)
-            # The row is written also if it is the same: of two who claim it at once the second must read it again.
-            transaction.put(STUDENTS, back)
-            transaction.put(TOKENS, Token(token_hash(token), row.student_id, time.time()))
-            return Joined(back, token)
-
-        return await self.store.transact(give)
+        attempt = JoinAttempt(name, student_id, token, proof, ask, new_id or new_student_id())
+        return await self.rules.join(class_id, attempt)
 
     # ---- All of it ----
 
@@ -391,6 +265,9 @@ class Roster:
         if others and len(others) < len(found) and not (await self._cache.students(FIRST_CLASS)).present:
             return others
         return found
+
+    async def _all_students(self, class_id: str) -> Collection[Student]:
+        return list((await self._cache.students(class_id)).rows.values())
 
     async def _import_lists(self) -> None:
         if self.watch is not None and await self.watch.import_changed():

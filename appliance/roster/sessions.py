@@ -115,7 +115,7 @@ class StoredSessions:
         """End a session, durably."""
         await self._store.commit([Write(SESSIONS, hash, None)])
 
-    async def touch(self, session: Session, now: float) -> None:
+    async def note_use(self, session: Session, now: float) -> None:
         """Note that a session is used, unless it has ended or changed meanwhile."""
         [found] = await self._store.read(SESSIONS, [session.session_hash])
         if found is not None and now - found.row.seen >= SEEN_SECONDS:

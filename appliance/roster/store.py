@@ -30,10 +30,12 @@ class Index(msgspec.Struct, frozen=True):
     Attributes:
         name: of the index, unique in its table.
         values: from a row, the texts under which it is found; none for a row that is not in the index.
+        search: whether people search in it, for the beginnings of texts; the texts are parts of names.
     """
 
     name: str
     values: Callable[[Any], Iterable[str]]
+    search: bool = False
 
 
 class Table(Generic[R]):

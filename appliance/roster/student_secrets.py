@@ -1,8 +1,8 @@
 """What only a student knows: a PIN of 4 to 6 digits, or a picture password, three of nine pictures in their order.
 
 With it the student gets the own identity on another device without asking the teacher. Both are weak by nature, for
-children: only the limit on guesses makes them useful, and the hash (Argon2id) does not hide them from those who have the
-roster's file. Parameters of the hash: OWASP, Password Storage Cheat Sheet.
+children: only the limit on guesses makes them useful, and the hash (Argon2id) does not hide them from people who have
+the file of the roster. Parameters of the hash: OWASP, Password Storage Cheat Sheet.
 """
 
 from __future__ import annotations

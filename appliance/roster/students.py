@@ -6,6 +6,7 @@ Each function is one transaction of a `RosterStore`: durable when it returns, or
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -210,11 +211,19 @@ async def search(store: RosterStore, text: str, most: int = SEARCH_RESULTS) -> l
     words = search_words(text)
     if not words:
         return []
-    # The longest word finds the fewest.
+    # The longest word finds the fewest. All who are found by one word fit.
     longest = max(words, key=len)
-    rows = [v.row for v in await store.find(STUDENTS, "word", longest, prefix=True, limit=20 * most)]
-    fitting = [s for s in rows if all(any(w.startswith(word) for w in search_words(s.name)) for word in words)]
-    return sorted(fitting, key=lambda student: (student.name.casefold(), student.student_id))[:most]
+    limit = most if len(words) == 1 else 20 * most
+    return fitting(text, [v.row for v in await store.find(STUDENTS, "word", longest, prefix=True, limit=limit)], most)
+
+
+def fitting(text: str, students: Iterable[Student], most: int = SEARCH_RESULTS) -> list[Student]:
+    """Those of some students whom a search for a text finds, by name."""
+    words = search_words(text)
+    found = [
+        s for s in students if words and all(any(w.startswith(word) for w in search_words(s.name)) for word in words)
+    ]
+    return sorted(found, key=lambda student: (student.name.casefold(), student.student_id))[:most]
 
 
 async def present(transaction: Transaction, student_id: str) -> Student:

@@ -278,7 +278,7 @@ STUDENTS = Table(
     Index("merged_into", lambda row: [row.merged_into] if row.merged_into else []),
     Index("leaving", lambda row: ["yes"] if row.left_at is not None and row.present else []),
     # Each word of the name, in the form in which names are compared: a search is for the beginning of a word.
-    Index("word", lambda row: search_words(row.name) if row.present else []),
+    Index("word", lambda row: search_words(row.name) if row.present else [], search=True),
 )
 TOKENS = Table("tokens", Token, "hash", Index("student_id", lambda row: [row.student_id]))
 SECRETS = Table("secrets", Secret, "student_id")
@@ -301,7 +301,7 @@ TABLES: tuple[Table[Any], ...] = (
     *(EDUCATORS, LOGINS, SESSIONS, PAIRINGS),
 )
 """All tables of the roster. Further ones are added here alone."""
-INDEX_RULES = 1
+INDEX_RULES = 2
 """Raised when an index finds rows under other texts than before, as when names are compared in another way: a store
 that was filled by earlier rules makes its indexes anew when it is opened."""
 

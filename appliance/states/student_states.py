@@ -225,6 +225,23 @@ class StudentStates:
             # Cells that events found before.
             stream.cells = {}
 
+    def absorb(self, merged: StudentStates, at: float | None) -> None:
+        """Take over the streams of a student who was merged into this one.
+
+        Args:
+            merged: the other student; nothing of it is queued or unstored.
+            at: since when all states are held until a rebuild, in seconds since the epoch; None for no hold.
+        """
+        for id, theirs in merged.streams.items():
+            own = self.stream(id, theirs.source)
+            if own.applied < theirs.applied:
+                own.move_to(theirs.position)
+            self.changed_streams[id] = own
+        times = [time for time in (self.last_event_at, merged.last_event_at) if time is not None]
+        self.last_event_at = max(times, default=None)
+        if at is not None:
+            self.hold(at, {reducer.name for reducer in self.fold.reducers})
+
     def adopt(self, rebuilt: StudentStates, names: Container[str] | None = None) -> None:
         """Take over the states of another copy of this student.
 

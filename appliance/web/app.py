@@ -16,7 +16,6 @@ from appliance.roster.pairing import Pairings
 from appliance.roster.sessions import StoredSessions
 from appliance.web.accounts import AccountRoutes, SessionRoutes
 from appliance.web.educators import ClassParts, Educators, Feed, FeedLimits, StudentViews
-from appliance.web.educators.class_parts import no_requests
 from appliance.web.educators.roster_routes import RosterRoutes
 from appliance.web.health_route import HealthRoute
 from appliance.web.middleware import Middleware, note_response
@@ -29,7 +28,7 @@ from appliance.web.request_body import IDLE_CONNECTIONS
 from appliance.web.routes import Routes
 from appliance.web.security import IdleConnections, Keys, Permission, Security, Sessions
 from appliance.web.services import ClassServices, Monitoring
-from appliance.web.students import Admission, Conversations, Joining, Registry
+from appliance.web.students import Admission, Conversations, Joining, OwnData, Registry, SecretTries
 
 WINDOWS = os.name == "nt"
 
@@ -77,19 +76,19 @@ class WebApp:
         self._membership = services.membership
         launch_secret = secrets.token_urlsafe(32)
         self._create_students_side(services, monitoring)
-        stored = StoredSessions.of(services.store, counters, limits)
+        stored = StoredSessions.of(services.roster.store, counters, limits)
         self.security = Security(
             Keys.of(credentials, launch_secret, settings.metrics.token),
             counters,
-            Sessions(stored, services.hints if services.store.shared else None),
-            self._joining.student_of,
+            Sessions(stored, services.hints if services.roster.store.shared else None),
+            self._own_data.student_of,
             hosts=settings.web.hosts,
             origins=settings.web.origins,
             proxies=settings.web.proxies,
             announced=lambda: network.name,
         )
-        accounts = Accounts(services.store, AccountLimits.of(limits), counters)
-        pairings = Pairings.of(services.store, counters, limits)
+        accounts = Accounts(services.roster.store, AccountLimits.of(limits), counters)
+        pairings = Pairings.of(services.roster.store, counters, limits)
         self._account_routes = AccountRoutes(self.security, accounts, limits, counters)
         self._session_routes = SessionRoutes(self.security, accounts, stored, pairings, network, limits, counters)
         self._monitoring = MonitoringRoutes(monitoring.metrics, services.roster, accounts)
@@ -116,7 +115,17 @@ class WebApp:
             self.registry, pipeline, roster, class_control, settings, counters, monitoring.tasks
         )
         self._admission = Admission(roster, services.kvs, pipeline, class_control, self._online, limits, counters)
-        self._joining = Joining(pipeline, roster, class_control, settings, counters, self._admission)
+        self._joining = Joining(
+            pipeline,
+            roster,
+            class_control,
+            limits,
+            counters,
+            monitoring.health,
+            self._admission,
+            SecretTries(limits, counters),
+        )
+        self._own_data = OwnData(roster, pipeline, services.kvs, self._joining, limits.window_bytes)
         if roster.watch is not None:
             roster.watch.leaving.serve(self._online, self.registry.announce_leaving)
 
@@ -134,7 +143,7 @@ class WebApp:
         )
         self._lists = RosterRoutes(services.roster, settings, counters)
         self.feed = Feed(
-            ClassParts(students, self.educators.classes.views, no_requests),
+            ClassParts(students, self.educators.classes.views, self.educators.changes.requests_of),
             services.roster,
             services.hints,
             monitoring.tasks,
@@ -165,7 +174,13 @@ class WebApp:
         add("GET", "/healthz", health.healthz, Permission.ANYONE)
         add("GET", "/metrics", self._monitoring.metrics, Permission.METRICS)
         add("POST", "/api/v1/join", joining.join, Permission.ANYONE)
-        add("GET", "/api/v1/me", joining.me, Permission.STUDENT)
+        add("POST", "/api/v1/join/names", joining.names, Permission.ANYONE)
+        # The token of a student who waits is nobody's yet: these two look for its question.
+        add("GET", "/api/v1/join/pending", joining.pending, Permission.ANYONE)
+        add("POST", "/api/v1/join/cancel", joining.cancel, Permission.ANYONE)
+        add("GET", "/api/v1/me", self._own_data.me, Permission.STUDENT)
+        add("GET", "/api/v1/me/text", self._own_data.text, Permission.STUDENT)
+        add("POST", "/api/v1/me/secret", self._own_data.set_secret, Permission.STUDENT)
         add("GET", "/ws/events", self._conversations.handle, Permission.STUDENT, later=True)
         self._add_program_routes()
         self._add_account_routes()
@@ -201,7 +216,15 @@ class WebApp:
         add("GET", "/api/v1/tasks", educators.status.tasks, Permission.ADMINISTER)
         add("GET", "/api/v1/students", educators.students.list_students, Permission.SEE)
         add("GET", "/api/v1/students/{id}", educators.students.one_student, Permission.SEE)
-        add("POST", "/api/v1/students/{id}/remove", educators.students.remove_student, Permission.CHANGE)
+        changes = educators.changes
+        add("GET", "/api/v1/search", changes.search, Permission.SEE)
+        add("GET", "/api/v1/requests", changes.list_requests, Permission.SEE)
+        add("POST", "/api/v1/requests/{id}", changes.answer_request, Permission.CHANGE)
+        add("POST", "/api/v1/students/{id}/rename", changes.rename, Permission.CHANGE)
+        add("POST", "/api/v1/students/{id}/merge", changes.merge, Permission.CHANGE)
+        add("POST", "/api/v1/students/{id}/remove", changes.remove, Permission.CHANGE)
+        add("POST", "/api/v1/students/{id}/undo-remove", changes.undo_remove, Permission.CHANGE)
+        add("POST", "/api/v1/students/{id}/reset-secret", changes.reset_secret, Permission.CHANGE)
         add("GET", "/api/v1/classes", educators.classes.list_classes, Permission.SEE)
         add("POST", "/api/v1/classes", educators.classes.add, Permission.ADMINISTER)
         add("GET", "/api/v1/classes/{id}/qr.svg", educators.classes.qr, Permission.SEE)
@@ -239,7 +262,12 @@ class WebApp:
         ):
             add("GET", path, pages.page(name), Permission.ANYONE)
         add("GET", "/static/{name:.+}", pages.static, Permission.ANYONE)
-        add("OPTIONS", "/api/v1/{name:join|me}", middleware.preflight, Permission.ANYONE)
+        add(
+            "OPTIONS",
+            "/api/v1/{name:join(?:/(?:names|pending|cancel))?|me(?:/(?:text|secret))?}",
+            middleware.preflight,
+            Permission.ANYONE,
+        )
 
     @property
     def students_online(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from appliance.cluster.membership import Membership
@@ -15,8 +15,7 @@ from appliance.pipeline import Pipeline
 from appliance.plugins import Catalog
 from appliance.pubsub.hints import Hints
 from appliance.recovery.upkeep import Space
-from appliance.roster import Roster
-from appliance.roster.store import RosterStore
+from appliance.roster import Roster, Student
 from appliance.tasks import Tasks
 
 
@@ -26,22 +25,22 @@ class ClassServices:
 
     Attributes:
         roster: who is in which class.
-        store: the tables of the roster, with educators' accounts and sessions.
         class_control: opens, pauses and messages classes, on every node.
         catalog: the reducers that were loaded.
         pipeline: takes students' events.
         kvs: holds students' states.
         hints: announces changes of them.
+        merge: merges a student, by id, into another one, and returns that one.
         membership: the other nodes of a cluster; None where this node runs alone.
     """
 
     roster: Roster
-    store: RosterStore
     class_control: ClassControl
     catalog: Catalog
     pipeline: Pipeline
     kvs: KVS
     hints: Hints
+    merge: Callable[[str, str], Awaitable[Student]]
     membership: Membership | None = None
 
 

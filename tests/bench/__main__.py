@@ -21,6 +21,7 @@ from tests.bench.archive import archive
 from tests.bench.checksums import checksums
 from tests.bench.growth import growth
 from tests.bench.hostile import hostile
+from tests.bench.joins import joins
 from tests.bench.load import ACK_EVERY, Plan
 from tests.bench.nodes import nodes
 from tests.bench.oneroster import oneroster
@@ -204,6 +205,7 @@ def arguments() -> argparse.Namespace:
             "pubsub",
             "nodes",
             "reconnects",
+            "joins",
             "stores",
             "archive",
             "growth",
@@ -252,6 +254,8 @@ def measure_all(parsed: argparse.Namespace) -> None:
         nodes(parsed.quick, parsed.rounds)
     if parsed.only in (None, "reconnects"):
         reconnects(50 if parsed.quick else 1000)
+    if parsed.only in (None, "joins"):
+        joins(*((200, 50) if parsed.quick else (10_000, 5000)))
     _measure_parts(parsed)
 
 

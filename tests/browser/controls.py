@@ -38,6 +38,13 @@ def focused(page: Page) -> str:
     return text
 
 
+def said(page: Page) -> str:
+    """What the page says after an action; waits until it says it."""
+    line = page.wait_for_selector('#said p:not(:text("One moment"))')
+    assert line is not None
+    return line.inner_text()
+
+
 def tab_to(page: Page, name: str, key: str = "Tab") -> None:
     """Press the tab key until a control has the focus."""
     for _ in range(60):

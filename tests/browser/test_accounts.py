@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Page, Route
 
-from tests.browser.controls import faults, focused, tab_to
+from tests.browser.controls import faults, focused, said, tab_to
+from tests.browser.test_contrast import pale
 from tests.browser.world import Classroom, classroom, until
 
 pytestmark = pytest.mark.browser
@@ -43,11 +44,6 @@ def owner(room: Classroom) -> Iterator[Page]:
     page.wait_for_selector("#accounts-part:visible")
     yield page
     page.context.close()
-
-
-def said(page: Page) -> str:
-    page.wait_for_selector("#said p")
-    return page.inner_text("#said p")
 
 
 def add(owner: Page, name: str, login: str, *classes: str, role: str = "") -> None:
@@ -152,6 +148,7 @@ def test_a_session_that_nobody_knows_is_ended(room: Classroom, owner: Page) -> N
     fox = live(sign_in(room, "fox"))
     assert "Ms Fox" not in owner.inner_text("#sessions")
     owner.get_by_label("Show all people\u2019s sessions").check()
+    until(lambda: "Ms Fox" in owner.inner_text("#sessions"), "all sessions are shown")
     [line] = [
         re.sub(r"\d\d:\d\d", "TIME", text) for text in owner.locator("#sessions li").all_inner_texts() if "Fox" in text
     ]
@@ -253,6 +250,7 @@ def test_everybody_can_use_the_pages(room: Classroom, owner: Page, scheme: Liter
     found["pair, scanned"] = faults(page)
     teacher = live(sign_in(room, scheme, color_scheme=scheme))
     teacher.click("#more summary")
+    found["dashboard, more"] = pale(teacher)
     box = teacher.locator(".more-links").bounding_box()
     assert box is not None
     assert box["x"] >= 0
@@ -260,4 +258,14 @@ def test_everybody_can_use_the_pages(room: Classroom, owner: Page, scheme: Liter
     teacher.goto(f"{room.appliance.url}/accounts")
     teacher.click("#password-open")
     found["password"] = faults(teacher)
+    teacher.goto(f"{room.appliance.url}/roster")
+    found["for administrators"] = pale(teacher)
+    for _ in range(2):
+        teacher.context.clear_cookies()
+        teacher.goto(room.appliance.ready["dashboard_url"])
+    assert "This link was used already." in teacher.inner_text("main")
+    found["used link"] = pale(teacher)
+    teacher.goto(f"{room.appliance.url}/?token=made-up")
+    assert "This link is not valid" in teacher.inner_text("main")
+    found["unknown link"] = pale(teacher)
     assert not any(found.values()), found

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from appliance.roster.sqlite_file import FILE, RosterFile
 from tests.cli.world import CommandLine
 
 PASSWORD = "three brown horses"
@@ -22,7 +23,7 @@ class Accounts:
         self.out = self.err = ""
         self._observer = observer
         self._monkeypatch = monkeypatch
-        (observer.home / "data").mkdir()
+        RosterFile(observer.home / "data" / "roster" / FILE).close()
 
     def __call__(self, command: str, *words: str, given: str = f"{PASSWORD}\n") -> int:
         """Run it with these words, and this on its standard input; returns the exit code."""
@@ -70,3 +71,10 @@ def test_what_is_refused(accounts: Accounts, words: tuple[str, ...], given: str,
 
 def test_no_flag_takes_a_password(observer: CommandLine) -> None:
     assert observer("accounts", "add", "ada", "--password", PASSWORD) == 2
+
+
+def test_before_the_first_start_there_is_no_roster(observer: CommandLine) -> None:
+    (observer.home / "data").mkdir()
+    assert observer("accounts", "list", "--data-dir", observer.home / "data") == 2
+    assert "Start Classroom Observer once" in observer.err
+    assert not (observer.home / "data" / "roster").exists()

@@ -12,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.roster import FIRST_CLASS, Joined, JoinError, Roster, RosterLimits, Student
+from appliance.roster.joining import SecretNeededError, Waiting
+from appliance.roster.students import merge, merged_students
 
 LIMITS = RosterLimits(students=8, tokens=3, name_characters=20)
 
@@ -59,7 +61,9 @@ class RosterContract:
 
     async def join(self, roster: Roster, name: str = "Ada", **options: str) -> Joined:
         [section, *_] = await roster.classes()
-        return await roster.join(section.class_id, name=name, **options)
+        joined = await roster.join(section.class_id, name=name, **options)
+        assert isinstance(joined, Joined)
+        return joined
 
     async def test_there_is_a_class_from_the_start_with_a_code_to_read_aloud(self, roster: Roster) -> None:
         [section] = await roster.classes()
@@ -96,11 +100,6 @@ class RosterContract:
         roster = await reopen(roster)
         assert await roster.students(first.student.class_id) == [again.student]
 
-    async def test_two_browsers_with_one_name_are_two_students(self, roster: Roster) -> None:
-        one, two = await self.join(roster), await self.join(roster)
-        assert one.student.student_id != two.student.student_id
-        assert one.token != two.token
-
     @pytest.mark.parametrize("token", ["", "never given", "\ud83d", "x" * 100_000])
     async def test_a_token_that_was_never_given_is_nobodys(self, roster: Roster, token: str) -> None:
         ada = await self.join(roster)
@@ -108,16 +107,6 @@ class RosterContract:
         newcomer = await self.join(roster, "Bob", token=token)
         assert newcomer.student.student_id != ada.student.student_id
         assert newcomer.token not in (token, ada.token)
-
-    async def test_a_removed_student_is_gone_and_may_join_anew_as_another(self, roster: Roster) -> None:
-        ada = await self.join(roster)
-        assert await roster.remove(ada.student.student_id) == ada.student
-        assert await roster.remove(ada.student.student_id) is None
-        assert await roster.student(ada.student.student_id) is None
-        assert await present(roster, ada.token) is None
-        assert await roster.students(ada.student.class_id) == []
-        again = await self.join(roster, token=ada.token)
-        assert again.student.student_id != ada.student.student_id
 
     async def test_a_class_can_be_named_closed_and_given_another_code(self, roster: Roster) -> None:
         [section] = await roster.classes()
@@ -259,28 +248,6 @@ class RosterContract:
         assert await roster.student_by_token(dora.token) == dora.student
         assert [student.name for student in await roster.students("5b")] == ["Bob", "Dora D."]
 
-    async def test_a_listed_name_that_another_student_has_taken_makes_a_new_student(
-        self, roster: Roster, folder: Path, reopen: Reopen
-    ) -> None:
-        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
-        roster = await reopen(roster)
-        dora = await self.join(roster, "dora d.")
-        roster = await reopen(roster)
-        other = await self.join(roster, "dora d.")
-        assert (other.student.listed, other.student.name) == (False, "dora d.")
-        assert await roster.student_by_token(dora.token) == dora.student
-        await roster.remove(dora.student.student_id)
-        assert (await self.join(roster, "Dora D.")).student == dora.student
-
-    async def test_of_many_who_type_a_listed_name_at_once_one_is_that_student(
-        self, roster: Roster, folder: Path, reopen: Reopen
-    ) -> None:
-        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
-        roster = await reopen(roster)
-        await roster.classes()
-        found = await asyncio.gather(*(self.join(roster, "Dora D.") for _ in range(5)))
-        assert sorted(joined.student.listed for joined in found) == [False] * 4 + [True]
-
     async def test_a_name_that_two_of_the_list_have_makes_a_new_student(
         self, roster: Roster, folder: Path, reopen: Reopen
     ) -> None:
@@ -294,3 +261,70 @@ class RosterContract:
         (folder / "students.csv").write_text("name,class,student id\nBob,5b,8\nDora D.,6c,7\n")
         roster = await reopen(roster)
         assert not (await roster.join("5b", name="Dora D.")).student.listed
+
+
+class JoinContract(RosterContract):
+    """With the rules of `appliance.roster.joining`: an identity that somebody holds is not given again by itself."""
+
+    async def asks(self, roster: Roster, name: str = "Ada", **options: str) -> Waiting:
+        [section, *_] = await roster.classes()
+        waiting = await roster.join(section.class_id, name=name, **options)
+        assert isinstance(waiting, Waiting)
+        return waiting
+
+    async def test_a_second_browser_with_one_name_waits_for_a_yes(self, roster: Roster, reopen: Reopen) -> None:
+        ada = await self.join(roster)
+        waiting = await self.asks(roster, " ADA ")
+        roster = await reopen(roster)
+        assert await roster.rules.requests.waiting(ada.student.class_id) == [waiting.request]
+        assert await roster.student_by_token(waiting.token) is None
+        await roster.rules.requests.answer(waiting.request.request_id, "yes")
+        roster = await reopen(roster)
+        assert await roster.student_by_token(waiting.token) == ada.student
+
+    async def test_a_removed_student_is_gone_and_comes_back_with_a_yes(self, roster: Roster) -> None:
+        ada = await self.join(roster)
+        removed = await roster.remove(ada.student.student_id)
+        assert removed is not None
+        assert not removed.present
+        assert await roster.student(ada.student.student_id) is None
+        assert await present(roster, ada.token) is None
+        assert await roster.students(ada.student.class_id) == []
+        waiting = await self.asks(roster, token=ada.token)
+        await roster.rules.requests.answer(waiting.request.request_id, "yes")
+        assert await roster.students(ada.student.class_id) == [ada.student]
+        assert await present(roster, ada.token) == await present(roster, waiting.token) == ada.student
+
+    async def test_who_is_deleted_leaves_nothing(self, roster: Roster, reopen: Reopen) -> None:
+        ada = await self.join(roster)
+        await roster.discard(ada.student.student_id)
+        roster = await reopen(roster)
+        assert await roster.student_by_token(ada.token) is None
+        assert (await self.join(roster, token=ada.token)).student.student_id != ada.student.student_id
+
+    async def test_of_many_who_type_a_listed_name_at_once_one_is_that_student(
+        self, roster: Roster, folder: Path, reopen: Reopen
+    ) -> None:
+        (folder / "students.csv").write_text("name,class,student id\nDora D.,5b,7\n")
+        roster = await reopen(roster)
+        await roster.classes()
+        found = await asyncio.gather(*(roster.join("5b", name="dora d.") for _ in range(5)))
+        assert sorted(isinstance(joined, Joined) for joined in found) == [False] * 4 + [True]
+        assert [student.name for student in await roster.students("5b")] == ["Dora D."]
+
+    async def test_secrets_are_kept(self, roster: Roster, reopen: Reopen) -> None:
+        ada = await self.join(roster)
+        await roster.rules.secrets.set(ada.student.student_id, [7, 2, 9])
+        roster = await reopen(roster)
+        with pytest.raises(SecretNeededError):
+            await self.join(roster)
+        proof = await roster.rules.secrets.check(ada.student.student_id, [7, 2, 9])
+        assert (await self.join(roster, proof=proof)).student == ada.student
+
+    async def test_two_who_were_merged_are_one_after_a_restart(self, roster: Roster, reopen: Reopen) -> None:
+        ghost, ada = await self.join(roster, "Ada L"), await self.join(roster)
+        await merge(roster.store, ghost.student.student_id, ada.student.student_id, tokens=LIMITS.tokens)
+        roster = await reopen(roster)
+        assert await roster.students(ada.student.class_id) == [ada.student]
+        assert await present(roster, ghost.token) == ada.student
+        assert await merged_students(roster.store) == {ghost.student.student_id: ada.student.student_id}

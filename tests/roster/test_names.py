@@ -156,3 +156,8 @@ def test_names_that_are_the_same_or_clearly_different(name: str, other: str) -> 
 def test_words_of_a_search() -> None:
     assert search_words("Anne-Marie O’Brien O'Brien") == ["anne-marie", "marie", "o'brien", "brien"]
     assert search_words("\u200b") == []
+
+
+def test_a_name_is_searched_without_accents() -> None:
+    words = {"Zoë Müller": "zoe muller", "ŁUKASZ": "lukasz", "Søren Ægir": "soren aegir", "مُحَمَّد": "محمد", "नेहा": "नेहा"}
+    assert {name: " ".join(search_words(name)) for name in words} == words

@@ -14,9 +14,9 @@ from appliance import cli
 from appliance.counters import Counters
 from appliance.kvs import Change, Encoded, open_kvs
 from appliance.kvs.records import SharedRecords
-from appliance.roster import RosterLimits
-from appliance.roster.shared import SharedRoster
-from tests.roster.memory import MemoryStore
+from appliance.roster import Roster, RosterLimits
+from appliance.roster.shared_store import SharedStore, row_key
+from appliance.roster.tables import CLASSES
 from tests.services.redis import findings, restricted_server
 from tests.services.servers import RedisCluster, RedisServer, free_port
 
@@ -54,26 +54,20 @@ class TestCheck:
         with RedisServer(tmp_path / "redis") as server:
             words = ["check", "--port", "0", "--data-dir", str(tmp_path / "data"), "--kvs", server.url()]
             kvs = open_kvs(server.url())
-            roster = SharedRoster(
-                SharedRecords(kvs, tmp_path / "other.jsonl"),
-                MemoryStore(),
-                tmp_path / "none",
-                "other",
-                RosterLimits(),
-                Counters(),
-            )
+            store = SharedStore(kvs, SharedRecords(kvs, tmp_path / "other.jsonl"))
+            roster = Roster(store, RosterLimits(), Counters())
             try:
                 [section] = await roster.classes()
                 await roster.join(section.class_id, name="Ada")
                 assert await asyncio.to_thread(cli.main, words) == 0
                 said = capsys.readouterr().out
-                assert "ok  roster in the store (1 class, 1 student)" in said
+                assert "ok  roster with 1 class and 1 student" in said
                 assert "ok  roster (redis://127.0.0.1" in said
                 assert "file:" not in said
                 assert journals(tmp_path / "data") == []
                 assert [key for key in await kvs.keys() if "check" in key] == []
                 # Rows of another program there.
-                await kvs.commit([Change(f"roster/class/{section.class_id}", 1, {"x": Encoded(b"x")})])
+                await kvs.commit([Change(row_key(CLASSES, section.class_id), 1, {"x": Encoded(b"x")})])
                 assert await asyncio.to_thread(cli.main, words) == 1
                 assert "bad roster (redis" in capsys.readouterr().out
             finally:

@@ -37,7 +37,7 @@ async def test_a_second_start_gets_a_link_that_signs_in_once(tmp_path: Path) -> 
             async with browser.get(f"{w.url}/api/v1/status") as again:
                 assert again.status == 200
         async with w.client.get(answer["url"]) as page:
-            assert page.status == 403
+            assert page.status == 410
 
 
 async def test_nobody_else_gets_such_a_link(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ export class Identity {
     this.member = member;
   }
 
-  /** The server's welcome names the student. */
+  /** The server's welcome names the student; whether a student who joined in this browser is now another one. */
   greeted({ student_id, name }) {
-    this.member = { ...this.member, student_id, name };
+    const before = this.member;
+    this.member = { ...before, student_id, name };
+    return before.class_id !== undefined && (before.student_id !== student_id || before.name !== name);
   }
 
   /** Take the student's newer token, after a join in another tab; whether there is one. */

@@ -5,8 +5,8 @@ const ANSWER_MS = 10_000;
 /**
  * Send an HTTP request to the server and return its JSON answer.
  *
- * @throws {ClassroomError} with the server's code and message, the HTTP `status`, and `retryAfter` in seconds if the
- *   server names it; "offline" if it cannot be reached
+ * @throws {ClassroomError} with the server's code and message, the HTTP `status`, `retryAfter` in seconds if the
+ *   server names it, and the `kind` of secret that it needs; "offline" if it cannot be reached
  */
 export async function request(server, path, init) {
   const response = await send(server + path, init);
@@ -16,7 +16,11 @@ export async function request(server, path, init) {
   throw new ClassroomError(
     answer?.error?.code ?? "bad_answer",
     answer?.error?.message ?? "The answer cannot be understood. Is this the address of Classroom Observer?",
-    { status: response.status, ...(wait > 0 ? { retryAfter: wait } : {}) },
+    {
+      status: response.status,
+      ...(wait > 0 ? { retryAfter: wait } : {}),
+      ...(answer?.error?.kind ? { kind: answer.error.kind } : {}),
+    },
   );
 }
 

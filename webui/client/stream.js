@@ -14,10 +14,10 @@
 import { originOf, sleep } from "./browser.js";
 import { ClassroomError } from "./errors.js";
 import { Identity } from "./identity.js";
-import { askWhoIAm, forgetMember, join, joinedMember } from "./joining.js";
+import { askWhoIAm, forgetMember, join, joinableNames, joinedMember, waitForAnswer } from "./joining.js";
 import { Journal } from "./journal.js";
 import { Leftovers } from "./leftovers.js";
-import { memberOf } from "./membership.js";
+import { keepMember, memberOf } from "./membership.js";
 import { Pause } from "./pause.js";
 import { CLOSE } from "./protocol.js";
 import { Retry } from "./retry.js";
@@ -61,14 +61,33 @@ export class ClassroomStream extends EventTarget {
   /**
    * Join a class. Gives `{token, student_id, name, class_id}` and keeps it in the browser.
    *
-   * A browser that has joined before is the same student again; call `forget` first if it is another person.
+   * A browser that has joined before is the same student again; call `forget` first if it is another person. Where the
+   * teacher must answer, it waits: `waiting` gets `{pending, token, kind, name, online, cancel}`, also when `online`
+   * changes, and `cancel()` ends it.
    *
-   * @param {{server?: string, code: string, name?: string, studentId?: string}} how with a name, or with the
-   *   `student_id` of the class list
-   * @throws {Error} with the server's `code` and `message`, and `retryAfter` in seconds; or with the code "offline"
+   * @param {{server?: string, code: string, name?: string, studentId?: string, secret?: string | number[], ask?: boolean,
+   *   waiting?: (question: object) => void}} how with a name, or with the `student_id` of the class list; `secret` after
+   *   the code "secret_needed" (its `kind` is "pin" or "pictures"), or `ask` to ask the teacher instead
+   * @throws {Error} with the server's `code` and `message`, and `retryAfter` in seconds; or with the code "offline",
+   *   "not_let_in" or "cancelled"
    */
   static join(how) {
     return join(how);
+  }
+
+  /** Wait for an answer as `join` does, after the page was loaded again; `question` is what `waiting` got. */
+  static waitForAnswer(how) {
+    return waitForAnswer(how);
+  }
+
+  /**
+   * The names of the class list, for a right code: `{class_id, title, names: [{student_id, name, taken, secret}]}`.
+   *
+   * @param {{server?: string, code: string}} how
+   * @throws {Error} as `join`
+   */
+  static names(how) {
+    return joinableNames(how);
   }
 
   /** Who has joined in this browser, without asking the server; null if nobody has. */
@@ -77,7 +96,8 @@ export class ClassroomStream extends EventTarget {
   }
 
   /**
-   * Who has joined in this browser, as the server knows it; null if nobody has, or the student was removed.
+   * Who has joined in this browser, as the server knows it; null if nobody has. `removed` is true for a student whom the
+   * teacher removed.
    *
    * @throws {Error} with the code "offline" when the server cannot be reached
    */
@@ -260,7 +280,8 @@ export class ClassroomStream extends EventTarget {
   }
 
   #welcomed(frame) {
-    this.#identity.greeted(frame);
+    // The teacher may have merged this student into another one, or changed the name.
+    if (this.#identity.greeted(frame)) keepMember(this.#identity.server, this.#identity.member);
     this.#heardState(frame.state, frame.paused_to ?? 0, this.#resending || frame.resync === true);
     this.#show("online");
     this.#acked(frame.ack);

@@ -1,4 +1,5 @@
 import { find } from "../shared/page.js";
+import { JoinNames } from "./join-names.js";
 
 // Which field a refusal is about; other codes are about neither.
 const FIELD_OF = {
@@ -8,6 +9,7 @@ const FIELD_OF = {
   class_full: "code",
   unknown_student: "name",
   bad_name: "name",
+  not_let_in: "name",
 };
 
 /** A code as the teacher shows it: capitals, with the dash if it was left out. */
@@ -23,12 +25,16 @@ export class JoinForm {
   #button = find("join");
   #fields = { code: find("code"), name: find("name") };
   #waiting = null;
+  #names = new JoinNames(this);
 
-  /** @param {(code: string, name: string) => void} join called when the student has filled the form */
+  /**
+   * @param {(who: {code: string, name?: string, studentId?: string, shown: string}) => void} join called when the student
+   *   has filled the form
+   */
   constructor(join) {
     this.#form.addEventListener("submit", (submitted) => {
       submitted.preventDefault();
-      if (!this.#button.disabled && this.#complete()) join(this.code, this.name);
+      if (!this.#button.disabled && this.#complete()) join(this.#who());
     });
     this.#fields.code.addEventListener("blur", () => this.#tidy());
   }
@@ -39,6 +45,7 @@ export class JoinForm {
 
   set code(code) {
     this.#fields.code.value = code;
+    this.#names.codeChanged();
   }
 
   get name() {
@@ -63,6 +70,12 @@ export class JoinForm {
     if (matchMedia("(hover: hover)").matches) (this.code ? this.#fields.name : this.#fields.code).focus();
   }
 
+  #who() {
+    const { code, name } = this;
+    const chosen = this.#names.chosen;
+    return chosen ? { code, studentId: chosen.student_id, shown: chosen.name } : { code, name, shown: name };
+  }
+
   /** Show what was typed as it is sent. */
   #tidy() {
     const { code, name } = this;
@@ -73,7 +86,14 @@ export class JoinForm {
     this.#tidy();
     if (!this.code) this.complain("Type the code that your teacher shows, such as ABC-234.", "code");
     else if (!canRemember()) this.complain("This browser blocks storage for this page. Allow it, and try again.");
-    else if (!this.name) this.complain("Type your name, so that your teacher knows you.", "name");
+    else if (this.#names.chosen) return true;
+    else if (!this.name)
+      this.complain(
+        this.#names.any
+          ? "Choose your name from the list, or type it."
+          : "Type your name, so that your teacher knows you.",
+        "name",
+      );
     else return true;
     return false;
   }
@@ -88,7 +108,7 @@ export class JoinForm {
     const field = this.#fields[about];
     if (field) field.closest(".field").append(this.#error);
     else if (!this.#form.hidden) this.#button.before(this.#error);
-    else find("again").after(this.#error);
+    else find("waiting").after(this.#error);
     this.#error.textContent = message;
     field?.focus();
     field?.select();
@@ -96,6 +116,7 @@ export class JoinForm {
 
   /** Say why the server refused. */
   refused(failure) {
+    if (failure.code === "cancelled") return this.complain("");
     if (!failure.retryAfter) return this.complain(failure.message, FIELD_OF[failure.code]);
     const codes = failure.code === "too_many_tries";
     this.complain(codes ? "Too many tries with wrong codes. Check the code while you wait." : failure.message);

@@ -4,13 +4,15 @@
  */
 
 import { ClassroomStream } from "../client/stream.js";
-import { find } from "../shared/page.js";
+import { find, setText } from "../shared/page.js";
 import { JoinForm, tidyCode } from "./join-form.js";
+import { SecretStep, WaitingStep } from "./join-steps.js";
 import { inheritText } from "./kept-text.js";
 
 const CODE_LENGTH = 40;
 // A student who is in the class may continue, also while no new students are let in or there is no connection.
 const MAY_CONTINUE = ["class_closed", "class_full", "offline"];
+const STEPS = ["again", "removed", "secret", "waiting"];
 
 function codeOfAddress() {
   let text = location.hash.slice(1);
@@ -23,21 +25,27 @@ function codeOfAddress() {
 }
 
 class JoinPage {
-  #form = new JoinForm((code, name) => this.#joinByForm(code, name));
-  #again = find("again");
+  #form = new JoinForm((who) => this.#joinByForm(who));
+  #secret = new SecretStep();
+  #waiting = new WaitingStep();
   // Who this browser was, when the server does not know that student any more.
   #forgotten = null;
+  // Of the secret that was asked for last.
+  #kind = "pin";
 
   async start() {
     this.#listen();
     this.#form.code = codeOfAddress();
+    const question = this.#waiting.kept();
+    if (question) return this.#waitFor(question);
     const member = await ClassroomStream.member();
     if (!member) return this.#showForm();
     this.#form.name = member.name ?? "";
     this.#showAgain(member);
     try {
       const student = await ClassroomStream.me();
-      if (this.#again.hidden) return;
+      if (find("again").hidden) return;
+      if (student?.removed) return this.#showRemoved(student);
       if (student) return this.#showAgain(student);
       this.#forgotten = member;
       this.#showForm();
@@ -49,6 +57,8 @@ class JoinPage {
 
   #listen() {
     find("go").addEventListener("click", () => this.#continue());
+    find("read").addEventListener("click", () => location.assign("/write"));
+    find("removed-other").addEventListener("click", () => this.#showForm());
     find("other").addEventListener("click", async () => {
       await ClassroomStream.forget();
       this.#form.name = "";
@@ -62,8 +72,12 @@ class JoinPage {
     });
   }
 
+  #hideSteps() {
+    for (const id of STEPS) find(id).hidden = true;
+  }
+
   #showForm() {
-    this.#again.hidden = true;
+    this.#hideSteps();
     this.#form.show();
   }
 
@@ -74,13 +88,28 @@ class JoinPage {
     find("class").hidden = !class_title;
     find("other").textContent = name ? `I am not ${name}` : "I am another student";
     this.#form.hide();
-    this.#again.hidden = false;
+    find("again").hidden = false;
   }
 
-  async #joinByForm(code, name) {
+  #showRemoved({ name, class_title, barred_until: until }) {
+    this.#hideSteps();
+    this.#form.hide();
+    const where = class_title ? ` from ${class_title}` : " from the class";
+    const back =
+      until && until * 1000 > Date.now()
+        ? "You may not come back today. Ask your teacher."
+        : "To come back, join with the code: your teacher must say yes.";
+    const who = name ? `${name}, your` : "Your";
+    setText(find("removed-text"), `${who} teacher removed you${where}. Your text is still on this device. ${back}`);
+    find("removed").hidden = false;
+    find("removed-title").focus();
+  }
+
+  async #joinByForm(who) {
     try {
-      await this.#join(code, name);
+      await this.#join(who);
     } catch (failure) {
+      this.#showForm();
       this.#form.refused(failure);
     }
   }
@@ -90,7 +119,7 @@ class JoinPage {
     if (!code) return location.assign("/write");
     // The code may be of another class, which the same student enters now.
     try {
-      await this.#join(code, (await ClassroomStream.member())?.name ?? "");
+      await this.#join({ code, name: (await ClassroomStream.member())?.name ?? "" });
     } catch (failure) {
       if (MAY_CONTINUE.includes(failure.code)) return location.assign("/write");
       this.#showForm();
@@ -98,17 +127,58 @@ class JoinPage {
     }
   }
 
-  async #join(code, name) {
-    showBusy(true);
-    this.#form.complain("");
-    try {
-      const joined = await ClassroomStream.join({ code, name });
-      if (this.#forgotten?.name === joined.name) await inheritText(this.#forgotten.student_id, joined.student_id);
-      location.assign("/write");
-    } catch (failure) {
-      showBusy(false);
-      throw failure;
+  /** @param {{code: string, name?: string, studentId?: string, shown?: string}} who with the name to show */
+  async #join({ shown, ...who }) {
+    let answer = {};
+    for (;;) {
+      showBusy(true);
+      this.#form.complain("");
+      try {
+        const waiting = (question) => this.#showWaiting(question);
+        return await this.#joined(await ClassroomStream.join({ ...who, ...answer, waiting }));
+      } catch (failure) {
+        showBusy(false);
+        this.#waiting.hide();
+        if (!failure.kind && failure.code !== "wrong_secret") throw failure;
+        answer = await this.#askSecret(failure, who, shown);
+      }
     }
+  }
+
+  /** Ask for the secret, again after a wrong one. */
+  async #askSecret(failure, who, shown) {
+    this.#kind = failure.kind ?? this.#kind;
+    this.#hideSteps();
+    this.#form.hide();
+    const asked = this.#secret.ask(this.#kind, shown ?? who.name);
+    if (failure.code === "wrong_secret") this.#form.complain(failure.message);
+    const answer = await asked;
+    this.#form.complain("");
+    if (answer) return answer;
+    throw Object.assign(new Error(""), { code: "cancelled" });
+  }
+
+  async #waitFor(question) {
+    try {
+      const waiting = (state) => this.#showWaiting(state);
+      await this.#joined(await ClassroomStream.waitForAnswer({ question, waiting }));
+    } catch (failure) {
+      this.#waiting.hide();
+      this.#showForm();
+      this.#form.refused(failure);
+    }
+  }
+
+  #showWaiting(question) {
+    if (find("waiting").hidden) this.#hideSteps();
+    this.#form.hide();
+    this.#waiting.show(question);
+  }
+
+  async #joined(joined) {
+    this.#waiting.hide();
+    if (this.#forgotten?.name === joined.name) await inheritText(this.#forgotten.student_id, joined.student_id);
+    location.assign("/write");
   }
 }
 

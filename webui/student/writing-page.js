@@ -4,13 +4,14 @@ import { soon } from "../shared/soon.js";
 import { merge } from "./edits.js";
 import { EventLog } from "./event-log.js";
 import { Fields } from "./fields.js";
-import { keepText, keepTextAtOnce, recallText } from "./kept-text.js";
+import { inheritText, keepText, keepTextAtOnce, recallText } from "./kept-text.js";
 import { Messages } from "./messages.js";
+import { Removed } from "./removed.js";
 import { SaveStatusLine } from "./save-status.js";
 import { Tabs } from "./tabs.js";
 
 const SOURCE = "classroom-observer.write";
-const DOCUMENT = "essay";
+export const DOCUMENT = "essay";
 const KEEP_MS = 150;
 const KEEP_AT_ONCE_MS = 2_000;
 
@@ -22,6 +23,7 @@ export class WritingPage {
   #log = new EventLog(this.#fields, () => this.#leading);
   #stream = null;
   #tabs;
+  #removed = new Removed();
   #leading = false;
   // Title and text that the other tabs have.
   #shared = { title: "", text: "" };
@@ -74,10 +76,21 @@ export class WritingPage {
 
   #statusChanged() {
     this.#log.pauseChanged();
+    this.#checkStudent(this.#stream.student);
     this.#showStatus();
+    if (this.#stream.refused === "removed") this.#removed.show(() => this.#fields.lock(true));
     if (!this.#owes || this.#stream.pending) return;
     this.#owes = false;
     this.#tabs.settled();
+  }
+
+  /** The teacher may have merged this student into another one, or changed the name. */
+  #checkStudent({ student_id: id, name }) {
+    if (name && name !== this.#member.name) find("who").textContent = name;
+    const before = this.#member.student_id;
+    this.#member = { ...this.#member, name: name ?? this.#member.name, student_id: id ?? before };
+    // The text here is this student's, and the newest.
+    if (id && id !== before) inheritText(before, id);
   }
 
   #showStatus() {
@@ -128,7 +141,7 @@ export class WritingPage {
 
   #showTabs() {
     const { follows } = this.#tabs;
-    this.#fields.lock(follows);
+    this.#fields.lock(follows || this.#removed.is);
     find("elsewhere").hidden = !follows;
     document.body.classList.toggle("is-elsewhere", follows);
     this.#showStatus();

@@ -1,6 +1,10 @@
 import { element, find } from "../shared/page.js";
 import { WORDS } from "./accounts-words.js";
 import { ask, closed, openDialog } from "./dialogs.js";
+import { withName } from "./name-search.js";
+
+// More are searched by name.
+const CLASSES_AT_ONCE = 12;
 
 /** The dialog with which an administrator adds an account, changes or removes one. */
 export class AccountForm {
@@ -17,12 +21,17 @@ export class AccountForm {
     this.#api = api;
     this.#said = said;
     find("classes").append(...classes.map(classChoice));
+    find("class-search-line").hidden = classes.length <= CLASSES_AT_ONCE;
+    find("class-search").addEventListener("input", () => this.#drawChoices());
     this.#form.addEventListener("submit", (submitted) => {
       submitted.preventDefault();
-      said.run(() => this.#save());
+      said.act(() => this.#save());
     });
     this.#form.addEventListener("change", () => this.#drawClasses());
-    find("delete").addEventListener("click", () => said.run(() => this.#remove()));
+    find("class-search").addEventListener("keydown", (pressed) => {
+      if (pressed.key === "Enter") pressed.preventDefault();
+    });
+    find("delete").addEventListener("click", () => this.#askToRemove());
   }
 
   /** @param {object | null} account null for a new one */
@@ -40,11 +49,19 @@ export class AccountForm {
     for (const id of ["disabled-line", "delete"]) find(id).hidden = account === null;
     find("save").textContent = account ? WORDS.save : WORDS.create;
     this.#drawClasses();
+    this.#drawChoices();
     openDialog(this.#dialog, this.#said);
   }
 
   get #boxes() {
     return [...find("classes").querySelectorAll("input")];
+  }
+
+  /** Show the classes that are searched, and those that are chosen. */
+  #drawChoices() {
+    const typed = find("class-search").value;
+    for (const box of this.#boxes)
+      box.parentElement.hidden = !box.checked && !withName([{ name: box.parentElement.textContent }], typed).length;
   }
 
   /** An administrator has all classes. */
@@ -66,12 +83,14 @@ export class AccountForm {
     await this.#done(saved.educator_id, this.#account ? WORDS.saved(saved.name) : WORDS.added(saved.name));
   }
 
-  async #remove() {
+  async #askToRemove() {
     const { educator_id: id, name } = this.#account;
     const words = { title: WORDS.removeTitle(name), text: WORDS.removeText, yes: WORDS.remove, no: WORDS.cancel };
     if (!(await ask({ ...words, danger: true }))) return;
-    await this.#api.post(`/api/v1/educators/${encodeURIComponent(id)}/remove`);
-    await this.#done("", WORDS.removed(name));
+    await this.#said.act(async () => {
+      await this.#api.post(`/api/v1/educators/${encodeURIComponent(id)}/remove`);
+      await this.#done("", WORDS.removed(name));
+    });
   }
 
   async #done(educatorId, text) {

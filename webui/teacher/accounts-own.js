@@ -14,10 +14,10 @@ export function startOwnAccount(api, said, account) {
   });
   find("password-form").addEventListener("submit", (submitted) => {
     submitted.preventDefault();
-    said.run(() => changePassword(api, said));
+    said.act(() => changePassword(api, said));
   });
   find("sign-out").addEventListener("click", () =>
-    said.run(async () => {
+    said.act(async () => {
       await api.post("/api/v1/logout");
       location.assign("/login");
     }),

@@ -65,6 +65,7 @@ export const WORDS = {
   assistantLong: "Assistant: sees the own classes, changes nothing",
   administratorLong: "Administrator: everything, also accounts and lists",
   classes: "Own classes",
+  classSearch: "Find a class",
   disable: "May not sign in",
   save: "Save",
   create: "Add",

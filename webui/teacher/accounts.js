@@ -15,7 +15,7 @@ async function start({ api, said, account }) {
   startOwnAccount(api, said, account);
   const sessions = new SessionList(api, said, administers);
   const pairing = new PairingDialog(api, said, () => sessions.load());
-  find("pair-open").addEventListener("click", () => said.run(() => pairing.open()));
+  find("pair-open").addEventListener("click", () => said.act(() => pairing.open()));
   await sessions.load();
   find("accounts-part").hidden = !administers;
   if (!administers) return;

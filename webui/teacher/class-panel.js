@@ -1,6 +1,7 @@
 import { find, setText } from "../shared/page.js";
 import { onClick, run } from "./actions.js";
 import { handUp, neverCame } from "./presence.js";
+import { removeIdle } from "./student-menu.js";
 
 /** The class in the header (choice, counts, pause) and the panel with the address and the code to join. */
 export class ClassPanel {
@@ -39,6 +40,8 @@ export class ClassPanel {
       return this.#api.post(`/api/v1/class/${state === "paused" ? "resume" : "pause"}`, { class_id });
     });
     onClick("open", () => this.#change({ open: find("open").checked }));
+    onClick("approval", () => this.#change({ approval: find("approval").checked }));
+    find("remove-idle").addEventListener("click", () => removeIdle(this.#classes, this.#api));
     onClick("new-code", () => {
       if (confirm("Create a new code? The old code stops working. Students already in the class stay."))
         return this.#change({ new_code: true });
@@ -101,6 +104,7 @@ export class ClassPanel {
     const picture = `${view.qr}?address=${encodeURIComponent(address)}&v=${encodeURIComponent(view.code)}`;
     if (find("qr").getAttribute("src") !== picture) find("qr").src = picture;
     find("open").checked = view.open;
+    find("approval").checked = view.approval === true;
   }
 
   /** Change a list only if it differs, since somebody may be choosing from it. */

@@ -12,6 +12,7 @@ import { LiveClasses } from "./live-classes.js";
 import { startMessageWindow } from "./message-window.js";
 import { startMoreMenu } from "./more-menu.js";
 import { OwnClasses } from "./own-classes.js";
+import { RequestsPanel } from "./requests-panel.js";
 import { StudentWindow } from "./student-window.js";
 import { Tiles } from "./tiles.js";
 
@@ -29,6 +30,7 @@ class Dashboard {
   #api = new Api(() => this.#signedOut());
   #line = new ConnectionLine();
   #findings = new FindingsPanel(this.#classes);
+  #requests = new RequestsPanel(this.#classes, this.#api);
   #own = new OwnClasses(this.#classes);
   #panel = new ClassPanel(this.#classes, this.#api, () => this.#drawSoon());
   #student = new StudentWindow(this.#classes, this.#api, () => this.#connected);
@@ -145,6 +147,7 @@ class Dashboard {
   #draw() {
     const students = this.#classes.members();
     this.#panel.draw(students);
+    this.#requests.draw();
     this.#own.draw();
     this.#tiles.draw(students, this.#classes.now());
     this.#student.draw();

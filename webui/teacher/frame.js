@@ -7,6 +7,7 @@ import { fillWords } from "./words.js";
 
 const WORDS = {
   pages: "Pages",
+  again: "Try again",
   dashboard: "Dashboard",
   people: "People",
   lists: "Lists",
@@ -31,12 +32,14 @@ export async function startPage(words, open) {
   const said = new Said();
   const api = new Api(() => location.assign("/login"));
   drawLinks(false);
-  await said.run(async () => {
+  try {
     const account = await api.get("/api/v1/account");
     drawLinks(account.role === "administrator");
     await open({ api, said, account });
     find("content").hidden = false;
-  });
+  } catch (error) {
+    said.fail(error.message, { words: WORDS.again, act: () => location.reload() });
+  }
 }
 
 function drawLinks(administers) {

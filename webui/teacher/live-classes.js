@@ -8,6 +8,8 @@ export class LiveClasses {
   /** Students of all classes, by id. */
   students = new Map();
   classes = [];
+  /** Students who wait for an answer, by the id of the question, the oldest first. */
+  requests = new Map();
   /** Titles of classes that went away while the page was open, until the teacher has closed the note. */
   gone = [];
   /** Number of the last frame; null when only a snapshot can continue. */
@@ -75,6 +77,7 @@ export class LiveClasses {
     const filled = new Set([...this.students.values()].map((student) => student.class_id));
     if (frame.type === "snapshot") {
       this.students = new Map(frame.students.map((student) => [student.student_id, student]));
+      this.requests = new Map((frame.requests ?? []).map((one) => [one.request_id, one]));
     } else if (frame.type !== "update") {
       return true;
     } else if (!this.#update(frame)) {
@@ -96,7 +99,15 @@ export class LiveClasses {
     for (const id of frame.removed ?? []) this.students.delete(id);
     for (const student of frame.students) this.students.set(student.student_id, student);
     for (const [id, into] of Object.entries(frame.merged ?? {})) if (id !== into) this.#merged.set(id, into);
+    if (frame.requests) this.#takeRequests(frame);
     return true;
+  }
+
+  /** An update has all questions of the classes that it is about. */
+  #takeRequests({ requests, class_versions: about = {} }) {
+    const others = [...this.requests.values()].filter((one) => !(one.class_id in about));
+    const all = [...others, ...requests].sort((one, other) => one.created - other.created);
+    this.requests = new Map(all.map((one) => [one.request_id, one]));
   }
 
   /**

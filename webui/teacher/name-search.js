@@ -1,5 +1,7 @@
 // Finding names as people type them: without accents, capitals, apostrophes.
 
+// The accents of European languages, Arabic vowel signs and Hebrew points.
+const ACCENTS = /[\u0300-\u036f\u0591-\u05c7\u064b-\u0652]/g;
 // Letters that Unicode does not take apart into a letter and a mark.
 const PLAIN = { ł: "l", ø: "o", đ: "d", ð: "d", þ: "th", æ: "ae", œ: "oe", ß: "ss", ı: "i", ħ: "h" };
 
@@ -7,10 +9,8 @@ const PLAIN = { ł: "l", ø: "o", đ: "d", ð: "d", þ: "th", æ: "ae", œ: "oe"
 export function folded(name) {
   return name
     .normalize("NFKD")
-    .replace(/\p{M}/gu, "")
     .toLowerCase()
-    .normalize("NFKD")
-    .replace(/\p{M}/gu, "")
+    .replace(ACCENTS, "")
     .replace(/[łøđðþæœßıħ]/g, (letter) => PLAIN[letter])
     .replace(/[\p{P}\p{Cf}\p{Sk}]+/gu, " ")
     .trim();

@@ -22,7 +22,7 @@ export class PairingDialog {
     this.#api = api;
     this.#said = said;
     this.#paired = paired;
-    find("tablet-again").addEventListener("click", () => said.run(() => this.#show()));
+    find("tablet-again").addEventListener("click", () => said.act(() => this.#show()));
     this.#dialog.addEventListener("close", () => this.#stop());
   }
 

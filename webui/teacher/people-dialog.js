@@ -15,12 +15,18 @@ export class StudentDialog {
     this.#api = api;
     this.#said = said;
     this.#page = page;
-    this.#onSubmit("rename-form", () => this.#rename());
-    this.#onSubmit("merge-form", () => this.#merge());
-    find("reset-secret").addEventListener("click", () => said.run(() => this.#resetSecret()));
-    find("remove").addEventListener("click", () => said.run(() => this.#remove({}, WORDS.removedNow)));
+    find("rename-form").addEventListener("submit", (submitted) => {
+      submitted.preventDefault();
+      said.act(() => this.#rename());
+    });
+    find("merge-form").addEventListener("submit", (submitted) => {
+      submitted.preventDefault();
+      this.#askToMerge();
+    });
+    find("reset-secret").addEventListener("click", () => said.act(() => this.#resetSecret()));
+    find("remove").addEventListener("click", () => said.act(() => this.#remove({}, WORDS.removedNow)));
     find("remove-today").addEventListener("click", () =>
-      said.run(() => this.#remove({ until: "today" }, WORDS.removedToday)),
+      said.act(() => this.#remove({ until: "today" }, WORDS.removedToday)),
     );
   }
 
@@ -37,13 +43,6 @@ export class StudentDialog {
     openDialog(this.#dialog, this.#said);
   }
 
-  #onSubmit(id, action) {
-    find(id).addEventListener("submit", (submitted) => {
-      submitted.preventDefault();
-      this.#said.run(action);
-    });
-  }
-
   #post(what, body) {
     return this.#api.post(`/api/v1/students/${encodeURIComponent(this.#student.student_id)}/${what}`, body);
   }
@@ -53,14 +52,16 @@ export class StudentDialog {
     await this.#done(this.#student.student_id, WORDS.renamed(name));
   }
 
-  async #merge() {
-    const select = find("merge-into");
-    const into = select.selectedOptions[0].text;
+  async #askToMerge() {
+    const { value: id, selectedOptions } = find("merge-into");
+    const into = selectedOptions[0].text;
     const { name } = this.#student;
     const words = { title: WORDS.mergeTitle(name, into), text: WORDS.mergeText(name, into) };
     if (!(await ask({ ...words, yes: WORDS.mergeYes, no: WORDS.cancel, danger: true }))) return;
-    const stays = await this.#post("merge", { into: select.value });
-    await this.#done(select.value, WORDS.merged(name, stays.name ?? into));
+    await this.#said.act(async () => {
+      const stays = await this.#post("merge", { into: id });
+      await this.#done(id, WORDS.merged(name, stays.name));
+    });
   }
 
   async #resetSecret() {

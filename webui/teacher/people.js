@@ -5,6 +5,7 @@ import { soon } from "../shared/soon.js";
 import { moment } from "./figures.js";
 import { startPage } from "./frame.js";
 import { byName, withName } from "./name-search.js";
+import { ClassDialog } from "./people-class.js";
 import { StudentDialog } from "./people-dialog.js";
 import { WORDS } from "./people-words.js";
 import { buttonOf } from "./said.js";
@@ -19,6 +20,7 @@ class People {
   #api;
   #said;
   #changes;
+  #administers;
   #classes = [];
   #students = [];
   #removed = [];
@@ -31,6 +33,7 @@ class People {
     this.#api = api;
     this.#said = said;
     this.#changes = account.role !== "assistant";
+    this.#administers = account.role === "administrator";
     this.#dialog = new StudentDialog(api, said, {
       others: (student) => this.#othersOf(student),
       changed: (id) => this.#changed(id),
@@ -40,13 +43,18 @@ class People {
 
   async start() {
     find("read-only").hidden = this.#changes;
+    this.#listen();
+    await this.#readClasses("");
+  }
+
+  /** Read the classes, and show one of them; the first if there is none of this id. */
+  async #readClasses(wanted) {
     this.#classes = await this.#api.get("/api/v1/classes");
     const options = this.#classes.map((view) => new Option(view.title, view.class_id));
     if (this.#classes.length > 1) options.push(new Option(WORDS.allClasses, ALL));
-    find("class").append(...options);
-    const wanted = new URLSearchParams(location.search).get("class");
+    find("class").replaceChildren(...options);
     if (this.#classes.some((view) => view.class_id === wanted)) find("class").value = wanted;
-    this.#listen();
+    find("search").value = "";
     await this.#load();
   }
 
@@ -54,6 +62,9 @@ class People {
     find("class").addEventListener("change", () => this.#said.run(() => this.#load()));
     find("search").addEventListener("input", () => (this.#onServer ? this.#searchSoon() : this.#draw()));
     find("approval").addEventListener("change", () => this.#setApproval());
+    const dialog = new ClassDialog(this.#api, this.#said, (view) => this.#readClasses(view.class_id));
+    find("retitle").addEventListener("click", () => dialog.open(this.#class));
+    find("new-class").addEventListener("click", () => dialog.open(null));
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible" && !document.querySelector("dialog[open]"))
         this.#load().catch(() => {});
@@ -77,7 +88,7 @@ class People {
     const inClass = (student) => classId === undefined || student.class_id === classId;
     const [students, removed] = await Promise.all([
       this.#api.get(this.#onServer ? search : `/api/v1/students?${only}`),
-      this.#api.get(`/api/v1/students?removed=1&${only}`),
+      this.#onServer ? [] : this.#api.get(`/api/v1/students?removed=1&${only}`),
     ]);
     if (number !== this.#asked) return;
     this.#students = students.filter(inClass).sort(byName);
@@ -91,8 +102,16 @@ class People {
     find("students").replaceChildren(...shown.map((student) => this.#rowOf(student)));
     find("removed-part").hidden = !this.#removed.length;
     find("removed").replaceChildren(...this.#removed.map((student) => this.#removedRow(student)));
-    find("approval-line").hidden = this.#class === null || !this.#changes;
+    this.#drawClass();
+  }
+
+  #drawClass() {
+    const changes = this.#class !== null && this.#changes;
+    find("approval-line").hidden = !changes;
     find("approval").checked = this.#class?.approval === true;
+    find("class-buttons").hidden = !changes && !this.#administers;
+    find("retitle").hidden = !changes;
+    find("new-class").hidden = !this.#administers;
   }
 
   #countOf(shown) {
@@ -138,8 +157,7 @@ class People {
     name.dir = "auto";
     const notes = [WORDS.removedAt(moment(student.removed_at))];
     if (this.#class === null) notes.unshift(this.#titleOf(student.class_id));
-    const barred = student.barred_until && student.barred_until * 1000 > Date.now();
-    if (barred) notes.push(WORDS.barred(moment(student.barred_until)));
+    if ((student.barred_until ?? 0) * 1000 > Date.now()) notes.push(WORDS.barred);
     text.append(name, element("span", "weak", notes.join(" · ")));
     line.append(text);
     if (this.#changes) {
@@ -174,7 +192,7 @@ class People {
   }
 
   #undo(student) {
-    return this.#said.run(async () => {
+    return this.#said.act(async () => {
       await this.#api.post(`/api/v1/students/${encodeURIComponent(student.student_id)}/undo-remove`);
       await this.#changed(student.student_id);
       this.#said.say(WORDS.undone(student.name));
@@ -183,7 +201,7 @@ class People {
 
   async #setApproval() {
     const approval = find("approval").checked;
-    const done = await this.#said.run(async () => {
+    const done = await this.#said.act(async () => {
       const view = this.#class;
       await this.#api.post("/api/v1/class/change", { class_id: view.class_id, approval });
       view.approval = approval;

@@ -33,7 +33,7 @@ function lineOf({ heading, meaning, samples }, place) {
   select.value = known;
   select.dataset.before = known;
   select.dataset.number = String(place + 1);
-  const frame = element("div", "select is-small");
+  const frame = element("div", "select");
   frame.append(select);
   line.append(label, frame);
   return line;

@@ -6,7 +6,7 @@ export function startExport(api, said) {
   find("format").append(...WORDS.formats.map(([value, words]) => new Option(words, value)));
   find("export-form").addEventListener("submit", (submitted) => {
     submitted.preventDefault();
-    said.run(async () => {
+    said.act(async () => {
       const { name, content } = await api.download(
         `/api/v1/roster/export?format=${encodeURIComponent(find("format").value)}`,
       );

@@ -13,7 +13,7 @@ export class ListForm {
     this.#api = api;
     this.#form.addEventListener("submit", (submitted) => {
       submitted.preventDefault();
-      said.run(async () => {
+      said.act(async () => {
         const options = { scope: this.#form.elements.scope.value };
         show(await this.#send(options), options);
       });

@@ -20,7 +20,7 @@ export function groupsOf(preview) {
     .map((kind) => groupOf(kind, preview));
   if (preview.notes.length) groups.push(fold(WORDS.notes, preview.notes.length, preview.notes.map(noteLine)));
   const rest = [];
-  if (!changesOf(preview)) rest.push(WORDS.noChange);
+  if (!changesOf(preview) && !preview.questions.length) rest.push(WORDS.noChange);
   if (preview.unchanged) rest.push(WORDS.unchanged(preview.unchanged));
   return [...rest.map((text) => element("p", "", text)), ...groups];
 }

@@ -24,15 +24,16 @@ export class Preview {
     this.#api = api;
     this.#said = said;
     this.#ended = ended;
-    const again = (options) => said.run(() => this.#readAgain(options));
+    const again = (options) => said.act(() => this.#readAgain(options));
     this.#questions = new Questions(find("questions"), again);
     this.#columns = new Columns(again);
-    find("import").addEventListener("click", () => said.run(() => this.#takeOver()));
-    find("discard").addEventListener("click", () => said.run(() => this.#end(WORDS.discarded)));
+    find("import").addEventListener("click", () => said.act(() => this.#takeOver()));
+    find("discard").addEventListener("click", () => said.act(() => this.#end(WORDS.discarded)));
   }
 
   /** Show the preview of a list that was sent. */
   show(preview, options) {
+    this.#questions.clear();
     this.#options = options;
     this.#watched = false;
     this.#draw(preview);
@@ -40,6 +41,7 @@ export class Preview {
 
   /** Show the preview of a list in the watched folder. */
   showWatched(preview) {
+    this.#questions.clear();
     this.#options = {};
     this.#watched = true;
     this.#draw(preview);

@@ -17,9 +17,18 @@ export class Questions {
     this.#readAgain = readAgain;
   }
 
+  /** Show questions. One that was answered by yes before, in the same words, keeps its answer. */
   show(questions) {
+    const answered = this.answered;
+    const before = new Set(this.#questions.filter(({ key }) => answered.includes(key)).map(({ text }) => text));
     this.#questions = questions;
-    this.#node.replaceChildren(...questions.map((question) => this.#boxOf(question)));
+    this.#node.replaceChildren(...questions.map((question) => this.#boxOf(question, before.has(question.text))));
+  }
+
+  /** Forget all questions and answers: another list is read. */
+  clear() {
+    this.#questions = [];
+    this.#node.replaceChildren();
   }
 
   /** Keys of the questions that were answered by yes. */
@@ -37,7 +46,7 @@ export class Questions {
     open?.focus();
   }
 
-  #boxOf(question) {
+  #boxOf(question, answered) {
     const box = element("fieldset", "question");
     box.append(element("legend", "", question.text));
     if (question.samples?.length) {
@@ -45,7 +54,7 @@ export class Questions {
       samples.append(...question.samples.map((line) => element("li", "", line)));
       box.append(samples);
     }
-    if (question.yes !== false) box.append(yesOf(question.key));
+    if (question.yes !== false) box.append(yesOf(question.key, answered));
     if (question.choices?.length) box.append(this.#choiceOf(question));
     return box;
   }
@@ -69,11 +78,12 @@ export class Questions {
   }
 }
 
-function yesOf(key) {
+function yesOf(key, answered) {
   const label = element("label", "checkbox");
   const box = element("input");
   box.type = "checkbox";
   box.dataset.key = key;
+  box.checked = answered;
   label.append(box, ` ${WORDS.answers[key] ?? WORDS.yes}`);
   return label;
 }

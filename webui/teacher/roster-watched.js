@@ -27,7 +27,7 @@ export class WatchedLists {
     const buttons = element("div", "dialog-buttons");
     const show = buttonOf(WORDS.watchedShow, "button is-link", () => this.#show(list));
     show.setAttribute("aria-label", WORDS.watchedShowOf(list.origin));
-    const leave = buttonOf(WORDS.watchedNo, "button", () => this.#said.run(() => this.#leave(list)));
+    const leave = buttonOf(WORDS.watchedNo, "button", () => this.#said.act(() => this.#leave(list)));
     leave.setAttribute("aria-label", `${WORDS.watchedNo}: ${list.origin}`);
     buttons.append(show, leave);
     box.append(buttons);

@@ -1,11 +1,13 @@
 import { element, find } from "../shared/page.js";
 
-const CLOSE = "Close";
+const WORDS = { close: "Close", wait: "One moment…" };
+const WAIT_MS = 700;
 
 /** What the page says after an action: one line at its lower edge, the page's only live region. */
 export class Said {
   #node = find("said");
   #home = this.#node.parentElement;
+  #acting = false;
 
   /**
    * @param {string} text
@@ -16,8 +18,8 @@ export class Said {
   }
 
   /** Say why something failed. */
-  fail(text) {
-    this.#show(text, "is-failure");
+  fail(text, button) {
+    this.#show(text, "is-failure", button);
   }
 
   clear() {
@@ -34,6 +36,20 @@ export class Said {
     } catch (error) {
       this.fail(error.message);
       return false;
+    }
+  }
+
+  /** Run an action, as `run`, and none else until it is done: a second click must not do it twice. */
+  async act(action) {
+    if (this.#acting) return false;
+    this.#acting = true;
+    const waiting = setTimeout(() => this.say(WORDS.wait), WAIT_MS);
+    try {
+      return await this.run(action);
+    } finally {
+      clearTimeout(waiting);
+      this.#acting = false;
+      if (this.#node.firstChild?.textContent === WORDS.wait) this.clear();
     }
   }
 
@@ -55,7 +71,7 @@ export class Said {
       parts.push(act);
     }
     const close = buttonOf("", "delete", () => this.clear());
-    close.setAttribute("aria-label", CLOSE);
+    close.setAttribute("aria-label", WORDS.close);
     this.#node.replaceChildren(...parts, close);
     if (button) parts[1].focus();
   }

@@ -35,7 +35,7 @@ export class SessionList {
       line.append(element("span", "mark is-success", WORDS.thisOne));
       return line;
     }
-    const end = buttonOf(WORDS.end, "button is-small", () => this.#said.run(() => this.#end(session)));
+    const end = buttonOf(WORDS.end, "button is-small", () => this.#said.act(() => this.#end(session)));
     end.setAttribute("aria-label", WORDS.endOf(who + agent));
     line.append(end);
     return line;

@@ -1,6 +1,6 @@
 import { find } from "../shared/page.js";
-import { onClick } from "./actions.js";
 import { partsOf } from "./student-details.js";
+import { StudentMenu } from "./student-menu.js";
 
 const READ_MS = 1_000;
 
@@ -12,6 +12,7 @@ export class StudentWindow {
   #id = null;
   #readAt = Number.NEGATIVE_INFINITY;
   #reading = false;
+  #menu;
 
   /** @param {() => boolean} isConnected whether the page is live */
   constructor(classes, api, isConnected) {
@@ -21,7 +22,7 @@ export class StudentWindow {
     find("student").addEventListener("close", () => {
       this.#id = null;
     });
-    onClick("remove", () => this.#remove());
+    this.#menu = new StudentMenu(classes, api, () => classes.students.get(this.#id));
   }
 
   open(id) {
@@ -30,6 +31,8 @@ export class StudentWindow {
     find("student-content").replaceChildren();
     find("student-failed").textContent = "";
     find("student").showModal();
+    const student = this.#classes.students.get(id);
+    if (student) this.#menu.opened(student);
     this.draw();
   }
 
@@ -40,6 +43,7 @@ export class StudentWindow {
     const student = this.#classes.students.get(this.#id);
     if (!student) return find("student").close();
     find("student-name").textContent = student.name;
+    this.#menu.drawOthers();
     // Without a connection, what was read last stays.
     if (this.#reading || !this.#isConnected()) return;
     this.#reading = true;
@@ -66,12 +70,5 @@ export class StudentWindow {
     content.replaceChildren(...partsOf(student, this.#classes.now()));
     const text = content.querySelector(".text");
     if (text) text.scrollTop = scroll;
-  }
-
-  async #remove() {
-    const student = this.#classes.students.get(this.#id);
-    if (!student || !confirm(`Remove ${student.name} from the class? The work is kept.`)) return;
-    await this.#api.post(`/api/v1/students/${encodeURIComponent(student.student_id)}/remove`);
-    find("student").close();
   }
 }

@@ -10,6 +10,12 @@ from appliance.health.codes.code import Code
 ROSTER: Mapping[str, Code] = MappingProxyType(
     {
         "roster.line": Code("warning", "roster", "{file}, line {line}: {detail}", of_lists=True, label="{source} list"),
+        "join.guessing": Code(
+            "warning",
+            "roster",
+            "Very many wrong join codes were sent within an hour: somebody may be trying them out. Students can still "
+            "join. See who is in your class, and create a new code if somebody is there who should not be.",
+        ),
         "roster.file": Code("warning", "roster", "{detail}", of_lists=True, label="{source} list"),
         "roster.question": Code(
             "warning",

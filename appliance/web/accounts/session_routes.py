@@ -95,6 +95,9 @@ class SessionRoutes:
     async def login(self, request: web.Request) -> web.Response:
         """``POST /api/v1/login``, with the educator token, or with a name and a password."""
         _require_json(request)
+        if not self._security.known_browsers.may_be_one(request):
+            # Refused early; a try is counted when its content is there, before anything is compared.
+            self._addresses.check(client_address(request))
         body = await body_of(request, _LoginBody)
         response = web.Response(status=204)
         if body.token is not None and body.name is None and body.password is None:

@@ -12,7 +12,7 @@ from appliance.errors import BackendError
 from appliance.lessons.class_control import ClassControl, ClassState
 from appliance.network import addresses
 from appliance.network.network import Network
-from appliance.roster import Class, JoinError, Roster, new_code
+from appliance.roster import Class, JoinError, Roster
 from appliance.text import counted
 from appliance.web.educators.views import ClassView
 from appliance.web.educators.visibility import changed_classes, seen_classes
@@ -39,6 +39,7 @@ class _ChangeBody(msgspec.Struct):
     class_id: str
     title: str | None = None
     open: bool | None = None
+    approval: bool | None = None
     new_code: bool = False
 
 
@@ -132,13 +133,17 @@ class ClassRoutes:
         return answer({"sent": sent})
 
     async def change(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/class/change``: title, open or closed to joining, a new code."""
+        """``POST /api/v1/class/change``: title, open or closed to joining, whether newcomers need a yes, a new code."""
         body = await body_of(request, _ChangeBody)
         await changed_classes(request, self._roster, body.class_id)
         title = None if body.title is None else _checked_title(body.title)
         try:
             section = await self._roster.change_class(
-                body.class_id, title=title, open=body.open, code=new_code() if body.new_code else None
+                body.class_id,
+                title=title,
+                open=body.open,
+                approval=body.approval,
+                code=await self._roster.free_code() if body.new_code else None,
             )
         except JoinError as error:
             raise ApiError(404, error.code, str(error)) from None
@@ -182,6 +187,7 @@ class ClassRoutes:
             f"/api/v1/classes/{section.class_id}/qr.svg",
             self._network.name_url,
             self._hint(),
+            section.approval,
         )
 
 

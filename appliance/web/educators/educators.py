@@ -8,6 +8,7 @@ from appliance.config import Settings
 from appliance.network.network import Network
 from appliance.web.educators.class_routes import ClassRoutes
 from appliance.web.educators.status_routes import StatusRoutes
+from appliance.web.educators.student_changes import StudentChanges
 from appliance.web.educators.student_routes import StudentRoutes
 from appliance.web.educators.student_views import StudentViews
 from appliance.web.services import ClassServices, Monitoring
@@ -19,6 +20,7 @@ class Educators:
     Attributes:
         classes: classes as a whole.
         students: one student, or all.
+        changes: what changes students, and who waits for an answer.
         status: the state of the appliance.
     """
 
@@ -52,5 +54,8 @@ class Educators:
             hint=hint,
             message_characters=limits.message_characters,
         )
-        self.students = StudentRoutes(services, students, window_bytes=limits.window_bytes)
+        self.changes = StudentChanges(services.roster, services.class_control, services.merge)
+        self.students = StudentRoutes(
+            services, students, self.changes.removed_students, window_bytes=limits.window_bytes
+        )
         self.status = StatusRoutes(settings.node_name, services.catalog, monitoring, services.roster)

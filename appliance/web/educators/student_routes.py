@@ -1,8 +1,9 @@
-"""The routes of students: all of them, one of them with documents, removing one."""
+"""The routes of students: all of them, one of them with documents."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ from aiohttp import web
 
 from appliance.states import student_details, student_key
 from appliance.web.educators.student_views import StudentViews
-from appliance.web.educators.visibility import changed_student, seen_classes, seen_student, unknown_student
+from appliance.web.educators.views import RemovedView
+from appliance.web.educators.visibility import seen_classes, seen_student
 from appliance.web.errors import answer
 from appliance.web.services import ClassServices
 
@@ -18,22 +20,32 @@ from appliance.web.services import ClassServices
 class StudentRoutes:
     """Handlers of the routes of students."""
 
-    def __init__(self, services: ClassServices, students: StudentViews, *, window_bytes: int) -> None:
+    def __init__(
+        self,
+        services: ClassServices,
+        students: StudentViews,
+        removed: Callable[[web.Request], Awaitable[list[RemovedView]]],
+        *,
+        window_bytes: int,
+    ) -> None:
         """Args:
         services: the students and their states.
         students: reads students as dashboards show them.
+        removed: returns the removed students of the classes that the principal of a request sees.
         window_bytes: most bytes of documents in the answer about one student.
         """
         self._roster = services.roster
-        self._class_control = services.class_control
         self._pipeline = services.pipeline
         self._kvs = services.kvs
         self._students = students
+        self._removed = removed
         self._window_bytes = window_bytes
 
     async def list_students(self, request: web.Request) -> web.Response:
-        """``GET /api/v1/students``."""
-        sections = await seen_classes(request, self._roster)
+        """``GET /api/v1/students``; with ``?removed=1`` the removed ones, with ``?class_id=`` those of one class."""
+        if request.query.get("removed") == "1":
+            return answer(await self._removed(request))
+        sections = await seen_classes(request, self._roster, request.query.get("class_id"))
         return answer(await self._students.of_classes(section.class_id for section in sections))
 
     async def one_student(self, request: web.Request) -> web.Response:
@@ -45,13 +57,3 @@ class StudentRoutes:
         details = await asyncio.to_thread(student_details, self._pipeline.fold, row, self._window_bytes)
         content: dict[str, Any] = msgspec.structs.asdict(view)
         return answer({**content, **details.scopes, "left_out": details.left_out})
-
-    async def remove_student(self, request: web.Request) -> web.Response:
-        """``POST /api/v1/students/{id}/remove``."""
-        student_id = (await changed_student(request, self._roster, request.match_info["id"])).student_id
-        student = await self._roster.remove(student_id)
-        if student is None:
-            raise unknown_student()
-        await self._class_control.removed(student.class_id, student.student_id)
-        await self._class_control.changed(student.class_id, student.student_id)
-        return answer({"student_id": student.student_id})

@@ -45,6 +45,7 @@ class ClassView(msgspec.Struct):
         addresses: the join addresses to choose from.
         qr: path of the QR code.
         name_url: the join address with the name that is announced in the local network; "" if none is.
+        approval: whether newcomers need an educator's yes.
         hint: what to do if no student's computer can connect; "" if nothing is known.
     """
 
@@ -58,6 +59,7 @@ class ClassView(msgspec.Struct):
     qr: str
     name_url: str = ""
     hint: str = ""
+    approval: bool = False
 
 
 class RequestView(msgspec.Struct):
@@ -67,6 +69,7 @@ class RequestView(msgspec.Struct):
         kind: ``again`` if somebody holds the identity already, ``new`` if newcomers need approval.
         student_id: whose identity is asked for, or the id that a newcomer would get.
         created: when it was asked, in seconds since the epoch.
+        looks_like: name of another student of the class that a newcomer's name looks like; "" for none.
     """
 
     request_id: str
@@ -75,6 +78,7 @@ class RequestView(msgspec.Struct):
     kind: str
     student_id: str
     created: float
+    looks_like: str = ""
 
 
 class RemovedView(msgspec.Struct):

@@ -47,6 +47,10 @@ class KnownBrowsers:
             path="/api/v1/login",
         )
 
+    def may_be_one(self, request: web.Request) -> bool:
+        """Whether a request shows such a cookie, of any account and perhaps forged."""
+        return _name(request) in request.cookies
+
     def of(self, request: web.Request, login: str) -> str:
         """A name for the browser of a request, in which this account has signed in before; "" for other browsers."""
         cookie = request.cookies.get(_name(request), "")

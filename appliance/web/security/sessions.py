@@ -304,7 +304,7 @@ class Sessions:
     def _touch(self, signed_in: SignedIn, now: float) -> None:
         async def touch() -> None:
             try:
-                await self._stored.touch(signed_in.session, now)
+                await self._stored.note_use(signed_in.session, now)
             except BackendError:
                 # The next request tries again.
                 pass

@@ -1,8 +1,8 @@
 """Admission: how many may join at a time, and what happens to students who joined and never sent an event.
 
-Anybody with the code can join under any number of names. So joins have a rate limit, by class and by address, which a
-class behind one address never reaches. A student who never sent an event has no data: if a class is full, the oldest
-such student is removed for the next who joins, and educators can remove all of them at once.
+Anybody with the code can join under any number of names. So joins have a rate, by class and by address: those that come
+faster wait in line (`appliance.web.students.join_limits`). A student who never sent an event has no data: if a class is
+full, the oldest such student is deleted for the next who joins, and educators can delete all of them at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from appliance.config import LimitSettings
 from appliance.counters import Counters
@@ -22,14 +23,16 @@ from appliance.kvs import KVS
 from appliance.lessons.class_control import ClassControl
 from appliance.pipeline import Pipeline
 from appliance.roster import Joined, JoinError, Roster, Student, new_student_id
+from appliance.roster.joining import JoinAttempt, Waiting
 from appliance.states import student_key
-from appliance.text import counted
 from appliance.web.errors import ApiError, answer
 from appliance.web.request_body import body_of
-from appliance.web.security import RateLimit, principal_of
+from appliance.web.security import principal_of
+from appliance.web.students.join_limits import WAIT_SECONDS, Line
 
-# A student who joined has this time to connect and to write.
-GRACE_SECONDS = 60.0
+# A student who joined has this time to connect. A script that joins at the highest rate, after a burst of 300, does not
+# fill a class of 1,000 in it: so there is a place for a student at any time.
+GRACE_SECONDS = 15.0
 _ROWS_AT_ONCE = 50
 # The newest joins, whose times are remembered; all others count as earlier.
 JOINS_KEPT = 20_000
@@ -67,51 +70,54 @@ class Admission:
         self._class_control = class_control
         self._online = online
         self._counters = counters
-        self._class_rate = RateLimit(limits.joins_per_minute, counters, "limit_joins_per_minute")
-        self._address_rate = RateLimit(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
+        self._class_line = Line(limits.joins_per_minute, counters, "limit_joins_per_minute")
+        self._address_line = Line(limits.address_joins_per_minute, counters, "limit_address_joins_per_minute")
         self._joined: OrderedDict[str, float] = OrderedDict()
         self._freeing = asyncio.Lock()
 
-    async def join(
-        self,
-        class_id: str,
-        address: str,
-        *,
-        name: str | None = None,
-        student_id: str | None = None,
-        token: str | None = None,
-    ) -> Joined:
-        """Join as `Roster.join` does, within the rate limits; in a full class an unused place is reused.
+    async def wait(self, class_id: str, address: str) -> None:
+        """Wait in line for a join.
 
         Raises:
             ApiError: 429, with the seconds to wait in ``Retry-After``.
+        """
+        if self._address_line.wait(address) > WAIT_SECONDS:
+            self._address_line.take(address)
+        wait = max(self._class_line.take(class_id), self._address_line.take(address))
+        if wait:
+            await asyncio.sleep(wait)
+
+    async def join(self, class_id: str, attempt: JoinAttempt) -> Joined | Waiting:
+        """Join as `Roster.join` does; in a full class an unused place is reused.
+
+        Raises:
             JoinError: with a code for the reason.
             BackendError: the roster or the store cannot be reached.
         """
-        self._check_rate(class_id, address)
         for last in (False, False, True):
             try:
-                joined = await self._roster_join(class_id, name, student_id, token)
+                joined = await self._roster_join(class_id, attempt)
                 break
             except JoinError as error:
                 # Another student may take the free place first.
                 if last or error.code != "class_full" or not await self._free_one(class_id):
                     raise
-        self._joined.setdefault(joined.student.student_id, time.monotonic())
+        if isinstance(joined, Joined):
+            self._joined.setdefault(joined.student.student_id, time.monotonic())
         while len(self._joined) > JOINS_KEPT:
             self._joined.popitem(last=False)
         return joined
 
-    async def _roster_join(self, class_id: str, name: str | None, student_id: str | None, token: str | None) -> Joined:
+    async def _roster_join(self, class_id: str, attempt: JoinAttempt) -> Joined | Waiting:
         # The time of the join is known before the roster has the student: otherwise another join, into a full class,
         # could take the new student for one who joined long ago, and remove them.
         new_id = new_student_id()
         self._joined[new_id] = time.monotonic()
-        joined: Joined | None = None
+        joined: Joined | Waiting | None = None
         try:
-            joined = await self._roster.join(class_id, name=name, student_id=student_id, token=token, new_id=new_id)
+            joined = await self._roster.join(class_id, **msgspec.structs.asdict(replace(attempt, new_id=new_id)))
         finally:
-            if joined is None or joined.student.student_id != new_id:
+            if not isinstance(joined, Joined) or joined.student.student_id != new_id:
                 self._joined.pop(new_id, None)
         return joined
 
@@ -136,24 +142,6 @@ class Admission:
                     some = idle[start : start + _ROWS_AT_ONCE]
                     removed += sum(await asyncio.gather(*(self._remove(student) for student in some)))
         return answer({"removed": removed})
-
-    def _check_rate(self, class_id: str, address: str) -> None:
-        """Count a join, or refuse it.
-
-        Raises:
-            ApiError: 429; there were too many.
-        """
-        wait = max(self._class_rate.wait(class_id), self._address_rate.wait(address))
-        if wait:
-            seconds = max(1, round(wait))
-            raise ApiError(
-                429,
-                "too_many_joins",
-                f"Many students are joining right now. Wait {counted(seconds, 'second')}, then try again.",
-                {"Retry-After": str(seconds)},
-            )
-        self._class_rate.add(class_id)
-        self._address_rate.add(address)
 
     async def _free_one(self, class_id: str) -> bool:
         """Remove the oldest student who never sent an event; returns whether there was one."""
@@ -197,8 +185,7 @@ class Admission:
         return live is None or not any(stream.last for stream in live.streams.values())
 
     async def _remove(self, student: Student) -> bool:
-        removed = await self._roster.remove(student.student_id)
-        if removed is None:
+        if await self._roster.discard(student.student_id) is None:
             return False
         self._joined.pop(student.student_id, None)
         self._counters.add("idle_students_removed")

@@ -118,6 +118,9 @@ class Conversations:
             async with handshake.time_limit():
                 stream = await self._stream(student, hello)
             with self._registry.register(handshake, student, stream) as connection:
+                async with handshake.time_limit():
+                    # An educator may have removed the student since, when the registry did not have the connection.
+                    await self._check_present(student.student_id)
                 await self._welcome(connection, hello)
                 await self._read(connection, reader)
 
@@ -145,6 +148,10 @@ class Conversations:
         if not student.present:
             raise RefusedError(Close.REMOVED, "Your teacher has removed you from the class.")
         return student
+
+    async def _check_present(self, student_id: str) -> None:
+        if await self._roster.student(student_id) is None:
+            raise RefusedError(Close.REMOVED, "Your teacher removed you.")
 
     async def _stream(self, student: Student, hello: Hello) -> Stream:
         try:

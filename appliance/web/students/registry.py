@@ -352,6 +352,9 @@ class Registry:
             for connection in self.of_student(control.removed):
                 if connection.student.class_id == class_id:
                     connection.close(Close.REMOVED, "Your teacher removed you.")
+        if control.merged is not None:
+            for connection in self.of_student(control.merged):
+                connection.close(Close.GOING_AWAY, "Your teacher merged two names of yours; connect again.")
         self.on_control(class_id, control)
 
     async def _publish_opening(self, connection: StudentConnection) -> None:

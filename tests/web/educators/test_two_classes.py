@@ -270,7 +270,7 @@ async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(t
             into = t.a.students[0].student_id
             merged = replace(t.a.students[2], merged_into=into)
             for row in (moved, merged):
-                assert await t.w.node.store.commit([Write(STUDENTS, row.student_id, None, row)])
+                assert await t.w.node.roster.store.commit([Write(STUDENTS, row.student_id, None, row)])
             # Only the old class announces it.
             await t.w.node.class_control.changed(WORD_A, moved.student_id)
             assert (await of_a.frame())["removed"] == [moved.student_id]
@@ -336,9 +336,9 @@ async def test_a_class_that_is_added_or_ends_is_in_open_dashboards_at_once(tmp_p
             assert (status, added["title"], added["state"]) == (200, "Okapi", "open")
             snapshot = await of_all.until(classes(WORD_A, WORD_B, added["class_id"]))
             assert snapshot["classes"][2] == added
-            row = await t.w.node.store.get(CLASSES, WORD_A)
+            row = await t.w.node.roster.store.get(CLASSES, WORD_A)
             assert row is not None
-            assert await t.w.node.store.commit([Write(CLASSES, WORD_A, None, replace(row, ended_at=1.0))])
+            assert await t.w.node.roster.store.commit([Write(CLASSES, WORD_A, None, replace(row, ended_at=1.0))])
             t.w.node.roster.on_change()
             await of_all.until(classes(WORD_B, added["class_id"]))
             await of_a.until(classes())
@@ -375,6 +375,8 @@ async def test_what_is_not_seen_is_answered_as_what_does_not_exist(tmp_path: Pat
         a = await educator(t, "educator", t.a.class_id)
         for method, path, body in (
             ("GET", "/api/v1/students/{student}", None),
+            ("GET", "/api/v1/students?class_id={class}", None),
+            ("GET", "/api/v1/students?removed=1&class_id={class}", None),
             ("POST", "/api/v1/students/{student}/remove", {}),
             ("GET", "/api/v1/classes/{class}/qr.svg", None),
             ("GET", "/ws/dashboard?class_id={class}", None),
@@ -414,6 +416,8 @@ async def test_lists_status_and_metrics_have_nothing_of_another_class(tmp_path: 
                 assert (status, WORD_B in text) == (200, False), path
                 assert "s-unknown" not in text
                 assert WORD_B in (await everybody.ask("GET", path))[1], path
+            status, text = await everybody.ask("GET", f"/api/v1/students?class_id={WORD_A}")
+            assert (status, WORD_A in text, WORD_B in text) == (200, True, False)
             text = (await a.ask("GET", "/api/v1/status"))[1]
             assert text.count('"code":"student.full"') == text.count('"code":"task.down"') == 1
             assert (await a.ask("GET", "/api/v1/tasks"))[0] == 403

@@ -57,7 +57,7 @@ async def test_a_copied_cookie_is_invalid_after_signing_out_also_after_a_restart
         assert await status(w, "GET", "/api/v1/students", headers=headers) == (401, "sign_in")
         assert (await status(w, "GET", "/api/v1/students", headers={"Cookie": other}))[0] == 200
         value = other.partition("=")[2]
-        assert not [row async for row in w.node.store.scan(SESSIONS) if value in row.session_hash]
+        assert not [row async for row in w.node.roster.store.scan(SESSIONS) if value in row.session_hash]
     async with world(tmp_path) as w:
         ended, other = (cookie.replace(f"_{port}=", f"_{w.node.port}=") for cookie in (ended, other))
         assert await status(w, "GET", "/api/v1/students", headers={"Cookie": ended}) == (401, "sign_in")
@@ -110,8 +110,8 @@ async def test_an_end_that_this_node_was_not_told_of_applies_within_seconds(
         cookie = await signed_in_cookie(w)
         socket = await w.client.ws_connect(f"{w.url}/ws/dashboard", headers={"Cookie": cookie, "Origin": w.url})
         await socket.receive_json(timeout=PATIENCE)
-        [row] = [row async for row in w.node.store.scan(SESSIONS)]
-        await w.node.store.commit([Write(SESSIONS, row.session_hash, None)])
+        [row] = [row async for row in w.node.roster.store.scan(SESSIONS)]
+        await w.node.roster.store.commit([Write(SESSIONS, row.session_hash, None)])
         await closed(socket)
         async with asyncio.timeout(PATIENCE):
             while (await status(w, "GET", "/api/v1/status", headers={"Cookie": cookie}))[0] != 401:
@@ -126,7 +126,7 @@ async def test_a_sign_out_that_cannot_be_stored_is_refused(tmp_path: Path, monke
             raise BackendError("The disk is full.")
 
         with monkeypatch.context() as disk:
-            disk.setattr(w.node.store, "commit", away)
+            disk.setattr(w.node.roster.store, "commit", away)
             assert await status(w, "POST", "/api/v1/logout", headers=headers, json={}) == (503, "backend")
         assert (await status(w, "GET", "/api/v1/students", headers=headers))[0] == 200
         assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
@@ -145,7 +145,7 @@ async def test_while_the_store_is_away_those_who_were_signed_in_stay_so_and_thos
         async def away(*arguments: object) -> None:
             raise BackendError("The server is away.")
 
-        monkeypatch.setattr(w.node.store, "read", away)
+        monkeypatch.setattr(w.node.roster.store, "read", away)
         assert (await status(w, "GET", "/api/v1/tasks", headers=inside))[0] == 200
         assert await status(w, "GET", "/api/v1/tasks", headers=ended) == (401, "sign_in")
         never = {"Cookie": f"classroom_observer_{w.node.port}=abc"}
@@ -166,7 +166,7 @@ async def test_a_further_session_of_an_account_ends_its_oldest(tmp_path: Path) -
         found = [(await status(w, "GET", "/api/v1/tasks", headers={"Cookie": cookie}))[0] for cookie in cookies]
         assert found == [401, 401, 200, 200]
         assert w.node.counters["limit_account_sessions"] == 2
-        assert len([row async for row in w.node.store.scan(SESSIONS)]) == 2
+        assert len([row async for row in w.node.roster.store.scan(SESSIONS)]) == 2
 
 
 async def test_a_second_login_in_the_same_browser_ends_its_first_session(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_request_of_a_known_session_reads_nothing_and_its_use_is_noted(
 ) -> None:
     async with world(tmp_path) as w:
         cookie = await signed_in_cookie(w)
-        store, reads = w.node.store, 0
+        store, reads = w.node.roster.store, 0
         read = store.read
 
         async def counting(*arguments: Any) -> Any:
@@ -208,7 +208,7 @@ async def test_rows_of_sessions_that_ended_by_themselves_are_removed(tmp_path: P
         for _ in range(3):
             await signed_in_cookie(w)
     async with world(tmp_path) as w, asyncio.timeout(PATIENCE):
-        while [row async for row in w.node.store.scan(SESSIONS)]:
+        while [row async for row in w.node.roster.store.scan(SESSIONS)]:
             await asyncio.sleep(0.005)
 
 
@@ -227,7 +227,7 @@ async def test_the_owner_signs_in_at_the_appliance_though_the_roster_cannot_be_w
         async def away(*arguments: object) -> None:
             raise BackendError("The disk is full.")
 
-        monkeypatch.setattr(w.node.store, "commit", away)
+        monkeypatch.setattr(w.node.roster.store, "commit", away)
         async with w.client.get(w.node.launch_url(), allow_redirects=False) as answer:
             assert answer.status == 303
             headers = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0], "Origin": w.url}

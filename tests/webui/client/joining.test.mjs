@@ -65,4 +65,55 @@ describe("joining", () => {
     };
     await assert.rejects(join(), { code: "offline" });
   });
+
+  describe("where the teacher must answer", () => {
+    const question = { pending: "q-1", token: "t2", kind: "again", name: "Ada" };
+    const answers = (...list) => {
+      const asked = [];
+      globalThis.fetch = async (url, init) => {
+        asked.push([url.slice(SERVER.length), init.headers?.Authorization]);
+        const next = list.length > 1 ? list.shift() : list[0];
+        if (next instanceof Error) throw next;
+        return new Response(JSON.stringify(next[1]), { status: next[0] });
+      };
+      return asked;
+    };
+    const join = (waiting) => ClassroomStream.join({ server: SERVER, code: "ABC-234", name: "Ada", waiting });
+
+    test("waits, also while there is no connection, and keeps who joined after the yes", async () => {
+      const yes = { answer: "yes", student_id: "s1", name: "Ada", class_id: "c1" };
+      const asked = answers([202, question], new Error("away"), [200, yes]);
+      const seen = [];
+      const joined = await join(({ kind, online }) => seen.push([kind, online]));
+      assert.deepEqual(joined, { token: "t2", student_id: "s1", name: "Ada", class_id: "c1" });
+      assert.deepEqual(seen, [
+        ["again", true],
+        ["again", false],
+      ]);
+      assert.deepEqual(asked.at(-1), ["/api/v1/join/pending", "Bearer t2"]);
+      assert.equal((await ClassroomStream.member({ server: SERVER })).student_id, "s1");
+    });
+
+    test("the answer no, and a question that nobody answered in time", async () => {
+      answers([202, question], [200, { answer: "no" }]);
+      await assert.rejects(join(), { code: "not_let_in" });
+      answers([404, { error: { code: "unknown_request", message: "Ask again." } }]);
+      await assert.rejects(ClassroomStream.waitForAnswer({ server: SERVER, question }), { code: "unknown_request" });
+      assert.equal(await ClassroomStream.member({ server: SERVER }), null);
+    });
+
+    test("a student who waits no more takes the question back", async () => {
+      const asked = answers([202, question], [200, { answer: "" }]);
+      await assert.rejects(
+        join(({ cancel }) => cancel()),
+        { code: "cancelled" },
+      );
+      assert.ok(asked.some(([path]) => path === "/api/v1/join/cancel"));
+    });
+
+    test("a secret that is needed has its kind", async () => {
+      answers([401, { error: { code: "secret_needed", message: "Enter your PIN.", kind: "pin" } }]);
+      await assert.rejects(join(), { code: "secret_needed", kind: "pin" });
+    });
+  });
 });

@@ -118,3 +118,27 @@ test("a student who moves or is merged is found under the id of now", () => {
   classes.take({ type: "update", version: 4, now: 0, students: [ada] });
   assert.equal(classes.idNow("s-1"), "s-1");
 });
+
+test("an update has all questions of the classes that it is about", () => {
+  const classes = new LiveClasses();
+  const asks = (id, class_id, created) => ({ request_id: id, class_id, created, name: id, kind: "new" });
+  const frame = (version, requests, ...about) => ({
+    type: version === 1 ? "snapshot" : "update",
+    version,
+    now: 0,
+    students: [],
+    requests,
+    class_versions: Object.fromEntries(about.map((id) => [id, version])),
+  });
+  const waiting = () => [...classes.requests.keys()];
+  classes.take(frame(1, [asks("q1", "5a", 1), asks("q2", "5b", 2)], "5a", "5b"));
+  assert.deepEqual(waiting(), ["q1", "q2"]);
+  classes.take(frame(2, [asks("q3", "5a", 3)], "5a"));
+  assert.deepEqual(waiting(), ["q2", "q3"]);
+  classes.take(frame(3, [], "5a", "5b"));
+  assert.deepEqual(waiting(), []);
+  const { requests, ...other } = frame(4, [], "5a");
+  classes.take({ ...other, students: [student({})] });
+  assert.deepEqual(waiting(), []);
+  assert.equal(classes.version, 4);
+});
