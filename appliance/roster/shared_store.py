@@ -134,8 +134,11 @@ class SharedStore(RosterStore):
             return []
         if prefix or table.indexes[index].search:
             return await self._search(table, index, value, prefix=prefix, limit=limit)
-        [records] = await self._records.read(index_key(table, index, value))
-        keys = sorted(key for key, record in records.items() if _decode_cell(record).there)
+        keys = await self._keys_of(index_key(table, index, value))
+        if not keys and (head := await self._head()).number != self._applied:
+            # A node that failed, or ended, in the middle of the last commit may not have written the index.
+            await self._apply(head)
+            keys = await self._keys_of(index_key(table, index, value))
         rows = await self.read(table, keys)
         # A commit under way may have written the index first.
         values = table.indexes[index].values
@@ -169,6 +172,11 @@ class SharedStore(RosterStore):
             await asyncio.gather(self._committing, return_exceptions=True)
 
     # ---- Reading ----
+
+    async def _keys_of(self, name: str) -> list[str]:
+        """The keys that a text of an index finds."""
+        [records] = await self._records.read(name)
+        return sorted(key for key, record in records.items() if _decode_cell(record).there)
 
     async def _scan(self, table: Table[R]) -> AsyncIterator[Versioned[R]]:
         start = row_key(table, "")
