@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from appliance.roster.store import RosterStore, Write
@@ -125,6 +125,29 @@ class RosterCache:
             if row is not None:
                 return row
         return await self._store.get(STUDENTS, student_id)
+
+    async def rows(self, student_ids: Iterable[str]) -> dict[str, Student]:
+        """The rows of some students by id, also of removed ones; those that are not cached are read together.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        found: dict[str, Student] = {}
+        missing: list[str] = []
+        read: dict[str, dict[str, Student]] = {}
+        for student_id in student_ids:
+            class_id = self._class_of.get(student_id)
+            if class_id is not None and class_id not in read and class_id in self._cached:
+                read[class_id] = (await self.students(class_id)).rows
+            row = read[class_id].get(student_id) if class_id in read else None
+            if row is None:
+                missing.append(student_id)
+            else:
+                found[student_id] = row
+        for versioned in await self._store.read(STUDENTS, missing) if missing else ():
+            if versioned is not None:
+                found[versioned.row.student_id] = versioned.row
+        return found
 
     def forget(self, class_id: str | None = None) -> None:
         """Another process may have changed a class, or any: read it again at the next request, if it has."""

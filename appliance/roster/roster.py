@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -169,6 +169,10 @@ class Roster:
         """The student of a class with this id; None if there is none, or the student was removed."""
         row = await self._cache.student(student_id)
         return row if row is not None and row.present else None
+
+    async def rows(self, student_ids: Iterable[str]) -> dict[str, Student]:
+        """The students with these ids, also those who were removed or merged: see `Student.present`."""
+        return await self._cache.rows(student_ids)
 
     async def student_by_token(self, token: str) -> Student | None:
         """The student who has this token, None if nobody has it.

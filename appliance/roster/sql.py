@@ -59,9 +59,10 @@ class RowDamageError(Exception):
 
 
 class _Column(msgspec.Struct, frozen=True):
-    """A column: the field, its SQL type with constraint and default, and how a value is stored."""
+    """A column: the field, its SQL type without and with a constraint, its default, and how a value is stored."""
 
     name: str
+    base: str
     type: str
     default: Any
     required: bool
@@ -80,8 +81,10 @@ class TableSQL(Generic[R]):
         page: rows by key, after one (``$1``), at most ``$2``.
         all: all rows, by key.
         put: adds a row, or puts it in the place of the one with its key; parameters are those of `values`.
+        on_conflict: the part of `put` that puts a row in the place of another one.
         remove: removes the row of a key (``$1``).
         names: names of the columns, as `values` orders them.
+        types: their types, without constraints.
     """
 
     def __init__(self, table: Table[R], dialect: Dialect) -> None:
@@ -93,14 +96,15 @@ class TableSQL(Generic[R]):
         self._loaded = [(place, c) for place, c in enumerate(self._columns) if c.is_list or c.is_boolean]
         own = [VERSION, CHECKSUM] if dialect.checksums else [VERSION]
         self.names = [*(column.name for column in self._columns), *own]
+        self.types = [*(column.base for column in self._columns), *(dialect.integer for _ in own)]
         name, key = quoted(table.name), quoted(table.key)
         listed = ", ".join(map(quoted, self.names))
-        types = [
+        columns = [
             *(f"{quoted(c.name)} {c.type}" for c in self._columns),
             *(f"{o} {dialect.integer} NOT NULL" for o in own),
         ]
         self.create = [
-            f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(types)}, PRIMARY KEY ({key})){dialect.table_end}",
+            f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}, PRIMARY KEY ({key})){dialect.table_end}",
             *(
                 f"CREATE TABLE IF NOT EXISTS {self._index(index)} (value {dialect.text} NOT NULL, key {dialect.text} "
                 f"NOT NULL, PRIMARY KEY (value, key)){dialect.table_end}"
@@ -113,7 +117,8 @@ class TableSQL(Generic[R]):
         self.all = f"{self._select} ORDER BY {key}"
         parameters = ", ".join(f"${number}" for number in range(1, len(self.names) + 1))
         changed = ", ".join(f"{quoted(n)} = excluded.{quoted(n)}" for n in self.names if n != table.key)
-        self.put = f"INSERT INTO {name} ({listed}) VALUES ({parameters}) ON CONFLICT ({key}) DO UPDATE SET {changed}"
+        self.on_conflict = f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
+        self.put = f"INSERT INTO {name} ({listed}) VALUES ({parameters}) {self.on_conflict}"
         self.remove = f"DELETE FROM {name} WHERE {key} = $1"
 
     def find(self, index: str) -> str:
@@ -302,9 +307,11 @@ def _column(field: msgspec.structs.FieldInfo, dialect: Dialect) -> _Column:
     default = field.default
     if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
         default = field.default_factory()
+    base = by_type.get(kind, dialect.text)
     return _Column(
         field.name,
-        by_type.get(kind, dialect.text) + null,
+        base,
+        base + null,
         default,
         required=default is msgspec.NODEFAULT,
         is_list=is_list,
