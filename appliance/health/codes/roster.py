@@ -23,7 +23,6 @@ ROSTER: Mapping[str, Code] = MappingProxyType(
             "{subject}: {detail} Nothing of this list is taken until an administrator answers, on the page of the "
             "roster or by import-roster --answer.",
             of_lists=True,
-            of_lists=True,
             label="{subject}",
         ),
         "journal.unwritable": Code(
