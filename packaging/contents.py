@@ -72,7 +72,7 @@ EXCLUDED = [
 ]
 
 # Drivers that a backend imports only when the configuration names it.
-DRIVERS = ("redis", "hiredis", "slixmpp")
+DRIVERS = ("redis", "hiredis", "asyncpg", "slixmpp")
 # Half of slixmpp is extensions for chat programs. A client of pubsub needs these; each lists its dependencies.
 XMPP_EXTENSIONS = tuple(
     f"slixmpp.plugins.xep_{number:04}" for number in (4, 30, 59, 60, 82, 115, 128, 131, 163, 198, 199, 222, 223, 300)
@@ -102,6 +102,8 @@ def hidden_imports() -> list[str]:
                 "pip install '.[package]'"
             )
     names += [*submodules("redis"), "hiredis", "slixmpp"]
+    # Its compiled modules import others. Its helpers of tests need an installed server.
+    names += ["asyncpg", *(found for found in submodules("asyncpg") if "._testbase" not in found)]
     for extension in XMPP_EXTENSIONS:
         names += [extension, *submodules(extension)]
     # Only the backends of pystray for this system, without the one that has no menu.

@@ -42,7 +42,7 @@ def _erase_student(parsed: argparse.Namespace) -> int:
     import asyncio
 
     from appliance.kvs import kvs_facts
-    from appliance.maintenance import erase, erase_store
+    from appliance.maintenance import erase, erase_roster, erase_store
     from appliance.maintenance.all_files import held, nested_folders, other_nodes
     from appliance.roster import RosterLimits
     from appliance.roster.place import RosterPlace
@@ -57,21 +57,30 @@ def _erase_student(parsed: argparse.Namespace) -> int:
         folders = [data, *(folder for folder, _ in nested_folders(data))]
         left = list(_not_reached(data, roster, other_nodes(folders) if store else None))
         receipt = _receipt(parsed.receipt, data, left)
-        student_id = parsed.student or erase.student_named(parsed.name, erase.known_students(data, roster, limits))
+        known = [] if parsed.student else erase.known_students(data, roster, limits)
+        if roster.file is None:
+            known += asyncio.run(erase_roster.students_in_roster(roster.url, parsed.student))
+        student_id = parsed.student or erase.student_named(parsed.name, known)
+        names = sorted({student.name for student in known if student.student_id == student_id})
         if not parsed.yes and not _confirmed():
             print("Nothing was erased.")
             return 1
 
         def in_store(traces: StudentTraces, sought: Sought) -> InStore:
-            if store is None:
-                return erase.InStore()
-            return asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
+            done = erase.InStore()
+            if store is not None:
+                done = asyncio.run(erase_store.erase_in_store(store, folders, traces, sought))
+            if roster.file is None:
+                done = done.with_roster(asyncio.run(erase_roster.erase_in_roster(roster.url, sought)))
+            return done
 
         *merged, student_id = erase.with_merged(folders, roster, student_id)
-        for other in merged:
+        if roster.file is None:
+            merged += asyncio.run(erase_roster.merged_with(roster.url, student_id))
+        for other in sorted(set(merged)):
             with contextlib.suppress(erase.EraseError):
                 erase.erase(data, roster, other, limits, in_store)
-        erased = erase.erase(data, roster, student_id, limits, in_store, receipt)
+        erased = erase.erase(data, roster, student_id, limits, in_store, receipt, names)
     _print_erased(erased, data, left)
     if store is not None:
         print(f"On each of them run: erase-student {student_id}")
@@ -127,11 +136,12 @@ def _not_reached(data: Path, roster: RosterPlace, nodes: list[str] | None) -> It
         yield f"{aside}, which a restore moved aside."
     if others := other_lists(roster.lists):
         yield (
-            f"Lists in {roster.lists} ({', '.join(others)}): take the student out of them, or the next import brings the "
-            "student back."
+            f"Lists in {roster.lists} ({', '.join(others)}): take the student out of them, or the next import brings "
+            "the student back."
         )
     if roster.file is None:
-        yield "The roster, which is not in files; remove the student there."
+        yield f"Class lists in {roster.lists}, and such folders of other nodes: take the student out of them."
+        yield "The database's own backups, logs and free space on its disk."
     if nodes is not None:
         named = f" ({', '.join(nodes)})" if nodes else ""
         yield f"The data folders of other nodes{named}: each of them needs an erasing of its own."

@@ -123,7 +123,7 @@ class KvsSettings(_Private, frozen=True):
     start_seconds: Annotated[
         int,
         Meta(
-            description="Seconds for which a start waits for a store or a pubsub that does not answer.",
+            description="Seconds for which a start waits for a store, a pubsub or a roster that does not answer.",
             ge=0,
             le=3600,
         ),

@@ -49,7 +49,7 @@ ANSWER_BYTES = 64 * 1024 * 1024
 _TRIES_PER_WORKER = 20
 _LIBRARIES = (
     *("aiohttp", "msgspec", "platformdirs", "segno", "prometheus-client", "ifaddr", "zeroconf", "uvloop", "pystray"),
-    *("Pillow", "redis", "hiredis", "slixmpp", "pyarrow", "PyGObject"),
+    *("Pillow", "redis", "hiredis", "asyncpg", "slixmpp", "pyarrow", "PyGObject"),
 )
 _WORD = (
     "(?:archive|archives|roster|snapshots?|backups?|torn|keys?|workers|lock|credentials|instance|format|class|classes|"

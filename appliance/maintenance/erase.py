@@ -76,6 +76,12 @@ class InStore(msgspec.Struct, frozen=True):
     searched: list[Searched] = []
     nodes: list[str] = []
 
+    def with_roster(self, roster: InStore) -> InStore:
+        """Together with what was done in a roster on a server."""
+        return InStore(
+            self.known or roster.known, self.removed + roster.removed, self.searched + roster.searched, self.nodes
+        )
+
 
 class ReceiptWanted(msgspec.Struct, frozen=True):
     """The receipt that is asked for.
@@ -219,6 +225,7 @@ def erase(
     limits: RosterLimits,
     in_store: Callable[[StudentTraces, Sought], InStore] = lambda traces, sought: InStore(),
     receipt: ReceiptWanted | None = None,
+    names: Iterable[str] = (),
 ) -> Erased:
     """Erase a student. The caller holds the data folder, and those of workers in it.
 
@@ -230,6 +237,7 @@ def erase(
         in_store: erases the student from a store that nodes share, once all files were searched. Its arguments are
             the traces of the student in the data folder, and what to search for afterwards.
         receipt: the receipt to write.
+        names: of the student, besides those in files.
 
     Raises:
         EraseError: there is no trace of the student, or something cannot be read and so not be searched.
@@ -239,7 +247,8 @@ def erase(
     parts = all_parts(data, roster, limits)
     # All is read before anything is changed: what cannot be read cannot be searched.
     traces = _together(student_id, [part.find_student(student_id) for _, part in parts])
-    names = sorted({known.name for known in known_students(data, roster, limits) if known.student_id == student_id})
+    known = known_students(data, roster, limits)
+    names = sorted({*names, *(one.name for one in known if one.student_id == student_id)})
     removed = list(_count(parts, traces)) if receipt else []
     done = in_store(traces, Sought(student_id, traces.streams, tuple(names)))
     if not done.known and not traces.found:

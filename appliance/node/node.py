@@ -11,7 +11,7 @@ from typing import cast
 
 from appliance import plugins
 from appliance.archive import Archive, Sync
-from appliance.cluster.cluster import Cluster
+from appliance.cluster.cluster import Cluster, retry
 from appliance.cluster.credentials import Credentials, load_credentials
 from appliance.config import Settings
 from appliance.counters import Counters
@@ -263,7 +263,10 @@ class Node:
         self.rebuilding.start(self.recovery)
         await self.merging.finish()
         self.supervised += self.upkeep.start(self.tasks)
-        await self.roster_watch.check()
+        if self.roster.store.shared:
+            await retry(self.roster_watch.check, self.settings.kvs.start_seconds)
+        else:
+            await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()

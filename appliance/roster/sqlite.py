@@ -26,6 +26,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T")
 
 _PAGE = 1000
+_PAUSE_SECONDS = 0.002
 MOST_TOGETHER = 200
 """Commits that are synced together at most."""
 
@@ -182,8 +183,8 @@ class BackgroundCheck:
 
     def _run(self) -> None:
         with closing(connect(self._file.path)) as connection:
-            # SQLite asks so often whether it shall go on.
-            connection.set_progress_handler(self._stopped.is_set, 10_000)
+            # SQLite asks so often whether it shall go on. The pause leaves the interpreter to the event loop.
+            connection.set_progress_handler(lambda: self._stopped.wait(_PAUSE_SECONDS), 10_000)
             self._file.check(connection)
 
 

@@ -211,11 +211,10 @@ async def search(store: RosterStore, text: str, most: int = SEARCH_RESULTS) -> l
     words = search_words(text)
     if not words:
         return []
-    # The longest word finds the fewest.
+    # The longest word finds the fewest. All who are found by one word fit.
     longest = max(words, key=len)
-    return fitting(
-        text, [v.row for v in await store.find(STUDENTS, "word", longest, prefix=True, limit=20 * most)], most
-    )
+    limit = most if len(words) == 1 else 20 * most
+    return fitting(text, [v.row for v in await store.find(STUDENTS, "word", longest, prefix=True, limit=limit)], most)
 
 
 def fitting(text: str, students: Iterable[Student], most: int = SEARCH_RESULTS) -> list[Student]:

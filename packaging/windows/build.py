@@ -23,7 +23,7 @@ import tarfile
 import time
 import tomllib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
@@ -80,6 +80,11 @@ def version() -> str:
     return found[1]
 
 
+def built_in(extras: Mapping[str, list[str]]) -> list[str]:
+    """Names of the extras of the distribution that the program has inside: the desktop, and those of a school."""
+    return ["desktop", *re.findall(r"\w+", extras["school"][0].partition("[")[2])]
+
+
 def setup_name() -> str:
     """The name of the installer's file."""
     return f"{NAME}-{version()}-setup.exe"
@@ -134,7 +139,7 @@ class Build:
         extras = project["optional-dependencies"]
         # zoneinfo, which plug-ins may use, has no time zones of its own on Windows.
         wanted = [*project["dependencies"], *extras["package"][1:], "setuptools", "tzdata"]
-        wanted += [one for name in ("desktop", "redis", "xmpp") for one in extras[name] if "slixmpp" not in one]
+        wanted += [one for name in built_in(extras) for one in extras[name] if "slixmpp" not in one]
         wanted += self._slixmpp_needs()
         with nullcontext() if self._native else Wine(self.work / "wine") as windows:
             if windows is None:

@@ -27,6 +27,7 @@ from tests.bench.nodes import nodes
 from tests.bench.oneroster import oneroster
 from tests.bench.pubsubs import pubsubs
 from tests.bench.reconnects import reconnects
+from tests.bench.roster import roster
 from tests.bench.servers import Server, bare, ours, play
 from tests.bench.stores import stores
 
@@ -209,6 +210,7 @@ def arguments() -> argparse.Namespace:
             "archive",
             "growth",
             "oneroster",
+            "roster",
             "checksums",
             "hostile",
             "packaged",
@@ -270,6 +272,8 @@ def on_files(parsed: argparse.Namespace) -> None:
         archive(*((20_000, 1, 1 << 20) if parsed.quick else (1_000_000, 7, 16 << 20)))
     if parsed.only in (None, "oneroster"):
         oneroster(200 if parsed.quick else 1_000_000)
+    if parsed.only in (None, "roster"):
+        roster(*((2000, 20, 20) if parsed.quick else (1_000_000, 2000, 200)))
     if parsed.only in (None, "growth"):
         growth(*((4096, 1) if parsed.quick else (256 * 1024, parsed.rounds)))
     if parsed.only in (None, "checksums"):

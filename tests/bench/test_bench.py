@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests.bench.servers import ROOT
-from tests.services.servers import need
+from tests.services.servers import is_installed, need
 
 SHOWN = {
     "throughput": r"(?m)^(single frames|frames of 20), 5 students +ours +[\d,]+ +[\d.]+ µs +\d+ MiB +[\d.]+ ",
@@ -26,10 +26,12 @@ SHOWN = {
     "stores": r"(?m)^(memory|snapshot|Redis), (typed on|anywhere)( +[\d,]+ (µs|B ) +\d+\.\d\d){4}$",
     "archive": r"(?m)^ *[\d,]+ students( +[\d,]+){2} +[\d.]+ ms +[\d,]+ ms +[\d.]+ +[\d.]+ %$",
     "oneroster": r"(?m)^(check-roster|reading it) +[\d.]+ s +\d+ MiB$",
+    "roster": r"(?m)^(SQLite|PostgreSQL) +[a-z ]+ p50 +[\d.]+ ms   p95 +[\d.]+ ms",
     "nodes": r"(?m)^(single, 5 students|workers, single|  +5) .*\d",
 }
 """The format of the figures of each part."""
 REDIS = shutil.which("redis-server") is not None
+POSTGRES = is_installed("initdb")
 LINES = {
     "throughput": 2,
     "documents": 1,
@@ -43,6 +45,7 @@ LINES = {
     "stores": 3 + 4 * REDIS,
     "archive": 2,
     "oneroster": 2,
+    "roster": 5 + 5 * POSTGRES,
     "nodes": 3 * REDIS,
 }
 """The number of such lines of each part."""

@@ -53,7 +53,7 @@ class TestLicences:
     def test_every_part_has_one(self, built: Path) -> None:
         text = (built / "program" / "_internal" / "licences.txt").read_text("utf-8")
         listed = set(re.findall(r"(?m)^  (\S+) [^:\n]*", text))
-        parts = {"Python", "PyInstaller", "aiohttp", "msgspec", "redis", "slixmpp", "hiredis", "segno"}
+        parts = {"Python", "PyInstaller", "aiohttp", "msgspec", "redis", "slixmpp", "hiredis", "asyncpg", "segno"}
         parts |= {"bulma", "d3", "libgtk-3-0", "libglib2.0-0", "python3-gi", "libssl3", "uvloop", "aiodns"}
         assert parts <= listed
         for heading in ("Apache License", "MIT License", "GNU LESSER GENERAL PUBLIC LICENSE", "Mozilla Public License"):

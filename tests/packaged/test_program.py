@@ -196,7 +196,7 @@ import concurrent.futures.thread, email.mime.text, json.decoder, multiprocessing
 
 
 class TestDrivers:
-    DRIVERS = ("redis", "hiredis", "slixmpp", "gi", "pystray", "PIL")
+    DRIVERS = ("redis", "hiredis", "asyncpg", "slixmpp", "gi", "pystray", "PIL")
 
     def test_all_are_inside(self, in_folder: World) -> None:
         code = f"""
@@ -205,6 +205,7 @@ for name in {self.DRIVERS!r}:
     if name != "pystray":
         importlib.import_module(name)
 import redis.asyncio.cluster, redis.asyncio.sentinel, hiredis
+import appliance.roster.postgres, asyncpg.protocol.protocol, asyncpg.pgproto.pgproto
 import slixmpp.plugins.xep_0060.pubsub, slixmpp.plugins.xep_0199, slixmpp.plugins.xep_0198
 assert redis.__version__[0].isdigit()
 import slixmpp.jid

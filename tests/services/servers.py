@@ -44,16 +44,25 @@ def need(program: str, package: str) -> str:
         program: its name, searched for on the PATH and where Debian keeps servers.
         package: the Debian package that has it.
     """
-    # Debian's initdb is in a folder of its version.
-    versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
-    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *versions])
-    found = shutil.which(program, path=places)
+    found = _path_of(program)
     if found is None:
         missing = f"{program} is not installed (Debian: {package})"
         if os.environ.get("CI") == "true":
             pytest.fail(f"{missing}, and with CI=true it must be.", pytrace=False)
         pytest.skip(missing)
     return found
+
+
+def is_installed(program: str) -> bool:
+    """Whether a program is where `need` searches for it."""
+    return _path_of(program) is not None
+
+
+def _path_of(program: str) -> str | None:
+    # Debian's initdb is in a folder of its version.
+    versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *versions])
+    return shutil.which(program, path=places)
 
 
 def free_port() -> int:

@@ -24,7 +24,7 @@ def pins() -> dict[str, str]:
 def needs() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    built_in = [one for name in ("desktop", "redis", "xmpp") for one in extras[name]]
+    built_in = [one for name in building.built_in(extras) for one in extras[name]]
     return [need for need in [*project["dependencies"], *built_in] if "sys_platform != 'win32'" not in need]
 
 
@@ -43,4 +43,4 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def test_it_is_built_with_what_pyproject_asks_for() -> None:
-    assert {"pyinstaller", "tzdata", "redis", "hiredis", "slixmpp", "pystray", "pillow"} <= set(pins())
+    assert {"pyinstaller", "tzdata", "redis", "hiredis", "asyncpg", "slixmpp", "pystray", "pillow"} <= set(pins())

@@ -13,7 +13,7 @@ import msgspec
 from appliance.roster.postgres.connections import Connection
 from appliance.roster.postgres.errors import CONFLICTS
 from appliance.roster.postgres.locks import MOST_LOCKS, locks_of
-from appliance.roster.postgres.statements import TABLES_SQL, by_keys, transaction
+from appliance.roster.postgres.statements import TABLES_SQL, Changes, by_keys, transaction, versions
 from appliance.roster.postgres.url import PostgresUrl
 from appliance.roster.sql import RowDamageError, TableSQL, is_storable
 from appliance.roster.store import Versioned, Write
@@ -23,6 +23,8 @@ TRIES = 5
 _RETRY_SECONDS = 0.05
 _WRITES_A_SECOND = 200
 """A commit may take the time limit of the URL, and one second more for so many writes."""
+_AT_ONCE = 2000
+"""Rows that one statement changes at most."""
 
 
 def seconds_of(url: PostgresUrl, writes: Sequence[Write[Any]]) -> float:
@@ -39,7 +41,8 @@ class Commit:
         """
         self._url = url
         self._writes = writes
-        self._tables = sorted({write.table.name for write in writes})
+        self._tables = tuple(sorted({write.table.name for write in writes}))
+        self._changed = {(write.table.name, write.key): write for write in writes if not write.checked}
         for write in writes:
             if write.row is not None:
                 TABLES_SQL[write.table.name].values(write.row, 1)
@@ -64,58 +67,51 @@ class Commit:
         if len(self._writes) > MOST_LOCKS:
             begin = [f"SET LOCAL statement_timeout = {round(seconds_of(self._url, self._writes) * 1000)}", *begin]
         async with transaction(connection, self._url, begin):
+            there = await self._versions(connection)
             before: dict[tuple[str, str], _Before] = {}
             for name in self._tables:
-                before |= await self._read(connection, TABLES_SQL[name])
+                keys = [key for of, key in there if of == name and (of, key) in self._changed]
+                before |= await _read(connection, TABLES_SQL[name], keys)
             for write in self._writes:
-                row = before.get((write.table.name, write.key), _ABSENT)
-                if write.version is not None and write.version != row.version:
+                place = (write.table.name, write.key)
+                version = before[place].version if place in before else there.get(place, 0)
+                if write.version is not None and write.version != version:
                     return False
-            for name in self._tables:
-                await self._apply(connection, TABLES_SQL[name], before)
+            changed = list(self._changed.values())
+            for start in range(0, len(changed), _AT_ONCE):
+                await self._apply(connection, changed[start : start + _AT_ONCE], before)
         return True
 
-    async def _read(self, connection: Connection, sql: TableSQL[Any]) -> dict[tuple[str, str], _Before]:
-        """The rows of a table as they are; those that are to be changed are locked."""
-        found = {}
-        for checked in (False, True):
-            keys = [
-                write.key
-                for write in self._writes
-                if write.table.name == sql.table.name and write.checked == checked and is_storable(write.key)
-            ]
-            if not keys:
-                continue
-            for values in await connection.fetch(by_keys(sql, locked=not checked), keys):
-                found[sql.table.name, values[sql.table.key]] = _before(sql, values)
-        return found
+    async def _versions(self, connection: Connection) -> dict[tuple[str, str], int]:
+        """The versions of the rows that are there, by table and key."""
+        keys = [
+            [write.key for write in self._writes if write.table.name == name and is_storable(write.key)]
+            for name in self._tables
+        ]
+        rows = await connection.fetch(versions(self._tables), *keys)
+        return {(table, key): version for table, key, version in rows}
 
-    async def _apply(self, connection: Connection, sql: TableSQL[Any], before: dict[tuple[str, str], _Before]) -> None:
-        """Change the rows of a table, and their entries in its indexes."""
-        puts, removes = [], []
-        gone: dict[str, list[tuple[str, str]]] = {index: [] for index in sql.table.indexes}
-        new: dict[str, list[tuple[str, str]]] = {index: [] for index in sql.table.indexes}
-        for write in self._writes:
-            if write.table.name != sql.table.name or write.checked:
-                continue
-            was = before.get((sql.table.name, write.key), _ABSENT)
-            if write.row is not None:
-                puts.append(sql.values(write.row, was.stored + 1))
-            elif was is not _ABSENT:
-                removes.append((write.key,))
-            texts, old = sql.texts(write.row), sql.texts(was.row)
-            for index in sql.table.indexes:
-                if was.is_damaged:
+    async def _apply(
+        self, connection: Connection, writes: Sequence[Write[Any]], before: dict[tuple[str, str], _Before]
+    ) -> None:
+        """Change rows, and their entries in the indexes."""
+        changes = Changes()
+        for name in self._tables:
+            sql = TABLES_SQL[name]
+            of_table = [write for write in writes if write.table.name == name]
+            was = {write.key: before.get((name, write.key), _ABSENT) for write in of_table}
+            changes.put(sql, [sql.values(one.row, was[one.key].stored + 1) for one in of_table if one.row is not None])
+            changes.remove(sql, [one.key for one in of_table if one.row is None and was[one.key] is not _ABSENT])
+            texts = [(one.key, sql.texts(was[one.key].row), sql.texts(one.row)) for one in of_table]
+            for index, table in zip(sql.table.indexes, sql.index_names(), strict=True):
+                for key in (key for key, row in was.items() if row.is_damaged):
                     # Under which texts it was found is not known.
-                    await connection.execute(sql.remove_entries(index), write.key)
-                gone[index] += [(text, write.key) for text in old[index] - texts[index]]
-                new[index] += [(text, write.key) for text in texts[index] - old[index]]
-        statements: list[tuple[str, list[Any]]] = [(sql.put, puts), (sql.remove, removes)]
-        for index in sql.table.indexes:
-            statements += [(sql.remove_entry(index), gone[index]), (sql.add_entry(index), new[index])]
-        for statement, parameters in statements:
-            if parameters:
-                await connection.executemany(statement, parameters)
+                    await connection.execute(sql.remove_entries(index), key)
+                changes.remove_entries(
+                    table, [(text, key) for key, old, new in texts for text in old[index] - new[index]]
+                )
+                changes.add_entries(table, [(text, key) for key, old, new in texts for text in new[index] - old[index]])
+        await changes.run(connection)
 
 
 class _Before(msgspec.Struct, frozen=True):
@@ -138,6 +134,12 @@ class _Before(msgspec.Struct, frozen=True):
 
 
 _ABSENT = _Before()
+
+
+async def _read(connection: Connection, sql: TableSQL[Any], keys: Sequence[str]) -> dict[tuple[str, str], _Before]:
+    """Rows that are to be changed, as they are; they are locked."""
+    rows = await connection.fetch(by_keys(sql, locked=True), keys) if keys else []
+    return {(sql.table.name, values[sql.table.key]): _before(sql, values) for values in rows}
 
 
 def _before(sql: TableSQL[Any], values: Any) -> _Before:

@@ -17,7 +17,7 @@ import asyncpg
 
 from appliance.counters import Counters
 from appliance.errors import BackendError, SettingsError
-from appliance.roster.postgres.errors import explained, is_lost
+from appliance.roster.postgres.errors import FAILURES, explained, is_lost
 from appliance.roster.postgres.url import PostgresUrl
 from appliance.tasks import BackOff, in_background
 
@@ -101,12 +101,11 @@ class Connections:
                 self._give_back(connection)
                 raise
             except Exception as error:
-                self._counters.add("postgres_errors")
-                reason = explained(error, self.url)
-                if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError):
-                    # Not of the server: an error of our own.
+                if not isinstance(error, FAILURES):
                     self._terminate(connection)
                     raise
+                self._counters.add("postgres_errors")
+                reason = explained(error, self.url)
                 if not is_lost(error):
                     self._give_back(connection)
                     raise reason from None
@@ -209,7 +208,7 @@ class Connections:
         self._open.discard(connection)
         try:
             await connection.close(timeout=_CLOSE_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAILURES:
             connection.terminate()
 
 

@@ -15,6 +15,8 @@ from appliance.errors import BackendError
 from appliance.roster.postgres.url import PostgresUrl
 from appliance.text import counted
 
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, exceptions.InternalClientError, OSError)
+"""Errors of the server and of the connection to it. asyncpg raises `InternalClientError` where a connection is lost."""
 CONFLICTS = ("40001", "40P01")
 """Codes of transactions that the server ended because of another one, and that may be tried again."""
 READ_ONLY = "25006"
@@ -98,7 +100,8 @@ def _of_connection(error: BaseException, url: PostgresUrl) -> str | None:
         return "has no server that takes writes; start the primary one."
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return "does not speak TLS; set ssl = on there, or write ?tls=off where the network is safe."
-    if isinstance(error, exceptions.ConnectionDoesNotExistError | exceptions.InterfaceError | ConnectionError):
+    lost = (exceptions.ConnectionDoesNotExistError, exceptions.InterfaceError, exceptions.InternalClientError)
+    if isinstance(error, (*lost, ConnectionError)):
         return f"closed the connection; {_CHECK}"
     if isinstance(error, OSError):
         # Python joins the errors of several addresses in one text.

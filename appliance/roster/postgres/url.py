@@ -114,11 +114,7 @@ def _parsed(url: str) -> PostgresUrl:
         raise _WrongError(f"the part after the host must be the name of a database; write {EXAMPLE}.")
     options = _options(parts.query)
     folder = options.pop("host", "")
-    if folder and (netloc or not folder.startswith("/")):
-        raise _WrongError(
-            "?host= is a folder with the server's socket, such as postgresql://user@/db?host=/run/postgresql."
-        )
-    hosts = ((folder, PORT),) if folder else tuple(_host(part) for part in netloc.split(","))
+    hosts = tuple(_host(part) for part in netloc.split(",")) if not folder else _socket(folder, netloc)
     found = PostgresUrl(
         user=unquote(user), password=unquote(password), hosts=hosts, database=database, **{"tls": "off", **options}
     )
@@ -131,6 +127,15 @@ def _parsed(url: str) -> PostgresUrl:
     if found.tls != "off" and folder:
         raise _WrongError("a socket in a folder has no TLS; leave tls out.")
     return found
+
+
+def _socket(folder: str, netloc: str) -> tuple[tuple[str, int]]:
+    port = _number(netloc.removeprefix(":") or str(PORT), 1, 65535)
+    if port is None or not folder.startswith("/"):
+        raise _WrongError(
+            "?host= is a folder with the server's socket, such as postgresql://user@/database?host=/run/postgresql."
+        )
+    return ((folder, port),)
 
 
 def _host(text: str) -> tuple[str, int]:

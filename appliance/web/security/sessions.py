@@ -199,7 +199,7 @@ class Sessions:
         """Listen to the hints of other nodes from now on."""
         if self._hints is not None:
             self._listening = self._hints.listen(
-                "sessions", TOPIC, owner="node", on_message=self._on_message, reread=self._reread, polls=False
+                "sessions.hints", TOPIC, owner="node", on_message=self._on_message, reread=self._reread, polls=False
             )
 
     async def run(self, task: Supervised) -> None:
