@@ -299,14 +299,18 @@ class SharedStore(RosterStore):
         self._applied = head.number
 
     async def _put(self, name: str, values: Mapping[str, msgspec.Raw], number: int, *, first: bool) -> None:
+        # A class that is made while the store has lost its memory must not take the place of the one that comes back,
+        # also where the commit is applied again after that.
+        def is_kept(cell: _Cell) -> bool:
+            return cell.number >= number or (first and cell.there)
+
         def put(row: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             return {
                 field: _Cell(number, value)
                 for field, value in values.items()
-                if field not in row or _decode_cell(row[field]).number < number
+                if field not in row or not is_kept(_decode_cell(row[field]))
             }
 
-        # A class that is made while the store has lost its memory must not take the place of the one that comes back.
         await self._records.update(name, put, first_wins=first)
 
 

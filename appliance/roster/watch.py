@@ -238,12 +238,13 @@ class ListWatch:
         stamp = seen.last
         try:
             taken = await self._take(name, seen, ReadOptions())
+        except PlanChangedError:
+            # Another node imported a list meanwhile; it is tried again at the next check.
+            return False
         except RosterImportError as error:
             # It is tried again when the file changes.
             seen.question, seen.findings = None, [finding("roster.file", name, detail=str(error))]
             seen.taken = stamp
-            return False
-        except PlanChangedError:
             return False
         seen.taken = stamp
         return taken is None
