@@ -94,7 +94,9 @@ async def test_what_both_did_counts_for_the_one_who_stays(tmp_path: Path) -> Non
         assert events_of(await rebuilt(w, stays["student_id"])) == 4
     given = settings(tmp_path)
     assert await verified(given) == []
-    lines = [line for line in read(given.data_path / "archive", student=stays["student_id"]) if isinstance(line, Record)]
+    lines = [
+        line for line in read(given.data_path / "archive", student=stays["student_id"]) if isinstance(line, Record)
+    ]
     assert [line.student_id for line in lines] == [stays["student_id"]] * 4
     [one] = (await asyncio.to_thread(again, given)).values()
     assert one["summaries"]["activity"]["events"] == 4

@@ -8,6 +8,7 @@ searched.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,6 @@ from msgspec.structs import replace
 
 from appliance.roster.store import Write
 from appliance.roster.tables import CLASSES, REQUESTS, STUDENTS, JoinRequest
-from appliance.web.educators.views import RequestView
 from tests.web.security.permissions import A as WORD_A
 from tests.web.security.permissions import B as WORD_B
 from tests.web.security.permissions import Members, Table, table
@@ -283,18 +283,14 @@ async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(t
 
 async def test_who_waits_for_an_answer_is_shown_to_those_who_see_the_class(tmp_path: Path) -> None:
     async with table(tmp_path) as t:
-        store = t.w.node.store
-
-        async def waiting(class_id: str) -> list[RequestView]:
-            rows = [one.row for one in await store.find(REQUESTS, "class_id", class_id)]
-            shown = [row for row in rows if not row.answer]
-            return [RequestView(r.request_id, class_id, r.name, r.kind, r.student_id, r.created) for r in shown]
-
-        t.w.node.web.feed.parts.requests = waiting
+        store = t.w.node.roster.store
         a, b = await educator(t, "educator", t.a.class_id), await educator(t, "educator", t.b.class_id)
 
         async def put(class_id: str, number: int, answer: Any = "") -> None:
-            row = JoinRequest(f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", 1.0, answer)
+            created = time.time() + number
+            row = JoinRequest(
+                f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", created, answer
+            )
             assert await store.commit([Write(REQUESTS, row.request_id, None, row)])
             await t.w.node.class_control.changed(class_id)
 
