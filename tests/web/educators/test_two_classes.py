@@ -287,8 +287,9 @@ async def test_who_waits_for_an_answer_is_shown_to_those_who_see_the_class(tmp_p
         a, b = await educator(t, "educator", t.a.class_id), await educator(t, "educator", t.b.class_id)
 
         async def put(class_id: str, number: int, answer: Any = "") -> None:
+            created = time.time() + number
             row = JoinRequest(
-                f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", time.time(), answer
+                f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", created, answer
             )
             assert await store.commit([Write(REQUESTS, row.request_id, None, row)])
             await t.w.node.class_control.changed(class_id)
