@@ -263,7 +263,7 @@ class Node:
         self.rebuilding.start(self.recovery)
         await self.merging.finish()
         self.supervised += self.upkeep.start(self.tasks)
-        if self.store.shared:
+        if self.roster.store.shared:
             await retry(self.roster_watch.check, self.settings.kvs.start_seconds)
         else:
             await self.roster_watch.check()
