@@ -1,7 +1,7 @@
 """The roster of a large district: how long a join, a class list, a search and the check of a token take.
 
 The rows are loaded in bulk, past the store; what is measured goes through the rules of the roster. Each request is for
-another class, chosen by chance, and nothing of it is cached.
+another class, chosen by chance, so that mostly nothing of it is cached.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.counters import Counters
-from appliance.roster import RosterLimits, open_store, token_hash
-from appliance.roster.joining import JoinAttempt, JoinRules
+from appliance.roster import Roster, RosterLimits, open_store, token_hash
+from appliance.roster.joining import JoinAttempt
 from appliance.roster.sql import TableSQL, numbered, quoted
 from appliance.roster.sqlite_file import connect
 from appliance.roster.sqlite_schema import PUT_NUMBER, TABLES_SQL, signed, total_names
@@ -147,7 +147,7 @@ async def load_postgres(server: PostgresServer, district: District) -> None:
 async def measure(name: str, store: RosterStore, district: District, times: int) -> None:
     """Print what each kind of request takes."""
     chance = random.Random(2)
-    rules = JoinRules(store, RosterLimits(students=10_000), Counters())
+    rules = Roster(store, RosterLimits(students=10_000), Counters()).rules
 
     def number() -> int:
         return chance.randrange(district.people)
