@@ -34,6 +34,7 @@ from appliance.roster.tables import (
     RequestKind,
     SecretKind,
     Student,
+    Token,
 )
 
 Students = Callable[[str], Awaitable[Collection[Student]]]
@@ -41,6 +42,8 @@ Students = Callable[[str], Awaitable[Collection[Student]]]
 
 _ADDED_ELSEWHERE = 300
 """So many students may join a class at other nodes before this node reads the class again."""
+_REPEATED_SECONDS = 120.0
+"""A browser whose join was not answered, as the network or a server failed, may repeat it for so long."""
 _READ_AT_ONCE = 50
 
 
@@ -54,6 +57,7 @@ class JoinAttempt(msgspec.Struct, frozen=True):
         proof: that the student's secret is known: what `StudentSecrets.check` returned.
         ask: whether to ask an educator although the student has a secret.
         new_id: the id of a student who is new.
+        device: the id that the browser gave itself; "" if it gave none.
     """
 
     name: str | None = None
@@ -62,6 +66,7 @@ class JoinAttempt(msgspec.Struct, frozen=True):
     proof: str | None = None
     ask: bool = False
     new_id: str = ""
+    device: str = ""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -222,7 +227,7 @@ class JoinRules:
         if student is not None:
             return await self._given(transaction, student, attempt)
         assert name is not None
-        return await self._new(transaction, section, Student(attempt.new_id, name, class_id), students)
+        return await self._new(transaction, section, attempt, name, students)
 
     async def _known(self, transaction: Transaction, token: str | None) -> Student | None:
         """The student whose token the browser has."""
@@ -263,25 +268,32 @@ class JoinRules:
             raise JoinError("barred", "You may not come back to this class today. Ask your teacher.")
         if not student.present:
             raise _AskError(student, "again")
-        if await transaction.find(TOKENS, "student_id", student.student_id):
+        tokens = await transaction.find(TOKENS, "student_id", student.student_id)
+        if tokens and not _is_repeated(tokens, attempt):
             secret = await transaction.get(SECRETS, student.student_id)
             if secret is None or attempt.ask:
                 raise _AskError(student, "again")
             if attempt.proof != secret.hash:
                 raise SecretNeededError(secret.kind, student.student_id)
-        return await self._with_token(transaction, student)
+        return await self._with_token(transaction, student, attempt)
 
     async def _new(
-        self, transaction: Transaction, section: Class, student: Student, students: Iterable[Student]
+        self,
+        transaction: Transaction,
+        section: Class,
+        attempt: JoinAttempt,
+        name: str,
+        students: Iterable[Student],
     ) -> Joined:
         """A student who is new to the class."""
+        student = Student(attempt.new_id, name, section.class_id)
         in_class = [one for one in students if one.present]
         alike = looks_like(student.name, (one.name for one in in_class))
         if section.approval or alike:
             raise _AskError(student, "new", alike or "")
         if not await self._has_room(student):
             raise self.full()
-        return await self._with_token(transaction, replace(student, created=time.time()))
+        return await self._with_token(transaction, replace(student, created=time.time()), attempt)
 
     async def _has_room(self, student: Student) -> bool:
         """Whether the class has room for a new student, with those who are being stored at the moment."""
@@ -309,11 +321,13 @@ class JoinRules:
             await discard(self._store, student.student_id)
             raise self.full()
 
-    async def _with_token(self, transaction: Transaction, student: Student) -> Joined:
+    async def _with_token(self, transaction: Transaction, student: Student, attempt: JoinAttempt) -> Joined:
         token = new_token()
+        device = token_hash(attempt.device) if attempt.device else ""
         # The row is written also if it is the same: of two who claim it at once the second must read it again.
         transaction.put(STUDENTS, student)
-        await give_token(transaction, student.student_id, token_hash(token), self._limits.tokens, self._counters)
+        given = Token(token_hash(token), student.student_id, time.time(), device)
+        await give_token(transaction, given, self._limits.tokens, self._counters)
         return Joined(student, token)
 
     def full(self) -> JoinError:
@@ -345,3 +359,11 @@ class JoinRules:
             if len(name) > self._limits.name_characters:
                 self._counters.add("limit_student_name_characters")
             raise JoinError("bad_name", str(error)) from None
+
+
+def _is_repeated(tokens: Iterable[Token], attempt: JoinAttempt) -> bool:
+    """Whether all tokens of a student were given to the same browser just now: it did not get the answer."""
+    if not attempt.device:
+        return False
+    device, now = token_hash(attempt.device), time.time()
+    return all(token.device == device and now - token.created <= _REPEATED_SECONDS for token in tokens)

@@ -132,7 +132,8 @@ class JoinRequests:
                 return answered, None
             student = await self._admitted(transaction, request, now)
             transaction.put(STUDENTS, student)
-            await give_token(transaction, student.student_id, request.token_hash, self.limits.tokens, self._counters)
+            token = Token(request.token_hash, student.student_id, now)
+            await give_token(transaction, token, self.limits.tokens, self._counters)
             return answered, student
 
         return await self._store.transact(work)
@@ -168,10 +169,10 @@ class JoinRequests:
         return time.time() - request.created > self.limits.seconds
 
 
-async def give_token(transaction: Transaction, student_id: str, hash: str, most: int, counters: Counters) -> None:
+async def give_token(transaction: Transaction, token: Token, most: int, counters: Counters) -> None:
     """Give a student one more token; the oldest is taken away where there are too many."""
-    tokens = sorted(await transaction.find(TOKENS, "student_id", student_id), key=lambda token: token.created)
-    for token in tokens[: max(0, len(tokens) + 1 - most)]:
-        transaction.remove(TOKENS, token.hash)
+    tokens = sorted(await transaction.find(TOKENS, "student_id", token.student_id), key=lambda one: one.created)
+    for old in tokens[: max(0, len(tokens) + 1 - most)]:
+        transaction.remove(TOKENS, old.hash)
         counters.add("limit_tokens_per_student")
-    transaction.put(TOKENS, Token(hash, student_id, time.time()))
+    transaction.put(TOKENS, token)

@@ -207,6 +207,7 @@ class Roster:
         proof: str | None = None,
         ask: bool = False,
         new_id: str | None = None,
+        device: str = "",
     ) -> Joined | Waiting:
         """Let a student into a class, or ask an educator; see `appliance.roster.joining`.
 
@@ -214,7 +215,8 @@ class Roster:
         to the new one unless it is from the educator's list. Otherwise `student_id` chooses a student of the list, and
         `name` a student of the class if exactly one has it. Where somebody holds that identity, it needs the `proof` of
         the student's secret, or the answer of an educator, for which `ask` says that the secret is not known. Else a
-        new student is created, with the id `new_id` (default: any `new_student_id`).
+        new student is created, with the id `new_id` (default: any `new_student_id`). A browser with the id `device` may
+        repeat a join whose answer it did not get.
 
         Raises:
             SecretNeededError: the student has a secret, and there is no proof of it.
@@ -222,7 +224,7 @@ class Roster:
         """
         if class_id not in {section.class_id for section in await self.classes()}:
             raise _unknown_class()
-        attempt = JoinAttempt(name, student_id, token, proof, ask, new_id or new_student_id())
+        attempt = JoinAttempt(name, student_id, token, proof, ask, new_id or new_student_id(), device)
         return await self.rules.join(class_id, attempt)
 
     # ---- All of it ----

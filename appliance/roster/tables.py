@@ -102,11 +102,19 @@ class Student(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """The hash of a token of a student's browser (`token_hash`)."""
+    """The hash of a token of a student's browser (`token_hash`).
+
+    Attributes:
+        hash: of the token.
+        student_id: who has it.
+        created: when it was given.
+        device: hash of the id that the browser gave itself; "" if it gave none.
+    """
 
     hash: str
     student_id: str
     created: float = 0.0
+    device: str = ""
 
 
 class Secret(msgspec.Struct, frozen=True):

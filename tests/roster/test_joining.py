@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from msgspec.structs import replace
@@ -72,6 +73,25 @@ async def room(limits: RosterLimits | None = None, **more: object) -> Room:
     made = Room(limits)
     await made.put(**more)
     return made
+
+
+async def test_a_browser_that_got_no_answer_joins_again_without_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    r = await room()
+    first = await r.join("Ada", device="one")
+    again = await r.join("Ada", device="one")
+    assert again.student == first.student
+    assert again.token != first.token
+    assert (await r.asks("Ada", device="two")).request.student_id == first.student.student_id
+    await r.asks("Ada")
+    later = time.time() + 600
+    monkeypatch.setattr(time, "time", lambda: later)
+    await r.asks("Ada", device="one")
+
+
+async def test_a_name_without_a_device_is_no_repeated_join() -> None:
+    r = await room()
+    await r.join("Ada")
+    await r.asks("Ada")
 
 
 async def test_an_identity_that_nobody_holds_is_given_and_one_that_is_held_needs_a_yes() -> None:

@@ -91,7 +91,7 @@ class Student:
                     node.address,
                     "POST",
                     "/api/v1/join",
-                    body={"code": code, "name": f"Student {self.number}"},
+                    body={"code": code, "name": f"Student {self.number}", "device": f"device-{self.number:03d}"},
                 )
             except LostError:
                 status = 0

@@ -315,7 +315,8 @@ def lines_of(export: Export, path: str, text: IO[str]) -> Iterator[str]:
             number += 1
             if len(line) >= limit and not line.endswith(("\n", "\r")):
                 raise OneRosterError(
-                    f"{path} in {export.name}, line {number}: it has more than {counted(limit, 'character')}. Export it again."
+                    f"{path} in {export.name}, line {number}: it has more than {counted(limit, 'character')}. "
+                    "Export it again."
                 )
             yield line
     except (*_DAMAGE, OSError) as error:

@@ -63,8 +63,8 @@ class Source:
             self.findings.add(
                 "encoding",
                 "error",
-                f"The file is not {sheet.encoding.upper()}: {counted(sheet.undecodable, 'line has', 'lines have')} bytes "
-                "that are no letters. Export it as UTF-8, or say its encoding.",
+                f"The file is not {sheet.encoding.upper()}: {counted(sheet.undecodable, 'line has', 'lines have')} "
+                "bytes that are no letters. Export it as UTF-8, or say its encoding.",
                 sheet.file,
                 sheet.first_undecodable,
             )

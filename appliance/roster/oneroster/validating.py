@@ -98,7 +98,7 @@ class _Validation:
             text = (
                 "The file is UTF-16. Export it as UTF-8."
                 if sheet.encoding.startswith("utf-16")
-                else f"{counted(sheet.undecodable, 'line has', 'lines have')} bytes that are not UTF-8. Export it as UTF-8."
+                else f"{counted(sheet.undecodable, 'line has', 'lines have')} bytes that are not UTF-8. Use UTF-8."
             )
             report(found, "encoding", text, sheet.file, sheet.first_undecodable)
         elif sheet.mark:

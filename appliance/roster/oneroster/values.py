@@ -90,7 +90,7 @@ def _wrong_length(sheet: Sheet, cells: list[str], width: int) -> str:
     """
     if len(cells) > width and any(cells):
         return (
-            f"The row has {counted(len(cells), 'cell')} and the header {width}. Put a field with a comma into quotation "
+            f"The row has {counted(len(cells), 'cell')} and the header {width}. Put a field with a comma in quotation "
             "marks. The row is left out."
         )
     if 1 < len(cells) < width and not sheet.last_line_ended:

@@ -104,7 +104,8 @@ class Joining:
             raise ApiError(400, "bad_body", "Give either a name, or a student_id from the class list.")
         section = await self._section(request, body.code, body.device)
         await self._admission.wait(section.class_id, client_address(request))
-        attempt = JoinAttempt(body.name, body.student_id, body.token, ask=body.ask)
+        device = body.device[:_DEVICE_CHARACTERS]
+        attempt = JoinAttempt(body.name, body.student_id, body.token, ask=body.ask, device=device)
         try:
             try:
                 joined = await self._admission.join(section.class_id, attempt)
