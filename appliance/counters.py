@@ -127,7 +127,6 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
             "dashboard_frames", "Frames that were sent to dashboards, by type.", "type", ("snapshot", "update")
         ),
         "feed_failures": Declared("feed_failures", "Updates of the dashboards that failed and were tried again."),
-        "roster_lines_damaged": Declared("roster_damaged_lines", "Damaged lines of the roster's journal."),
         "announce_failures": Declared("announce_failures", "Announcements in the local network that failed."),
         "announce_conflicts": Declared("announce_conflicts", "Names that another computer announces too."),
         "announce_refused": Declared("announce_refused", "Announcements that the system refused."),

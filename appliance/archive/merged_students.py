@@ -85,6 +85,10 @@ class Owners:
     def __init__(self, folder: Path) -> None:
         self.merged = read_merged(folder)[0]
 
+    def ids_of(self, student_id: str) -> frozenset[str]:
+        """The ids under which there are lines of a student."""
+        return frozenset((student_id, *(one for one, into in self.merged.items() if into == student_id)))
+
     def of(self, record: Record | Damage) -> Record | Damage:
         """A line, with the id of the student to whom it belongs now."""
         if self.merged and type(record) is Record and record.student_id in self.merged:

@@ -24,6 +24,7 @@ from appliance.archive.ends import complete_bytes
 from appliance.archive.index import DamagedIndexError, Index, IndexedBlock, block_checksum, is_of, read_summary
 from appliance.archive.indexing import build_index, has_checksums, parsed, pieces, stored_index
 from appliance.archive.members import block_text
+from appliance.archive.merged_students import Owners
 from appliance.archive.reading import Reader, lines
 from appliance.archive.records import Damage, Line, Record, parse_line
 from appliance.archive.segments import SEGMENT_NAME, compressed, numbered_segments, open_segment
@@ -88,6 +89,8 @@ def read(
 ) -> Iterator[Record | Damage]:
     """The lines of archive files and of folders of segments, in the order in which they were written.
 
+    A line of a student who was merged has the id of the student who stays.
+
     Args:
         paths: files and folders, one after the other.
         student: the id of the student whose lines are wanted; None for all.
@@ -97,14 +100,15 @@ def read(
     Raises:
         ArchiveError: a file is not there or cannot be read.
     """
-    selection = Selection(None if student is None else frozenset((student,)), since, until)
     for path in (paths,) if isinstance(paths, Path) else paths:
+        owners = Owners(path if path.is_dir() else path.parent)
+        selection = Selection(None if student is None else owners.ids_of(student), since, until)
         if selection == Selection():
-            yield from Reader(path).records() if path.is_dir() else (line.record for line in lines(path))
+            yield from Reader(path).records() if path.is_dir() else (owners.of(line.record) for line in lines(path))
         else:
             files = [file for _, file in numbered_segments(path)] if path.is_dir() else [path]
             for file in files:
-                yield from (line.record for line in selected_lines(file, selection, numbered=False))
+                yield from (owners.of(line.record) for line in selected_lines(file, selection, numbered=False))
 
 
 def selected_lines(path: Path, selection: Selection, *, numbered: bool = True) -> Iterator[Line]:

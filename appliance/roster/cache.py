@@ -1,7 +1,7 @@
 """Cached classes and students: what the roster reads again and again, kept up to date by the commits of this process.
 
-Rows of a shared store are cached for `FRESH_SECONDS`, or until `RosterCache.forget`; those of another one until a command
-has changed it beside the program. Tokens are never cached.
+Rows of a shared store are cached for `FRESH_SECONDS`, or until `RosterCache.forget`; those of another one until a
+command has changed it beside the program. Tokens are never cached.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from appliance.roster.store import RosterStore, Write
@@ -70,6 +70,7 @@ class RosterCache:
         self._changed: dict[str | None, dict[str, Any]] = {}
         self._classes: dict[str, Class] = {}
         self._classes_read = _NEVER
+        self._ordered: tuple[dict[str, Class], list[Class]] = {}, []
         self._all_forgotten = self._asked = _NEVER
         store.on_commit.add(self._apply)
 
@@ -84,6 +85,18 @@ class RosterCache:
         while not self._is_fresh(None, self._classes_read, asked):
             await self._wait(None)
         return self._classes
+
+    async def ordered_classes(self) -> list[Class]:
+        """The classes that did not end, in their order; the list is not to be changed.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        classes = await self.classes()
+        if self._ordered[0] is not classes:
+            going = [section for section in classes.values() if section.ended_at is None]
+            self._ordered = classes, sorted(going, key=lambda section: (section.order, section.class_id))
+        return self._ordered[1]
 
     async def students(self, class_id: str) -> CachedClass:
         """The students of a class.
@@ -112,6 +125,29 @@ class RosterCache:
             if row is not None:
                 return row
         return await self._store.get(STUDENTS, student_id)
+
+    async def rows(self, student_ids: Iterable[str]) -> dict[str, Student]:
+        """The rows of some students by id, also of removed ones; those that are not cached are read together.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        found: dict[str, Student] = {}
+        missing: list[str] = []
+        read: dict[str, dict[str, Student]] = {}
+        for student_id in student_ids:
+            class_id = self._class_of.get(student_id)
+            if class_id is not None and class_id not in read and class_id in self._cached:
+                read[class_id] = (await self.students(class_id)).rows
+            row = read[class_id].get(student_id) if class_id in read else None
+            if row is None:
+                missing.append(student_id)
+            else:
+                found[student_id] = row
+        for versioned in await self._store.read(STUDENTS, missing) if missing else ():
+            if versioned is not None:
+                found[versioned.row.student_id] = versioned.row
+        return found
 
     def forget(self, class_id: str | None = None) -> None:
         """Another process may have changed a class, or any: read it again at the next request, if it has."""
@@ -190,10 +226,8 @@ class RosterCache:
     def _apply_class(self, write: Write[Class]) -> None:
         if None in self._changed:
             self._changed[None][write.key] = write.row
-        if write.row is None:
-            self._classes.pop(write.key, None)
-        else:
-            self._classes = {**self._classes, write.key: write.row}
+        changed = {**self._classes, write.key: write.row}
+        self._classes = {class_id: row for class_id, row in changed.items() if row is not None}
 
     def _apply_student(self, student_id: str, row: Student | None) -> None:
         for class_id, changed in self._changed.items():

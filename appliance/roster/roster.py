@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -170,6 +170,10 @@ class Roster:
         row = await self._cache.student(student_id)
         return row if row is not None and row.present else None
 
+    async def rows(self, student_ids: Iterable[str]) -> dict[str, Student]:
+        """The students with these ids, also those who were removed or merged: see `Student.present`."""
+        return await self._cache.rows(student_ids)
+
     async def student_by_token(self, token: str) -> Student | None:
         """The student who has this token, None if nobody has it.
 
@@ -257,10 +261,7 @@ class Roster:
 
     async def _shown(self) -> list[Class]:
         """The classes that are shown: the first one is hidden if there are others, unless students have joined it."""
-        known = await self._cache.classes()
-        found = sorted(
-            (section for section in known.values() if section.ended_at is None), key=lambda s: (s.order, s.class_id)
-        )
+        found = list(await self._cache.ordered_classes())
         others = [section for section in found if section.class_id != FIRST_CLASS]
         if others and len(others) < len(found) and not (await self._cache.students(FIRST_CLASS)).present:
             return others

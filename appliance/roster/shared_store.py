@@ -134,8 +134,11 @@ class SharedStore(RosterStore):
             return []
         if prefix or table.indexes[index].search:
             return await self._search(table, index, value, prefix=prefix, limit=limit)
-        [records] = await self._records.read(index_key(table, index, value))
-        keys = sorted(key for key, record in records.items() if _decode_cell(record).there)
+        keys = await self._keys_of(index_key(table, index, value))
+        if not keys and (head := await self._head()).number != self._applied:
+            # A node that failed, or ended, in the middle of the last commit may not have written the index.
+            await self._apply(head)
+            keys = await self._keys_of(index_key(table, index, value))
         rows = await self.read(table, keys)
         # A commit under way may have written the index first.
         values = table.indexes[index].values
@@ -169,6 +172,11 @@ class SharedStore(RosterStore):
             await asyncio.gather(self._committing, return_exceptions=True)
 
     # ---- Reading ----
+
+    async def _keys_of(self, name: str) -> list[str]:
+        """The keys that a text of an index finds."""
+        [records] = await self._records.read(name)
+        return sorted(key for key, record in records.items() if _decode_cell(record).there)
 
     async def _scan(self, table: Table[R]) -> AsyncIterator[Versioned[R]]:
         start = row_key(table, "")
@@ -299,14 +307,18 @@ class SharedStore(RosterStore):
         self._applied = head.number
 
     async def _put(self, name: str, values: Mapping[str, msgspec.Raw], number: int, *, first: bool) -> None:
+        # A class that is made while the store has lost its memory must not take the place of the one that comes back,
+        # also where the commit is applied again after that.
+        def is_kept(cell: _Cell) -> bool:
+            return cell.number >= number or (first and cell.there)
+
         def put(row: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             return {
                 field: _Cell(number, value)
                 for field, value in values.items()
-                if field not in row or _decode_cell(row[field]).number < number
+                if field not in row or not is_kept(_decode_cell(row[field]))
             }
 
-        # A class that is made while the store has lost its memory must not take the place of the one that comes back.
         await self._records.update(name, put, first_wins=first)
 
 

@@ -91,6 +91,9 @@ class TableSQL(Generic[R]):
         self.table = table
         self.dialect = dialect
         self._columns = [_column(field, dialect) for field in msgspec.structs.fields(table.row)]
+        # In the form of the database; a required field has none, which no value equals.
+        self._defaults = [object() if c.required else _stored(c, c.default) for c in self._columns]
+        self._loaded = [(place, c) for place, c in enumerate(self._columns) if c.is_list or c.is_boolean]
         own = [VERSION, CHECKSUM] if dialect.checksums else [VERSION]
         self.names = [*(column.name for column in self._columns), *own]
         self.types = [*(column.base for column in self._columns), *(dialect.integer for _ in own)]
@@ -171,10 +174,19 @@ class TableSQL(Generic[R]):
             if c.name not in there
         ]
 
-    def values(self, row: R, version: int) -> list[object]:
-        """The parameters of `put`."""
+    def values(self, row: R, version: int) -> list[Any]:
+        """The parameters of `put`.
+
+        Raises:
+            ValueError: a text cannot be stored.
+        """
         values = [_stored(column, getattr(row, column.name)) for column in self._columns]
-        return [*values, version, self.checksum(row, version)] if self.dialect.checksums else [*values, version]
+        if not self.dialect.checksums:
+            return [*values, version]
+        # As they are read again.
+        values = [int(value) if value is True or value is False else value for value in values]
+        values.append(version)
+        return [*values, self._checksum(values)]
 
     def row_of(self, values: Sequence[Any]) -> Versioned[R]:
         """A row as a statement gives it, in the order of `names`.
@@ -182,6 +194,40 @@ class TableSQL(Generic[R]):
         Raises:
             RowDamageError: it is not as it was written.
         """
+        if not self.dialect.checksums:
+            return self._converted(values)
+        try:
+            whole = values[-1] == self._checksum(values)
+        except (ValueError, TypeError):
+            # Half of a surrogate pair, or another type.
+            whole = False
+        if not whole:
+            raise RowDamageError(f"a row of {self.table.name} is not as it was written")
+        fields = list(values[: len(self._columns)])
+        for place, column in self._loaded:
+            fields[place] = _loaded(column, fields[place])
+        return Versioned(self.table.row(*fields), values[-2])
+
+    def checksum(self, row: R, version: int) -> int:
+        """The checksum of a row, as `values` has it.
+
+        It is 64 bits of a hash over table, version, and each field that has not its default. So a field that is added
+        changes the checksum of no row.
+        """
+        checksum: int = self.values(row, version)[-1]
+        return checksum
+
+    def _checksum(self, values: Sequence[Any]) -> int:
+        content: list[Any] = [self.table.name, values[len(self._columns)]]
+        for name, default, value in zip(self.names, self._defaults, values, strict=False):
+            if value != default:
+                content.append(name)
+                content.append(value)
+        digest = hashlib.blake2b(msgspec.json.encode(content), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+    def _converted(self, values: Sequence[Any]) -> Versioned[R]:
+        """A row whose types are checked."""
         try:
             found = {c.name: _loaded(c, value) for c, value in zip(self._columns, values, strict=False)}
             row = msgspec.convert(found, self.table.row)
@@ -190,24 +236,7 @@ class TableSQL(Generic[R]):
         version = values[len(self._columns)]
         if not isinstance(version, int) or version < 1:
             raise RowDamageError(f"a row of {self.table.name} has no version")
-        try:
-            whole = not self.dialect.checksums or values[-1] == self.checksum(row, version)
-        except ValueError:
-            # Half of a surrogate pair.
-            whole = False
-        if not whole:
-            raise RowDamageError(f"a row of {self.table.name} is not as it was written")
         return Versioned(row, version)
-
-    def checksum(self, row: R, version: int) -> int:
-        """64 bits of a hash over table, version, and each field that has not its default: a new one changes nothing."""
-        content: list[object] = [self.table.name, version]
-        for column in self._columns:
-            value = getattr(row, column.name)
-            if column.required or value != column.default:
-                content += (column.name, float(value) if column.is_real and value is not None else value)
-        digest = hashlib.blake2b(msgspec.json.encode(content), digest_size=8).digest()
-        return int.from_bytes(digest, "little", signed=True)
 
     def texts(self, row: R | None) -> dict[str, set[str]]:
         """The texts under which each index finds a row; none where there is no row."""

@@ -27,6 +27,7 @@ from appliance.roster.leaving import Leaving
 from appliance.roster.limits import RosterLimits
 from appliance.roster.store import RosterStore
 from appliance.roster.tables import EVERY_LIST, LISTS, PEOPLE, STUDENTS, ListRecord, Student
+from appliance.text import counted
 
 CHECK_SECONDS = 1.0
 """The shortest time between two checks of the folder."""
@@ -238,12 +239,13 @@ class ListWatch:
         stamp = seen.last
         try:
             taken = await self._take(name, seen, ReadOptions())
+        except PlanChangedError:
+            # Another node imported a list meanwhile; it is tried again at the next check.
+            return False
         except RosterImportError as error:
             # It is tried again when the file changes.
             seen.question, seen.findings = None, [finding("roster.file", name, detail=str(error))]
             seen.taken = stamp
-            return False
-        except PlanChangedError:
             return False
         seen.taken = stamp
         return taken is None
@@ -305,7 +307,8 @@ class ListWatch:
         names = _lists_in(self._folder)
         self._too_many = []
         if len(names) > FILES:
-            detail = f"The folder has {len(names)} lists; the first {FILES} are read. Remove those that are not needed."
+            has = f"The folder has {counted(len(names), 'list')}; the first {FILES} are read."
+            detail = f"{has} Remove those that are not needed."
             self._too_many = [finding("roster.file", self._folder.name, detail=detail)]
         return names[:FILES]
 

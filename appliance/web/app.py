@@ -175,7 +175,7 @@ class WebApp:
         add("GET", "/metrics", self._monitoring.metrics, Permission.METRICS)
         add("POST", "/api/v1/join", joining.join, Permission.ANYONE)
         add("POST", "/api/v1/join/names", joining.names, Permission.ANYONE)
-        # The token of a student who waits is nobody's yet: these two look for its question.
+        # The token of a student who waits is nobody's yet: these two find its question.
         add("GET", "/api/v1/join/pending", joining.pending, Permission.ANYONE)
         add("POST", "/api/v1/join/cancel", joining.cancel, Permission.ANYONE)
         add("GET", "/api/v1/me", self._own_data.me, Permission.STUDENT)

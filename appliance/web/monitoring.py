@@ -13,6 +13,7 @@ from appliance.health import Finding
 from appliance.metrics import Metrics
 from appliance.roster import Roster
 from appliance.roster.accounts import Accounts
+from appliance.roster.tables import PEOPLE
 from appliance.tasks import TaskState
 from appliance.web.errors import answer
 
@@ -66,6 +67,8 @@ class MonitoringRoutes:
                 for section in await self._roster.classes():
                     for student in await self._roster.students(section.class_id):
                         people |= {student.student_id, student.name}
+                async for person in self._roster.store.scan(PEOPLE):
+                    people |= {person.source_id, person.name, person.given, person.family, person.preferred} - {""}
                 for educator in await self._accounts.all():
                     people |= {educator.educator_id, educator.name, educator.login}
         except (ObserverError, TimeoutError):

@@ -95,6 +95,7 @@ def test_a_teacher_gets_an_account_and_sees_the_own_class(room: Classroom, owner
     teacher.keyboard.press("Enter")
     teacher.wait_for_selector("#content:visible")
     assert teacher.inner_text("#who") == "You are signed in as Ms Day (teacher)."
+    assert teacher.inner_text("#own-classes") == "Your classes: 5b."
     assert teacher.is_hidden("#accounts-part")
     teacher.goto(f"{room.appliance.url}/people")
     until(lambda: teacher.locator("#class option").all_inner_texts() == ["5b"], "there is one class")

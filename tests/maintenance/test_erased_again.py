@@ -14,6 +14,7 @@ from appliance.maintenance.all_files import held
 from appliance.maintenance.upgrade import bring_up_to_date
 from appliance.recovery import snapshot
 from appliance.roster import RosterLimits
+from appliance.roster.place import RosterPlace
 from tests.maintenance.test_verify_gaps import data, run, wrong
 
 __all__ = ["data"]
@@ -22,7 +23,7 @@ __all__ = ["data"]
 def erase_one(folder: Path, student: str) -> None:
     with held(folder) as opened:
         bring_up_to_date(opened)
-        erase.erase(folder, folder / "roster", student, RosterLimits())
+        erase.erase(folder, RosterPlace.within(folder / "roster"), student, RosterLimits())
 
 
 def move_away(folder: Path, number: int, to: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from appliance.archive import Record, read
 from appliance.archive.merged_students import MERGED_STUDENTS, read_merged
 from appliance.config import Settings
 from appliance.errors import BackendError
@@ -93,6 +94,9 @@ async def test_what_both_did_counts_for_the_one_who_stays(tmp_path: Path) -> Non
         assert events_of(await rebuilt(w, stays["student_id"])) == 4
     given = settings(tmp_path)
     assert await verified(given) == []
+    archived = read(given.data_path / "archive", student=stays["student_id"])
+    lines = [line for line in archived if isinstance(line, Record)]
+    assert [line.student_id for line in lines] == [stays["student_id"]] * 4
     [one] = (await asyncio.to_thread(again, given)).values()
     assert one["summaries"]["activity"]["events"] == 4
     async with world(tmp_path) as w:

@@ -293,6 +293,20 @@ class TestALostStore:
         assert await again.student_by_token(bob.token) == bob.student
         assert not await is_in_class(again, cy)
 
+    async def test_a_class_that_was_made_in_the_empty_store_gives_way_for_good(self, kvs: KVS, tmp_path: Path) -> None:
+        [section] = await opened(kvs, tmp_path / "a").classes()
+        empty = MemoryKVS()
+        there = opened(empty, tmp_path / "b", "b")
+        [other] = await there.classes()
+        assert other.code != section.code
+        await SharedRecords(empty, tmp_path / "a" / "shared.jsonl").put_back()
+        # A node that has just started applies the last commit again.
+        third = opened(empty, tmp_path / "c", "c")
+        await joined(third)
+        for node in (there, third):
+            node.forget()
+            assert await node.classes() == [section]
+
     async def test_what_was_lost_before_it_was_in_the_journal_is_put_back_too(self, tmp_path: Path) -> None:
         kvs = _Losing()
         records = kvs.records = SharedRecords(kvs, tmp_path / "shared.jsonl")

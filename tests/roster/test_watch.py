@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.roster import RosterLimits
+from appliance.roster.imports.applying import PlanChangedError, apply_plan
 from appliance.roster.imports.model import ReadOptions, RosterImportError
+from appliance.roster.imports.plan import Plan
+from appliance.roster.store import RosterStore
 from appliance.roster.tables import CLASSES, STUDENTS, Student
 from appliance.roster.watch import ListWatch
 from tests.roster.memory import MemoryStore
@@ -69,6 +73,27 @@ async def test_lists_are_imported_and_again_when_they_change(world: World) -> No
     assert await world.watch.import_changed()
     assert [name for name, class_id in await world.students() if class_id == "7a"] == ["Ada L."]
     assert world.watch.findings == []
+
+
+async def test_a_list_is_tried_again_where_another_node_imported_one_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overtaken = []
+
+    async def late(store: RosterStore, plan: Plan, *arguments: Any, **words: Any) -> Any:
+        if not overtaken:
+            overtaken.append(plan)
+            raise PlanChangedError(plan)
+        return await apply_plan(store, plan, *arguments, **words)
+
+    monkeypatch.setattr("appliance.roster.watch.apply_plan", late)
+    world.save("id,name,class\n1,Ada,7a\n")
+    while not overtaken:
+        assert not await world.watch.import_changed()
+    assert world.findings() == []
+    assert await world.watch.import_changed()
+    assert await world.students() == [("Ada", "7a")]
+    assert world.findings() == []
 
 
 async def test_many_at_once_are_asked_about_and_not_taken(world: World) -> None:

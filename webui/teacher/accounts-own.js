@@ -3,10 +3,13 @@ import { WORDS } from "./accounts-words.js";
 import { openDialog } from "./dialogs.js";
 
 /** The own account: who it is, the password, signing out. */
-export function startOwnAccount(api, said, account) {
+export function startOwnAccount(api, said, account, classes) {
   const owner = account.educator_id === "";
   find("who").textContent = owner ? WORDS.signedInAsOwner : WORDS.signedInAs(account.name, account.role);
   find("owner-note").hidden = !owner;
+  find("own-classes").hidden = account.role === "administrator";
+  const titles = classes.map((view) => view.title).join(", ");
+  find("own-classes").textContent = titles ? WORDS.yourClasses(titles) : WORDS.yourNoClass;
   find("password-open").hidden = owner;
   find("password-open").addEventListener("click", () => {
     find("password-form").reset();

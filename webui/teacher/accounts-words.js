@@ -6,6 +6,8 @@ export const WORDS = {
   you: "You",
   signedInAs: (name, role) => `You are signed in as ${name} (${roleOf(role).toLowerCase()}).`,
   signedInAsOwner: "You are signed in as the owner of this program.",
+  yourClasses: (titles) => `Your classes: ${titles}.`,
+  yourNoClass: "You have no class yet. An administrator can give you one.",
   ownerNote:
     "You came by the link on this computer, or with the teacher key. For this you need no account and no password. Accounts are for colleagues, and for you on other computers: add one below.",
   changePassword: "Change password",

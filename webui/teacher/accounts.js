@@ -12,7 +12,7 @@ import { SessionList } from "./session-list.js";
 async function start({ api, said, account }) {
   const administers = account.role === "administrator";
   const classes = await api.get("/api/v1/classes");
-  startOwnAccount(api, said, account);
+  startOwnAccount(api, said, account, classes);
   const sessions = new SessionList(api, said, administers);
   const pairing = new PairingDialog(api, said, () => sessions.load());
   find("pair-open").addEventListener("click", () => said.act(() => pairing.open()));

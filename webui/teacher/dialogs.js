@@ -3,6 +3,7 @@ import { buttonOf } from "./said.js";
 
 /** Open a dialog of the page. Its buttons with `data-close` close it. */
 export function openDialog(dialog, said) {
+  if (dialog.open) return;
   for (const button of dialog.querySelectorAll("[data-close]")) button.onclick = () => dialog.close();
   dialog.showModal();
   said.moveInto(dialog);

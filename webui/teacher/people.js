@@ -172,8 +172,8 @@ class People {
     return this.#classes.find((view) => view.class_id === classId)?.title ?? "";
   }
 
-  async #open(student) {
-    await this.#said.run(() => this.#dialog.open(student));
+  #open(student) {
+    return this.#said.act(() => this.#dialog.open(student));
   }
 
   /** The other students of the class, for merging. */

@@ -21,7 +21,7 @@ export class Columns {
 }
 
 function lineOf({ heading, meaning, samples }, place) {
-  const line = element("div", "line column");
+  const line = element("div", "line meaning");
   const label = element("label", "grow");
   const select = element("select");
   select.id = `column-${place}`;

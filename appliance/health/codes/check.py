@@ -46,9 +46,6 @@ CHECK: Mapping[str, Code] = MappingProxyType(
             label="{source} ({url})",
         ),
         "roster.stored": Code("ok", "roster", "{source} with {classes:class|classes} and {students:student|students}"),
-        "roster.shared": Code(
-            "ok", "roster", "{source} in the store ({classes:class|classes}, {students:student|students})"
-        ),
         "port.any": Code("ok", "port", "port (any free one)"),
         "port.free": Code("ok", "port", "port {port} on {host}"),
         "port.ours": Code(

@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.roster.oneroster.tables import EXTENSION, GUID_CHARACTERS, Column
 from appliance.roster.oneroster.values import several
+from appliance.text import counted
 
 Wrong = tuple[str, str]
 """Rule, and what is wrong as a sentence."""
@@ -156,7 +157,10 @@ def wrong_text(value: str) -> Iterator[Wrong]:
     if any(character < " " or character == "\x7f" for character in value if character not in "\r\n"):
         yield "control-character", "The field has a control character. Remove it."
     if len(value) > GUID_CHARACTERS:
-        yield "length", f"The field has {len(value):,} characters; not every system takes more than {GUID_CHARACTERS}."
+        yield (
+            "length",
+            f"The field has {counted(len(value), 'character')}; not every system takes more than {GUID_CHARACTERS}.",
+        )
 
 
 def as_many(first: str, second: str) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 
 from appliance.roster.oneroster.findings import OneRosterError
 from appliance.roster.oneroster.tables import TABLES
+from appliance.text import counted
 
 _KNOWN = {name.casefold(): name for name in TABLES}
 _RATIO_FROM = 1024 * 1024
@@ -215,7 +216,9 @@ def _checked(export: Export) -> Export:
 def _members(packed: zipfile.ZipFile, name: str, limits: ExportLimits) -> dict[str, zipfile.ZipInfo]:
     members = packed.infolist()
     if len(members) > limits.members:
-        raise OneRosterError(f"{name} has {len(members):,} files; a OneRoster export has at most {limits.members:,}.")
+        raise OneRosterError(
+            f"{name} has {counted(len(members), 'file')}; a OneRoster export has at most {limits.members:,}."
+        )
     found: dict[str, zipfile.ZipInfo] = {}
     for member in members:
         path = member.filename.replace("\\", "/")
@@ -244,7 +247,9 @@ def _files_of(root: Path, limits: ExportLimits) -> dict[str, int]:
         for path in sorted(folder.iterdir()):
             seen += 1
             if seen > limits.members:
-                raise OneRosterError(f"{root} has more than {limits.members:,} files. Name the folder of the export.")
+                raise OneRosterError(
+                    f"{root} has more than {counted(limits.members, 'file')}. Name the folder of the export."
+                )
             parts = path.relative_to(root).parts
             if _ignored(parts):
                 continue
@@ -310,7 +315,7 @@ def lines_of(export: Export, path: str, text: IO[str]) -> Iterator[str]:
             number += 1
             if len(line) >= limit and not line.endswith(("\n", "\r")):
                 raise OneRosterError(
-                    f"{path} in {export.name}, line {number}: it has more than {limit:,} characters. Export it again."
+                    f"{path} in {export.name}, line {number}: it has more than {counted(limit, 'character')}. Export it again."
                 )
             yield line
     except (*_DAMAGE, OSError) as error:

@@ -18,6 +18,7 @@ from appliance.roster.oneroster.records import Educator, Enrollment, Section, St
 from appliance.roster.oneroster.rows import Sheet, open_sheet
 from appliance.roster.oneroster.source import Source
 from appliance.roster.oneroster.values import NO_NAME, STATES, day, deleted, picked, plain, several, state_of, worse
+from appliance.text import counted
 
 _USERS = {
     "source_id": ("sourcedid",),
@@ -123,7 +124,8 @@ class People:
             self._read_enrollments()
         family = sum(self._left.values())
         if family:
-            text = f"{family:,} roles of parents, guardians and relatives are left out."
+            words = "role of a parent, guardian or relative is", "roles of parents, guardians or relatives are"
+            text = f"{counted(family, *words)} left out."
             self._source.findings.add("left-out", "info", text)
 
     def enrollments(self) -> Iterator[Enrollment]:

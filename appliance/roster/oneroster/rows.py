@@ -13,6 +13,7 @@ from itertools import chain
 
 from appliance.roster.oneroster.findings import OneRosterError
 from appliance.roster.oneroster.package import Export, lines_of, text_of
+from appliance.text import counted
 
 UNDECODABLE = "\ufffd"
 """What stands for bytes that are not text in the file's encoding."""
@@ -50,7 +51,9 @@ class Sheet:
         self._reader = csv.reader(chain((first,), watched), delimiter=self.separator, strict=True)
         self.heading = self._header()
         if len(self.heading) > export.limits.columns:
-            raise OneRosterError(f"{self.file} has {len(self.heading):,} columns; {export.limits.columns} are allowed.")
+            raise OneRosterError(
+                f"{self.file} has {counted(len(self.heading), 'column')}; {export.limits.columns} are allowed."
+            )
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """The rows after the header, each with the number of its first line; an empty line is an empty list."""
@@ -66,7 +69,7 @@ class Sheet:
                 self.on_bad_row(line, str(error))
                 continue
             yield line, cells
-        raise OneRosterError(f"{self.file} has more than {self._rows_limit:,} rows.")
+        raise OneRosterError(f"{self.file} has more than {counted(self._rows_limit, 'row')}.")
 
     def _header(self) -> list[str]:
         try:

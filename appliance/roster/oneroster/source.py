@@ -9,6 +9,7 @@ from appliance.roster.oneroster.findings import Findings
 from appliance.roster.oneroster.package import Export
 from appliance.roster.oneroster.records import Manifest
 from appliance.roster.oneroster.rows import Sheet
+from appliance.text import counted
 
 
 class Source:
@@ -62,8 +63,8 @@ class Source:
             self.findings.add(
                 "encoding",
                 "error",
-                f"The file is not {sheet.encoding.upper()}: {sheet.undecodable:,} of its lines have bytes that are no "
-                "letters. Export it as UTF-8, or say its encoding.",
+                f"The file is not {sheet.encoding.upper()}: {counted(sheet.undecodable, 'line has', 'lines have')} bytes "
+                "that are no letters. Export it as UTF-8, or say its encoding.",
                 sheet.file,
                 sheet.first_undecodable,
             )

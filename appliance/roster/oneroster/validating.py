@@ -16,6 +16,7 @@ from appliance.roster.oneroster.relations import Ids, Relations, RowRule, read_i
 from appliance.roster.oneroster.rows import Sheet, open_sheet
 from appliance.roster.oneroster.tables import MANIFEST, TABLES, Column, Version
 from appliance.roster.oneroster.values import bad_row, several
+from appliance.text import counted
 
 
 class TableReport(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class _Validation:
             text = (
                 "The file is UTF-16. Export it as UTF-8."
                 if sheet.encoding.startswith("utf-16")
-                else f"{sheet.undecodable:,} lines have bytes that are not UTF-8. Export the file as UTF-8."
+                else f"{counted(sheet.undecodable, 'line has', 'lines have')} bytes that are not UTF-8. Export it as UTF-8."
             )
             report(found, "encoding", text, sheet.file, sheet.first_undecodable)
         elif sheet.mark:
@@ -184,10 +185,11 @@ class _Rows:
         if len(cells) < self._width and not self._sheet.last_line_ended:
             self._report("row-length", "The file ends within this row. Export it again.", line)
         elif len(cells) < self._width:
-            text = f"The row has {len(cells)} cells, and the header {self._width}. Write the empty ones too."
+            text = f"The row has {counted(len(cells), 'cell')}, and the header {self._width}. Write the empty ones too."
             self._report("row-length", text, line)
         else:
-            text = f"The row has {len(cells)} cells, and the header {self._width}. Quote a field that has a comma."
+            has = f"The row has {counted(len(cells), 'cell')}, and the header {self._width}."
+            text = f"{has} Quote a field that has a comma."
             self._report("row-length", text, line)
         return False
 

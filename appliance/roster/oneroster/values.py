@@ -11,6 +11,7 @@ from appliance.roster.oneroster.findings import Findings, OneRosterError
 from appliance.roster.oneroster.records import State
 from appliance.roster.oneroster.rows import Sheet
 from appliance.roster.oneroster.tables import TABLES
+from appliance.text import counted
 
 DELETED = ("tobedeleted", "inactive")
 """What a status says of a row that is to be removed; OneRoster 1.0 had the second one too."""
@@ -50,16 +51,16 @@ def picked(
     width = len(headings)
     choose = itemgetter(*places)
 
-    def report(rule: str, line: int, text: str) -> None:
+    def note(rule: str, line: int, text: str) -> None:
         if findings is not None:
             findings.add(rule, "error", text, sheet.file, line)
 
-    sheet.on_bad_row = lambda line, wrong: report("bad-quotes", line, f"{bad_row(wrong)} The row is left out.")
+    sheet.on_bad_row = lambda line, wrong: note("bad-quotes", line, f"{bad_row(wrong)} The row is left out.")
     for line, cells in sheet.rows():
         if len(cells) != width:
             wrong = _wrong_length(sheet, cells, width)
             if wrong:
-                report("row-length", line, wrong)
+                note("row-length", line, wrong)
                 continue
             if not any(cells):
                 continue
@@ -89,8 +90,8 @@ def _wrong_length(sheet: Sheet, cells: list[str], width: int) -> str:
     """
     if len(cells) > width and any(cells):
         return (
-            f"The row has {len(cells)} cells and the header {width}. Put a field with a comma into quotation marks. "
-            "The row is left out."
+            f"The row has {counted(len(cells), 'cell')} and the header {width}. Put a field with a comma into quotation "
+            "marks. The row is left out."
         )
     if 1 < len(cells) < width and not sheet.last_line_ended:
         return "The file ends within this row. Export it again. The row is left out."

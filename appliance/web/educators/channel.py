@@ -55,12 +55,6 @@ class Channel:
         # Who joins or leaves may have waited for an answer.
         self.changes.requests |= not ids or ids[0] == ""
 
-    @property
-    def has_changed(self) -> bool:
-        """Whether dashboards do not know all of the class."""
-        changes = self.changes
-        return bool(changes.students or changes.view or changes.requests or changes.everything)
-
     def take_changes(self) -> ClassChanges:
         """What changed so far; what changes from now on is for the next update."""
         changes, self.changes = self.changes, ClassChanges()

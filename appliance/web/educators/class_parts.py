@@ -16,11 +16,6 @@ RequestViews = Callable[[str], Awaitable[list[RequestView]]]
 """Returns the unanswered requests of a class, the oldest first."""
 
 
-async def no_requests(class_id: str) -> list[RequestView]:
-    """The requests of a class to which everybody may join."""
-    return []
-
-
 class ClassParts:
     """Reads and encodes the parts of frames. Each method raises `BackendError` if a store cannot be reached.
 
@@ -54,13 +49,11 @@ class ClassParts:
         await self._read_views([channels[class_id] for class_id, changes in taken.items() if changes.view])
         requests = await self._read_requests([class_id for class_id, changes in taken.items() if changes.requests])
         # A student who has moved is in the part of the new class, whichever class announced it.
-        students = _by_class(found.views.values())
         parts = []
-        for class_id in dict.fromkeys([*taken, *students]):
+        for class_id in dict.fromkeys([*taken, *found.by_class]):
             if class_id in channels:
                 changes = taken.get(class_id) or ClassChanges()
-                of_class = students.get(class_id, [])
-                part = _part(channels[class_id], changes, of_class, found, requests.get(class_id))
+                part = _part(channels[class_id], changes, found, requests.get(class_id))
                 if part is not None:
                     parts.append(part)
         return parts
@@ -104,19 +97,19 @@ def _by_class(views: Iterable[StudentView]) -> dict[str, list[StudentView]]:
     return found
 
 
-def _part(
-    channel: Channel, changes: ClassChanges, students: list[StudentView], found: Found, requests: bytes | None
-) -> ClassPart | None:
+def _part(channel: Channel, changes: ClassChanges, found: Found, requests: bytes | None) -> ClassPart | None:
     """The part of one class; None if dashboards know all of it.
 
     Args:
         channel: of the class; its version rises.
         changes: of the class.
-        students: those of its students that changed.
         found: all students that changed.
         requests: the requests of the class; None if they were not read.
     """
-    removed = _removed(changes.students, students, found)
+    students = found.by_class.get(channel.class_id, [])
+    # In most updates all students are in the class that announced them.
+    all_here = len(students) == len(found.views) and not found.absent
+    removed = {} if all_here else _removed(changes.students, students, found)
     waiting_changed = requests is not None and requests != channel.requests
     if waiting_changed:
         channel.requests = requests

@@ -41,7 +41,7 @@ class Dashboard:
         self.placed = False
         self.principal = principal
         self.only = only
-        self.class_ids: dict[str, None] = {}
+        self.class_ids: tuple[str, ...] = ()
         self._version = 0
         self._request = request
         self._socket = socket

@@ -116,6 +116,7 @@ class Feed:
         # Not open yet; an account may change in this moment, too.
         self._opening: set[Dashboard] = set()
         self._channels: dict[str, Channel] = {}
+        self._changed: set[str] = set()
         self._changes = _Changes()
         self._polled = float("-inf")
         self._wake = asyncio.Event()
@@ -190,7 +191,7 @@ class Feed:
             await dashboard.close_after(error)
         finally:
             del self._dashboards[dashboard]
-            self._show_classes(dashboard, [])
+            self._show_classes(dashboard, ())
             await dashboard.drop()
             # After the last dashboard of a class nothing of it needs to be listened to.
             self._subscriptions_changed()
@@ -199,6 +200,7 @@ class Feed:
         """Send dashboards the join panel, which has changed in all classes."""
         for channel in self._channels.values():
             channel.changes.view = True
+        self._changed.update(self._channels)
         self._wake.set()
 
     def students_changed(self, student_ids: Iterable[str], class_id: str = "") -> None:
@@ -210,6 +212,7 @@ class Feed:
         """
         if class_id in self._channels:
             self._channels[class_id].changes.students.update(student_ids)
+            self._changed.add(class_id)
         elif self._dashboards and not class_id:
             self._changes.unplaced.update(student_ids)
         self._wake.set()
@@ -235,7 +238,9 @@ class Feed:
             dashboard.principal = principal
             if principal.kind != "educator" and dashboard in self._dashboards:
                 self._end(dashboard, _SIGNED_OUT, "Sign in again.")
-            self._show_classes(dashboard, [class_id for class_id in dashboard.class_ids if dashboard.sees(class_id)])
+            self._show_classes(
+                dashboard, tuple(class_id for class_id in dashboard.class_ids if dashboard.sees(class_id))
+            )
             self._subscriptions_changed()
 
     def check_dashboards(self) -> None:
@@ -259,7 +264,7 @@ class Feed:
             await self._tasks.end(task)
         for dashboard in self.dashboards:
             # Their requests end after this, and find no channel any more.
-            self._show_classes(dashboard, [])
+            self._show_classes(dashboard, ())
         await self._close_channels(list(self._channels))
         await asyncio.gather(*(one.close(_GOING_AWAY, "The server stops.") for one in self._dashboards))
 
@@ -271,7 +276,8 @@ class Feed:
         """
         # What changes while this awaits is for the next call.
         changes, self._changes = self._changes, _Changes()
-        taken = {id: channel.take_changes() for id, channel in self._channels.items() if channel.has_changed}
+        changed, self._changed = self._changed, set()
+        taken = {id: self._channels[id].take_changes() for id in sorted(changed) if id in self._channels}
         if changes.subscriptions or changes.everything or any(one.view for one in taken.values()):
             await self._subscribe()
         for class_id, of_class in taken.items():
@@ -287,9 +293,7 @@ class Feed:
             still_open = {class_id: one for class_id, one in taken.items() if class_id in self._channels}
             self._send_updates(await self.parts.changed(self._channels, still_open, changes.unplaced))
         await self._send_snapshots()
-        if any(dashboard.stale for dashboard in self._dashboards) or any(
-            channel.has_changed for channel in self._channels.values()
-        ):
+        if any(dashboard.stale for dashboard in self._dashboards):
             self._wake.set()
 
     def _subscriptions_changed(self) -> None:
@@ -299,8 +303,11 @@ class Feed:
     async def _subscribe(self) -> None:
         """Give each dashboard the classes that it sees now, and listen to these. There is one call at a time."""
         class_ids = [section.class_id for section in await self._roster.classes()] if self._dashboards else []
+        # Dashboards that see the same classes share one tuple, by which their frames are shared.
+        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
         for dashboard in self.dashboards:
-            self._show_classes(dashboard, [class_id for class_id in class_ids if dashboard.sees(class_id)])
+            seen = tuple(class_id for class_id in class_ids if dashboard.sees(class_id))
+            self._show_classes(dashboard, shared.setdefault(seen, seen))
             dashboard.placed = True
             if dashboard.only is not None and not dashboard.class_ids:
                 self._end(dashboard, _NO_LONGER_SEEN, "This class has ended, or you no longer teach it.")
@@ -322,15 +329,16 @@ class Feed:
         for channel in new:
             channel.changes.everything = False
 
-    def _show_classes(self, dashboard: Dashboard, class_ids: list[str]) -> None:
+    def _show_classes(self, dashboard: Dashboard, class_ids: tuple[str, ...]) -> None:
         """Show a dashboard these classes from now on."""
-        if list(dashboard.class_ids) == class_ids:
+        if dashboard.class_ids == class_ids:
+            dashboard.class_ids = class_ids
             return
         for class_id in dashboard.class_ids:
             self._channels[class_id].dashboards.pop(dashboard, None)
         for class_id in class_ids:
             self._channels.setdefault(class_id, Channel(class_id)).dashboards[dashboard] = None
-        dashboard.class_ids = dict.fromkeys(class_ids)
+        dashboard.class_ids = class_ids
         dashboard.stale = True
 
     async def _close_channels(self, class_ids: Iterable[str]) -> None:
@@ -348,12 +356,14 @@ class Feed:
             self._roster.forget(class_id)
         if class_id in self._channels:
             self._channels[class_id].note(ids)
+            self._changed.add(class_id)
             self._wake.set()
 
     async def _reread(self, class_id: str, missed: bool) -> None:
         self._roster.forget(class_id)
         if class_id in self._channels:
             self._channels[class_id].changes.everything = True
+            self._changed.add(class_id)
             self._wake.set()
 
     async def _push(self, task: Supervised) -> None:
@@ -386,14 +396,14 @@ class Feed:
             for dashboard in self._channels[part.class_id].dashboards:
                 if not dashboard.stale:
                     changed.setdefault(dashboard, []).append(part)
-        bodies: dict[tuple[str, ...], Body] = {}
+        bodies: dict[int, Body] = {}
         sent = 0
         for dashboard, of_dashboard in changed.items():
             if not dashboard.keeps_up(self._limits.send_buffer_bytes):
                 self._counters.add("limit_send_buffer_bytes")
                 dashboard.stale = True
                 continue
-            key = tuple(dashboard.class_ids)
+            key = id(dashboard.class_ids)
             body = bodies.get(key)
             if body is None:
                 body = bodies[key] = update_body(of_dashboard, self._views(dashboard))
@@ -411,13 +421,14 @@ class Feed:
             dashboard.stale = False
         wanted = dict.fromkeys(class_id for dashboard in ready for class_id in dashboard.class_ids)
         parts = await self.parts.whole([self._channels[class_id] for class_id in wanted])
-        bodies: dict[tuple[str, ...], Body] = {}
+        bodies: dict[int, Body] = {}
         for dashboard in ready:
             if dashboard not in self._dashboards:
                 continue
-            key = tuple(dashboard.class_ids)
+            key = id(dashboard.class_ids)
             if key not in bodies:
-                bodies[key] = snapshot_body([parts[id] for id in key if id in parts], self._views(dashboard))
+                shown = [parts[class_id] for class_id in dashboard.class_ids if class_id in parts]
+                bodies[key] = snapshot_body(shown, self._views(dashboard))
             dashboard.post_frame("snapshot", bodies[key], self._version_of(dashboard))
             self._counters.add("dashboard_frames{snapshot}")
 

@@ -11,13 +11,13 @@ from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.kvs import KVS, Row
 from appliance.roster import Roster, Student
-from appliance.roster.tables import STUDENTS
 from appliance.states import SUMMARY, StudentSummary, decode_student_summary, student_key
 from appliance.web.educators.views import StudentView
 
 log = logging.getLogger(__name__)
 
-_RAW = msgspec.json.Decoder(msgspec.Raw)
+_decoded = msgspec.json.Decoder(msgspec.Raw).decode
+_NAME = len(SUMMARY)
 
 
 class Found(msgspec.Struct):
@@ -25,10 +25,12 @@ class Found(msgspec.Struct):
 
     Attributes:
         views: the students of classes, by id.
+        by_class: the same, by class.
         absent: by id, who was removed or merged, and None for an id that the roster does not know.
     """
 
     views: dict[str, StudentView]
+    by_class: dict[str, list[StudentView]]
     absent: dict[str, Student | None]
 
 
@@ -74,21 +76,35 @@ class StudentViews:
         Raises:
             BackendError: the roster or the store cannot be reached.
         """
-        students: list[Student] = []
-        absent: dict[str, Student | None] = {}
-        for student_id in student_ids:
+        ids = list(student_ids)
+        try:
+            rows = await self._roster.rows(ids)
+        except BackendError:
+            raise
+        except Exception:
+            rows = await self._rows_of_each(ids)
+        students = [row for row in rows.values() if row.present]
+        absent = {id: rows.get(id) for id in ids if id not in rows or not rows[id].present}
+        found = Found({}, {}, absent)
+        for view in await self.of_students(students):
+            found.views[view.student_id] = view
             try:
-                student = await self._roster.student(student_id)
-                if student is None:
-                    absent[student_id] = await self._roster.store.get(STUDENTS, student_id)
-                else:
-                    students.append(student)
+                found.by_class[view.class_id].append(view)
+            except KeyError:
+                found.by_class[view.class_id] = [view]
+        return found
+
+    async def _rows_of_each(self, ids: Sequence[str]) -> dict[str, Student]:
+        """The students of some ids, read one by one: damaged data of one, or an impossible id, affects no other."""
+        rows: dict[str, Student] = {}
+        for student_id in ids:
+            try:
+                rows |= await self._roster.rows([student_id])
             except BackendError:
                 raise
             except Exception as error:
-                # Damaged data of one student, or an impossible id, must not affect the others.
                 self._count_unreadable(error)
-        return Found({view.student_id: view for view in await self.of_students(students)}, absent)
+        return rows
 
     async def _rows(self, keys: list[str]) -> list[Row | None]:
         try:
@@ -113,7 +129,11 @@ class StudentViews:
         summaries: dict[str, msgspec.Raw] = {}
         try:
             if row is not None:
-                summaries = {name.removeprefix(SUMMARY): _checked(json) for name, json in row.fields.items()}
+                for name, json in row.fields.items():
+                    # Invalid text would make a whole frame unreadable.
+                    if not json.isascii():
+                        json.decode()
+                    summaries[name[_NAME:]] = _decoded(json)
                 encoded = summaries.pop("", None)
                 summary = decode_student_summary(bytes(encoded)) if encoded is not None else summary
         except Exception as error:
@@ -136,14 +156,3 @@ class StudentViews:
     def _count_unreadable(self, error: Exception) -> None:
         if self._counters.add("rows_unreadable") == 1:
             log.error("A student's row cannot be read (%s); the student is shown without it.", place_of(error))
-
-
-def _checked(json: bytes) -> msgspec.Raw:
-    """Valid JSON text: invalid text would make a whole frame unreadable.
-
-    Raises:
-        ValueError: it is not valid.
-    """
-    if not json.isascii():
-        json.decode()
-    return _RAW.decode(json)

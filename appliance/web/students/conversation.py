@@ -150,7 +150,11 @@ class Conversations:
         return student
 
     async def _check_present(self, student_id: str) -> None:
-        if await self._roster.student(student_id) is None:
+        student = await self._roster.student(student_id)
+        if student is None:
+            # A store that lost its data may have lost the student.
+            student = await self._pipeline.read_whole(lambda: self._roster.student(student_id))
+        if student is None:
             raise RefusedError(Close.REMOVED, "Your teacher removed you.")
 
     async def _stream(self, student: Student, hello: Hello) -> Stream:

@@ -8,6 +8,7 @@ searched.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,6 @@ from msgspec.structs import replace
 
 from appliance.roster.store import Write
 from appliance.roster.tables import CLASSES, REQUESTS, STUDENTS, JoinRequest
-from appliance.web.educators.views import RequestView
 from tests.web.security.permissions import A as WORD_A
 from tests.web.security.permissions import B as WORD_B
 from tests.web.security.permissions import Members, Table, table
@@ -283,18 +283,14 @@ async def test_a_student_who_moves_leaves_one_dashboard_and_comes_to_the_other(t
 
 async def test_who_waits_for_an_answer_is_shown_to_those_who_see_the_class(tmp_path: Path) -> None:
     async with table(tmp_path) as t:
-        store = t.w.node.store
-
-        async def waiting(class_id: str) -> list[RequestView]:
-            rows = [one.row for one in await store.find(REQUESTS, "class_id", class_id)]
-            shown = [row for row in rows if not row.answer]
-            return [RequestView(r.request_id, class_id, r.name, r.kind, r.student_id, r.created) for r in shown]
-
-        t.w.node.web.feed.parts.requests = waiting
+        store = t.w.node.roster.store
         a, b = await educator(t, "educator", t.a.class_id), await educator(t, "educator", t.b.class_id)
 
         async def put(class_id: str, number: int, answer: Any = "") -> None:
-            row = JoinRequest(f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", 1.0, answer)
+            created = time.time() + number
+            row = JoinRequest(
+                f"q-{class_id}-{number}", class_id, f"s-{number}", class_id, "new", "hash", created, answer
+            )
             assert await store.commit([Write(REQUESTS, row.request_id, None, row)])
             await t.w.node.class_control.changed(class_id)
 
@@ -373,11 +369,20 @@ async def test_messages_and_pauses_reach_the_own_classes_alone(tmp_path: Path) -
 async def test_what_is_not_seen_is_answered_as_what_does_not_exist(tmp_path: Path) -> None:
     async with table(tmp_path) as t:
         a = await educator(t, "educator", t.a.class_id)
+        question = JoinRequest("q-1", WORD_B, "s-new", WORD_B, "new", "hash", time.time())
+        assert await t.w.node.roster.store.commit([Write(REQUESTS, "q-1", 0, question)])
         for method, path, body in (
             ("GET", "/api/v1/students/{student}", None),
             ("GET", "/api/v1/students?class_id={class}", None),
             ("GET", "/api/v1/students?removed=1&class_id={class}", None),
             ("POST", "/api/v1/students/{student}/remove", {}),
+            ("POST", "/api/v1/students/{student}/undo-remove", {}),
+            ("POST", "/api/v1/students/{student}/reset-secret", {}),
+            ("POST", "/api/v1/students/{student}/rename", {"name": "Mine"}),
+            ("POST", "/api/v1/students/{student}/merge", {"into": t.a.students[0].student_id}),
+            ("POST", f"/api/v1/students/{t.a.students[0].student_id}/merge", {"into": "{student}"}),
+            ("GET", "/api/v1/students?removed=1&class_id={class}", None),
+            ("POST", "/api/v1/requests/{request}", {"answer": "yes"}),
             ("GET", "/api/v1/classes/{class}/qr.svg", None),
             ("GET", "/ws/dashboard?class_id={class}", None),
             ("POST", "/api/v1/class/pause", {"class_id": "{class}"}),
@@ -386,10 +391,10 @@ async def test_what_is_not_seen_is_answered_as_what_does_not_exist(tmp_path: Pat
             ("POST", "/api/v1/class/remove-idle", {"class_id": "{class}"}),
         ):
             answers = []
-            for ids in ((WORD_B, t.b.students[0].student_id), ("no-such-class", "s-nobody")):
+            for ids in ((WORD_B, t.b.students[0].student_id, "q-1"), ("no-such-class", "s-nobody", "q-none")):
 
-                def filled(text: str, ids: tuple[str, str] = ids) -> str:
-                    return text.replace("{class}", ids[0]).replace("{student}", ids[1])
+                def filled(text: str, ids: tuple[str, str, str] = ids) -> str:
+                    return text.replace("{class}", ids[0]).replace("{student}", ids[1]).replace("{request}", ids[2])
 
                 sent = {name: filled(value) for name, value in (body or {}).items()}
                 answers.append(await a.ask(method, filled(path), sent))
@@ -407,11 +412,17 @@ async def test_lists_status_and_metrics_have_nothing_of_another_class(tmp_path: 
             health.report("task.down", f"work {members.class_id}", class_id=members.class_id, place="it returned")
         health.report("student.full", "s-unknown")
         health.report("roster.line", f"{WORD_B}.csv:3", file=f"{WORD_B}.csv", line=3, detail=f"the class {WORD_B}")
+        question = JoinRequest("q-1", WORD_B, "s-new", WORD_B, "new", "hash", time.time())
+        assert await t.w.node.roster.store.commit([Write(REQUESTS, "q-1", 0, question)])
+        assert (await everybody.ask("POST", f"/api/v1/students/{t.b.students[2].student_id}/remove"))[0] == 200
         async with a.dashboard() as of_a, everybody.dashboard() as of_both:
             await of_a.frame()
             await of_both.frame()
             assert {task.class_id for task in tasks.states()} >= {WORD_A, WORD_B}
-            for path in ("/api/v1/status", "/api/v1/students", "/api/v1/classes"):
+            for path in (
+                *("/api/v1/status", "/api/v1/students", "/api/v1/students?removed=1", "/api/v1/classes"),
+                *(f"/api/v1/search?q={WORD_B[:3]}", "/api/v1/requests"),
+            ):
                 status, text = await a.ask("GET", path)
                 assert (status, WORD_B in text) == (200, False), path
                 assert "s-unknown" not in text
