@@ -253,6 +253,8 @@ class Node:
         """
         self.health.belong_to_this_loop()
         if self.recovery:
+            if self.roster.store.shared:
+                await retry(self._reach_roster, self.settings.kvs.start_seconds)
             await self.merging.prepare()
             await self.recovery.restore()
         if self.cluster:
@@ -263,10 +265,7 @@ class Node:
         self.rebuilding.start(self.recovery)
         await self.merging.finish()
         self.supervised += self.upkeep.start(self.tasks)
-        if self.roster.store.shared:
-            await retry(self.roster_watch.check, self.settings.kvs.start_seconds)
-        else:
-            await self.roster_watch.check()
+        await self.roster_watch.check()
         self.roster_watch.on_change.add(self.web.feed.refresh)
         self._run("following", self.roster_watch.run, says_so=True)
         self.web.start()
@@ -280,6 +279,9 @@ class Node:
         if self.settings.web.announce and not is_loopback(self.settings.web.host):
             self._run("announce", lambda task: self.announcer.run(self.port))
         self.watchdog.start()
+
+    async def _reach_roster(self) -> None:
+        await self.roster.class_ids()
 
     async def _join_cluster(self, cluster: Cluster) -> None:
         await cluster.start(self.roster_watch)

@@ -26,7 +26,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T")
 
 _PAGE = 1000
-_PAUSE_SECONDS = 0.002
+_PAUSE_SECONDS = 0.005
 MOST_TOGETHER = 200
 """Commits that are synced together at most."""
 
@@ -183,8 +183,9 @@ class BackgroundCheck:
 
     def _run(self) -> None:
         with closing(connect(self._file.path)) as connection:
-            # SQLite asks so often whether it shall go on. The pause leaves the interpreter to the event loop.
-            connection.set_progress_handler(lambda: self._stopped.wait(_PAUSE_SECONDS), 10_000)
+            # SQLite asks after so many instructions, some dozens of rows, whether it shall go on. The check of a row is
+            # Python, which only one thread runs at a time: without pauses, requests would wait for it.
+            connection.set_progress_handler(lambda: self._stopped.wait(_PAUSE_SECONDS), 2000)
             self._file.check(connection)
 
 
