@@ -263,7 +263,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     join_tries: Annotated[
         Count,
         Meta(
-            description="Wrong join codes per device and minute; further ones are answered with a time to wait. The "
+            description="Wrong join codes per device and minute; further ones are answered with a time to wait, and the "
             "right code is always taken, since others may use the same address."
         ),
     ] = 20
@@ -301,8 +301,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     joins_per_minute: Annotated[
         Count,
         Meta(
-            description="Joins of one class within a minute. 300 may come at once; then they wait in line for some "
-            "seconds, and further ones are refused for a moment."
+            description="Joins of one class within a minute, of which 300 may come at once; then they wait in line for "
+            "some seconds, and further ones are refused for a moment."
         ),
     ] = 2400
     address_joins_per_minute: Annotated[
@@ -319,7 +319,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
         Count,
         Meta(
             description="Wrong passwords for one account in a minute, from browsers in which it never signed in; "
-            "further tries must wait. Other browsers have as many tries each."
+            "further tries must wait, and other browsers have as many tries each."
         ),
     ] = 30
     accounts: Annotated[Count, Meta(description="Accounts of educators; a further one is refused.")] = 5000

@@ -174,7 +174,7 @@ class RosterSettings(_Private, frozen=True):
         Meta(
             description="Where classes, students and accounts are kept: sqlite: and a file, or postgresql:// and a "
             "server; empty is the file roster/roster.sqlite in the data folder, or a key-value store that several "
-            "nodes share. file: and a folder is the file in the data folder, too, with lists from that folder.",
+            "nodes share; file: and a folder is that file too, with the lists of this folder.",
             extra={"flag": "--roster"},
         ),
     ] = ""
