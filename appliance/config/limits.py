@@ -263,8 +263,8 @@ class LimitSettings(msgspec.Struct, frozen=True):
     join_tries: Annotated[
         Count,
         Meta(
-            description="Wrong join codes per device and minute; further ones are answered with a time to wait, and the "
-            "right code is always taken, since others may use the same address."
+            description="Wrong join codes per device and minute; further ones are answered with a time to wait, and "
+            "the right code is always taken, since others may use the same address."
         ),
     ] = 20
     address_join_tries: Annotated[
