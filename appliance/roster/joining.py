@@ -42,7 +42,7 @@ Students = Callable[[str], Awaitable[Collection[Student]]]
 
 _ADDED_ELSEWHERE = 300
 """So many students may join a class at other nodes before this node reads the class again."""
-_REPEATED_SECONDS = 120.0
+_REPEATED_SECONDS = 600.0
 """A browser whose join was not answered, as the network or a server failed, may repeat it for so long."""
 _READ_AT_ONCE = 50
 
