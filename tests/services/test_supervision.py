@@ -51,9 +51,9 @@ async def w(tmp_path: Path, redis: RedisServer) -> AsyncIterator[World]:
         yield w
 
 
-async def is_live(w: World) -> None:
-    """Check that a student's work reaches a dashboard."""
-    async with w.student("Ada") as ada, w.dashboard() as dashboard:
+async def is_live(w: World, name: str = "Ada") -> None:
+    """Check that the work of a student who joins by this name reaches a dashboard."""
+    async with w.student(name) as ada, w.dashboard() as dashboard:
         await dashboard.receive_json(timeout=10)
         await ada.send(WORD)
         async with asyncio.timeout(20):
@@ -142,7 +142,7 @@ async def test_a_link_that_hangs_is_given_up_and_made_again(
             proxy.strand()
             await until(lambda: w.node.counters["pubsub_reconnects"] or w.node.pubsub.findings())
             await until(lambda: not w.node.health.findings())
-            await is_live(w)
+            await is_live(w, "Bob")
 
 
 @pytest.mark.parametrize("kind", ["exception", "cancelled"])
@@ -154,4 +154,4 @@ async def test_xmpp_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             async with failing(w, monkeypatch, "pubsub.connection", kind, connection, "_live"):
                 # The current session ends; then two new beginnings fail.
                 connection.client.abort()
-            await is_live(w)
+            await is_live(w, "Bob")
