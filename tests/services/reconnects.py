@@ -7,6 +7,7 @@ The program, Redis, the relay between them and the crowd are separate processes,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import subprocess
 import sys
@@ -132,18 +133,20 @@ class DistantNode:
     def __init__(self, program: Program, client: aiohttp.ClientSession) -> None:
         self.program = program
         self.client = client
+        # A name that joins twice would wait for an educator.
+        self._names = itertools.count()
 
     async def join(self, number: int) -> Crowd:
         """Let students join, and give each a stream."""
         room = asyncio.Semaphore(_JOINS_AT_ONCE)
 
-        async def one(number: int) -> str:
-            body = {"code": self.program.ready["join_code"], "name": f"Student {number}"}
+        async def one() -> str:
+            body = {"code": self.program.ready["join_code"], "name": f"Student {next(self._names)}"}
             async with room, self.client.post(f"{self.program.url}/api/v1/join", json=body) as answer:
                 assert answer.status == 200, await answer.text()
                 return str((await answer.json())["token"])
 
-        tokens = await asyncio.gather(*map(one, range(number)))
+        tokens = await asyncio.gather(*(one() for _ in range(number)))
         return Crowd(self.program.port, list(tokens), [str(uuid.uuid4()) for _ in range(number)])
 
     async def counters(self) -> dict[str, int]:
