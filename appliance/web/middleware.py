@@ -99,11 +99,13 @@ class Middleware:
 
     async def _abort(self, request: web.Request, begun: web.StreamResponse, error: Exception) -> web.StreamResponse:
         """End a response that had begun when its handler failed: a second one must not be written into it."""
+        transport = request.transport
+        gone = isinstance(error, ConnectionError) and (transport is None or transport.is_closing())
         expected = isinstance(error, BackendError)
-        if not expected:
+        if not (gone or expected):
             self._counters.add("conversation_errors")
             log.error("An answer failed after it had begun: %s.", place_of(error))
-        if isinstance(begun, web.WebSocketResponse):
+        if isinstance(begun, web.WebSocketResponse) and begun.prepared:
             try:
                 if expected:
                     message = b"The server cannot reach its storage; try again later."
@@ -112,10 +114,11 @@ class Middleware:
                     await begun.close(code=WSCloseCode.INTERNAL_ERROR, message=b"Something went wrong in the server.")
             except (ConnectionError, ClientError):
                 pass
-        elif request.transport is not None:
+        elif transport is not None:
             # Without its end, the client must not take the response for a complete one.
-            request.transport.abort()
-        return begun
+            transport.abort()
+        # aiohttp cannot end a WebSocket whose handshake failed. Any other response ends quietly: nobody receives it.
+        return begun if begun.prepared else web.Response()
 
 
 async def note_response(request: web.Request, response: web.StreamResponse) -> None:

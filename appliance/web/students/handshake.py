@@ -100,7 +100,13 @@ class Handshake:
             self._counters.add("limit_hello_bytes")
             raise ApiError(413, "too_large", "Nothing may be sent before the WebSocket is open.")
         self._limiter = InputLimiter(transport, self._limits.hello_bytes, early, self._refuse_too_large)
-        await self.socket.prepare(self.request)
+        try:
+            await self.socket.prepare(self.request)
+        except ConnectionError:
+            if self.socket.prepared:
+                raise ClientGoneError from None
+            # The middleware ends the response, which is no WebSocket yet.
+            raise
         if self._evicted:
             raise RefusedError(Close.TRY_AGAIN, _EVICTED)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from appliance.errors import BackendError
@@ -278,6 +281,24 @@ async def test_an_error_while_a_page_opens_is_a_close_code(
         assert "Traceback" not in caplog.text
         assert ("conversation" in caplog.text) is (code is Close.INTERNAL)
         assert w.node.counters["conversation_errors"] == (code is Close.INTERNAL)
+
+
+async def test_a_client_that_goes_away_while_it_is_answered_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def goes_away(request: web.Request) -> int:
+        assert request.transport is not None
+        request.transport.abort()
+        return 0
+
+    async with world(tmp_path) as w:
+        monkeypatch.setattr("appliance.web.students.handshake.early_bytes", goes_away)
+        with pytest.raises(aiohttp.ClientError):
+            async with w.connect():
+                pass
+        await until(lambda: len(w.node.web.registry.unauthenticated) == 0)
+        assert not w.node.counters["conversation_errors"]
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_the_end_of_the_program_closes_unauthenticated_connections_too(tmp_path: Path) -> None:
