@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from appliance.archive.merged_students import read_merged, write_merged
+from appliance.datafolder.files import make_folder
 from appliance.errors import ArchiveError, BackendError
 from appliance.kvs import KVS
 from appliance.lessons.class_control import ClassControl, Control
@@ -156,7 +157,7 @@ class Merging:
     async def _note(self) -> None:
         merged = await merged_students(self._roster.store)
         if merged or read_merged(self._folder)[0]:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(make_folder, self._folder)
             await asyncio.to_thread(write_merged, self._folder, merged)
 
     def _control(self, class_id: str, control: Control) -> None:

@@ -98,6 +98,8 @@ class TestStatusNotifierPanel:
         shown.click(x + width // 3, y + round(height * ENTRIES["Resume class"]))
         until(lambda: state_of(running) == "open", "the class goes on")
         until(lambda: shown.menu() is None, "the menu has closed")
+        # The panel draws the icon anew, and may lose a click meanwhile.
+        until(lambda: mostly(shown, BLUE, here.folder), "the icon shows it")
 
         shown.choose("Open data folder")
         until(lambda: folders.exists() and folders.read_text().strip() == str(running.data), "the folder opens")

@@ -63,7 +63,7 @@ class TestLicences:
         text = (built / "program" / "_internal" / "licences.txt").read_text("utf-8").lower()
         inside = built / "program" / "_internal"
         folders = {path.name for path in inside.iterdir() if path.is_dir() and libraries(path)}
-        renamed = {"PIL": "pillow", "gi": "python3-gi"}
+        renamed = {"PIL": "pillow", "gi": "python3-gi", "_argon2_cffi_bindings": "argon2-cffi-bindings"}
         for folder in sorted(folder for folder in folders if not re.fullmatch(r"python3\.\d+|lib", folder)):
-            name = renamed.get(folder, folder.removesuffix(".libs")).lower()
-            assert re.search(rf"(?m)^  {re.escape(name)} \d", text), name
+            name = re.escape(renamed.get(folder, folder.removesuffix(".libs")).lower()).replace("_", "[-_]")
+            assert re.search(rf"(?m)^  {name} \d", text), folder

@@ -34,8 +34,8 @@ def test_the_class_is_paused_from_the_tray(here: Desk, panel: str) -> None:
         until(lambda: mostly(shown, BLUE, here.folder), "the icon is there, and blue")
         shown.choose("Pause class")
         until(lambda: running.ask("GET", "/api/v1/classes")[0]["state"] == "paused", "the class is paused")
-        # It took 91.5 MB when metrics came in: the client library of Prometheus and what it imports are 4 of them.
-        assert resident_megabytes(running.process.pid) < 96
+        # It takes 98 MB in Xfce's panel, and 102 in trayer: 30 are GTK's. Something that is loaded without need shows.
+        assert resident_megabytes(running.process.pid) < 106
         shown.choose("Quit")
         assert running.wait() == 0
 

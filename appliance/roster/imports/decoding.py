@@ -10,11 +10,11 @@ short for the statistics of whole sentences.
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 from collections.abc import Callable, Iterator
 
 import msgspec
-from charset_normalizer import from_bytes
 
 from appliance.roster.imports.model import RosterImportError
 
@@ -70,12 +70,11 @@ _OTHERS = (
 _COMMON_SIGNS = "’‘“”´–—\u00a0ºª°€\u0301\u0300\u0303\u0309\u0323"
 
 
-def _known() -> dict[str, str]:
+@functools.cache
+def _allowed() -> dict[str, str]:
+    """By the name of each encoding the one that charset-normalizer knows; loaded when a list needs it."""
     names = {*(page for page, _ in _EAST_ASIAN), *_OTHERS, *(page for _, _, pages in _LANGUAGES for page in pages)}
     return {codecs.lookup(name).name: name for name in names}
-
-
-_ALLOWED = _known()
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -129,7 +128,7 @@ def _as_given(content: bytes, encoding: str) -> Decoded:
         name = codecs.lookup(encoding.strip()).name
     except (LookupError, ValueError):
         name = ""
-    if name not in _ALLOWED:
+    if name not in _allowed():
         raise RosterImportError("This encoding is unknown. Examples are utf-8, windows-1250, windows-1252, iso-8859-2.")
     with_mark = {"utf-8": "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16"}
     for mark, marked in _BYTE_ORDER_MARKS:
@@ -167,9 +166,12 @@ def _guess(content: bytes, known: Callable[[str], int]) -> Decoded:
 
 def _ranked(content: bytes, known: Callable[[str], int]) -> list[tuple[str, str]]:
     """Encodings that fit, each with a language, the likeliest first."""
+    # Imported here: it takes memory, and few lists need it.
+    from charset_normalizer import from_bytes
+
     examined = b"\n".join(line for line in content.splitlines() if not line.isascii() or b"\x1b" in line)
     examined = examined[:_EXAMINED_BYTES]
-    likely = [match.encoding for match in from_bytes(examined, cp_isolation=list(_ALLOWED.values()))]
+    likely = [match.encoding for match in from_bytes(examined, cp_isolation=list(_allowed().values()))]
     rank = {codecs.lookup(name).name: number for number, name in reversed(list(enumerate(likely)))}
     hits: dict[str, int] = {}
     scored: list[tuple[float, int, str, str]] = []

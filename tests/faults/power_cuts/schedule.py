@@ -20,6 +20,9 @@ from typing import Any
 from appliance.archive import Record, read
 from appliance.errors import ObserverError
 from appliance.maintenance import backup
+from appliance.roster.identity import Joined
+from appliance.roster.joining import Waiting
+from appliance.roster.tables import Student
 from tests.faults.power_cuts.determinism import Clock, run, the_same_each_time
 from tests.faults.power_cuts.disk import MODES
 from tests.faults.power_cuts.heart import Heart, heart_factory
@@ -106,6 +109,9 @@ class _Schedule:
         self._heart: Heart | None = None
         self._troubled = False
         self._streams: dict[str, Any] = {}
+        # Students who have not got an answer to their join, and the number of all who ever came.
+        self._joining: list[str] = []
+        self._newcomers = 0
         self._steps: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = [
             (30, self._send),
             (20, self._commit),
@@ -287,13 +293,25 @@ class _Schedule:
         [section, *_] = await roster.classes()
         if not section.open:
             return
-        names = [f"Student {len(self._model.seats) + n}" for n in range(self._chance.choice((1, 1, 2)))]
+        number = self._chance.choice((1, 1, 2))
+        while len(self._joining) < number:
+            self._joining.append(f"Student {self._newcomers}")
+            self._newcomers += 1
 
         async def join(name: str) -> None:
-            joined = await roster.join(section.class_id, name=name)
-            self._model.seats.append(Seat(joined.student.student_id, joined.student.name, joined.token))
+            # Who got no answer repeats the join, and is the same student; after a while an educator must agree.
+            joined = await roster.join(section.class_id, name=name, device=f"The browser of {name}")
+            student = joined.student if isinstance(joined, Joined) else await self._admit(joined)
+            self._model.seats.append(Seat(student.student_id, student.name, joined.token))
+            self._joining.remove(name)
 
-        await self._do(_all(*map(join, names)), may_fail=self._words)
+        await self._do(_all(*map(join, self._joining[:number])), may_fail=self._words)
+
+    async def _admit(self, waiting: Waiting) -> Student:
+        """An educator says yes."""
+        _, student = await self._living.node.roster.rules.requests.answer(waiting.request.request_id, "yes")
+        assert student is not None
+        return student
 
     async def _pause_or_resume(self) -> None:
         [section, *_] = await self._living.node.roster.classes()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.power_cuts.mounted import PATIENCE, ROOT, PowerCutDisk, require
+from tests.faults.power_cuts.mounted import PATIENCE, ROOT, PowerCutDisk, is_mounted, require
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_it_ends_with_the_process_that_began_it() -> None:
     process.wait()
     process.stdout.close()
     end = time.monotonic() + PATIENCE
-    while os.path.ismount(folder):
+    while is_mounted(folder):
         assert time.monotonic() < end, "It is still mounted."
         time.sleep(0.01)
     folder.rmdir()
