@@ -76,6 +76,8 @@ class StudentChanges:
         try:
             answered, _ = await requests.answer(question.request_id, body.answer)
         except JoinError as error:
+            # The question may have been removed; dashboards show it no more.
+            await self._class_control.changed(question.class_id, question.student_id)
             raise _refused(error) from None
         await self._class_control.changed(question.class_id, answered.student_id)
         return answer({"answer": answered.answer})
