@@ -315,6 +315,22 @@ async def test_a_tablet_is_paired_with_the_code_and_with_the_qr_code(tmp_path: P
             assert [one["how"] for one in await answer.json()] == ["pairing", "pairing", "password"]
 
 
+@pytest.mark.parametrize("how", ["logout", "ended by an administrator"])
+async def test_a_code_is_not_valid_any_more_once_its_session_has_ended(tmp_path: Path, how: str) -> None:
+    async with world(tmp_path) as w:
+        educator_id = await add(w, "ada")
+        headers = await cookie_of(w, "ada")
+        async with w.client.post(f"{w.url}/api/v1/pairing", json={}, headers=headers) as answer:
+            made = await answer.json()
+        if how == "logout":
+            assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
+        else:
+            found = await w.get("/api/v1/sessions?all=1")
+            [own] = [one for one in found if one["educator_id"] == educator_id]
+            await w.post(f"/api/v1/sessions/{own['session_id']}/end", {})
+        assert await status(w, "POST", "/api/v1/pair", json={"code": made["code"]}) == (403, "wrong_code")
+
+
 async def test_the_owner_pairs_too_and_nobody_else_makes_a_code(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         assert await status(w, "POST", "/api/v1/pairing", json={}) == (401, "sign_in")
