@@ -48,6 +48,9 @@ async def content_of(request: web.Request, seconds: float | None = None) -> byte
         raise ApiError(408, "too_slow", "The request took too long to arrive. Try again.") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "too_large", "The request is too large.") from None
+    except ConnectionError:
+        # The client went away, or its connection was closed since its session ended: nobody gets the answer.
+        raise ApiError(400, "cut_off", "The connection ended before the request was complete.") from None
     except web.RequestPayloadError:
         raise ApiError(400, "bad_body", "The request's content does not match its headers.") from None
     connections.complete(request)

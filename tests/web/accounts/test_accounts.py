@@ -254,6 +254,17 @@ async def test_a_right_that_is_withdrawn_before_the_body_has_arrived_is_not_used
         assert [one["login"] for one in await w.get("/api/v1/educators")] == ["ada"]
 
 
+async def test_a_body_that_is_cut_off_as_the_account_is_disabled_is_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        educator_id = await add(w, "ada", "administrator")
+        async with half_sent(w, "/api/v1/educators", {"name": "Eve"}, await cookie_of(w, "ada")):
+            await w.post(f"/api/v1/educators/{educator_id}", {"disabled": True})
+            await until(lambda: not w.node.web.security.sessions.connections)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_class_that_is_taken_away_before_the_body_has_arrived_is_not_changed(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         section = await own_class(w)
