@@ -221,7 +221,7 @@ class JoinRules:
         known = await self._known(transaction, attempt.token)
         if known is not None and known.class_id == class_id and attempt.student_id in (None, known.student_id):
             if known.present:
-                return Joined(self._renamed(transaction, known, name, students), attempt.token or "")
+                return Joined(self._renamed(transaction, section, known, name, students), attempt.token or "")
             return await self._given(transaction, known, attempt)
         student = await self._chosen(transaction, class_id, attempt, name, students)
         if student is not None:
@@ -346,11 +346,16 @@ class JoinRules:
         return JoinError("class_full", "This class is full. Ask your teacher.")
 
     def _renamed(
-        self, transaction: Transaction, student: Student, name: str | None, students: Iterable[Student]
+        self, transaction: Transaction, section: Class, student: Student, name: str | None, students: Iterable[Student]
     ) -> Student:
         """The student whose browser joins again; a new name replaces the one that it gave before."""
         if name is None or name == student.name or student.listed:
             return student
+        if section.approval:
+            if compared(name) == compared(student.name):
+                return student
+            # The educator has said yes to this student by the name.
+            raise JoinError("bad_name", "Your teacher has approved your name. Ask your teacher to change it.")
         others = [one for one in students if one.present and one.student_id != student.student_id]
         if any(compared(one.name) == compared(name) for one in others):
             raise JoinError("bad_name", "Another student of this class has this name. Add a part of your family name.")

@@ -175,6 +175,17 @@ async def test_a_browser_with_its_token_stays_the_same_student() -> None:
         await r.join("bob", token=joined.token)
 
 
+async def test_a_name_that_an_educator_approved_is_not_changed_by_the_student() -> None:
+    r = await room(approval=True)
+    waiting = await r.asks("Ada")
+    await r.rules.requests.answer(waiting.request.request_id, "yes")
+    with pytest.raises(JoinError, match="approved your name"):
+        await r.join("Somebody else", token=waiting.token)
+    same = await r.join("ADA", token=waiting.token)
+    assert (same.token, same.student.student_id) == (waiting.token, waiting.request.student_id)
+    assert await r.names() == ["Ada"]
+
+
 async def test_two_who_claim_one_identity_at_once_are_one_holder_and_one_question() -> None:
     r = await room()
     await r.listed("Ada")
