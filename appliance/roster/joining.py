@@ -221,7 +221,7 @@ class JoinRules:
         known = await self._known(transaction, attempt.token)
         if known is not None and known.class_id == class_id and attempt.student_id in (None, known.student_id):
             if known.present:
-                return Joined(self._renamed(transaction, known, name, students), attempt.token or "")
+                return Joined(self._renamed(transaction, section, known, name, students), attempt.token or "")
             return await self._given(transaction, known, attempt)
         student = await self._chosen(transaction, class_id, attempt, name, students)
         if student is not None:
@@ -269,13 +269,20 @@ class JoinRules:
         if not student.present:
             raise _AskError(student, "again")
         tokens = await transaction.find(TOKENS, "student_id", student.student_id)
-        if tokens and not _is_repeated(tokens, attempt):
-            secret = await transaction.get(SECRETS, student.student_id)
+        secret = await transaction.get(SECRETS, student.student_id)
+        # Also a browser that joins again gives the proof: others who use it may not know the secret.
+        repeated = secret is None and _is_repeated(tokens, attempt)
+        if tokens and not repeated:
             if secret is None or attempt.ask:
                 raise _AskError(student, "again")
             if attempt.proof != secret.hash:
                 raise SecretNeededError(secret.kind, student.student_id)
-        return await self._with_token(transaction, student, attempt)
+        if not repeated:
+            return await self._with_token(transaction, student, attempt)
+        for token in tokens:
+            transaction.remove(TOKENS, token.hash)
+        # The time counts from the first join, so that a repeated one does not make it longer.
+        return await self._with_token(transaction, student, attempt, min(token.created for token in tokens))
 
     async def _new(
         self,
@@ -321,12 +328,15 @@ class JoinRules:
             await discard(self._store, student.student_id)
             raise self.full()
 
-    async def _with_token(self, transaction: Transaction, student: Student, attempt: JoinAttempt) -> Joined:
+    async def _with_token(
+        self, transaction: Transaction, student: Student, attempt: JoinAttempt, since: float | None = None
+    ) -> Joined:
+        """Give a student a new token; `since` is when a join that is repeated was made first."""
         token = new_token()
         device = token_hash(attempt.device) if attempt.device else ""
         # The row is written also if it is the same: of two who claim it at once the second must read it again.
         transaction.put(STUDENTS, student)
-        given = Token(token_hash(token), student.student_id, time.time(), device)
+        given = Token(token_hash(token), student.student_id, time.time() if since is None else since, device)
         await give_token(transaction, given, self._limits.tokens, self._counters)
         return Joined(student, token)
 
@@ -336,11 +346,16 @@ class JoinRules:
         return JoinError("class_full", "This class is full. Ask your teacher.")
 
     def _renamed(
-        self, transaction: Transaction, student: Student, name: str | None, students: Iterable[Student]
+        self, transaction: Transaction, section: Class, student: Student, name: str | None, students: Iterable[Student]
     ) -> Student:
         """The student whose browser joins again; a new name replaces the one that it gave before."""
         if name is None or name == student.name or student.listed:
             return student
+        if section.approval:
+            if compared(name) == compared(student.name):
+                return student
+            # The educator has said yes to this student by the name.
+            raise JoinError("bad_name", "Your teacher has approved your name. Ask your teacher to change it.")
         others = [one for one in students if one.present and one.student_id != student.student_id]
         if any(compared(one.name) == compared(name) for one in others):
             raise JoinError("bad_name", "Another student of this class has this name. Add a part of your family name.")
@@ -361,9 +376,9 @@ class JoinRules:
             raise JoinError("bad_name", str(error)) from None
 
 
-def _is_repeated(tokens: Iterable[Token], attempt: JoinAttempt) -> bool:
+def _is_repeated(tokens: Collection[Token], attempt: JoinAttempt) -> bool:
     """Whether all tokens of a student were given to the same browser just now: it did not get the answer."""
-    if not attempt.device:
+    if not attempt.device or not tokens:
         return False
     device, now = token_hash(attempt.device), time.time()
     return all(token.device == device and now - token.created <= _REPEATED_SECONDS for token in tokens)

@@ -1,8 +1,8 @@
 """Pairing: an educator signs in on a further device with six digits, or with a QR code that has a longer secret.
 
-A code is valid for a few minutes and for one use. Wrong digits do not say which code was meant, so each try counts
-against all codes that are valid: after a few of them the digits end, wherever they came from. The secret of the QR code
-cannot be guessed, and is used up like the digits.
+A code is valid for a few minutes and for one use, and ends with the session in which it was made. Wrong digits do not
+say which code was meant, so each try counts against all codes that are valid: after a few of them the digits end,
+wherever they came from. The secret of the QR code cannot be guessed, and is used up like the digits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from appliance.config import LimitSettings
 from appliance.counters import Counters
 from appliance.roster.sessions import session_hash
 from appliance.roster.store import RosterStore, Transaction
-from appliance.roster.tables import OWNER_PAIRING, PAIRINGS, Pairing
+from appliance.roster.tables import OWNER_PAIRING, PAIRINGS, SESSIONS, Pairing
 
 DIGITS = 6
 
@@ -58,11 +58,17 @@ class Pairings:
         """With the limits of the configuration."""
         return cls(store, counters, tries=limits.pairing_tries, seconds=limits.pairing_seconds)
 
-    async def create(self, educator_id: str) -> PairingCode:
-        """A new code for an account, in place of one that it has; "" for the owner of the appliance."""
+    async def create(self, educator_id: str, session: str = "") -> PairingCode:
+        """A new code for an account, in place of one that it has.
+
+        Args:
+            educator_id: of the account; "" for the owner of the appliance.
+            session: hash of the session in which it is made, with which it ends; "" for none.
+        """
         digits, until = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", time.time() + self._seconds
         made = PairingCode(digits, secrets.token_urlsafe(24), until)
-        row = Pairing(educator_id or OWNER_PAIRING, session_hash(made.code), session_hash(made.link), made.until)
+        owner = educator_id or OWNER_PAIRING
+        row = Pairing(owner, session_hash(made.code), session_hash(made.link), made.until, session=session)
 
         async def work(transaction: Transaction) -> None:
             for one in await transaction.find(PAIRINGS, "all", "all"):
@@ -89,13 +95,14 @@ class Pairings:
         async def work(transaction: Transaction) -> tuple[str | None, int]:
             now = time.time()
             valid = [one for one in await transaction.find(PAIRINGS, "all", "all") if one.until > now]
-            for one in valid:
-                if shown == one.link_hash or (shown == one.code_hash and one.wrong < self._tries):
-                    transaction.remove(PAIRINGS, one.owner)
-                    return "" if one.owner == OWNER_PAIRING else one.owner, 0
+            used = next((one for one in valid if self._is_code_of(one, shown)), None)
+            if used is not None:
+                transaction.remove(PAIRINGS, used.owner)
+                if await _session_goes_on(transaction, used, now):
+                    return "" if used.owner == OWNER_PAIRING else used.owner, 0
             if not guesses:
                 return None, 0
-            counting = [one for one in valid if one.wrong < self._tries]
+            counting = [one for one in valid if one is not used and one.wrong < self._tries]
             for one in counting:
                 transaction.put(PAIRINGS, msgspec.structs.replace(one, wrong=one.wrong + 1))
             return None, sum(one.wrong + 1 == self._tries for one in counting)
@@ -105,3 +112,14 @@ class Pairings:
         if ended:
             self._counters.add("limit_pairing_tries", ended)
         return owner
+
+    def _is_code_of(self, pairing: Pairing, shown: str) -> bool:
+        return shown == pairing.link_hash or (shown == pairing.code_hash and pairing.wrong < self._tries)
+
+
+async def _session_goes_on(transaction: Transaction, pairing: Pairing, now: float) -> bool:
+    """Whether the session in which a code was made has not ended."""
+    if not pairing.session:
+        return True
+    session = await transaction.get(SESSIONS, pairing.session)
+    return session is not None and session.until > now

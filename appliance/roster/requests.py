@@ -90,12 +90,16 @@ class JoinRequests:
         return request
 
     async def waiting(self, class_id: str) -> list[JoinRequest]:
-        """The questions of a class that nobody has answered, the oldest first."""
+        """The questions of a class that nobody has answered, the oldest first; none for a student of another class."""
         rows = [versioned.row for versioned in await self._store.find(REQUESTS, "class_id", class_id)]
-        return sorted(
-            (request for request in rows if not request.answer and not self._is_old(request)),
-            key=lambda request: (request.created, request.request_id),
-        )
+        waiting = [request for request in rows if not request.answer and not self._is_old(request)]
+        found = await self._store.read(STUDENTS, [request.student_id for request in waiting]) if waiting else []
+        here = [
+            request
+            for request, student in zip(waiting, found, strict=True)
+            if student is None or student.row.class_id == class_id
+        ]
+        return sorted(here, key=lambda request: (request.created, request.request_id))
 
     async def get(self, request_id: str) -> JoinRequest | None:
         """A question by its id; None if there is none, or it is too old."""
@@ -116,27 +120,35 @@ class JoinRequests:
             The question with its answer, and with yes the student.
 
         Raises:
-            JoinError: ``unknown_request``, ``class_full``; ``unknown_student``: an educator deleted the student.
+            JoinError: ``unknown_request``, ``class_full``; ``unknown_student``: an educator deleted the student, or a
+                list moved the student to another class, where this question must change nothing: it is removed.
         """
         now = time.time()
 
-        async def work(transaction: Transaction) -> tuple[JoinRequest, Student | None]:
+        async def work(transaction: Transaction) -> tuple[JoinRequest, Student | None] | None:
             request = await transaction.get(REQUESTS, request_id)
             if request is None or self._is_old(request):
                 raise JoinError("unknown_request", "This question is not open any more.")
+            known = await transaction.get(STUDENTS, request.student_id)
             if request.answer:
-                return request, await transaction.get(STUDENTS, request.student_id)
+                return request, known
+            if known is not None and known.class_id != request.class_id:
+                transaction.remove(REQUESTS, request_id)
+                return None
             answered = replace(request, answer=answer, answered_at=now)
             transaction.put(REQUESTS, answered)
             if answer != "yes":
                 return answered, None
-            student = await self._admitted(transaction, request, now)
+            student = await self._admitted(request, known, now)
             transaction.put(STUDENTS, student)
             token = Token(request.token_hash, student.student_id, now)
             await give_token(transaction, token, self.limits.tokens, self._counters)
             return answered, student
 
-        return await self._store.transact(work)
+        done = await self._store.transact(work)
+        if done is None:
+            raise _unknown_student()
+        return done
 
     async def cancel(self, token_hash: str) -> JoinRequest | None:
         """Take a question back; returns it if there was one without an answer."""
@@ -152,12 +164,17 @@ class JoinRequests:
         await self._store.transact(work)
         return request
 
-    async def _admitted(self, transaction: Transaction, request: JoinRequest, now: float) -> Student:
-        """The student of a question that is answered with yes."""
-        student = await transaction.get(STUDENTS, request.student_id)
+    async def _admitted(self, request: JoinRequest, student: Student | None, now: float) -> Student:
+        """The student of a question that is answered with yes.
+
+        Args:
+            request: the question.
+            student: as stored; None for a newcomer.
+            now: seconds since the epoch.
+        """
         if request.kind == "again":
             if student is None or student.merged_into:
-                raise JoinError("unknown_student", "This student is not in the class any more.")
+                raise _unknown_student()
             return replace(student, removed_at=None, barred_until=None)
         rows = await self._store.find(STUDENTS, "class_id", request.class_id)
         if sum(versioned.row.present for versioned in rows) >= self.limits.students:
@@ -167,6 +184,10 @@ class JoinRequests:
 
     def _is_old(self, request: JoinRequest) -> bool:
         return time.time() - request.created > self.limits.seconds
+
+
+def _unknown_student() -> JoinError:
+    return JoinError("unknown_student", "This student is not in the class any more.")
 
 
 async def give_token(transaction: Transaction, token: Token, most: int, counters: Counters) -> None:

@@ -252,6 +252,7 @@ class Pairing(msgspec.Struct, frozen=True):
         link_hash: SHA-256 of the secret in the QR code.
         until: when it ends.
         wrong: how many wrong codes were tried since it was made.
+        session: hash of the session in which it was made, with which it ends; "" if it was made with the teacher key.
     """
 
     owner: str
@@ -259,6 +260,7 @@ class Pairing(msgspec.Struct, frozen=True):
     link_hash: str
     until: float
     wrong: int = 0
+    session: str = ""
 
 
 OWNER_PAIRING = "owner"

@@ -4,14 +4,16 @@ errors as JSON, and headers for browsers."""
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from aiohttp import ClientError, WSCloseCode, web
 
 from appliance.counters import Counters
 from appliance.errors import BackendError, place_of
 from appliance.web.errors import ApiError, as_api_error
+from appliance.web.request_body import CHECK_AGAIN, CheckAgain
 from appliance.web.routes import Handler, Routes
-from appliance.web.security import HEADERS, IdleConnections, Permission, Security
+from appliance.web.security import HEADERS, IdleConnections, Permission, Requirement, Security
 from appliance.web.security.principal import PRINCIPAL
 
 log = logging.getLogger(__name__)
@@ -88,8 +90,20 @@ class Middleware:
             if refused is None:
                 raise
             return await refused(request, error)
+        check_again: CheckAgain = partial(self._check_again, requirement)
+        request[CHECK_AGAIN] = check_again
         with self._security.sessions.in_use(request):
             return await handler(request)
+
+    async def _check_again(self, requirement: Requirement, request: web.Request) -> None:
+        """Replace the principal of a request whose body has arrived, maybe long after its headers.
+
+        Raises:
+            ApiError: the principal does not have the permission any more.
+        """
+        principal = await self._security.authenticate(request)
+        self._security.permit(request, principal, requirement)
+        request[PRINCIPAL] = principal
 
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         """``OPTIONS``, with which a browser asks for a page of another site."""

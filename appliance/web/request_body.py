@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -16,17 +17,25 @@ B = TypeVar("B")
 
 IDLE_CONNECTIONS: web.AppKey[IdleConnections] = web.AppKey("idle_connections")
 """Bounds the time that a request's body may take."""
+CheckAgain = Callable[[web.Request], Awaitable[None]]
+CHECK_AGAIN: web.RequestKey[CheckAgain] = web.RequestKey("check_again")
+"""Authenticates a request again and checks the permission of its route; a request without a permission has none."""
 
 
 async def content_of(request: web.Request, seconds: float | None = None) -> bytes:
     """The body of a request. Every handler uses this function, so that the time is bounded.
+
+    The principal is replaced when the body is there, since its rights may have been withdrawn since the headers came.
+    So a handler reads `principal_of` after the body.
 
     Args:
         request: the request.
         seconds: time limit; None for ``limits.request_seconds``.
 
     Raises:
-        ApiError: 400 for a malformed body, 408 for a slow one, 413 for one that is too large.
+        ApiError: 400 for a malformed body, 408 for a slow one, 413 for one that is too large; 401 or 403 where the
+            permission was withdrawn meanwhile.
+        BackendError: the roster cannot be reached.
     """
     connections = request.app[IDLE_CONNECTIONS]
     seconds = connections.request_seconds if seconds is None else seconds
@@ -39,9 +48,14 @@ async def content_of(request: web.Request, seconds: float | None = None) -> byte
         raise ApiError(408, "too_slow", "The request took too long to arrive. Try again.") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "too_large", "The request is too large.") from None
+    except ConnectionError:
+        # The client went away, or its connection was closed since its session ended: nobody gets the answer.
+        raise ApiError(400, "cut_off", "The connection ended before the request was complete.") from None
     except web.RequestPayloadError:
         raise ApiError(400, "bad_body", "The request's content does not match its headers.") from None
     connections.complete(request)
+    if CHECK_AGAIN in request:
+        await request[CHECK_AGAIN](request)
     return content
 
 

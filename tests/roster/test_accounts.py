@@ -279,3 +279,14 @@ class TestPairing:
         others = Pairings(w.store, w.counters)
         found = await asyncio.gather(w.pairings.redeem(made.code), others.redeem(made.code))
         assert sorted(found, key=str) == ["e-1", None] or sorted(found, key=str) == [None, "e-1"]
+
+    async def test_a_code_ends_with_the_session_in_which_it_was_made(self) -> None:
+        w = World()
+        session = await w.sign_in(await w.add())
+        for ended in (False, True):
+            made = await w.pairings.create("e-1", session)
+            if ended:
+                await w.sessions.end(session)
+            assert await w.pairings.redeem(made.code) == (None if ended else "e-1")
+            assert await w.pairings.redeem(made.link) is None
+            assert w.store.table(PAIRINGS) == {}

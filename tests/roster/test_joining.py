@@ -12,6 +12,7 @@ from appliance.counters import Counters
 from appliance.roster import Joined, JoinError, RosterLimits, token_hash
 from appliance.roster.codes import is_rude, new_code
 from appliance.roster.joining import JoinAttempt, JoinRules, SecretNeededError, Waiting
+from appliance.roster.store import Transaction
 from appliance.roster.students import (
     discard,
     end_of_today,
@@ -23,7 +24,7 @@ from appliance.roster.students import (
     students_of,
     undo_remove,
 )
-from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Class, Student
+from appliance.roster.tables import CLASSES, STUDENTS, TOKENS, Answer, Class, Student
 from tests.roster.memory import MemoryStore
 
 
@@ -88,6 +89,55 @@ async def test_a_browser_that_got_no_answer_joins_again_without_a_question(monke
     await r.asks("Ada", device="one")
 
 
+async def test_a_repeated_join_takes_the_place_of_the_one_before_and_gets_no_more_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    r = await room(RosterLimits(tokens=3))
+    began = time.time()
+    joined = await r.join("Ada", device="one")
+    for passed in (200, 400, 590):
+        monkeypatch.setattr(time, "time", lambda passed=passed: began + passed)
+        before, joined = joined, await r.join("Ada", device="one")
+        assert await r.owner(before.token) is None
+        assert await r.owner(joined.token) == joined.student.student_id
+    monkeypatch.setattr(time, "time", lambda: began + 620)
+    await r.asks("Ada", device="one")
+    assert await r.owner(joined.token) == joined.student.student_id
+
+
+async def test_a_repeated_join_of_a_student_with_a_secret_needs_the_proof() -> None:
+    r = await room()
+    ada = await r.join("Ada", device="one")
+    await r.rules.secrets.set(ada.student.student_id, "2468")
+    with pytest.raises(SecretNeededError):
+        await r.join("Ada", device="one")
+    proof = await r.rules.secrets.check(ada.student.student_id, "2468")
+    again = await r.join("Ada", device="one", proof=proof)
+    assert await r.owner(ada.token) == await r.owner(again.token) == ada.student.student_id
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+async def test_a_question_about_a_student_who_was_moved_to_another_class_changes_nothing(answer: Answer) -> None:
+    r = await room()
+    [listed] = await r.listed("Ada")
+    await r.join("Ada")
+    waiting = await r.asks("Ada")
+    moved = replace(listed, class_id="d", removed_at=time.time(), barred_until=end_of_today())
+
+    async def move(transaction: Transaction) -> None:
+        transaction.put(STUDENTS, moved)
+
+    await r.store.transact(move)
+    assert await r.rules.requests.waiting("c") == []
+    assert await r.rules.requests.waiting("d") == []
+    with pytest.raises(JoinError) as refused:
+        await r.rules.requests.answer(waiting.request.request_id, answer)
+    assert refused.value.code == "unknown_student"
+    assert await r.rules.requests.get(waiting.request.request_id) is None
+    assert await r.store.get(STUDENTS, listed.student_id) == moved
+    assert await r.owner(waiting.token) is None
+
+
 async def test_a_name_without_a_device_is_no_repeated_join() -> None:
     r = await room()
     await r.join("Ada")
@@ -123,6 +173,17 @@ async def test_a_browser_with_its_token_stays_the_same_student() -> None:
     await r.join("Bob")
     with pytest.raises(JoinError, match="has this name"):
         await r.join("bob", token=joined.token)
+
+
+async def test_a_name_that_an_educator_approved_is_not_changed_by_the_student() -> None:
+    r = await room(approval=True)
+    waiting = await r.asks("Ada")
+    await r.rules.requests.answer(waiting.request.request_id, "yes")
+    with pytest.raises(JoinError, match="approved your name"):
+        await r.join("Somebody else", token=waiting.token)
+    same = await r.join("ADA", token=waiting.token)
+    assert (same.token, same.student.student_id) == (waiting.token, waiting.request.student_id)
+    assert await r.names() == ["Ada"]
 
 
 async def test_two_who_claim_one_identity_at_once_are_one_holder_and_one_question() -> None:

@@ -153,7 +153,8 @@ class SessionRoutes:
 
         ``seconds`` says how long it is valid, since the clock of the browser may be another one than ours.
         """
-        made = await self._pairings.create(principal_of(request).educator_id)
+        session = await self._security.sessions.stored_hash(request)
+        made = await self._pairings.create(principal_of(request).educator_id, session)
         page = f"{self._network.urls()[0].removesuffix('/join')}/pair"
         # The part after # is not sent to any server, so the secret is in no log.
         qr = addresses.qr_svg(f"{page}#{made.link}").decode()

@@ -82,9 +82,9 @@ class RosterRoutes:
 
     async def preview(self, request: web.Request) -> web.Response:
         """``POST /api/v1/roster/preview``: a list as a form or as JSON, or another way to read one that was sent."""
-        owner = principal_of(request).educator_id
         request = request.clone(client_max_size=self._limits.file_bytes + _MORE_BYTES)
         content = await content_of(request, self._seconds)
+        owner = principal_of(request).educator_id
         async with self._busy:
             name, sent, options, id = self._sent(request, content, owner)
             pasted = isinstance(sent, str)

@@ -76,14 +76,16 @@ class StudentChanges:
         try:
             answered, _ = await requests.answer(question.request_id, body.answer)
         except JoinError as error:
+            # The question may have been removed; dashboards show it no more.
+            await self._class_control.changed(question.class_id, question.student_id)
             raise _refused(error) from None
         await self._class_control.changed(question.class_id, answered.student_id)
         return answer({"answer": answered.answer})
 
     async def rename(self, request: web.Request) -> web.Response:
         """``POST /api/v1/students/{id}/rename``."""
-        student = await changed_student(request, self._roster, request.match_info["id"])
         body = await body_of(request, _NameBody)
+        student = await changed_student(request, self._roster, request.match_info["id"])
         limit = self._roster.limits.name_characters
         try:
             renamed = await rename(self._roster.store, student.student_id, body.name, limit)
@@ -94,8 +96,8 @@ class StudentChanges:
 
     async def merge(self, request: web.Request) -> web.Response:
         """``POST /api/v1/students/{id}/merge``: what the student did belongs to another one of the class."""
-        student = await changed_student(request, self._roster, request.match_info["id"])
         body = await body_of(request, _MergeBody)
+        student = await changed_student(request, self._roster, request.match_info["id"])
         into = await changed_student(request, self._roster, body.into)
         try:
             stays = await self._merge(student.student_id, into.student_id)
@@ -105,8 +107,8 @@ class StudentChanges:
 
     async def remove(self, request: web.Request) -> web.Response:
         """``POST /api/v1/students/{id}/remove``; with ``{"until":"today"}`` the student may not come back today."""
-        student = await changed_student(request, self._roster, request.match_info["id"])
         body = await body_of(request, _RemoveBody) if request.can_read_body else _RemoveBody()
+        student = await changed_student(request, self._roster, request.match_info["id"])
         await self.remove_by_id(student.student_id, end_of_today() if body.until == "today" else None)
         return answer({"student_id": student.student_id})
 

@@ -1,6 +1,7 @@
 """Principal and permission: who sends a request, and what a route requires.
 
-`Security.authenticate` makes the principal of a request, once and in one place; handlers read it by `principal_of`.
+`Security.authenticate` makes the principal of a request, in one place, and again when its body is there; handlers read
+it by `principal_of`.
 Each route declares a `Permission`; whether the principal has it is checked before the handler. That check does not know
 the class that a request names: handlers ask `Principal.sees` or `Principal.changes` for that.
 """

@@ -156,6 +156,23 @@ class Sessions:
         request[SESSION] = signed_in
         return principal_of_session(signed_in)
 
+    async def stored_hash(self, request: web.Request) -> str:
+        """The hash of the session of a request, "" if it has none. One that could not be stored before is stored now.
+
+        Raises:
+            BackendError: it cannot be stored.
+        """
+        signed_in: SignedIn | None = request.get(SESSION)
+        if signed_in is None:
+            return ""
+        name = signed_in.session.session_hash
+        if name in self._unstored:
+            await self._stored.add(signed_in.session)
+            if self._unstored.pop(name, None) is None:
+                # It ended meanwhile.
+                await self._stored.end(name)
+        return name
+
     @contextmanager
     def in_use(self, request: web.Request) -> Iterator[None]:
         """While a request is answered, close its connection if its session ends. A WebSocket may last for hours."""

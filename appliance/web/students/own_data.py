@@ -82,10 +82,10 @@ class OwnData:
 
     async def set_secret(self, request: web.Request) -> web.Response:
         """``POST /api/v1/me/secret``: set a PIN or a picture password, or take it away with ``null``."""
+        body = await body_of(request, _SecretBody)
         student = _of(request)
         if not student.present:
             raise ApiError(403, "removed", "Your teacher removed you.")
-        body = await body_of(request, _SecretBody)
         secrets = self._roster.rules.secrets
         try:
             if await secrets.of([student.student_id]):

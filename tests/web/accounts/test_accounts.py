@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +57,37 @@ async def class_ids_in(socket: aiohttp.ClientWebSocketResponse, expected: set[st
         frame = await socket.receive_json(timeout=PATIENCE)
         if "classes" in frame and {one["class_id"] for one in frame["classes"]} == expected:
             return
+
+
+@asynccontextmanager
+async def half_sent(
+    w: World, path: str, body: object, headers: dict[str, str]
+) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """A POST whose body lacks all but three bytes, and whose handler waits; what is given sends the rest.
+
+    It returns the status of the answer.
+    """
+    content = json.dumps(body).encode()
+    lines = {
+        **headers,
+        "Host": w.url.removeprefix("http://"),
+        "Content-Type": "application/json",
+        "Content-Length": len(content),
+    }
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    waiting = w.node.web.security.sessions.connections
+    reader, writer = await asyncio.open_connection("127.0.0.1", w.node.port)
+
+    async def finish() -> int:
+        writer.write(content[3:])
+        return int((await asyncio.wait_for(reader.readline(), PATIENCE)).split()[1])
+
+    try:
+        writer.write(head.encode() + b"\r\n" + content[:3])
+        await until(lambda: w.node.web.security.sessions.connections > waiting)
+        yield finish
+    finally:
+        writer.close()
 
 
 async def test_an_educator_signs_in_sees_the_own_account_and_signs_out(tmp_path: Path) -> None:
@@ -210,6 +241,52 @@ async def test_guesses_whose_last_byte_is_held_back_count_when_they_begin(tmp_pa
         assert (found.count(429), len(found) - found.count(429)) == (56, 4)
 
 
+@pytest.mark.parametrize("change", [{"role": "educator"}, {"role": "assistant"}])
+async def test_a_right_that_is_withdrawn_before_the_body_has_arrived_is_not_used(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    new = {"name": "Eve", "login": "eve", "role": "administrator", "password": PASSWORD}
+    async with world(tmp_path) as w:
+        educator_id = await add(w, "ada", "administrator")
+        async with half_sent(w, "/api/v1/educators", new, await cookie_of(w, "ada")) as finish:
+            await w.post(f"/api/v1/educators/{educator_id}", change)
+            assert await finish() == 403
+        assert [one["login"] for one in await w.get("/api/v1/educators")] == ["ada"]
+
+
+async def test_a_body_that_is_cut_off_as_the_account_is_disabled_is_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        educator_id = await add(w, "ada", "administrator")
+        async with half_sent(w, "/api/v1/educators", {"name": "Eve"}, await cookie_of(w, "ada")):
+            await w.post(f"/api/v1/educators/{educator_id}", {"disabled": True})
+            await until(lambda: not w.node.web.security.sessions.connections)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_class_that_is_taken_away_before_the_body_has_arrived_is_not_changed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        section = await own_class(w)
+        educator_id = await add(w, "ada", class_ids=[section.class_id])
+        student = await w.join("Bob")
+        headers = await cookie_of(w, "ada")
+        taken: dict[str, object] = {"class_ids": []}
+        given: dict[str, object] = {"class_ids": [section.class_id]}
+        for path, body in (
+            ("class/change", {"class_id": section.class_id, "title": "Mine"}),
+            (f"students/{student['student_id']}/rename", {"name": "Rob"}),
+            (f"students/{student['student_id']}/remove", {"until": "today"}),
+        ):
+            for change, code in ((taken, 404), ({"role": "assistant"}, 403)):
+                await w.post(f"/api/v1/educators/{educator_id}", {"role": "educator", **given})
+                async with half_sent(w, f"/api/v1/{path}", body, headers) as finish:
+                    await w.post(f"/api/v1/educators/{educator_id}", change)
+                    assert await finish() == code
+        assert (await own_class(w)).title == section.title
+        assert [one["name"] for one in await w.get("/api/v1/students")] == ["Bob"]
+
+
 async def test_a_slow_password_delays_no_other_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path, limits={"login_tries": 1000, "account_tries": 1000, "passwords_at_once": 1}) as w:
         await add(w, "ada")
@@ -247,6 +324,22 @@ async def test_a_tablet_is_paired_with_the_code_and_with_the_qr_code(tmp_path: P
             assert again == (403, "wrong_code")
         async with w.client.get(f"{w.url}/api/v1/sessions", headers=headers) as answer:
             assert [one["how"] for one in await answer.json()] == ["pairing", "pairing", "password"]
+
+
+@pytest.mark.parametrize("how", ["logout", "ended by an administrator"])
+async def test_a_code_is_not_valid_any_more_once_its_session_has_ended(tmp_path: Path, how: str) -> None:
+    async with world(tmp_path) as w:
+        educator_id = await add(w, "ada")
+        headers = await cookie_of(w, "ada")
+        async with w.client.post(f"{w.url}/api/v1/pairing", json={}, headers=headers) as answer:
+            made = await answer.json()
+        if how == "logout":
+            assert (await status(w, "POST", "/api/v1/logout", headers=headers, json={}))[0] == 204
+        else:
+            found = await w.get("/api/v1/sessions?all=1")
+            [own] = [one for one in found if one["educator_id"] == educator_id]
+            await w.post(f"/api/v1/sessions/{own['session_id']}/end", {})
+        assert await status(w, "POST", "/api/v1/pair", json={"code": made["code"]}) == (403, "wrong_code")
 
 
 async def test_the_owner_pairs_too_and_nobody_else_makes_a_code(tmp_path: Path) -> None:
