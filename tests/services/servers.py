@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import pytest
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that a server has to start, stop or reach a condition; far more than it needs on an idle machine."""
 _STARTS = 3
 
