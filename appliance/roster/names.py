@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from appliance.roster.tables import Student
+    pass
 
 # Characters that change the direction of text, so that a name could look like another or disturb a page.
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -98,18 +98,6 @@ def clean_name(name: str, characters: int) -> str:
     if not any(unicodedata.category(character)[0] in "LNPS" for character in cleaned):
         raise ValueError("This name has no visible characters. Write it with letters.")
     return cleaned
-
-
-def listed_as(name: str, students: Iterable[Student]) -> Student | None:
-    """The listed student who has this name; None if nobody has it, or more than one.
-
-    Args:
-        name: as it was typed.
-        students: the students of one class; those who are not `listed` do not count.
-    """
-    wanted = compared(name)
-    found = [student for student in students if student.listed and compared(student.name) == wanted]
-    return found[0] if len(found) == 1 else None
 
 
 def compared(name: str) -> str:

@@ -20,17 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from appliance.errors import BackendError
-from appliance.health import Finding, nothing
 from appliance.kvs import KVS, Change, Encoded
 from appliance.kvs.records import MEMBERS, SharedRecords
-from appliance.roster.store import RosterStore, Table, Versioned, Write
-from appliance.roster.tables import CLASSES, TABLES
+from appliance.roster.store import RosterStore, Table, Versioned, Write, fail_all
+from appliance.roster.tables import CLASSES, STUDENTS, TABLES
 from appliance.tasks import in_background
 
 HEAD = "roster/head"
@@ -164,9 +163,6 @@ class SharedStore(RosterStore):
             self._committing = in_background(self._commit_waiting(), "roster", awaited=True)
         return await asyncio.shield(waiting.done)
 
-    def examine(self) -> AsyncGenerator[Finding, None]:
-        return nothing()
-
     async def close(self) -> None:
         if self._committing is not None:
             await asyncio.gather(self._committing, return_exceptions=True)
@@ -211,11 +207,13 @@ class SharedStore(RosterStore):
                 try:
                     await self._commit_group(group)
                 except Exception as error:
-                    _fail(group, error)
+                    fail_all((one.done for one in group), error)
         finally:
             self._committing = None
             # However this ended, nobody may wait for ever.
-            _fail([*group, *self._waiting], BackendError("The roster's change was interrupted."))
+            fail_all(
+                (one.done for one in [*group, *self._waiting]), BackendError("The roster's change was interrupted.")
+            )
             self._waiting = []
 
     async def _commit_group(self, group: Sequence[_Waiting]) -> None:
@@ -361,8 +359,7 @@ async def traces_of_student(kvs: KVS, student_id: str) -> tuple[list[str], dict[
 
 def _person(found: Mapping[str, Mapping[str, bytes]], student_id: str) -> list[str]:
     """The person of a student, if it is no other student's."""
-    students = _TABLES["students"]
-    start = row_key(students, "")
+    start = row_key(STUDENTS, "")
     rows = [
         json
         for key, fields in found.items()
@@ -442,15 +439,6 @@ def _decoded(table: Table[Any], raw: msgspec.Raw) -> Any:
 
 def _raw(versioned: Versioned[Any] | None) -> msgspec.Raw:
     return _NOTHING if versioned is None else msgspec.Raw(msgspec.json.encode(versioned.row))
-
-
-def _fail(group: Iterable[_Waiting], error: Exception) -> None:
-    """Give all who have no answer yet an error."""
-    for waiting in group:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)
-            # The caller may be gone; then nobody retrieves the error.
-            waiting.done.exception()
 
 
 def _foreign() -> BackendError:

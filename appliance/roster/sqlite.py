@@ -19,7 +19,7 @@ import msgspec
 from appliance.errors import BackendError
 from appliance.health import Finding, finding
 from appliance.roster.sqlite_file import CHECKED_BYTES, RosterFile, connect
-from appliance.roster.store import RosterStore, Table, Versioned, Write
+from appliance.roster.store import RosterStore, Table, Versioned, Write, fail_all
 from appliance.tasks import in_background
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -140,7 +140,7 @@ class SqliteStore(RosterStore):
         finally:
             self._committing = None
             # However this ended, nobody waits for ever.
-            _fail(self._waiting, BackendError("The roster was not written. Try again."))
+            fail_all((done for _, done in self._waiting), BackendError("The roster was not written. Try again."))
             self._waiting = []
 
     async def _commit_some(self, some: list[tuple[Sequence[Write[Any]], asyncio.Future[bool]]]) -> None:
@@ -151,7 +151,7 @@ class SqliteStore(RosterStore):
             if isinstance(error, BackendError):
                 self._unwritable = str(error)
             failed = error if isinstance(error, Exception) else BackendError("The roster was not written. Try again.")
-            _fail(some, failed)
+            fail_all((done for _, done in some), failed)
             if not isinstance(error, Exception):
                 raise
             return
@@ -187,12 +187,3 @@ class BackgroundCheck:
             # Python, which only one thread runs at a time: without pauses, requests would wait for it.
             connection.set_progress_handler(lambda: self._stopped.wait(_PAUSE_SECONDS), 2000)
             self._file.check(connection)
-
-
-def _fail(waiting: Sequence[tuple[object, asyncio.Future[bool]]], error: Exception) -> None:
-    """Give all who have no answer yet an error."""
-    for _, done in waiting:
-        if not done.done():
-            done.set_exception(error)
-            # The caller may be gone; then nobody retrieves the error.
-            done.exception()

@@ -7,6 +7,7 @@ roster are written once, over this interface; a backend knows none of them.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
@@ -245,3 +246,12 @@ class Transaction:
             if name not in self._put:
                 writes.append(Write(table, name[1], before.version if before is not None else 0, checked=True))
         return writes
+
+
+def fail_all(waiting: Iterable[asyncio.Future[bool]], error: Exception) -> None:
+    """Give all who wait for a commit, and have no answer yet, an error."""
+    for done in waiting:
+        if not done.done():
+            done.set_exception(error)
+            # The caller may be gone; then nobody retrieves the error.
+            done.exception()
